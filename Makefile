@@ -1,0 +1,76 @@
+# movierec: `make help` lists the targets. Everything runs inside .venv, which the targets make themselves.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help install lock protos protos-check baseline format lint test check demo clean
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/.venv
+SOURCES := candidate_service deploy gateway ranking_service serving similarity_service tests training
+GOOGLE_PROTOS := google/api/annotations.proto google/api/field_behavior.proto google/api/http.proto \
+  google/rpc/code.proto google/rpc/error_details.proto google/rpc/status.proto
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z\/-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/installed ## train, serve and show recommendations; ONCE=1 ends after the tour
+	exec python -m deploy.demo $(if $(ONCE),--once)
+
+test: .venv/installed protos/vendor ## run every test
+	exec pytest
+
+check: lint protos-check test ## all that CI runs: lint, generated code, tests
+
+lint: .venv/installed protos/vendor ## ruff, mypy, import-linter, buf
+	ruff check .
+	ruff format --check .
+	mypy $(SOURCES)
+	lint-imports
+	buf lint
+	buf format -d --exit-code --path protos/movierec
+	buf build -o - | buf breaking - --against protos/baseline.binpb
+
+format: .venv/installed ## let ruff and buf format the sources
+	ruff check --fix-only --quiet .
+	ruff format .
+	buf format -w --path protos/movierec
+
+protos: .venv/installed protos/vendor ## regenerate protos/gen and the descriptor that Envoy reads
+	rm -rf protos/gen && mkdir -p protos/gen
+	python -m grpc_tools.protoc -I protos -I protos/vendor \
+	  --python_out=protos/gen --grpc_python_out=protos/gen \
+	  --mypy_out=quiet:protos/gen --mypy_grpc_out=quiet,only_async:protos/gen \
+	  $$(find protos/movierec -name '*.proto' | sort)
+	buf build --exclude-source-info --as-file-descriptor-set -o deploy/envoy/descriptor.binpb
+
+protos-check: protos ## fail if generated files differ from the commit
+	@test -z "$$(git status --porcelain -- protos/gen deploy/envoy/descriptor.binpb | tee /dev/stderr)"
+
+baseline: .venv/installed protos/vendor ## at a release: what later protos must stay compatible with
+	buf build --exclude-source-info -o protos/baseline.binpb
+
+protos/vendor: .venv/installed
+	site=$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	for proto in $(GOOGLE_PROTOS); do install -D -m 644 $$site/$$proto protos/vendor/$$proto; done
+	touch protos/vendor
+
+install: .venv/installed ## make .venv with every pinned package
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' \
+	  || { echo 'movierec needs Python 3.11 to 3.14; name one: make PYTHON=python3.11 ...' >&2; exit 2; }
+	@echo 'Setting up .venv (about 1.5 GB once the pinned packages are unpacked) ...'
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	uv pip install --require-hashes -c constraints.txt -r pyproject.toml --all-extras --group dev
+	uv pip install --no-deps --build-constraints constraints.txt --editable .
+	@touch $@
+
+lock: .venv/installed ## pin every dependency of every process, with hashes
+	uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes \
+	  --prerelease=if-necessary-or-explicit --quiet --output-file constraints.txt
+
+clean: ## remove what the targets made, the trained bundles included
+	rm -rf .venv artifacts build dist protos/vendor .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

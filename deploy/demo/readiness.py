@@ -1,0 +1,94 @@
+"""Waits until every server serves, or says which one does not."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Final
+
+import grpc
+import httpx
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from deploy.demo.plan import Plan
+from deploy.demo.processes import Process, Supervisor
+from deploy.demo.signals import StopRequest
+
+READY_SECONDS: Final = 60.0
+_ASK_SECONDS: Final = 1.0
+_PAUSE_SECONDS: Final = 0.2
+
+
+class StartError(Exception):
+    """A server that does not come up.
+
+    Args:
+        process: the one to look at.
+        message: what it did instead.
+    """
+
+    def __init__(self, process: Process, message: str) -> None:
+        super().__init__(message)
+        self.process = process
+
+
+def wait_until_ready(
+    plan: Plan,
+    supervisor: Supervisor,
+    stop_request: StopRequest,
+    within_seconds: float = READY_SECONDS,
+) -> None:
+    """Return once every server answers SERVING and Envoy sees the gateway, or on a stop request.
+
+    Raises:
+        StartError: a process ended, or was not ready in time.
+    """
+    with ExitStack() as opened:
+        waiting: dict[Process, Callable[[], bool]] = {}
+        for server in (*plan.stages, plan.gateway):
+            channel = opened.enter_context(grpc.insecure_channel(server.target))
+            waiting[server.process] = _health_check(channel, server.service)
+        client = opened.enter_context(httpx.Client(base_url=plan.url, timeout=_ASK_SECONDS))
+        waiting[plan.envoy] = _readiness_check(client)
+        _wait(waiting, supervisor, stop_request, time.monotonic() + within_seconds)
+
+
+def _wait(
+    checks: Mapping[Process, Callable[[], bool]],
+    supervisor: Supervisor,
+    stop_request: StopRequest,
+    end: float,
+) -> None:
+    waiting = dict(checks)
+    while waiting:
+        for exit_ in supervisor.new_exits():
+            raise StartError(exit_.process, f"{exit_.process.name} {exit_.cause}")
+        waiting = {process: check for process, check in waiting.items() if not check()}
+        if waiting and time.monotonic() > end:
+            names = ", ".join(process.name for process in waiting)
+            raise StartError(next(iter(waiting)), f"not ready in time: {names}")
+        if waiting and stop_request.wait(_PAUSE_SECONDS):
+            return
+
+
+def _health_check(channel: grpc.Channel, service: str) -> Callable[[], bool]:
+    stub = health_pb2_grpc.HealthStub(channel)
+    request = health_pb2.HealthCheckRequest(service=service)
+
+    def serves() -> bool:
+        try:
+            answer = stub.Check(request, timeout=_ASK_SECONDS)
+        except grpc.RpcError:
+            return False
+        return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+    return serves
+
+
+def _readiness_check(client: httpx.Client) -> Callable[[], bool]:
+    def ready() -> bool:
+        try:
+            return client.get("/readyz").status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    return ready

@@ -1,0 +1,1 @@
+"""What training hands over: one immutable, versioned directory that all servers load."""

@@ -1,0 +1,67 @@
+"""`movies.npz` and the gateway's `catalogue.json` and `popularity.npz`: writers beside readers."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.bundle.store import BundleFolder, write_arrays
+from serving.ids import IdMap
+from serving.movies import Movies
+
+MOVIES_FILE = "movies.npz"
+_CATALOGUE_FILE = "catalogue.json"
+_POPULARITY_FILE = "popularity.npz"
+
+
+def write_movies(folder: Path, movies: Movies) -> None:
+    """Writes the movie arrays that every process's rows refer to."""
+    write_arrays(
+        folder / MOVIES_FILE,
+        movie_ids=movies.ids.ids,
+        years=movies.years,
+        genre_bits=movies.genre_bits,
+    )
+
+
+def read_movies(folder: BundleFolder) -> Movies:
+    """Reads what `write_movies` wrote."""
+    arrays = folder.arrays(MOVIES_FILE, "movie_ids", "years", "genre_bits")
+    return Movies(ids=IdMap(arrays["movie_ids"]), years=arrays["years"], genre_bits=arrays["genre_bits"])
+
+
+@dataclass(frozen=True)
+class CatalogueContent:
+    """What the gateway says of a movie. Sequences and arrays in movie rows."""
+
+    titles: tuple[str, ...]
+    """Display titles, without the year."""
+    tmdb_ids: npt.NDArray[np.int32]
+    """Shape (n_movies,): The Movie Database's identifiers; 0 when unknown."""
+    rating_counts: npt.NDArray[np.int32]
+    """Shape (n_movies,)."""
+    rating_means: npt.NDArray[np.float64]
+    """Shape (n_movies,); NaN for a movie never rated."""
+    popularity: npt.NDArray[np.float64]
+    """Shape (n_movies,): higher is more popular; 0 for a movie never rated."""
+
+    def write(self, folder: Path) -> None:
+        """Writes the gateway's files of the catalogue."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _CATALOGUE_FILE).write_text(json.dumps({"titles": self.titles}, ensure_ascii=False))
+        write_arrays(
+            folder / _POPULARITY_FILE,
+            tmdb_ids=self.tmdb_ids,
+            rating_counts=self.rating_counts,
+            rating_means=self.rating_means,
+            popularity=self.popularity,
+        )
+
+    @classmethod
+    def read(cls, folder: BundleFolder) -> "CatalogueContent":
+        """Reads what `write` wrote."""
+        titles = json.loads(folder.read(_CATALOGUE_FILE))["titles"]
+        names = ("tmdb_ids", "rating_counts", "rating_means", "popularity")
+        return cls(titles=tuple(titles), **folder.arrays(_POPULARITY_FILE, *names))

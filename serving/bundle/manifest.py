@@ -1,0 +1,115 @@
+"""The manifest of a bundle: what is in it, byte for byte, and what it was made from."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+BUNDLE_ID_PATTERN: Final = r"^[0-9A-Za-z][0-9A-Za-z_-]{0,63}$"
+MANIFEST_NAME: Final = "manifest.json"
+
+BundleId = Annotated[str, Field(pattern=BUNDLE_ID_PATTERN)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class FileRecord(_Record):
+    """One file of a bundle."""
+
+    size: int
+    """Bytes."""
+    sha256: Sha256
+    """Of the contents."""
+
+
+class FeatureRecord(_Record):
+    """The features that the ranker was trained on."""
+
+    feature_set: str
+    """Name of the set."""
+    names: tuple[str, ...]
+    """Column order."""
+    dtype: Literal["float32"] = "float32"
+    """Of every column."""
+    hash: str
+    """Of names and order: see `serving.features.feature_hash`."""
+
+
+class GoldenCandidates(_Record):
+    """A retrieval that must come out again after loading."""
+
+    user_id: int
+    """A trained user."""
+    movie_ids: tuple[int, ...]
+    """The best, seen movies left out."""
+    scores: tuple[float, ...]
+    """One per movie."""
+
+
+class GoldenRanking(_Record):
+    """A ranking that must come out again after loading."""
+
+    user_id: int
+    """A trained user."""
+    movie_ids: tuple[int, ...]
+    """Candidates, in the order of retrieval."""
+    retrieval_scores: tuple[float, ...]
+    """One per candidate."""
+    scores: tuple[float, ...]
+    """The ranker's, one per candidate, in the same order."""
+
+
+class GoldenSimilar(_Record):
+    """A look-up that must come out again after loading."""
+
+    movie_id: int
+    """A movie with neighbours."""
+    movie_ids: tuple[int, ...]
+    """Its nearest, best first."""
+    scores: tuple[float, ...]
+    """One per neighbour."""
+
+
+class Golden(_Record):
+    """Inputs and outputs that a loaded bundle must reproduce within `GOLDEN_TOLERANCE`."""
+
+    candidate: GoldenCandidates
+    ranking: GoldenRanking
+    similarity: GoldenSimilar
+
+
+GOLDEN_TOLERANCE: Final = 1e-6
+"""Relative to the larger of 1 and the score."""
+
+
+class Manifest(_Record):
+    """Says what a bundle holds. Written last: a directory without it is not a bundle."""
+
+    format_version: Literal[1] = 1
+    """Of the bundle's layout; another one is refused."""
+    bundle_id: BundleId
+    """First 16 hex digits of the sha256 over the sorted (path, sha256) pairs of `files`."""
+    files: Mapping[str, FileRecord]
+    """By path relative to the bundle, as `candidate/als.json`."""
+    dataset_tag: str
+    """Name of the data set and the first 8 digits of the hash of its cleaned ratings."""
+    features: FeatureRecord
+    """What the ranker reads."""
+    recipe: Mapping[str, str | int | float | bool]
+    """How the served models were trained: the recipe that `metrics` were measured with."""
+    metrics: Mapping[str, Mapping[str, float]]
+    """By model, then metric, as `ndcg_at_10`: on the test part, before the last refit."""
+    libraries: Mapping[str, str]
+    """Versions of the libraries that trained it."""
+    golden: Golden
+    """Checked by every server before it takes the bundle."""
+
+
+def bundle_id_of(files: Mapping[str, FileRecord]) -> str:
+    """The bundle_id that these files give: equal contents, equal id."""
+    pairs = "".join(f"{path}\0{record.sha256}\n" for path, record in sorted(files.items()))
+    return hashlib.sha256(pairs.encode()).hexdigest()[:16]

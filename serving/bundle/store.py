@@ -1,0 +1,248 @@
+"""A directory of bundles and the pointer to the current one: finding, verifying, publishing.
+
+    <root>/bundles/<bundle_id>/manifest.json
+                               candidate/ ranking/ similarity/ gateway/    files of the manifest
+                               reports/ exports/ build.json                for people, not verified
+    <root>/current                                                         the pointer
+
+A published directory is never modified, and the pointer moves last: a reader sees a whole bundle or none.
+"""
+
+import hashlib
+import io
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from serving.bundle.manifest import (
+    BUNDLE_ID_PATTERN,
+    MANIFEST_NAME,
+    BundleId,
+    FileRecord,
+    Manifest,
+    bundle_id_of,
+)
+
+_BUNDLES: Final = "bundles"
+_POINTER: Final = "current"
+_STAGING_PREFIX: Final = ".staging-"
+_KEPT: Final = 3
+SERVED_FOLDERS: Final = ("candidate", "gateway", "ranking", "similarity")
+
+
+class BundleError(Exception):
+    """A bundle that is missing, damaged or of another format. The message names bundle and file."""
+
+
+class Pointer(BaseModel):
+    """Which bundle is served."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    bundle_id: BundleId
+    """The current bundle."""
+    previous: BundleId | None = None
+    """The one before it: where a rollback leads, and what ranking and the gateway hold besides."""
+    published_at: float
+    """Unix seconds when the pointer moved."""
+
+
+@dataclass(frozen=True)
+class BundleFolder:
+    """One process's part of a bundle. Reads only files of the manifest, and only after their hash fits."""
+
+    manifest: Manifest
+    name: str
+    _bundle: Path
+
+    def read(self, file_name: str) -> bytes:
+        """The verified bytes of a file.
+
+        Raises:
+            BundleError: the file is missing, a link, or of another size or hash than the manifest says.
+        """
+        path = f"{self.name}/{file_name}"
+        record = self.manifest.files.get(path)
+        if record is None:
+            raise BundleError(f"bundle {self.manifest.bundle_id} has no {path}")
+        data = _read_without_links(self._bundle, path)
+        if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
+            raise BundleError(f"bundle {self.manifest.bundle_id}: {path} is not what was published")
+        return data
+
+    def arrays(self, file_name: str, *names: str) -> Mapping[str, npt.NDArray[Any]]:
+        """The named arrays of a verified .npz file, read-only: no request can alter what others read."""
+        with np.load(io.BytesIO(self.read(file_name)), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in names}
+        for array in arrays.values():
+            array.flags.writeable = False
+        return MappingProxyType(arrays)
+
+
+class BundleStore:
+    """The bundles below one root directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def pointer(self) -> Pointer:
+        """What the pointer says.
+
+        Raises:
+            BundleError: nothing was published yet, or the pointer cannot be read.
+        """
+        try:
+            return Pointer.model_validate_json((self.root / _POINTER).read_bytes())
+        except FileNotFoundError:
+            raise BundleError(f"no bundle is published in {self.root}") from None
+        except (OSError, ValidationError) as error:
+            raise BundleError(f"the pointer {self.root / _POINTER} is unreadable") from error
+
+    def path(self, bundle_id: str) -> Path:
+        """Where a bundle lies.
+
+        Raises:
+            BundleError: the id is not one.
+        """
+        if not re.fullmatch(BUNDLE_ID_PATTERN, bundle_id):
+            raise BundleError("a bundle id is 1 to 64 letters, digits, '_' or '-'")
+        return self.root / _BUNDLES / bundle_id
+
+    def manifest(self, bundle_id: str) -> Manifest:
+        """The manifest of a published bundle.
+
+        Raises:
+            BundleError: there is none, or it does not belong to this bundle.
+        """
+        bundle = self.path(bundle_id)
+        try:
+            manifest = Manifest.model_validate_json(_read_without_links(bundle, MANIFEST_NAME))
+        except ValidationError as error:
+            raise BundleError(f"bundle {bundle_id}: the manifest is unreadable") from error
+        if not manifest.bundle_id == bundle_id == bundle_id_of(manifest.files):
+            raise BundleError(f"bundle {bundle_id}: the manifest is that of another bundle")
+        return manifest
+
+    def folder(self, bundle_id: str, name: str) -> BundleFolder:
+        """One process's part of a published bundle."""
+        return BundleFolder(self.manifest(bundle_id), name, self.path(bundle_id))
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A hidden directory to fill, and then to `publish`; removed when the block ends."""
+        bundles = self.root / _BUNDLES
+        bundles.mkdir(parents=True, exist_ok=True)
+        for rest in bundles.glob(f"{_STAGING_PREFIX}*"):  # of a job that was killed
+            shutil.rmtree(rest)
+        staging = bundles / f"{_STAGING_PREFIX}{os.getpid()}"
+        staging.mkdir()
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def publish(self, staging: Path, manifest: Manifest) -> None:
+        """Makes a filled staging directory a bundle, but does not yet serve it: see `point_to`.
+
+        Publishing equal contents again leaves the bundle that is there.
+        """
+        (staging / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1))
+        for path in staging.rglob("*"):
+            _sync(path)
+        _sync(staging)
+        final = self.path(manifest.bundle_id)
+        if not final.exists():
+            staging.rename(final)
+            _sync(final.parent)
+
+    def point_to(self, bundle_id: str, *, published_at: float) -> None:
+        """Makes a published bundle the current one, and removes what is too old to go back to."""
+        self.manifest(bundle_id)
+        previous = None
+        with suppress(BundleError):
+            now = self.pointer()
+            if now.bundle_id == bundle_id:
+                return
+            previous = now.bundle_id
+        pointer = Pointer(bundle_id=bundle_id, previous=previous, published_at=published_at)
+        aside = self.root / f"{_POINTER}.new"
+        aside.write_text(pointer.model_dump_json())
+        _sync(aside)
+        aside.rename(self.root / _POINTER)
+        _sync(self.root)
+        self._remove_old(pointer)
+
+    def roll_back(self, *, published_at: float) -> Pointer:
+        """Serves the previous bundle again; a second call undoes it.
+
+        Raises:
+            BundleError: there is no previous bundle.
+        """
+        previous = self.pointer().previous
+        if previous is None:
+            raise BundleError(f"no previous bundle in {self.root}")
+        self.point_to(previous, published_at=published_at)
+        return self.pointer()
+
+    def _remove_old(self, pointer: Pointer) -> None:
+        bundles = [p for p in (self.root / _BUNDLES).iterdir() if not p.name.startswith(".")]
+        newest_first = sorted(bundles, key=lambda p: p.stat().st_mtime_ns, reverse=True)
+        for bundle in newest_first[_KEPT:]:
+            if bundle.name not in {pointer.bundle_id, pointer.previous}:
+                shutil.rmtree(bundle)
+
+
+def file_records(staging: Path) -> dict[str, FileRecord]:
+    """The records of all files that servers load from a staging directory, by relative path."""
+    records = {}
+    for folder in SERVED_FOLDERS:
+        for path in sorted((staging / folder).iterdir()):
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            record = FileRecord(size=path.stat().st_size, sha256=digest)
+            records[path.relative_to(staging).as_posix()] = record
+    return records
+
+
+def write_arrays(path: Path, **arrays: npt.NDArray[Any]) -> None:
+    """Writes an .npz file whose bytes depend on the arrays alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def _read_without_links(bundle: Path, relative: str) -> bytes:
+    """Reads a file below `bundle`, following no symbolic link: a bundle refers to nothing outside it."""
+    *folders, name = relative.split("/")
+    at = None
+    try:
+        at = os.open(bundle, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        for folder in folders:
+            inner = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+            os.close(at)
+            at = inner
+        with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=at), "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise BundleError(f"bundle {bundle.name}: cannot read {relative}: {error.strerror}") from error
+    finally:
+        if at is not None:
+            os.close(at)
+
+
+def _sync(path: Path) -> None:
+    """Flushes a file or directory to the disk, so that a power cut cannot undo it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,84 @@
+"""Failures that a client is meant to see. Anything else is a defect and leaves as INTERNAL."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a call failed: `ErrorInfo.reason` on the wire, stable, for programs to branch on."""
+
+    INVALID_REQUEST = "INVALID_REQUEST"
+    UNKNOWN_MOVIE = "UNKNOWN_MOVIE"
+    UNKNOWN_USER = "UNKNOWN_USER"
+    OVERLOADED = "OVERLOADED"
+    DEADLINE_TOO_SHORT = "DEADLINE_TOO_SHORT"
+    DEPENDENCY_UNAVAILABLE = "DEPENDENCY_UNAVAILABLE"
+    MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"
+    BUNDLE_MISMATCH = "BUNDLE_MISMATCH"
+    INTERNAL = "INTERNAL"
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """One broken rule of a request."""
+
+    field: str
+    """Path of the field, as `filter.min_year` or `history[3].rating`."""
+    description: str
+    """The rule, in words; never what the client sent."""
+
+
+class ServiceError(Exception):
+    """Base of every failure that a client is meant to see.
+
+    Args:
+        message: one sentence for a developer; whatever varies in it stands in `metadata` too.
+        reason: what programs branch on.
+        metadata: the dynamic parts of the message.
+    """
+
+    def __init__(self, message: str, *, reason: Reason, **metadata: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.metadata = metadata
+
+
+class InvalidArgumentError(ServiceError):
+    """The request breaks rules; asking again gives the same answer. Names every broken rule."""
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        rules = "; ".join(f"{v.field}: {v.description}" for v in violations)
+        super().__init__(f"Invalid request: {rules}", reason=Reason.INVALID_REQUEST)
+        self.violations = tuple(violations)
+
+
+class NotFoundError(ServiceError):
+    """The user or movie is not in the bundle; a newer bundle may know it."""
+
+    def __init__(self, *, reason: Reason, resource_type: str, resource_id: int) -> None:
+        super().__init__(
+            f"{resource_type} {resource_id} is not in the catalogue or index."
+            if reason is Reason.UNKNOWN_MOVIE
+            else f"{resource_type} {resource_id} is not in the training data.",
+            reason=reason,
+            **{f"{resource_type}_id": str(resource_id)},
+        )
+        self.resource_type = resource_type
+        self.resource_id = resource_id
+
+
+class FailedPreconditionError(ServiceError):
+    """The server holds other models than the caller asks for."""
+
+
+class OverloadedError(ServiceError):
+    """Too many calls at once; refused before any work. Ask again after a pause."""
+
+
+class DeadlineError(ServiceError):
+    """Too little time was left to begin. Ask again with more."""
+
+
+class UnavailableError(ServiceError):
+    """No model is loaded, or a dependency failed and the caller denied a fallback."""

@@ -1,0 +1,43 @@
+"""Which movies a request lets through: one meaning of a filter for every process."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.movies import UNKNOWN_YEAR, Movies, genre_bits
+
+
+@dataclass(frozen=True)
+class MovieFilter:
+    """Restricts a list to matching movies; what is unset does not restrict."""
+
+    genres: tuple[str, ...] = ()
+    """Keeps movies with at least one of these genres, compared without case."""
+    exclude_genres: tuple[str, ...] = ()
+    """Drops movies with any of these genres, compared without case."""
+    min_year: int | None = None
+    """First release year; a movie of unknown year does not match."""
+    max_year: int | None = None
+    """Last release year; a movie of unknown year does not match."""
+
+    def __bool__(self) -> bool:
+        return self != UNRESTRICTED
+
+    def matches(self, movies: Movies) -> npt.NDArray[np.bool_]:
+        """Shape (n_movies,): whether each movie of the catalogue matches."""
+        mask = np.ones(len(movies.ids), dtype=np.bool_)
+        if self.genres:
+            mask &= (movies.genre_bits & np.uint32(genre_bits(self.genres))) != 0
+        if self.exclude_genres:
+            mask &= (movies.genre_bits & np.uint32(genre_bits(self.exclude_genres))) == 0
+        if self.min_year is not None or self.max_year is not None:
+            mask &= movies.years != UNKNOWN_YEAR
+        if self.min_year is not None:
+            mask &= movies.years >= self.min_year
+        if self.max_year is not None:
+            mask &= movies.years <= self.max_year
+        return mask
+
+
+UNRESTRICTED = MovieFilter()

@@ -1,0 +1,71 @@
+"""Exact maximum inner product search: the movies with the highest ALS scores, whatever travels along.
+
+A matrix product for one user and one for many differ in the last bits. So the product only chooses a few
+more movies than asked for; these are scored again one user at a time, and the answer does not depend on
+the batch.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.ids import Rows
+
+# Movies scored again beyond those asked for: products differ by some 1e-5, and no 20 movies lie so close.
+_MARGIN = 20
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Movies of one user, best first; ties in ascending movie row. Arrays of one length."""
+
+    movie_rows: Rows
+    scores: npt.NDArray[np.float32]
+    """Inner products, finite."""
+
+
+def inner_products(
+    item_factors: npt.NDArray[np.float32], user_vector: npt.NDArray[np.float32], movie_rows: Rows
+) -> npt.NDArray[np.float32]:
+    """Scores of `movie_rows`, shape as given: the same bits for a movie whatever stands beside it."""
+    products = item_factors[movie_rows] * user_vector
+    scores: npt.NDArray[np.float32] = products.sum(axis=1, dtype=np.float64).astype(np.float32)
+    return scores
+
+
+def best_first(scores: npt.NDArray[np.floating], movie_rows: Rows) -> npt.NDArray[np.intp]:
+    """The order that puts higher scores first, and lower movie rows first among equals."""
+    return np.lexsort((movie_rows, -scores))
+
+
+def retrieve(
+    item_factors: npt.NDArray[np.float32],
+    user_vectors: npt.NDArray[np.float32],
+    blocked: Iterable[npt.NDArray[np.bool_]],
+    limits: Sequence[int],
+) -> list[Candidates]:
+    """The best movies of each user.
+
+    Args:
+        item_factors: shape (n_movies, n_factors).
+        user_vectors: shape (n_users, n_factors).
+        blocked: per user, a mask of shape (n_movies,): what must not be returned.
+        limits: per user, movies to return; fewer come back when fewer are left.
+
+    Returns:
+        One list per user, in order.
+    """
+    n_movies = item_factors.shape[0]
+    scores = user_vectors @ item_factors.T
+    answers = []
+    for user_scores, vector, out, limit in zip(scores, user_vectors, blocked, limits, strict=True):
+        user_scores[out] = -np.inf
+        chosen = min(limit + _MARGIN, n_movies)
+        rows = np.argpartition(user_scores, n_movies - chosen)[n_movies - chosen :].astype(np.int32)
+        rows = rows[np.isfinite(user_scores[rows])]
+        exact = inner_products(item_factors, vector, rows)
+        order = best_first(exact, rows)[:limit]
+        answers.append(Candidates(movie_rows=rows[order], scores=exact[order]))
+    return answers

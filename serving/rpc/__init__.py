@@ -1,0 +1,1 @@
+"""All of the kit that touches gRPC."""
