@@ -1,1 +1,1 @@
-
+"""Stage one: the movies with the highest ALS scores, out of all."""

@@ -1,1 +1,1 @@
-
+"""How movierec is run: Envoy in front, and the demo on one machine."""

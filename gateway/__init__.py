@@ -1,1 +1,1 @@
-
+"""The public API: asks the stages, steps down when one fails, joins titles."""

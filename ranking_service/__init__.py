@@ -1,1 +1,1 @@
-
+"""Stage two: candidates put in order by CatBoost, and why."""

@@ -40,16 +40,22 @@ MOVIE_FEATURES: Final = (
     "num_genres",
     *(f"genre_{name.strip('()').lower().replace(' ', '_').replace('-', '_')}" for name in GENRES),
 )
-SEQUENCE_FEATURES: Final = (
+CONTEXT_FEATURES: Final = (
     "als_rank",
     "als_z",
     "trans_last1",
     "trans_last5",
+    "trans_last10",
     "knn_last5",
     "knn_last10",
     "cos_last1",
     "cos_last5",
     "cos_last20",
+    "movie_age_at_last",
+    "movie_days_at_last",
+    "movie_recent_ratings",
+    "genre_taste",
+    "genre_share_last20",
 )
 
 
@@ -59,17 +65,24 @@ class FeatureSet(StrEnum):
     REFERENCE = "reference"
     """The 38 of the reference: user, movie, ALS score."""
     EXTENDED = "extended"
-    """Those, and the candidate's place in the list and its closeness to what the user rated last."""
+    """Those, and the candidate's place in the list, its closeness to what the user rated last, and what
+    the movie was at that time."""
 
 
 FEATURE_NAMES: Final[Mapping[FeatureSet, tuple[str, ...]]] = MappingProxyType(
     {
         FeatureSet.REFERENCE: (*USER_FEATURES, *MOVIE_FEATURES, "als_score"),
-        FeatureSet.EXTENDED: (*USER_FEATURES, *MOVIE_FEATURES, "als_score", *SEQUENCE_FEATURES),
+        FeatureSet.EXTENDED: (*USER_FEATURES, *MOVIE_FEATURES, "als_score", *CONTEXT_FEATURES),
     }
 )
 
-_SECONDS_PER_DAY = 86_400
+_SECONDS_PER_DAY: Final = 86_400
+_SECONDS_PER_YEAR: Final = 365.2425 * _SECONDS_PER_DAY
+RECENT_SECONDS: Final = 90 * _SECONDS_PER_DAY
+"""Width of the time bins in which recent ratings are counted."""
+_GENRE_SHRINKAGE: Final = 5.0
+_YEAR_COLUMN: Final = MOVIE_FEATURES.index("year")
+_GENRE_COLUMNS: Final = slice(len(MOVIE_FEATURES) - len(GENRES), len(MOVIE_FEATURES))
 
 
 def feature_hash(names: tuple[str, ...]) -> str:
@@ -140,6 +153,14 @@ class FeatureTables:
     """How often one movie is rated soon after another."""
     cooccurrence: MovieLinks
     """How often two movies are rated by the same users."""
+    first_times: npt.NDArray[np.float64]
+    """Shape (n_movies,): Unix seconds of each movie's first rating; NaN where there is none."""
+    recent_ratings: npt.NDArray[np.int32]
+    """Shape (n_movies, n_bins): each movie's ratings in a bin of `RECENT_SECONDS` and the one before."""
+    oldest_time: int
+    """Unix seconds of the oldest rating: where the bins begin."""
+    newest_time: int
+    """Unix seconds of the newest rating: "now" for a history whose times are unknown."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -168,28 +189,53 @@ class FeatureTables:
         out[:, n_user : n_user + n_movie] = self.movie_features[movie_rows]
         out[:, n_user + n_movie] = retrieval_scores
         if self.feature_set is FeatureSet.EXTENDED:
-            self._compute_sequence(
-                out[:, n_user + n_movie + 1 :], history.movie_rows, movie_rows, retrieval_scores
-            )
+            context = out[:, n_user + n_movie + 1 :]
+            context[:, 0:2] = _place_in_list(movie_rows, retrieval_scores)
+            context[:, 2:10] = self._closeness(history.movie_rows, movie_rows)
+            context[:, 10:13] = self._at_last_rating(history.times, movie_rows)
+            context[:, 13:15] = self._genre_match(history, movie_rows)
 
-    def _compute_sequence(
-        self,
-        out: npt.NDArray[np.float32],
-        rated: Rows,
-        movie_rows: Rows,
-        retrieval_scores: npt.NDArray[np.float32],
-    ) -> None:
+    def _closeness(self, rated: Rows, movie_rows: Rows) -> npt.NDArray[np.floating]:
+        """To the last k rated movies: three sums of transitions, two of co-occurrence, three cosines."""
         n_movies = self.movie_features.shape[0]
-        out[np.lexsort((movie_rows, -retrieval_scores)), 0] = np.arange(1, movie_rows.size + 1)
-        scores = retrieval_scores.astype(np.float64)
-        out[:, 1] = (scores - scores.mean()) / (scores.std() or 1.0) if scores.size else 0.0
-        for column, links, last in (
-            (2, self.transitions, 1),
-            (3, self.transitions, 5),
-            (4, self.cooccurrence, 5),
-            (5, self.cooccurrence, 10),
-        ):
-            out[:, column] = links.sums(rated[-last:], n_movies)[movie_rows]
-        # One column per window: the mean cosine to the last k movies is one product with their sum.
-        windows = [self.item_directions[rated[-k:]].sum(axis=0) / k for k in (1, 5, 20)]
-        out[:, 6:9] = self.item_directions[movie_rows] @ np.stack(windows, axis=1)
+        sums = [
+            links.sums(rated[-k:], n_movies)[movie_rows]
+            for links, k in (
+                (self.transitions, 1),
+                (self.transitions, 5),
+                (self.transitions, 10),
+                (self.cooccurrence, 5),
+                (self.cooccurrence, 10),
+            )
+        ]
+        # The mean cosine to the last k movies is one product with the sum of their directions.
+        means = [self.item_directions[rated[-k:]].sum(axis=0) / k for k in (1, 5, 20)]
+        return np.column_stack([*sums, self.item_directions[movie_rows] @ np.stack(means, axis=1)])
+
+    def _at_last_rating(self, times: npt.NDArray[np.int64], movie_rows: Rows) -> npt.NDArray[np.floating]:
+        """What the movies were when the user last rated: age in years, days since first rated, ratings."""
+        last = int(times[-1]) if times.size and times[-1] != NO_TIME else self.newest_time
+        age = 1970 + last / _SECONDS_PER_YEAR - self.movie_features[movie_rows, _YEAR_COLUMN]
+        days = (last - self.first_times[movie_rows]) / _SECONDS_PER_DAY
+        bins = self.recent_ratings.shape[1]
+        now = min(max((last - self.oldest_time) // RECENT_SECONDS, 0), bins - 1)
+        return np.column_stack([age, days, self.recent_ratings[movie_rows, now]])
+
+    def _genre_match(self, history: History, movie_rows: Rows) -> npt.NDArray[np.floating]:
+        """Mean over the movie's genres: how far above their mean the user rates each; its share of late."""
+        flags = self.movie_features[:, _GENRE_COLUMNS]
+        rated = flags[history.movie_rows]
+        above = history.values - history.values.mean() if len(history) else history.values
+        taste = (above @ rated) / (rated.sum(axis=0) + _GENRE_SHRINKAGE)
+        share = rated[-20:].sum(axis=0) / max(min(len(history), 20), 1)
+        own = flags[movie_rows]
+        return own @ np.column_stack([taste, share]) / np.maximum(own.sum(axis=1, keepdims=True), 1)
+
+
+def _place_in_list(movie_rows: Rows, retrieval_scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Rank from 1, ties to the lower movie row, and the score standardised within the list."""
+    places = np.empty((movie_rows.size, 2))
+    places[np.lexsort((movie_rows, -retrieval_scores)), 0] = np.arange(1, movie_rows.size + 1)
+    scores = retrieval_scores.astype(np.float64)
+    places[:, 1] = (scores - scores.mean()) / (scores.std() or 1.0) if scores.size else 0.0
+    return places

@@ -26,6 +26,12 @@ class Candidates:
     """Inner products, finite."""
 
 
+def finite_factors(factors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The factors, with a zero row in place of each that is not finite: nobody is served from such a row."""
+    finite: npt.NDArray[np.bool_] = np.all(np.isfinite(factors), axis=1)
+    return factors if finite.all() else np.where(finite[:, None], factors, np.float32(0))
+
+
 def inner_products(
     item_factors: npt.NDArray[np.float32], user_vector: npt.NDArray[np.float32], movie_rows: Rows
 ) -> npt.NDArray[np.float32]:

@@ -11,10 +11,10 @@ _NO_GENRE_BIT = np.uint32(1)
 
 
 def directions(item_factors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Item factors of length one, shape (n_movies, n_factors); a zero row stays zero."""
+    """Item factors of length one, shape (n_movies, n_factors); zero where a row is zero or not finite."""
     lengths = np.linalg.norm(item_factors, axis=1, keepdims=True)
     unit = np.zeros_like(item_factors)
-    np.divide(item_factors, lengths, out=unit, where=lengths > 0)
+    np.divide(item_factors, lengths, out=unit, where=(lengths > 0) & np.isfinite(lengths))
     return unit
 
 

@@ -1,1 +1,1 @@
-
+"""Movies like one movie."""

@@ -1,1 +1,1 @@
-
+"""Turns ratings into one bundle: resolve, clean, split, train, evaluate, publish."""

@@ -102,9 +102,7 @@ def read_plan(environment: Mapping[str, str]) -> Plan:
     return Plan(
         stages=stages,
         gateway=gateway,
-        envoy=envoy_process(
-            BUNDLE_ROOT / "envoy.yaml" if moved else envoy_config.CONFIG, environment
-        ),
+        envoy=envoy_process(BUNDLE_ROOT / "envoy.yaml" if moved else envoy_config.CONFIG, environment),
         envoy_port=port,
         envoy_config=envoy_config.render(port=port.number, gateway_port=gateway.port.number)
         if moved
@@ -173,9 +171,7 @@ def _server(
     )
 
 
-def _port(
-    environment: Mapping[str, str], setting: str, default: int, owner: str, use: str
-) -> Port:
+def _port(environment: Mapping[str, str], setting: str, default: int, owner: str, use: str) -> Port:
     text = environment.get(setting, str(default))
     if not (text.isascii() and text.isdigit() and 0 < int(text) < _PORT_LIMIT):
         raise SettingError(f"{setting} must be a port from 1 to {_PORT_LIMIT - 1}, not {text!r}")

@@ -1,6 +1,5 @@
 """The demo's child processes: started in waves, watched, stopped in the opposite order."""
 
-import ctypes
 import os
 import shlex
 import signal
@@ -17,8 +16,9 @@ from deploy.demo.signals import StopRequest
 
 STOP_SECONDS: Final = 15.0
 """How long a stop may take before what is left is killed: above drain delay and longest deadline."""
+_LOOK_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.05
-_PR_SET_PDEATHSIG: Final = 1
+_TETHER: Final = Path(__file__).with_name("tether.py")
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,11 @@ class Supervisor:
         """Return the file that takes the output of a process."""
         return self._logs / f"{process.name}.log"
 
+    @property
+    def started(self) -> bool:
+        """Whether there is anything to stop."""
+        return bool(self._waves)
+
     def start(self, *processes: Process) -> None:
         """Start one wave; stopped together, before the waves that were started earlier."""
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -112,6 +117,13 @@ class Supervisor:
         return [entry for wave in self._waves for entry in wave]
 
 
+def watch(supervisor: Supervisor, stop_request: StopRequest, report: Callable[[Exit], None]) -> None:
+    """Report every server that ends, until asked to stop; the others go on without it."""
+    while not stop_request.wait(_LOOK_SECONDS):
+        for exit_ in supervisor.new_exits():
+            report(exit_)
+
+
 def run_to_end(process: Process, stop_request: StopRequest) -> int:
     """Run a process on the demo's own terminal and return its code; a request to stop ends it."""
     child = _spawn(process, None)
@@ -133,13 +145,12 @@ def tail(path: Path, lines: int = 15) -> str:
 
 def _spawn(process: Process, output: IO[bytes] | None) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        process.command,
+        (sys.executable, "-IS", str(_TETHER), str(os.getpid()), *process.command),
         env={**os.environ, **process.settings},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=None if output is None else subprocess.STDOUT,
         start_new_session=True,  # Ctrl-C reaches the demo only, which then stops all in order
-        preexec_fn=_die_with_parent(),  # noqa: PLW1509  the demo starts no thread before its last child
     )
 
 
@@ -153,22 +164,3 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)  # it leads its session: workers of its own go too
         child.wait()
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """Return what a child does before its program starts, so that it does not outlive the demo.
-
-    A SIGKILL leaves the demo no chance to stop anything; servers without it would hold their ports
-    until somebody finds them. Only Linux has this.
-    """
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl  # looked up here: between fork and exec nothing may import
-    parent = os.getpid()
-
-    def prepare() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the line above
-            os._exit(1)
-
-    return prepare

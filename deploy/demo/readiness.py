@@ -1,13 +1,13 @@
 """Waits until every server serves, or says which one does not."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Final
+from typing import Final, TypeAlias
 
 import grpc
 import httpx
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from deploy.demo.plan import Plan
 from deploy.demo.processes import Process, Supervisor
@@ -16,6 +16,8 @@ from deploy.demo.signals import StopRequest
 READY_SECONDS: Final = 60.0
 _ASK_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.2
+
+_Check: TypeAlias = tuple[Process, Callable[[], bool]]
 
 
 class StartError(Exception):
@@ -43,40 +45,44 @@ def wait_until_ready(
         StartError: a process ended, or was not ready in time.
     """
     with ExitStack() as opened:
-        waiting: dict[Process, Callable[[], bool]] = {}
+        checks: list[_Check] = []
         for server in (*plan.stages, plan.gateway):
             channel = opened.enter_context(grpc.insecure_channel(server.target))
-            waiting[server.process] = _health_check(channel, server.service)
+            checks.append((server.process, _health_check(channel, server.service)))
         client = opened.enter_context(httpx.Client(base_url=plan.url, timeout=_ASK_SECONDS))
-        waiting[plan.envoy] = _readiness_check(client)
-        _wait(waiting, supervisor, stop_request, time.monotonic() + within_seconds)
+        checks.append((plan.envoy, _readiness_check(client)))
+        _wait(checks, supervisor, stop_request, time.monotonic() + within_seconds)
 
 
 def _wait(
-    checks: Mapping[Process, Callable[[], bool]],
+    checks: Sequence[_Check],
     supervisor: Supervisor,
     stop_request: StopRequest,
     end: float,
 ) -> None:
-    waiting = dict(checks)
+    waiting = list(checks)
     while waiting:
         for exit_ in supervisor.new_exits():
             raise StartError(exit_.process, f"{exit_.process.name} {exit_.cause}")
-        waiting = {process: check for process, check in waiting.items() if not check()}
+        waiting = [(process, check) for process, check in waiting if not check()]
         if waiting and time.monotonic() > end:
-            names = ", ".join(process.name for process in waiting)
-            raise StartError(next(iter(waiting)), f"not ready in time: {names}")
+            names = ", ".join(process.name for process, _ in waiting)
+            raise StartError(waiting[0][0], f"not ready in time: {names}")
         if waiting and stop_request.wait(_PAUSE_SECONDS):
             return
 
 
 def _health_check(channel: grpc.Channel, service: str) -> Callable[[], bool]:
-    stub = health_pb2_grpc.HealthStub(channel)
+    check = channel.unary_unary(  # as the generated stub, whose type hints know no methods
+        "/grpc.health.v1.Health/Check",
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )
     request = health_pb2.HealthCheckRequest(service=service)
 
     def serves() -> bool:
         try:
-            answer = stub.Check(request, timeout=_ASK_SECONDS)
+            answer: health_pb2.HealthCheckResponse = check(request, timeout=_ASK_SECONDS)
         except grpc.RpcError:
             return False
         return answer.status == health_pb2.HealthCheckResponse.SERVING

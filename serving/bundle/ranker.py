@@ -56,7 +56,13 @@ class RankerContent:
             "hash": feature_hash(names),
         }
         (folder / _FEATURES_FILE).write_text(json.dumps(record, indent=1))
-        write_arrays(folder / _MOVIE_FEATURES_FILE, movie_features=self.tables.movie_features)
+        write_arrays(
+            folder / _MOVIE_FEATURES_FILE,
+            movie_features=self.tables.movie_features,
+            first_times=self.tables.first_times,
+            recent_ratings=self.tables.recent_ratings,
+            span=np.array([self.tables.oldest_time, self.tables.newest_time]),
+        )
         _write_links(folder / _TRANSITIONS_FILE, self.tables.transitions)
         _write_links(folder / _COOCCURRENCE_FILE, self.tables.cooccurrence)
         leaves = self.leaf_tables
@@ -87,12 +93,18 @@ class RankerContent:
         model = CatBoost()
         model.load_model(blob=folder.read(_MODEL_FILE))
         item_factors = read_item_factors(folder)
+        movie_arrays = dict(
+            folder.arrays(_MOVIE_FEATURES_FILE, "movie_features", "first_times", "recent_ratings", "span")
+        )
+        oldest_time, newest_time = movie_arrays.pop("span").tolist()
         tables = FeatureTables(
             feature_set=feature_set,
-            movie_features=folder.arrays(_MOVIE_FEATURES_FILE, "movie_features")["movie_features"],
             item_directions=directions(item_factors),
             transitions=_read_links(folder, _TRANSITIONS_FILE),
             cooccurrence=_read_links(folder, _COOCCURRENCE_FILE),
+            oldest_time=oldest_time,
+            newest_time=newest_time,
+            **movie_arrays,
         )
         leaves = dict(
             folder.arrays(

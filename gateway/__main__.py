@@ -1,0 +1,65 @@
+"""Runs the gateway: `python -m gateway`."""
+
+from contextlib import AsyncExitStack
+from functools import partial
+
+from gateway.catalogue import Catalogue
+from gateway.clients import CandidateClient, RankingClient, SimilarityClient
+from gateway.metrics import GatewayMetrics
+from gateway.pipeline import Pipeline
+from gateway.servicer import SERVICE_NAME, MovieServicer
+from gateway.settings import GatewaySettings
+from movierec.gateway.v1.movie_service_pb2_grpc import add_MovieServiceServicer_to_server
+from serving.bundle.holder import BundleHolder
+from serving.bundle.store import BundleStore
+from serving.logs import configure_logs
+from serving.rpc.channels import open_channel
+from serving.rpc.metrics import ServerMetrics, exposed
+from serving.rpc.server import run, serve_until_stopped
+from serving.settings import load_settings
+
+
+async def serve(settings: GatewaySettings) -> None:
+    """Serves until a signal asks to stop."""
+    server_metrics = ServerMetrics.create("gateway")
+    metrics = GatewayMetrics.create(server_metrics.registry)
+    catalogues = BundleHolder(
+        BundleStore(settings.bundle_root),
+        Catalogue.load,
+        loads=server_metrics.bundle_loads,
+        poll_seconds=settings.bundle_poll_seconds,
+    )
+    async with AsyncExitStack() as stack:
+        stack.enter_context(exposed(server_metrics, settings))
+        await stack.enter_async_context(catalogues.loading())
+        candidate = await stack.enter_async_context(open_channel(settings.candidate_target))
+        ranking = await stack.enter_async_context(open_channel(settings.ranking_target))
+        similarity = await stack.enter_async_context(open_channel(settings.similarity_target))
+        pipeline = Pipeline.create(
+            catalogue=catalogues.get,
+            candidates=CandidateClient(candidate, metrics),
+            ranking=RankingClient(ranking, metrics),
+            similarity=SimilarityClient(similarity, metrics),
+            budgets=settings.budgets,
+            candidates_per_user=settings.candidates_per_user,
+            batch_concurrency=settings.batch_concurrency,
+            metrics=metrics,
+        )
+        await serve_until_stopped(
+            settings,
+            register=partial(add_MovieServiceServicer_to_server, MovieServicer(pipeline)),
+            service_names=[SERVICE_NAME],
+            metrics=server_metrics,
+            ready=catalogues.loaded,
+        )
+
+
+def main() -> None:
+    """Reads the settings and serves."""
+    settings = load_settings(GatewaySettings)
+    configure_logs("gateway", settings.log_level)
+    run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""What the gateway holds in memory of one bundle: enough for a list when no other service answers."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.ports import Contribution
+from serving.bundle.catalogue import CatalogueContent, read_movies
+from serving.bundle.factors import SeenMovies, read_seen_movies
+from serving.bundle.store import BundleError, BundleStore
+from serving.errors import NotFoundError, Reason
+from serving.filters import MovieFilter
+from serving.ids import Ids, Rows
+from serving.movies import UNKNOWN_YEAR, Movies
+from serving.similarity import genre_jaccard
+
+FOLDER: Final = "gateway"
+"""The gateway's part of a bundle."""
+
+
+@dataclass(frozen=True)
+class Movie:
+    """A catalogue entry, as a client sees it."""
+
+    movie_id: int
+    title: str
+    year: int | None
+    genres: tuple[str, ...]
+    rating_count: int
+    rating_mean: float | None
+    tmdb_id: int | None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Movies that one model put in order, best first. Sequences of one length."""
+
+    movie_rows: Rows
+    scores: npt.NDArray[np.floating]
+    bundle_id: str
+    """Where the order comes from."""
+    explanations: tuple[tuple[Contribution, ...], ...] = ()
+    """One per movie, or none at all."""
+
+    def part(self, start: int, stop: int) -> "Scored":
+        """Places `start` to `stop`, the latter excluded."""
+        one = slice(start, stop)
+        return Scored(self.movie_rows[one], self.scores[one], self.bundle_id, self.explanations[one])
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The movies of one bundle, their popularity, and who has seen what. Immutable.
+
+    Raises:
+        BundleError: its parts are not of one length, or hold numbers that no answer may show.
+    """
+
+    bundle_id: str
+    movies: Movies
+    content: CatalogueContent
+    seen: SeenMovies
+
+    def __post_init__(self) -> None:
+        n_movies = len(self.movies.ids)
+        content = self.content
+        of_movies = (content.tmdb_ids, content.rating_counts, content.rating_means, content.popularity)
+        if len(content.titles) != n_movies or any(array.shape != (n_movies,) for array in of_movies):
+            raise BundleError(f"bundle {self.bundle_id}: the catalogue's parts are not of one length")
+        if not np.isfinite(content.popularity).all():
+            raise BundleError(f"bundle {self.bundle_id}: a movie's popularity is not a number")
+        rows = self.seen.movie_rows
+        if rows.size and not 0 <= rows.min() <= rows.max() < n_movies:
+            raise BundleError(f"bundle {self.bundle_id}: ratings of movies that the catalogue lacks")
+
+    @classmethod
+    def load(cls, store: BundleStore, bundle_id: str) -> "Catalogue":
+        """Reads the gateway's part of a bundle.
+
+        Raises:
+            BundleError: it is missing, damaged or does not fit together.
+        """
+        folder = store.folder(bundle_id, FOLDER)
+        return cls(bundle_id, read_movies(folder), CatalogueContent.read(folder), read_seen_movies(folder))
+
+    @cached_property
+    def popularity_order(self) -> Rows:
+        """Shape (n_movies,): all rows, the most popular first; ties in ascending movie_id."""
+        return np.argsort(-self.content.popularity, kind="stable").astype(np.int32)
+
+    def row(self, movie_id: int) -> int:
+        """The row of a movie.
+
+        Raises:
+            NotFoundError: the catalogue does not know it.
+        """
+        row = self.movies.ids.row(movie_id)
+        if row < 0:
+            raise NotFoundError(reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=movie_id)
+        return row
+
+    def movie(self, row: int) -> Movie:
+        """One entry."""
+        content = self.content
+        year = int(self.movies.years[row])
+        mean = float(content.rating_means[row])
+        return Movie(
+            movie_id=int(self.movies.ids.ids[row]),
+            title=content.titles[row],
+            year=None if year == UNKNOWN_YEAR else year,
+            genres=self.movies.genres_of(row),
+            rating_count=int(content.rating_counts[row]),
+            rating_mean=mean if np.isfinite(mean) else None,
+            tmdb_id=int(content.tmdb_ids[row]) or None,
+        )
+
+    def blocked(
+        self,
+        movie_filter: MovieFilter,
+        *,
+        seen_by_user_id: int | None = None,
+        exclude_movie_ids: Collection[int] = (),
+    ) -> npt.NDArray[np.bool_]:
+        """Shape (n_movies,), fresh: the movies that a list must leave out.
+
+        Args:
+            movie_filter: leaves out what does not match.
+            seen_by_user_id: leaves out what this user has rated; none, or an unknown one: nothing.
+            exclude_movie_ids: leaves out these; unknown ids are ignored.
+        """
+        if movie_filter:
+            out = ~movie_filter.matches(self.movies)
+        else:
+            out = np.zeros(len(self.movies.ids), dtype=np.bool_)
+        if seen_by_user_id is not None:
+            out[self.seen.of(seen_by_user_id)] = True
+        if exclude_movie_ids:
+            rows = self.movies.ids.rows(list(exclude_movie_ids))
+            out[rows[rows >= 0]] = True
+        return out
+
+    def seen_movie_ids(self, user_id: int) -> Ids:
+        """The movies that a user has rated; none for an unknown user."""
+        return self.movies.ids.ids[self.seen.of(user_id)]
+
+    def most_popular(self, blocked: npt.NDArray[np.bool_]) -> Scored:
+        """All that is not blocked, the most popular first; ties in ascending movie_id."""
+        rows = self.popularity_order
+        rows = rows[~blocked[rows]]
+        return Scored(rows, self.content.popularity[rows], self.bundle_id)
+
+    def alike_by_genre(self, row: int, blocked: npt.NDArray[np.bool_], limit: int) -> Scored:
+        """What shares genres with a movie, the most shared first; ties by popularity, then movie_id.
+
+        Movies that share none are not alike: a movie without genres has no such list.
+        """
+        jaccard = genre_jaccard(self.movies, row)
+        rows = self.popularity_order
+        rows = rows[(jaccard[rows] > 0) & ~blocked[rows]]
+        if rows.size > limit:  # all that tie with the last place compete for it; the rest need no sorting
+            values = jaccard[rows]
+            rows = rows[values >= np.partition(values, values.size - limit)[values.size - limit]]
+        rows = rows[np.argsort(-jaccard[rows], kind="stable")][:limit]
+        return Scored(rows, jaccard[rows], self.bundle_id)

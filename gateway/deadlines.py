@@ -1,0 +1,87 @@
+"""How long things may take: what is left of a request, and each stage's share of it."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from gateway.fallback import FallbackReason
+from gateway.ports import Stage, StageError
+from serving.errors import DeadlineError, Reason
+
+
+@dataclass(frozen=True)
+class StageBudget:
+    """What one stage call may take of a request's time."""
+
+    seconds: float
+    """At most this long,"""
+    share: float
+    """and at most this part of what is left, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """What requests and their stages may take. Seconds."""
+
+    request: float
+    batch: float
+    reserve: float
+    """Kept back to assemble the answer; with less left on arrival, nothing is begun."""
+    stages: Mapping[Stage, StageBudget]
+
+
+class Deadline:
+    """When an answer must be there. On the monotonic clock: a set wall clock changes nothing.
+
+    Args:
+        seconds: what is left now, the reserve included.
+        reserve: what no stage may use.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, seconds: float, *, reserve: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self._stages_end = clock() + seconds - reserve
+
+    @classmethod
+    def on_arrival(
+        cls,
+        client_seconds: float | None,
+        longest: float,
+        *,
+        reserve: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> "Deadline":
+        """The deadline of a request that has just arrived.
+
+        Args:
+            client_seconds: what the client leaves; none: it did not say.
+            longest: what the gateway takes at most.
+            reserve: what the gateway needs for itself.
+            clock: monotonic seconds.
+
+        Raises:
+            DeadlineError: less than the reserve is left.
+        """
+        seconds = longest if client_seconds is None else min(client_seconds, longest)
+        if seconds < reserve:
+            remaining_ms = max(0, int(seconds * 1000))
+            raise DeadlineError(
+                f"{remaining_ms} ms were left on arrival: too few to begin. Set a longer deadline.",
+                reason=Reason.DEADLINE_TOO_SHORT,
+                remaining_ms=str(remaining_ms),
+            )
+        return cls(seconds, reserve=reserve, clock=clock)
+
+    def stage_seconds(self, stage: Stage, budget: StageBudget) -> float:
+        """Seconds that a stage call may take when it begins now.
+
+        Raises:
+            StageError: its turn comes too late; asking would only be work for nobody.
+        """
+        left = self._stages_end - self._clock()
+        if left <= 0:
+            raise StageError(stage, FallbackReason.DEPENDENCY_TIMEOUT, "no time was left to ask")
+        return min(budget.seconds, budget.share * left)

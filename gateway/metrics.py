@@ -1,0 +1,57 @@
+"""What the gateway counts beside what every server counts. Labels are bounded: never an id."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from serving.rpc.metrics import LATENCY_BUCKETS, PREFIX
+
+OK: Final = "OK"
+"""Value of the label `outcome` of a stage call that gave a usable answer."""
+
+
+@dataclass(frozen=True)
+class GatewayMetrics:
+    """How stages answer, and what becomes of lists."""
+
+    stage_seconds: Histogram
+    """Time of a stage call, by stage and outcome: OK or the reason of the step down."""
+    answers: Counter
+    """Lists answered, by method and model."""
+    degraded: Counter
+    """Lists that a fault made weaker, by method."""
+    fallbacks: Counter
+    """Lists that are not what was asked for, by the service at issue and the reason."""
+    unknown_items: Counter
+    """Movies that a stage named and that the catalogue or ranking does not know."""
+
+    @classmethod
+    def create(cls, registry: CollectorRegistry) -> "GatewayMetrics":
+        """Metrics at zero."""
+        return cls(
+            stage_seconds=Histogram(
+                "stage_seconds",
+                "Time of a stage call.",
+                ("stage", "outcome"),
+                namespace=PREFIX,
+                registry=registry,
+                buckets=LATENCY_BUCKETS,
+            ),
+            answers=Counter(
+                "answers", "Lists answered.", ("method", "model"), namespace=PREFIX, registry=registry
+            ),
+            degraded=Counter(
+                "degraded", "Lists weakened by a fault.", ("method",), namespace=PREFIX, registry=registry
+            ),
+            fallbacks=Counter(
+                "fallbacks",
+                "Lists that are not what was asked for.",
+                ("service", "reason"),
+                namespace=PREFIX,
+                registry=registry,
+            ),
+            unknown_items=Counter(
+                "unknown_items", "Movies dropped as unknown.", namespace=PREFIX, registry=registry
+            ),
+        )

@@ -1,0 +1,169 @@
+"""Lists for one user: candidates, ordered by the ranker, filled up with what is popular."""
+
+from collections.abc import Callable
+from functools import partial
+
+from gateway.catalogue import Catalogue, Scored
+from gateway.deadlines import Budgets, Deadline
+from gateway.fallback import Model, Outcome
+from gateway.metrics import GatewayMetrics
+from gateway.pages import Course, ListAnswer, Page, Sources, assemble
+from gateway.ports import (
+    CandidateList,
+    CandidateQuery,
+    CandidateStage,
+    RankedList,
+    RankingQuery,
+    RankingStage,
+    Stage,
+    StageError,
+    StageFailure,
+    UserVector,
+)
+from gateway.requests import PersonalRequest
+
+
+class PersonalLists:
+    """Asks for candidates, has them ranked, and steps down where a stage cannot answer.
+
+    Args:
+        catalogue: the catalogue to answer from now.
+        candidates: stage one.
+        ranking: stage two.
+        budgets: how long the stages may take.
+        candidates_per_user: how many candidates are ranked.
+        metrics: what is counted.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalogue: Callable[[], Catalogue],
+        candidates: CandidateStage,
+        ranking: RankingStage,
+        budgets: Budgets,
+        candidates_per_user: int,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self._catalogue = catalogue
+        self._candidates = candidates
+        self._ranking = ranking
+        self._budgets = budgets
+        self._candidates_per_user = candidates_per_user
+        self._metrics = metrics
+
+    async def answer(self, request: PersonalRequest, deadline: Deadline) -> ListAnswer:
+        """The list for a checked request.
+
+        Raises:
+            UnavailableError: no bundle is loaded; or a stage failed and the request denies fallbacks.
+            NotFoundError: the user is unknown and the request denies fallbacks.
+        """
+        catalogue = self._catalogue()  # once: a bundle that arrives meanwhile is for the next request
+        page = _empty_page(catalogue, request)
+        sources: Sources = {
+            Model.POPULARITY_FALLBACK: lambda: catalogue.most_popular(page.blocked).part(0, page.missing)
+        }
+        finish = partial(_finish, request, page, sources)
+        try:
+            candidates, bundle_id = await self._retrieve(request, deadline)
+        except StageError as error:
+            return finish(Outcome.CANDIDATES_FAILED, failure=error.failure)
+        if candidates.user_vector is UserVector.NONE:
+            return finish(Outcome.UNKNOWN_USER)
+        candidates = self._admitted(candidates, page)
+        rows = catalogue.movies.ids.rows(candidates.movie_ids)
+        in_als_order = Scored(rows, candidates.scores, bundle_id)
+        sources[Model.ALS_ONLY] = lambda: in_als_order
+        if not rows.size:
+            sources[Model.TWO_STAGE] = lambda: in_als_order  # an empty list needs no ranking
+            return finish(Outcome.NOTHING_TO_RANK)
+        try:
+            ranked, base_value = await self._rank(request, candidates, deadline, bundle_id=bundle_id)
+        except StageError as error:
+            return finish(Outcome.RANKING_FAILED, failure=error.failure)
+        self._drop(ranked, page)
+        in_rank_order = Scored(
+            catalogue.movies.ids.rows(ranked.movie_ids), ranked.scores, bundle_id, ranked.explanations
+        )
+        sources[Model.TWO_STAGE] = lambda: in_rank_order
+        return finish(Outcome.RANKED, base_value=base_value)
+
+    async def _retrieve(self, request: PersonalRequest, deadline: Deadline) -> tuple[CandidateList, str]:
+        query = CandidateQuery(
+            user_id=request.user_id,
+            limit=self._candidates_per_user,
+            movie_filter=request.movie_filter,
+            exclude_movie_ids=request.exclude_movie_ids,
+            include_seen=request.include_seen,
+            history=request.history,
+        )
+        seconds = deadline.stage_seconds(Stage.CANDIDATE, self._budgets.stages[Stage.CANDIDATE])
+        answer = await self._candidates.generate([query], seconds=seconds)
+        (candidates,) = answer.lists
+        return candidates, answer.bundle_id
+
+    def _admitted(self, candidates: CandidateList, page: Page) -> CandidateList:
+        """The candidates that may be shown.
+
+        Retrieval leaves out what the request leaves out, but by its own bundle: with another one than the
+        catalogue's, movies may be unknown here, or seen. They go before ranking, so that ranking still
+        returns a whole page.
+        """
+        rows = page.catalogue.movies.ids.rows(candidates.movie_ids)
+        known = rows >= 0
+        self._metrics.unknown_items.inc(int((~known).sum()))
+        shown = known & ~page.blocked[rows]
+        return CandidateList(candidates.movie_ids[shown], candidates.scores[shown], candidates.user_vector)
+
+    async def _rank(
+        self, request: PersonalRequest, candidates: CandidateList, deadline: Deadline, *, bundle_id: str
+    ) -> tuple[RankedList, float]:
+        query = RankingQuery(
+            user_id=request.user_id,
+            movie_ids=candidates.movie_ids,
+            retrieval_scores=candidates.scores,
+            limit=request.limit,
+            explain_features=request.explain_features,
+            diversity=request.diversity,
+            history=request.history,
+        )
+        seconds = deadline.stage_seconds(Stage.RANKING, self._budgets.stages[Stage.RANKING])
+        answer = await self._ranking.rank([query], bundle_id=bundle_id, seconds=seconds)
+        (ranked,) = answer.lists
+        return ranked, answer.base_value
+
+    def _drop(self, ranked: RankedList, page: Page) -> None:
+        """Keeps movies that ranking does not know from coming back as fill."""
+        self._metrics.unknown_items.inc(ranked.unknown_movie_ids.size)
+        page.block(page.catalogue.movies.ids.rows(ranked.unknown_movie_ids))
+
+
+def _empty_page(catalogue: Catalogue, request: PersonalRequest) -> Page:
+    blocked = catalogue.blocked(
+        request.movie_filter,
+        seen_by_user_id=None if request.include_seen else request.user_id,
+        exclude_movie_ids=request.exclude_movie_ids
+        + (() if request.include_seen else request.history.movie_ids),
+    )
+    return Page(catalogue, blocked, request.limit)
+
+
+def _finish(
+    request: PersonalRequest,
+    page: Page,
+    sources: Sources,
+    outcome: Outcome,
+    *,
+    failure: StageFailure | None = None,
+    base_value: float | None = None,
+) -> ListAnswer:
+    course = Course(outcome, request.fallback_policy, filtered=bool(request.movie_filter), failure=failure)
+    course.refuse_if_denied(request.user_id)
+    return assemble(
+        page,
+        course,
+        sources,
+        when_empty=Model.POPULARITY_FALLBACK,
+        base_value=base_value if request.explain_features else None,
+    )

@@ -1,0 +1,183 @@
+"""The way of a request through the gateway: checked, timed, answered, counted."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import structlog
+
+from gateway.catalogue import Catalogue, Movie
+from gateway.deadlines import Budgets, Deadline
+from gateway.metrics import GatewayMetrics
+from gateway.pages import ListAnswer
+from gateway.personal import PersonalLists
+from gateway.popular import PopularLists
+from gateway.ports import CandidateStage, RankingStage, SimilarityStage, Stage
+from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest
+from gateway.similar import SimilarLists
+from gateway.validation import (
+    checked_batch,
+    checked_movie_id,
+    checked_personal,
+    checked_popular,
+    checked_similar,
+)
+
+_logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+
+
+class Method(StrEnum):
+    """Values of the metric label `method`: the rpc that a list answers."""
+
+    POPULAR = "ListPopularMovies"
+    PERSONAL = "ListPersonalMovies"
+    BATCH = "BatchListPersonalMovies"
+    SIMILAR = "ListSimilarMovies"
+
+
+@dataclass(frozen=True)
+class MovieAnswer:
+    """One catalogue entry."""
+
+    movie: Movie
+    bundle_id: str
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Everything that the public API can do.
+
+    Every method takes the seconds that the client leaves, None when it did not say, and raises
+    InvalidArgumentError, DeadlineError, or UnavailableError when no bundle is loaded.
+    """
+
+    catalogue: Callable[[], Catalogue]
+    """The catalogue to answer from now."""
+    popular_lists: PopularLists
+    personal_lists: PersonalLists
+    similar_lists: SimilarLists
+    budgets: Budgets
+    batch_concurrency: int
+    """Users of one batch that are at work at once."""
+    metrics: GatewayMetrics
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        catalogue: Callable[[], Catalogue],
+        candidates: CandidateStage,
+        ranking: RankingStage,
+        similarity: SimilarityStage,
+        budgets: Budgets,
+        candidates_per_user: int,
+        batch_concurrency: int,
+        metrics: GatewayMetrics,
+    ) -> "Pipeline":
+        """Puts a pipeline together from the stages."""
+        return cls(
+            catalogue=catalogue,
+            popular_lists=PopularLists(catalogue),
+            personal_lists=PersonalLists(
+                catalogue=catalogue,
+                candidates=candidates,
+                ranking=ranking,
+                budgets=budgets,
+                candidates_per_user=candidates_per_user,
+                metrics=metrics,
+            ),
+            similar_lists=SimilarLists(
+                catalogue=catalogue, similarity=similarity, budgets=budgets, metrics=metrics
+            ),
+            budgets=budgets,
+            batch_concurrency=batch_concurrency,
+            metrics=metrics,
+        )
+
+    async def popular(self, request: PopularRequest, client_seconds: float | None) -> ListAnswer:
+        """The most popular movies."""
+        request = checked_popular(request)
+        self._begin(client_seconds)
+        answer = self.popular_lists.answer(request)
+        self._report(Method.POPULAR, answer)
+        return answer
+
+    async def personal(self, request: PersonalRequest, client_seconds: float | None) -> ListAnswer:
+        """Movies for one user.
+
+        Raises:
+            NotFoundError: the user is unknown and the request denies fallbacks.
+        """
+        request = checked_personal(request)
+        answer = await self.personal_lists.answer(request, self._begin(client_seconds))
+        self._report(Method.PERSONAL, answer, Stage.CANDIDATE)
+        return answer
+
+    async def personal_batch(
+        self, requests: Sequence[PersonalRequest], client_seconds: float | None
+    ) -> list[ListAnswer]:
+        """Movies for 1 to 100 users, in their order. A fault steps down one user's list alone."""
+        requests = checked_batch(requests)
+        deadline = self._begin(client_seconds, self.budgets.batch)
+        self.catalogue()  # without a bundle the batch fails as a whole, and before any work
+        places = asyncio.Semaphore(self.batch_concurrency)
+
+        async def one(request: PersonalRequest) -> ListAnswer:
+            async with places:
+                answer = await self.personal_lists.answer(request, deadline)
+            self._report(Method.BATCH, answer, Stage.CANDIDATE)
+            return answer
+
+        async with asyncio.TaskGroup() as group:  # a cancelled batch cancels all that it began
+            tasks = [group.create_task(one(request)) for request in requests]
+        return [task.result() for task in tasks]
+
+    async def similar(self, request: SimilarRequest, client_seconds: float | None) -> ListAnswer:
+        """Movies like one movie.
+
+        Raises:
+            NotFoundError: the movie is not in the catalogue.
+        """
+        request = checked_similar(request)
+        answer = await self.similar_lists.answer(request, self._begin(client_seconds))
+        self._report(Method.SIMILAR, answer, Stage.SIMILARITY)
+        return answer
+
+    async def movie(self, movie_id: int, client_seconds: float | None) -> MovieAnswer:
+        """One catalogue entry.
+
+        Raises:
+            NotFoundError: the movie is not in the catalogue.
+        """
+        movie_id = checked_movie_id(movie_id)
+        self._begin(client_seconds)
+        catalogue = self.catalogue()
+        return MovieAnswer(catalogue.movie(catalogue.row(movie_id)), catalogue.bundle_id)
+
+    def _begin(self, client_seconds: float | None, longest: float | None = None) -> Deadline:
+        longest = self.budgets.request if longest is None else longest
+        return Deadline.on_arrival(client_seconds, longest, reserve=self.budgets.reserve)
+
+    def _report(self, method: Method, answer: ListAnswer, first_stage: Stage | None = None) -> None:
+        """Counts an answer; logs it when a fault made it weaker.
+
+        Args:
+            method: the rpc.
+            answer: what the client gets.
+            first_stage: the service behind a reason that is no fault.
+        """
+        self.metrics.answers.labels(method, answer.model).inc()
+        if answer.reason is not None:
+            stage = first_stage if answer.failure is None else answer.failure.stage
+            self.metrics.fallbacks.labels(stage, answer.reason).inc()
+        if answer.failure is not None:
+            self.metrics.degraded.labels(method).inc()
+            _logger.warning(
+                "stepped down",
+                stage=answer.failure.stage,
+                reason=answer.failure.reason,
+                detail=answer.failure.detail,
+                model=answer.model,
+            )

@@ -1,0 +1,40 @@
+"""The most popular movies: from the gateway's memory alone."""
+
+import uuid
+from collections.abc import Callable
+
+from gateway.catalogue import Catalogue
+from gateway.fallback import Model
+from gateway.pages import ListAnswer, Page
+from gateway.requests import PopularRequest
+
+
+class PopularLists:
+    """Lists the whole catalogue by popularity.
+
+    Args:
+        catalogue: the catalogue to answer from now.
+    """
+
+    def __init__(self, catalogue: Callable[[], Catalogue]) -> None:
+        self._catalogue = catalogue
+
+    def answer(self, request: PopularRequest) -> ListAnswer:
+        """The list for a checked request.
+
+        Raises:
+            UnavailableError: no bundle is loaded.
+        """
+        catalogue = self._catalogue()
+        blocked = catalogue.blocked(request.movie_filter, seen_by_user_id=request.exclude_seen_by_user_id)
+        matching = catalogue.most_popular(blocked)
+        page = Page(catalogue, blocked, request.limit)
+        page.take(Model.POPULARITY_FALLBACK, matching.part(request.offset, request.offset + request.limit))
+        return ListAnswer(
+            items=tuple(page.items),
+            model=Model.POPULARITY_FALLBACK,
+            bundle_id=catalogue.bundle_id,
+            recommendation_id=uuid.uuid4().hex,
+            first_rank=request.offset + 1,
+            total_size=matching.movie_rows.size,
+        )

@@ -1,0 +1,63 @@
+"""The public API over gRPC: decodes, delegates, encodes."""
+
+from typing import Any, Final
+
+from grpc import aio
+from typing_extensions import override
+
+from gateway.encoding import (
+    decode_batch,
+    decode_personal,
+    decode_popular,
+    decode_similar,
+    encode_movie,
+    encode_personal,
+    encode_popular,
+    encode_similar,
+)
+from gateway.pipeline import Pipeline
+from movierec.gateway.v1 import movie_service_pb2 as public
+from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceServicer
+
+SERVICE_NAME: Final = public.DESCRIPTOR.services_by_name["MovieService"].full_name
+
+
+class MovieServicer(MovieServiceServicer):
+    """Answers from a pipeline."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    @override
+    async def ListPopularMovies(
+        self, request: public.ListPopularMoviesRequest, context: aio.ServicerContext[Any, Any]
+    ) -> public.ListPopularMoviesResponse:
+        answer = await self._pipeline.popular(decode_popular(request), context.time_remaining())
+        return encode_popular(answer)
+
+    @override
+    async def ListPersonalMovies(
+        self, request: public.ListPersonalMoviesRequest, context: aio.ServicerContext[Any, Any]
+    ) -> public.ListPersonalMoviesResponse:
+        answer = await self._pipeline.personal(decode_personal(request), context.time_remaining())
+        return encode_personal(answer)
+
+    @override
+    async def ListSimilarMovies(
+        self, request: public.ListSimilarMoviesRequest, context: aio.ServicerContext[Any, Any]
+    ) -> public.ListSimilarMoviesResponse:
+        answer = await self._pipeline.similar(decode_similar(request), context.time_remaining())
+        return encode_similar(answer)
+
+    @override
+    async def GetMovie(
+        self, request: public.GetMovieRequest, context: aio.ServicerContext[Any, Any]
+    ) -> public.GetMovieResponse:
+        return encode_movie(await self._pipeline.movie(request.movie_id, context.time_remaining()))
+
+    @override
+    async def BatchListPersonalMovies(
+        self, request: public.BatchListPersonalMoviesRequest, context: aio.ServicerContext[Any, Any]
+    ) -> public.BatchListPersonalMoviesResponse:
+        answers = await self._pipeline.personal_batch(decode_batch(request), context.time_remaining())
+        return public.BatchListPersonalMoviesResponse(responses=map(encode_personal, answers))

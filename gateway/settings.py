@@ -1,0 +1,75 @@
+"""How the gateway runs, read from MOVIEREC_GATEWAY_* variables."""
+
+from types import MappingProxyType
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from gateway.deadlines import Budgets, StageBudget
+from gateway.ports import Stage
+from serving.settings import Port, Seconds, ServerSettings
+
+Share = Annotated[float, Field(gt=0, le=1)]
+"""A part of what is left of a request's time."""
+
+Target = Annotated[str, Field(min_length=1)]
+"""Where a stage, or the proxy before it, is found: `host:port`."""
+
+
+class GatewaySettings(ServerSettings):
+    """How the gateway runs."""
+
+    model_config = SettingsConfigDict(env_prefix="MOVIEREC_GATEWAY_")
+
+    port: Port = 50051
+    """Port of the gRPC server."""
+    metrics_port: Port = 9101
+    """Port of the Prometheus endpoint, plain HTTP on the same address."""
+    max_request_bytes: Annotated[int, Field(ge=1_024)] = 1_024 * 1_024
+    """Size of the largest request; larger ones are RESOURCE_EXHAUSTED."""
+
+    candidate_target: Target = "127.0.0.1:50052"
+    """Where the candidate service is found."""
+    ranking_target: Target = "127.0.0.1:50053"
+    """Where the ranking service is found."""
+    similarity_target: Target = "127.0.0.1:50054"
+    """Where the similarity service is found."""
+    candidates_per_user: Annotated[int, Field(ge=100, le=1_000)] = 300
+    """How many candidates are ranked; at least the longest list."""
+    batch_concurrency: Annotated[int, Field(ge=1, le=100)] = 32
+    """Users of one batch that are at work at once."""
+
+    request_seconds: Seconds = 0.8
+    """Longest time for one answer; a client may set less."""
+    batch_seconds: Seconds = 1.8
+    """Longest time for the answer to a batch; a client may set less."""
+    reserve_seconds: Seconds = 0.02
+    """What is kept back to assemble an answer; with less left on arrival, nothing is begun."""
+    candidate_seconds: Seconds = 0.15
+    """Longest wait for candidates,"""
+    candidate_share: Share = 0.4
+    """and at most this part of what is left."""
+    ranking_seconds: Seconds = 0.25
+    """Longest wait for ranking,"""
+    ranking_share: Share = 0.8
+    """and at most this part of what is left."""
+    similarity_seconds: Seconds = 0.15
+    """Longest wait for neighbours,"""
+    similarity_share: Share = 0.8
+    """and at most this part of what is left."""
+
+    @property
+    def budgets(self) -> Budgets:
+        """The deadline tree."""
+        stages = {
+            Stage.CANDIDATE: StageBudget(self.candidate_seconds, self.candidate_share),
+            Stage.RANKING: StageBudget(self.ranking_seconds, self.ranking_share),
+            Stage.SIMILARITY: StageBudget(self.similarity_seconds, self.similarity_share),
+        }
+        return Budgets(
+            request=self.request_seconds,
+            batch=self.batch_seconds,
+            reserve=self.reserve_seconds,
+            stages=MappingProxyType(stages),
+        )

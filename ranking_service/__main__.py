@@ -1,0 +1,53 @@
+"""Runs the ranking service: `python -m ranking_service`."""
+
+import os
+
+# Before numpy is imported. A piece of model work takes 1 to 5 ms: more threads would gain nothing and take
+# the cores from other processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from functools import partial
+
+from movierec.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServicer_to_server
+from ranking_service.metrics import RankingMetrics
+from ranking_service.ranking import Ranker
+from ranking_service.servicer import SERVICE_NAME, RankingServicer
+from ranking_service.settings import RankingSettings
+from serving.bundle.holder import BundleHolder
+from serving.bundle.store import BundleStore
+from serving.logs import configure_logs
+from serving.rpc.metrics import ServerMetrics, exposed
+from serving.rpc.server import run, serve_until_stopped
+from serving.settings import load_settings
+
+
+async def serve(settings: RankingSettings) -> None:
+    """Serves until a signal asks to stop."""
+    metrics = ServerMetrics.create("ranking")
+    bundles = BundleHolder(
+        BundleStore(settings.bundle_root),
+        Ranker.load,
+        loads=metrics.bundle_loads,
+        poll_seconds=settings.bundle_poll_seconds,
+    )
+    servicer = RankingServicer(bundles, RankingMetrics.create(metrics.registry))
+    with exposed(metrics, settings):
+        async with bundles.loading():
+            await serve_until_stopped(
+                settings,
+                register=partial(add_RankingServiceServicer_to_server, servicer),
+                service_names=[SERVICE_NAME],
+                metrics=metrics,
+                ready=bundles.loaded,
+            )
+
+
+def main() -> None:
+    """Reads the settings and serves."""
+    settings = load_settings(RankingSettings)
+    configure_logs("ranking", settings.log_level)
+    run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""What the ranking service counts besides calls."""
+
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter
+
+from ranking_service.ranking import Ranking
+from serving.rpc.metrics import PREFIX
+
+
+@dataclass(frozen=True)
+class RankingMetrics:
+    """Signs that the stages, or training and serving, drift apart."""
+
+    missing_features: Counter
+    """Values that the ranker did not see, by feature."""
+    unknown_items: Counter
+    """Candidates that the bundle does not know."""
+
+    @classmethod
+    def create(cls, registry: CollectorRegistry) -> "RankingMetrics":
+        """Metrics at zero on the server's registry."""
+        return cls(
+            missing_features=Counter(
+                "missing_features",
+                "Feature values that were missing.",
+                ("feature",),
+                namespace=PREFIX,
+                registry=registry,
+            ),
+            unknown_items=Counter(
+                "unknown_items", "Candidates without features.", namespace=PREFIX, registry=registry
+            ),
+        )
+
+    def count(self, ranking: Ranking) -> None:
+        """Adds one answer."""
+        for feature, n_missing in ranking.missing_features.items():
+            self.missing_features.labels(feature).inc(n_missing)
+        self.unknown_items.inc(sum(ranked.unknown_movie_ids.size for ranked in ranking.lists))

@@ -1,0 +1,251 @@
+"""Candidates in the ranker's order: features of all users in one matrix, one model call, reasons."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ranking_service.diversity import diversified
+from serving.bundle.catalogue import read_movies
+from serving.bundle.factors import read_ratings
+from serving.bundle.golden import WARM_UP_REQUESTS, check_scores
+from serving.bundle.manifest import GoldenRanking
+from serving.bundle.ranker import RankerContent
+from serving.bundle.store import BundleStore
+from serving.errors import FieldViolation, InvalidArgumentError
+from serving.ids import Ids, Rows
+from serving.movies import Movies
+from serving.ratings import EMPTY_HISTORY, History, RatedMovies, Ratings
+from serving.retrieval import best_first
+
+_FOLDER = "ranking"
+
+
+@dataclass(frozen=True)
+class RankingQuery:
+    """What to order for one user."""
+
+    user_id: int
+    """0: only the history counts."""
+    movie_ids: Ids
+    """Shape (n_candidates,), unique."""
+    retrieval_scores: npt.NDArray[np.float32]
+    """Shape (n_candidates,), finite."""
+    limit: int = 0
+    """Movies to return; 0: all."""
+    explain_features: int = 0
+    """Strongest contributions to return with each movie."""
+    diversity: float = 0.0
+    """0 (relevance only) to 1 (as different as possible)."""
+    history: RatedMovies = field(default_factory=RatedMovies)
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one feature added to a movie's score (SHAP)."""
+
+    feature: str
+    value: float | None
+    """What the ranker saw; None when it was missing."""
+    contribution: float
+
+
+@dataclass(frozen=True)
+class RankedList:
+    """The order for one user, best first. Arrays of one length."""
+
+    movie_ids: Ids
+    scores: npt.NDArray[np.float64]
+    """Finite; descending unless diversity was asked for, ties in ascending movie_id."""
+    explanations: tuple[tuple[Contribution, ...], ...]
+    """One per movie, largest absolute contribution first; empty unless asked for."""
+    unknown_movie_ids: Ids
+    """Movies of the query that the bundle does not know."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The answer to one call."""
+
+    lists: tuple[RankedList, ...]
+    """One per query, in order."""
+    missing_features: Mapping[str, int]
+    """How many values the ranker did not see, for each feature that missed any."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One query's known candidates, and their rows of the feature matrix."""
+
+    rows: slice
+    movie_rows: Rows
+    retrieval_scores: npt.NDArray[np.float32]
+    unknown_movie_ids: Ids
+
+
+class Ranker:
+    """Orders candidates with one bundle. Immutable.
+
+    Args:
+        bundle_id: the bundle.
+        movies: the catalogue; its rows are those of every array.
+        ratings: what was trained on.
+        content: model, features and leaf tables.
+    """
+
+    def __init__(self, *, bundle_id: str, movies: Movies, ratings: Ratings, content: RankerContent) -> None:
+        self.bundle_id = bundle_id
+        self._movies = movies
+        self._ratings = ratings
+        self._content = content
+
+    @classmethod
+    def load(cls, store: BundleStore, bundle_id: str) -> "Ranker":
+        """Reads a bundle and ranks with it, as a check and to warm up.
+
+        Raises:
+            BundleError: the bundle is damaged, or its golden values do not come out again.
+        """
+        folder = store.folder(bundle_id, _FOLDER)
+        ranker = cls(
+            bundle_id=bundle_id,
+            movies=read_movies(folder),
+            ratings=read_ratings(folder),
+            content=RankerContent.read(folder),
+        )
+        for _ in range(WARM_UP_REQUESTS):
+            ranker.check(folder.manifest.golden.ranking)
+        return ranker
+
+    @property
+    def base_value(self) -> float:
+        """Expected score: with all contributions of a movie it adds up to the movie's score."""
+        return self._content.leaf_tables.base_value
+
+    def check(self, golden: GoldenRanking) -> None:
+        """Answers the golden query.
+
+        Raises:
+            BundleError: the answer is not the golden one.
+        """
+        query = RankingQuery(
+            user_id=golden.user_id,
+            movie_ids=np.array(golden.movie_ids, dtype=np.int64),
+            retrieval_scores=np.array(golden.retrieval_scores, dtype=np.float32),
+        )
+        (answer,) = self.rank([query]).lists
+        score_of = dict(zip(answer.movie_ids.tolist(), answer.scores.tolist(), strict=True))
+        scores = [score_of.get(movie_id, np.nan) for movie_id in golden.movie_ids]
+        check_scores(self.bundle_id, scores, golden.scores)
+
+    def rank(self, queries: Sequence[RankingQuery]) -> Ranking:
+        """Orders the candidates of each user; the same whatever travels along.
+
+        Raises:
+            InvalidArgumentError: nothing is known of a user, neither ratings nor history.
+        """
+        histories = self._histories(queries)
+        parts = self._parts(queries)
+        # Fortran order is what CatBoost reads fastest; it also locks the matrix, hence a fresh one per call.
+        n_rows = parts[-1].rows.stop if parts else 0
+        names = self._content.tables.names
+        features = np.empty((n_rows, len(names)), dtype=np.float32, order="F")
+        for history, part in zip(histories, parts, strict=True):
+            self._content.tables.compute(
+                features[part.rows],
+                history=history,
+                movie_rows=part.movie_rows,
+                retrieval_scores=part.retrieval_scores,
+            )
+        scores = self._content.predict(features) if n_rows else np.empty(0, np.float64)
+        missing = np.isnan(features).sum(axis=0)
+        return Ranking(
+            lists=tuple(
+                self._list(query, part, features[part.rows], scores[part.rows])
+                for query, part in zip(queries, parts, strict=True)
+            ),
+            missing_features={names[column]: int(missing[column]) for column in np.flatnonzero(missing)},
+        )
+
+    def _histories(self, queries: Sequence[RankingQuery]) -> list[History]:
+        histories = []
+        violations = []
+        for place, query in enumerate(queries):
+            row = self._ratings.users.row(query.user_id)
+            trained = self._ratings.of(row) if row >= 0 else EMPTY_HISTORY
+            history = trained.joined_by(query.history.history(self._movies.ids))
+            if len(history) == 0:  # a ranker answers on missing features too, but the order means nothing
+                violations.append(
+                    FieldViolation(f"queries[{place}].user_id", "must have ratings, or bring a known history")
+                )
+            histories.append(history)
+        if violations:
+            raise InvalidArgumentError(violations)
+        return histories
+
+    def _parts(self, queries: Sequence[RankingQuery]) -> list[_Part]:
+        parts = []
+        start = 0
+        for query in queries:
+            rows = self._movies.ids.rows(query.movie_ids)
+            known = rows >= 0
+            end = start + int(np.count_nonzero(known))
+            parts.append(
+                _Part(
+                    rows=slice(start, end),
+                    movie_rows=rows[known],
+                    retrieval_scores=query.retrieval_scores[known],
+                    unknown_movie_ids=query.movie_ids[~known],
+                )
+            )
+            start = end
+        return parts
+
+    def _list(
+        self,
+        query: RankingQuery,
+        part: _Part,
+        features: npt.NDArray[np.float32],
+        scores: npt.NDArray[np.float64],
+    ) -> RankedList:
+        order = self._order(query, part.movie_rows, scores)
+        return RankedList(
+            movie_ids=self._movies.ids.ids[part.movie_rows[order]],
+            scores=scores[order],
+            explanations=self._explanations(features[order], query.explain_features),
+            unknown_movie_ids=part.unknown_movie_ids,
+        )
+
+    def _order(
+        self, query: RankingQuery, movie_rows: Rows, scores: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.intp]:
+        """Places of the movies to return, best first."""
+        usable = np.flatnonzero(np.isfinite(scores))
+        limit = query.limit or usable.size
+        if query.diversity == 0:
+            return usable[best_first(scores[usable], movie_rows[usable])[:limit]]
+        ascending = usable[np.argsort(movie_rows[usable])]
+        directions = self._content.tables.item_directions[movie_rows[ascending]]
+        return ascending[diversified(scores[ascending], directions, diversity=query.diversity, limit=limit)]
+
+    def _explanations(
+        self, features: npt.NDArray[np.float32], n_strongest: int
+    ) -> tuple[tuple[Contribution, ...], ...]:
+        if n_strongest == 0:
+            return ()
+        names = self._content.tables.names
+        contributions = self._content.leaf_tables.contributions(features)
+        # Stable: ties stay in feature order.
+        strongest = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :n_strongest]
+        return tuple(
+            tuple(
+                Contribution(
+                    feature=names[column],
+                    value=None if np.isnan(values[column]) else float(values[column]),
+                    contribution=float(added[column]),
+                )
+                for column in columns
+            )
+            for values, added, columns in zip(features, contributions, strongest.tolist(), strict=True)
+        )

@@ -1,0 +1,135 @@
+"""The one door of every call: bytes in, bytes or a status out, counted and attributable."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NoReturn
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+from google.rpc import status_pb2
+from grpc import StatusCode, aio
+from grpc_status import rpc_status
+from typing_extensions import override
+
+from serving.errors import DeadlineError, FieldViolation, InvalidArgumentError, Reason, ServiceError
+from serving.rpc.metrics import ServerMetrics
+from serving.rpc.status import internal_status, status_of
+
+REQUEST_ID_HEADER: Final = "x-request-id"
+"""Metadata that names a request across processes; the edge sets it."""
+
+_MAX_REQUEST_ID_CHARACTERS: Final = 128
+_INFRASTRUCTURE: Final = "/grpc."  # health and reflection
+_CODE_NAMES: Final = {code.value[0]: code.name for code in StatusCode}
+
+_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg, unused-ignore]  # generic in some stubs only
+    """Decodes, counts and answers unary calls; turns failures into statuses.
+
+    A `ServiceError` leaves by the table of `serving.rpc.status`. Anything else is a defect: it is logged with
+    its trace, and the client learns nothing but the request id to ask about.
+    """
+
+    def __init__(self, metrics: ServerMetrics) -> None:
+        self._metrics = metrics
+        self._inflight = metrics.inflight.labels(metrics.service)
+
+    @override
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if (
+            handler is None  # no such method
+            or handler.unary_unary is None
+            or method.startswith(_INFRASTRUCTURE)
+        ):
+            return handler
+        name = method.rpartition("/")[2]
+
+        async def call(data: bytes, context: aio.ServicerContext[Any, Any]) -> bytes:
+            with structlog.contextvars.bound_contextvars(request_id=_request_id(context), method=name):
+                return await self._call(name, handler, data, context)
+
+        # Without (de)serialisers: what fails in them would else pass by this door.
+        return grpc.unary_unary_rpc_method_handler(call)
+
+    async def _call(
+        self, name: str, handler: Any, data: bytes, context: aio.ServicerContext[Any, Any]
+    ) -> bytes:
+        code = StatusCode.OK.name
+        encoded = b""
+        refusal: status_pb2.Status | None = None
+        began = time.perf_counter()
+        self._inflight.inc()
+        try:
+            _refuse_expired(context)
+            answer = await handler.unary_unary(_decoded(handler, data), context)
+            encoded = handler.response_serializer(answer)
+        except ServiceError as error:
+            refusal = status_of(error)
+            code = _CODE_NAMES[refusal.code]
+        except aio.AbortError:
+            code = _code_name(context.code())
+            raise
+        except asyncio.CancelledError:  # swallowing it would hang the client (grpc/grpc#29248)
+            code = StatusCode.CANCELLED.name
+            self._metrics.cancelled.inc()
+            raise
+        except Exception:
+            refusal = internal_status(current_request_id())
+            code = StatusCode.INTERNAL.name
+            _logger.exception("defect")
+        finally:
+            self._inflight.dec()
+            self._metrics.requests.labels(name, code).inc()
+            self._metrics.request_seconds.labels(name).observe(time.perf_counter() - began)
+        if refusal is not None:  # counted by now: whoever sees the answer can see the count
+            await _abort(context, refusal)
+        return encoded
+
+
+def current_request_id() -> str:
+    """The id of the request that is being answered; empty outside of one."""
+    return str(structlog.contextvars.get_contextvars().get("request_id", ""))
+
+
+def _request_id(context: aio.ServicerContext[Any, Any]) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_HEADER and isinstance(value, str) and value:
+            return value[:_MAX_REQUEST_ID_CHARACTERS]
+    return uuid.uuid4().hex
+
+
+def _refuse_expired(context: aio.ServicerContext[Any, Any]) -> None:
+    remaining: float | None = context.time_remaining()
+    if remaining is not None and remaining <= 0:
+        raise DeadlineError(
+            "The deadline passed before the call began.", reason=Reason.DEADLINE_TOO_SHORT, remaining_ms="0"
+        )
+
+
+def _decoded(handler: Any, data: bytes) -> Any:
+    try:
+        return handler.request_deserializer(data)
+    except DecodeError:
+        raise InvalidArgumentError([FieldViolation("", "the request must be a message of the API")]) from None
+
+
+async def _abort(context: aio.ServicerContext[Any, Any], status: status_pb2.Status) -> NoReturn:
+    rich = rpc_status.to_status(status)
+    await context.abort(rich.code, rich.details, rich.trailing_metadata)
+
+
+def _code_name(code: StatusCode | int | None) -> str:
+    # The context answers with a number where its type says StatusCode.
+    number = code.value[0] if isinstance(code, StatusCode) else code
+    return _CODE_NAMES.get(number, StatusCode.UNKNOWN.name) if number is not None else StatusCode.UNKNOWN.name

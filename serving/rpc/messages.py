@@ -1,0 +1,64 @@
+"""Messages that several packages repeat, to and from the words of the domain."""
+
+from collections.abc import Iterable
+from typing import TypeAlias, TypeVar
+
+from movierec.candidate.v1 import candidate_service_pb2 as candidate
+from movierec.gateway.v1 import movie_service_pb2 as gateway
+from movierec.ranking.v1 import ranking_service_pb2 as ranking
+from movierec.similarity.v1 import similarity_service_pb2 as similarity
+from serving.filters import MovieFilter
+from serving.ratings import NO_TIME, RatedMovies
+
+FilterMessage: TypeAlias = candidate.MovieFilter | gateway.MovieFilter | similarity.MovieFilter
+"""A filter of any package."""
+
+RatedMovieMessage: TypeAlias = candidate.RatedMovie | gateway.RatedMovie | ranking.RatedMovie
+"""A rating of any package."""
+
+_AnyFilter = TypeVar("_AnyFilter", candidate.MovieFilter, gateway.MovieFilter, similarity.MovieFilter)
+_AnyRatedMovie = TypeVar("_AnyRatedMovie", candidate.RatedMovie, gateway.RatedMovie, ranking.RatedMovie)
+
+LIKED_WITHOUT_STARS = 5.0
+"""What a rating without stars counts as: the movie was liked."""
+
+
+def decode_filter(message: FilterMessage) -> MovieFilter:
+    """The filter that a message describes; an unset message does not restrict."""
+    return MovieFilter(
+        genres=tuple(message.genres),
+        exclude_genres=tuple(message.exclude_genres),
+        min_year=message.min_year if message.HasField("min_year") else None,
+        max_year=message.max_year if message.HasField("max_year") else None,
+    )
+
+
+def encode_filter(movie_filter: MovieFilter, message_class: type[_AnyFilter]) -> _AnyFilter:
+    """The filter as a message of one package."""
+    return message_class(
+        genres=movie_filter.genres,
+        exclude_genres=movie_filter.exclude_genres,
+        min_year=movie_filter.min_year,
+        max_year=movie_filter.max_year,
+    )
+
+
+def decode_history(messages: Iterable[RatedMovieMessage]) -> RatedMovies:
+    """The ratings in request order; unset stars count as 5, an unset time as unknown."""
+    messages = tuple(messages)
+    return RatedMovies(
+        movie_ids=tuple(m.movie_id for m in messages),
+        values=tuple(m.rating if m.HasField("rating") else LIKED_WITHOUT_STARS for m in messages),
+        times=tuple(m.rate_time.seconds if m.HasField("rate_time") else NO_TIME for m in messages),
+    )
+
+
+def encode_history(history: RatedMovies, message_class: type[_AnyRatedMovie]) -> list[_AnyRatedMovie]:
+    """The ratings as messages of one package."""
+    messages = []
+    for movie_id, value, time in zip(history.movie_ids, history.values, history.times, strict=True):
+        message = message_class(movie_id=movie_id, rating=value)
+        if time != NO_TIME:
+            message.rate_time.seconds = time
+        messages.append(message)
+    return messages

@@ -1,0 +1,91 @@
+"""What a server counts, and the HTTP endpoint that Prometheus reads it from."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    start_http_server,
+)
+
+from serving.settings import ServerSettings, StartError
+
+PREFIX: Final = "movierec"
+"""Namespace of all our metrics."""
+
+LATENCY_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.4, 0.8, 1.8, 2.0)
+"""Seconds: the budgets of the deadline tree are among them."""
+
+
+@dataclass(frozen=True)
+class ServerMetrics:
+    """The metrics of every server. A process adds its own to the same registry."""
+
+    registry: CollectorRegistry
+    """What the endpoint shows."""
+    requests: Counter
+    """Calls answered, by method and code."""
+    request_seconds: Histogram
+    """How long they took, by method."""
+    inflight: Gauge
+    """Calls at work now, by service."""
+    cancelled: Counter
+    """Calls whose caller went away or ran out of time."""
+    bundle_loads: Counter
+    """Bundles tried, by result."""
+    service: str
+    """Value of the label `service`."""
+
+    @classmethod
+    def create(cls, service: str) -> "ServerMetrics":
+        """Metrics at zero, on a registry of their own."""
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        return cls(
+            registry=registry,
+            requests=Counter(
+                "requests", "Calls answered.", ("method", "code"), namespace=PREFIX, registry=registry
+            ),
+            request_seconds=Histogram(
+                "request_seconds",
+                "Time from request to answer.",
+                ("method",),
+                namespace=PREFIX,
+                registry=registry,
+                buckets=LATENCY_BUCKETS,
+            ),
+            inflight=Gauge("inflight", "Calls at work.", ("service",), namespace=PREFIX, registry=registry),
+            cancelled=Counter("cancelled", "Calls given up by callers.", namespace=PREFIX, registry=registry),
+            bundle_loads=Counter(
+                "bundle_loads", "Bundles tried.", ("result",), namespace=PREFIX, registry=registry
+            ),
+            service=service,
+        )
+
+
+@contextmanager
+def exposed(metrics: ServerMetrics, settings: ServerSettings) -> Iterator[int]:
+    """Serves the metrics over HTTP while the block runs; yields the port.
+
+    Raises:
+        StartError: the port is taken or the address is not one of this machine.
+    """
+    try:
+        server, thread = start_http_server(settings.metrics_port, settings.host, metrics.registry)
+    except OSError as error:
+        raise StartError(
+            f"{settings.variable('metrics_port')}: cannot listen on {settings.host}:{settings.metrics_port}: "
+            f"{error.strerror}"
+        ) from error
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,187 @@
+"""The life of a server: not ready, ready, draining, gone."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+import structlog
+import uvloop
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from serving.rpc.interceptors import CallInterceptor
+from serving.rpc.metrics import ServerMetrics
+from serving.settings import ServerSettings, StartError
+
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+
+_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class StopSignals:
+    """What SIGTERM and SIGINT have asked for."""
+
+    requested: asyncio.Event = field(default_factory=asyncio.Event)
+    """The first signal: finish what is at work, then end."""
+    at_once: asyncio.Event = field(default_factory=asyncio.Event)
+    """The second: end now."""
+
+    def listen(self) -> None:
+        """Takes the signals of this process; call it on the running loop."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        (self.at_once if self.requested.is_set() else self.requested).set()
+
+
+@asynccontextmanager
+async def running(
+    settings: ServerSettings,
+    *,
+    register: Callable[[aio.Server], None],
+    service_names: Sequence[str],
+    metrics: ServerMetrics,
+    ready: Callable[[], Awaitable[None]],
+    stop_at_once: asyncio.Event | None = None,
+) -> AsyncIterator[int]:
+    """Serves while the block runs; yields the bound port. Leaving it drains: models must outlive it.
+
+    Args:
+        settings: address, limits, times.
+        register: adds the servicers to the server.
+        service_names: full names of the services, for health and reflection.
+        metrics: what calls are counted on.
+        ready: returns once the services can answer; until then their health is NOT_SERVING.
+        stop_at_once: when set, draining ends, and calls in flight with it.
+
+    Raises:
+        StartError: the port is taken or the address is not one of this machine.
+    """
+    health_servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing from its stubs
+    names = ("", *service_names)
+    for name in names:  # the library starts at SERVING
+        await health_servicer.set(name, _NOT_SERVING)
+    server = aio.server(interceptors=[CallInterceptor(metrics)], options=_options(settings))
+    register(server)
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    if settings.reflection:
+        shown = (*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(shown, server)
+    port = _bind(server, settings)
+    await server.start()
+    _logger.info("listening", host=settings.host, port=port)
+
+    async def serve_when_ready() -> None:
+        await ready()
+        for name in names:
+            await health_servicer.set(name, _SERVING)
+        _logger.info("serving")
+
+    readiness = asyncio.create_task(serve_when_ready())
+    try:
+        yield port
+    finally:
+        was_ready = readiness.done() and not readiness.cancelled() and readiness.exception() is None
+        readiness.cancel()
+        try:
+            with suppress(asyncio.CancelledError):
+                await readiness
+        finally:
+            await health_servicer.enter_graceful_shutdown()
+            await _drain(server, settings, was_ready=was_ready, at_once=stop_at_once or asyncio.Event())
+            _logger.info("stopped")
+
+
+async def serve_until_stopped(
+    settings: ServerSettings,
+    *,
+    register: Callable[[aio.Server], None],
+    service_names: Sequence[str],
+    metrics: ServerMetrics,
+    ready: Callable[[], Awaitable[None]],
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends that at once. See `running`."""
+    signals = StopSignals()
+    signals.listen()
+    async with running(
+        settings,
+        register=register,
+        service_names=service_names,
+        metrics=metrics,
+        ready=ready,
+        stop_at_once=signals.at_once,
+    ):
+        await signals.requested.wait()
+        _logger.info("stopping")
+
+
+def run(main: Coroutine[Any, Any, None]) -> NoReturn:
+    """Runs a process to its end: exit 0 after a stop signal, 2 when its settings do not let it start."""
+    code = 0
+    try:
+        uvloop.run(main)
+    except StartError as error:
+        print(error, file=sys.stderr)  # noqa: T201  # for whoever started it, not for the log
+        code = 2
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A bundle may still be loading in a thread. Nobody wants to wait for it, and Python's own exit would end
+    # the thread in the middle of native code, which can crash.
+    os._exit(code)
+
+
+async def _drain(
+    server: aio.Server, settings: ServerSettings, *, was_ready: bool, at_once: asyncio.Event
+) -> None:
+    hurry = asyncio.create_task(at_once.wait())
+    try:
+        if was_ready:  # else no caller was ever sent here
+            await asyncio.wait({hurry}, timeout=settings.drain_delay_seconds)
+        stop = asyncio.create_task(server.stop(settings.drain_seconds))
+        await asyncio.wait({hurry, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not stop.done():
+            await server.stop(None)
+        await stop
+    finally:
+        hurry.cancel()
+
+
+def _options(settings: ServerSettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_request_bytes),
+        ("grpc.so_reuseport", 0),  # else a second server on the port would silently take half of the calls
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+
+
+def _bind(server: aio.Server, settings: ServerSettings) -> int:
+    """Binds the port that the settings name; tries it with a plain socket, whose errors can be read."""
+    where = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"{where}:{settings.port}"
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
+            0
+        ]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+            probe.listen()
+    except OSError as error:
+        raise StartError(
+            f"{settings.variable('port')}: cannot listen on {address}: {error.strerror}"
+        ) from error
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:  # taken since
+        raise StartError(f"{settings.variable('port')}: cannot listen on {address}") from error

@@ -1,0 +1,51 @@
+"""Runs the similarity service: `python -m similarity_service`."""
+
+import os
+
+# Before numpy is imported. A piece of model work takes 1 to 5 ms: more threads would gain nothing and take
+# the cores from other processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from functools import partial
+
+from movierec.similarity.v1.similarity_service_pb2_grpc import add_SimilarityServiceServicer_to_server
+from serving.bundle.holder import BundleHolder
+from serving.bundle.store import BundleStore
+from serving.logs import configure_logs
+from serving.rpc.metrics import ServerMetrics, exposed
+from serving.rpc.server import run, serve_until_stopped
+from serving.settings import load_settings
+from similarity_service.neighbours import SimilarityIndex
+from similarity_service.servicer import SERVICE_NAME, SimilarityServicer
+from similarity_service.settings import SimilaritySettings
+
+
+async def serve(settings: SimilaritySettings) -> None:
+    """Serves until a signal asks to stop."""
+    metrics = ServerMetrics.create("similarity")
+    bundles = BundleHolder(
+        BundleStore(settings.bundle_root),
+        SimilarityIndex.load,
+        loads=metrics.bundle_loads,
+        poll_seconds=settings.bundle_poll_seconds,
+    )
+    with exposed(metrics, settings):
+        async with bundles.loading():
+            await serve_until_stopped(
+                settings,
+                register=partial(add_SimilarityServiceServicer_to_server, SimilarityServicer(bundles)),
+                service_names=[SERVICE_NAME],
+                metrics=metrics,
+                ready=bundles.loaded,
+            )
+
+
+def main() -> None:
+    """Reads the settings and serves."""
+    settings = load_settings(SimilaritySettings)
+    configure_logs("similarity", settings.log_level)
+    run(serve(settings))
+
+
+if __name__ == "__main__":
+    main()

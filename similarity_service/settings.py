@@ -1,0 +1,16 @@
+"""How the similarity service runs."""
+
+from pydantic_settings import SettingsConfigDict
+
+from serving.settings import Port, ServerSettings
+
+
+class SimilaritySettings(ServerSettings):
+    """Read from MOVIEREC_SIMILARITY_ and the name of the field."""
+
+    model_config = SettingsConfigDict(env_prefix="MOVIEREC_SIMILARITY_")
+
+    port: Port = 50_054
+    """Port of the gRPC server."""
+    metrics_port: Port = 9_104
+    """Port of the Prometheus endpoint, plain HTTP on the same address."""

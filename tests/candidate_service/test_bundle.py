@@ -1,0 +1,68 @@
+"""The candidate service on a trained bundle."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from candidate_service.retrieval import CandidateQuery, Retriever, UserVector
+from serving.bundle.catalogue import read_movies
+from serving.bundle.factors import read_item_factors, read_ratings, read_user_factors
+from serving.bundle.store import BundleError, BundleStore
+from serving.ratings import RatedMovies
+
+
+@pytest.fixture(scope="module")
+def retriever(bundle_root: Path) -> Retriever:
+    store = BundleStore(bundle_root)
+    return Retriever.load(store, store.pointer().bundle_id)
+
+
+def test_the_best_of_the_whole_catalogue(bundle_root: Path, retriever: Retriever) -> None:
+    store = BundleStore(bundle_root)
+    folder = store.folder(store.pointer().bundle_id, "candidate")
+    ratings, item_factors = read_ratings(folder), read_item_factors(folder)
+    user_factors, _ = read_user_factors(folder)
+    for row, user_id in enumerate(ratings.users.ids[:20].tolist()):
+        (answer,) = retriever.retrieve([CandidateQuery(user_id=user_id, limit=50)])
+        if not user_factors[row].any():
+            assert answer.user_vector is UserVector.NONE
+            continue
+        scores = item_factors.astype(np.float64) @ user_factors[row].astype(np.float64)
+        scores[~np.any(item_factors, axis=1)] = -np.inf
+        scores[ratings.of(row).movie_rows] = -np.inf
+        np.testing.assert_allclose(answer.scores, np.sort(scores)[::-1][:50], atol=1e-5)
+        assert np.all(np.diff(answer.scores) <= 0)
+
+
+def test_folding_the_training_ratings_in_gives_the_trained_list(
+    bundle_root: Path, retriever: Retriever
+) -> None:
+    store = BundleStore(bundle_root)
+    folder = store.folder(store.pointer().bundle_id, "candidate")
+    ratings = read_ratings(folder)
+    movie_ids = read_movies(folder).ids.ids
+    for row, user_id in enumerate(ratings.users.ids[:20].tolist()):
+        own = ratings.of(row)
+        history = RatedMovies(
+            tuple(movie_ids[own.movie_rows].tolist()), tuple(own.values.tolist()), tuple(own.times.tolist())
+        )
+        trained, folded_in = retriever.retrieve(
+            [CandidateQuery(user_id=user_id, limit=50), CandidateQuery(user_id=0, limit=50, history=history)]
+        )
+        assert trained.movie_ids.tolist() == folded_in.movie_ids.tolist()
+        assert trained.scores.tobytes() == folded_in.scores.tobytes()
+
+
+def test_damaged_files_are_refused(bundle_root: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle_root, tmp_path / "copy")
+    store = BundleStore(tmp_path / "copy")
+    bundle_id = store.pointer().bundle_id
+    for path in sorted((store.path(bundle_id) / "candidate").iterdir()):
+        good = path.read_bytes()
+        path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        with pytest.raises(BundleError, match=path.name):
+            Retriever.load(store, bundle_id)
+        path.write_bytes(good)
+    Retriever.load(store, bundle_id)

@@ -1,0 +1,159 @@
+"""Candidates on arrays that can be checked by eye."""
+
+import numpy as np
+import pytest
+
+from candidate_service.retrieval import CandidateList, CandidateQuery, Retriever, UserVector
+from serving.bundle.manifest import GoldenCandidates
+from serving.bundle.store import BundleError
+from serving.filters import MovieFilter
+from serving.fold_in import FoldIn
+from serving.ratings import NO_TIME, RatedMovies
+from tests.candidate_service.small import ITEM_FACTORS, MOVIES, PARAMETERS, RATINGS, USER_FACTORS, retriever
+
+
+def ask(query: CandidateQuery, model: Retriever | None = None) -> CandidateList:
+    (answer,) = (model or retriever()).retrieve([query])
+    return answer
+
+
+def rated(*movie_ids: int, stars: float = 5.0) -> RatedMovies:
+    return RatedMovies(movie_ids, (stars,) * len(movie_ids), (NO_TIME,) * len(movie_ids))
+
+
+def test_best_first_without_seen_and_cold_ties_to_the_lower_id() -> None:
+    answer = ask(CandidateQuery(user_id=1, limit=10))
+    assert answer.movie_ids.tolist() == [10, 50, 30]
+    assert answer.scores.tolist() == [1, 1, 0]
+    assert answer.scores.dtype == np.float32
+    assert answer.user_vector is UserVector.TRAINED
+
+
+def test_limit() -> None:
+    assert ask(CandidateQuery(user_id=1, limit=1)).movie_ids.tolist() == [10]
+
+
+def test_include_seen() -> None:
+    answer = ask(CandidateQuery(user_id=1, limit=10, include_seen=True))
+    assert answer.movie_ids.tolist() == [20, 10, 50, 30]
+
+
+def test_excluded_movies_make_room_and_unknown_ones_are_ignored() -> None:
+    answer = ask(CandidateQuery(user_id=1, limit=2, excluded=np.array([10, 99, 10])))
+    assert answer.movie_ids.tolist() == [50, 30]
+
+
+def test_filter_applies_before_the_limit() -> None:
+    query = CandidateQuery(user_id=1, limit=1, movie_filter=MovieFilter(genres=("war",)))
+    assert ask(query).movie_ids.tolist() == [50]
+    query = CandidateQuery(user_id=1, limit=9, movie_filter=MovieFilter(max_year=1993))
+    assert ask(query).movie_ids.tolist() == [10, 30]
+
+
+def test_nothing_left_is_an_empty_list_of_a_known_user() -> None:
+    answer = ask(CandidateQuery(user_id=1, limit=9, movie_filter=MovieFilter(genres=("Western",))))
+    assert answer.movie_ids.size == 0
+    assert answer.user_vector is UserVector.TRAINED
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        CandidateQuery(user_id=99, limit=9),
+        CandidateQuery(user_id=2**63 - 1, limit=9),
+        CandidateQuery(user_id=0, limit=9),
+        CandidateQuery(user_id=2, limit=9),  # trained, but a dislike alone gives no vector
+        CandidateQuery(user_id=0, limit=9, history=rated(99)),  # an unknown movie
+        CandidateQuery(user_id=0, limit=9, history=rated(40)),  # a cold movie
+        CandidateQuery(user_id=0, limit=9, history=rated(10, stars=1.0)),
+    ],
+    ids=["unknown", "huge", "nobody", "dislikes", "unknown-movie", "cold-movie", "new-dislike"],
+)
+def test_who_has_no_vector_gets_an_empty_list(query: CandidateQuery) -> None:
+    answer = ask(query)
+    assert answer.user_vector is UserVector.NONE
+    assert answer.movie_ids.size == answer.scores.size == 0
+
+
+def test_history_alone_is_folded_in() -> None:
+    answer = ask(CandidateQuery(user_id=0, limit=9, history=rated(20)))
+    vector = FoldIn(ITEM_FACTORS, PARAMETERS).user_vector(rated(20).history(MOVIES.ids))
+    assert vector is not None
+    assert answer.user_vector is UserVector.FOLDED_IN
+    assert answer.movie_ids.tolist()[0] == 10  # along the first axis, as 20 is; 20 itself is seen
+    assert 20 not in answer.movie_ids
+    np.testing.assert_allclose(answer.scores[0], ITEM_FACTORS[0] @ vector, rtol=1e-6)
+
+
+def test_history_joins_the_training_ratings() -> None:
+    both = ask(CandidateQuery(user_id=1, limit=9, history=rated(30)))
+    same = ask(CandidateQuery(user_id=0, limit=9, history=rated(20, 30)))
+    assert both.user_vector is UserVector.FOLDED_IN
+    assert both.movie_ids.tolist() == same.movie_ids.tolist()
+    assert both.scores.tolist() == same.scores.tolist()
+    assert not {20, 30} & set(both.movie_ids.tolist())
+
+
+def test_history_of_unknown_movies_alone_leaves_the_trained_vector() -> None:
+    answer = ask(CandidateQuery(user_id=1, limit=9, history=rated(99)))
+    assert answer.user_vector is UserVector.TRAINED
+    assert answer.movie_ids.tolist() == [10, 50, 30]
+
+
+def test_history_gives_a_vector_to_a_user_of_dislikes() -> None:
+    assert ask(CandidateQuery(user_id=2, limit=9, history=rated(10))).user_vector is UserVector.FOLDED_IN
+
+
+def test_batch_equals_singles() -> None:
+    generator = np.random.default_rng(0)
+    item_factors = generator.normal(size=(5, 2)).astype(np.float32)
+    user_factors = generator.normal(size=(3, 2)).astype(np.float32)
+    model = retriever(item_factors, user_factors)
+    queries = [
+        CandidateQuery(user_id=1, limit=3),
+        CandidateQuery(user_id=99, limit=3),
+        CandidateQuery(user_id=3, limit=2, history=rated(50)),
+        CandidateQuery(user_id=3, limit=9, include_seen=True),
+    ]
+    for query, together in zip(queries, model.retrieve(queries), strict=True):
+        alone = ask(query, model)
+        assert alone.movie_ids.tolist() == together.movie_ids.tolist()
+        assert alone.scores.tobytes() == together.scores.tobytes()
+        assert alone.user_vector is together.user_vector
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_movie_whose_factors_are_not_finite_is_left_out(bad: float) -> None:
+    item_factors = ITEM_FACTORS.copy()
+    item_factors[0, 0] = bad
+    model = retriever(item_factors)
+    assert ask(CandidateQuery(user_id=1, limit=9), model).movie_ids.tolist() == [50, 30]
+    folded = ask(CandidateQuery(user_id=0, limit=9, history=rated(20)), model)
+    assert folded.movie_ids.tolist()[0] == 50
+    assert np.isfinite(folded.scores).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_user_whose_factors_are_not_finite_has_none(bad: float) -> None:
+    user_factors = USER_FACTORS.copy()
+    user_factors[0, 1] = bad
+    assert ask(CandidateQuery(user_id=1, limit=9), retriever(user_factors=user_factors)).user_vector is (
+        UserVector.NONE
+    )
+
+
+def test_golden_values_are_checked() -> None:
+    retriever().check(GoldenCandidates(user_id=1, movie_ids=(10, 50), scores=(1.0, 1.0)))
+
+
+@pytest.mark.parametrize(
+    ("movie_ids", "scores"),
+    [((50, 10), (1.0, 1.0)), ((10, 50), (1.0, 1.1)), ((10, 50, 30, 40), (1.0, 1.0, 0.0, 0.0))],
+)
+def test_other_values_refuse_the_bundle(movie_ids: tuple[int, ...], scores: tuple[float, ...]) -> None:
+    with pytest.raises(BundleError, match="golden"):
+        retriever().check(GoldenCandidates(user_id=1, movie_ids=movie_ids, scores=scores))
+
+
+def test_ratings_fit_the_factors() -> None:
+    assert len(RATINGS.users) == USER_FACTORS.shape[0]

@@ -1,0 +1,105 @@
+"""The candidate service over a real channel."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from grpc import StatusCode, aio
+
+from candidate_service.retrieval import Retriever
+from candidate_service.servicer import SERVICE_NAME, CandidateServicer
+from movierec.candidate.v1 import candidate_service_pb2 as pb
+from movierec.candidate.v1 import candidate_service_pb2_grpc as pb_grpc
+from serving.bundle.holder import BundleHolder
+from serving.rpc.metrics import ServerMetrics
+from tests.candidate_service.small import retriever
+from tests.serving.stage_under_test import failure, reason_of, stage, violations_of
+
+Query = pb.CandidateQuery
+DRAMA = pb.MovieFilter(genres=["drama"])
+
+
+def register(holder: BundleHolder[Retriever], server: aio.Server, _metrics: ServerMetrics) -> None:
+    pb_grpc.add_CandidateServiceServicer_to_server(CandidateServicer(holder), server)
+
+
+@pytest.fixture
+async def stub(tmp_path: Path) -> AsyncIterator[pb_grpc.CandidateServiceStub]:
+    async with stage(tmp_path, retriever(), register, SERVICE_NAME) as (channel, _):
+        yield pb_grpc.CandidateServiceStub(channel)
+
+
+async def test_answers_in_order(stub: pb_grpc.CandidateServiceStub) -> None:
+    response = await stub.GenerateCandidates(
+        pb.GenerateCandidatesRequest(
+            queries=[
+                Query(user_id=1, limit=10),
+                Query(user_id=99, limit=10),
+                Query(user_id=1, limit=10, history=[pb.RatedMovie(movie_id=30)]),
+                Query(
+                    user_id=1,
+                    limit=10,
+                    include_seen=True,
+                    exclude_movie_ids=[10],
+                    filter=DRAMA,
+                ),
+            ]
+        ),
+        timeout=5,
+    )
+    assert response.bundle_id == "b"
+    trained, none, folded_in, filtered = response.lists
+    assert list(trained.movie_ids) == [10, 50, 30]
+    assert list(trained.scores) == [1, 1, 0]
+    assert trained.user_vector == pb.USER_VECTOR_TRAINED
+    assert (list(none.movie_ids), none.user_vector) == ([], pb.USER_VECTOR_NONE)
+    assert folded_in.user_vector == pb.USER_VECTOR_FOLDED_IN
+    assert len(folded_in.movie_ids) == len(folded_in.scores) == 2
+    assert list(filtered.movie_ids) == [20, 50]
+
+
+@pytest.mark.parametrize(
+    ("queries", "fields"),
+    [
+        ([], ["queries"]),
+        ([Query(limit=1)] * 101, ["queries"]),
+        ([Query(user_id=-1, limit=1)], ["queries[0].user_id"]),
+        ([Query(limit=1), Query(limit=0)], ["queries[1].limit"]),
+        ([Query(limit=1001)], ["queries[0].limit"]),
+        ([Query(limit=1, exclude_movie_ids=[0])], ["queries[0].exclude_movie_ids"]),
+        ([Query(limit=1, exclude_movie_ids=[1] * 100_001)], ["queries[0].exclude_movie_ids"]),
+        ([Query(limit=1, filter=pb.MovieFilter(min_year=1))], ["queries[0].filter.min_year"]),
+        (
+            [Query(limit=1, history=[pb.RatedMovie(movie_id=1, rating=9)])],
+            ["queries[0].history[0].rating"],
+        ),
+        (
+            [Query(user_id=-1), Query(limit=-1)],
+            ["queries[0].user_id", "queries[0].limit", "queries[1].limit"],
+        ),
+    ],
+    ids=lambda value: None if isinstance(value, list) and value and isinstance(value[0], str) else "q",
+)
+async def test_every_broken_rule_is_named(
+    stub: pb_grpc.CandidateServiceStub, queries: list[pb.CandidateQuery], fields: list[str]
+) -> None:
+    error = await failure(stub.GenerateCandidates(pb.GenerateCandidatesRequest(queries=queries), timeout=5))
+    assert error.code() is StatusCode.INVALID_ARGUMENT
+    assert reason_of(error) == "INVALID_REQUEST"
+    assert violations_of(error) == fields
+
+
+async def test_edges_are_accepted(stub: pb_grpc.CandidateServiceStub) -> None:
+    queries = [Query(user_id=2**63 - 1, limit=1000, exclude_movie_ids=[2**31 - 1] * 100_000)]
+    queries += [Query(limit=1)] * 99
+    response = await stub.GenerateCandidates(pb.GenerateCandidatesRequest(queries=queries), timeout=5)
+    assert len(response.lists) == 100
+
+
+async def test_without_a_bundle_it_is_unavailable(tmp_path: Path) -> None:
+    async with stage(tmp_path, None, register, SERVICE_NAME) as (channel, _):
+        stub = pb_grpc.CandidateServiceStub(channel)
+        request = pb.GenerateCandidatesRequest(queries=[Query(user_id=1, limit=1)])
+        error = await failure(stub.GenerateCandidates(request, timeout=5))
+    assert error.code() is StatusCode.UNAVAILABLE
+    assert reason_of(error) == "MODEL_UNAVAILABLE"

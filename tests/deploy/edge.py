@@ -1,0 +1,112 @@
+"""A real Envoy with the committed configuration, in front of a gateway that a test can steer."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+from google.protobuf.message import Message
+from grpc_health.v1 import health
+from typing_extensions import override
+
+from deploy import envoy_config
+from deploy.demo.plan import envoy_process
+from deploy.demo.processes import Supervisor
+from deploy.demo.signals import StopRequest
+from movierec.gateway.v1 import movie_service_pb2_grpc as pb_grpc
+
+SERVICE = "movierec.gateway.v1.MovieService"
+ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 60
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Gateway(pb_grpc.MovieServiceServicer):
+    """Answers what it is told to, and remembers what it was asked."""
+
+    request: Message | None = None
+    metadata: dict[str, str | bytes] = field(default_factory=dict)
+    time_remaining: float | None = None
+    answer: Message | None = None
+    error: grpc.StatusCode | None = None
+    error_trailers: tuple[tuple[str, bytes], ...] = ()
+    delay_seconds: float = 0
+
+    async def _serve(self, request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        self.request = request
+        self.metadata = dict(context.invocation_metadata() or ())
+        self.time_remaining = context.time_remaining()
+        await asyncio.sleep(self.delay_seconds)
+        if self.error is not None:
+            context.set_trailing_metadata(self.error_trailers)
+            await context.abort(self.error, "told to fail")
+        return self.answer
+
+    @override
+    async def ListPopularMovies(self, request: Any, context: Any) -> Any:
+        return await self._serve(request, context)
+
+    @override
+    async def ListPersonalMovies(self, request: Any, context: Any) -> Any:
+        return await self._serve(request, context)
+
+    @override
+    async def ListSimilarMovies(self, request: Any, context: Any) -> Any:
+        return await self._serve(request, context)
+
+    @override
+    async def GetMovie(self, request: Any, context: Any) -> Any:
+        return await self._serve(request, context)
+
+    @override
+    async def BatchListPersonalMovies(self, request: Any, context: Any) -> Any:
+        return await self._serve(request, context)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Envoy on a port of its own, and what stands behind it."""
+
+    port: int
+    gateway: Gateway = field(default_factory=Gateway)
+    health: Any = field(default_factory=health.aio.HealthServicer)  # type: ignore[attr-defined]  # not in its stubs
+
+    async def wait_for_readiness(self, status: int) -> None:
+        """Return once /readyz answers with this status."""
+        async with httpx.AsyncClient() as client, asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                try:
+                    answer = await client.get(f"http://127.0.0.1:{self.port}/readyz")
+                except httpx.TransportError:  # not listening yet
+                    pass
+                else:
+                    if answer.status_code == status:
+                        return
+                await asyncio.sleep(0.05)
+
+
+@contextmanager
+def running_envoy(directory: Path, *, port: int, gateway_port: int) -> Iterator[Path]:
+    """Run Envoy while the block runs; yields the file with its output."""
+    config = directory / "envoy.yaml"
+    config.write_text(envoy_config.render(port=port, gateway_port=gateway_port, root=ROOT))
+    envoy = envoy_process(config, {})
+    supervisor = Supervisor(directory, StopRequest())
+    supervisor.start(envoy)
+    try:
+        yield supervisor.log_path(envoy)
+    finally:
+        supervisor.stop()

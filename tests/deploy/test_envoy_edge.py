@@ -1,0 +1,461 @@
+"""What REST and gRPC clients get from Envoy: a real one, in front of a stub of the gateway."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from movierec.candidate.v1 import candidate_service_pb2 as candidate_pb
+from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_pb_grpc
+from movierec.gateway.v1 import movie_service_pb2 as pb
+from movierec.gateway.v1 import movie_service_pb2_grpc as pb_grpc
+from tests.deploy.edge import PATIENCE_SECONDS, SERVICE, Edge, free_port, running_envoy
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LARGEST_INT64 = 2**63 - 1
+BODY_LIMIT = 65536
+PERSONAL = "/api/movies/personal"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def error_of(response: httpx.Response) -> tuple[int, int, str]:
+    """Status, code and reason of an error of Envoy's own; its shape is checked on the way."""
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert body.keys() == {"code", "message", "details"}
+    (detail,) = body["details"]
+    assert detail["@type"] == "type.googleapis.com/google.rpc.ErrorInfo"
+    assert detail["domain"] == "envoy"
+    assert isinstance(body["message"], str)
+    assert body["message"]
+    return response.status_code, body["code"], detail["reason"]
+
+
+# Requests
+
+
+@pytest.mark.parametrize(
+    ("url", "request_", "answer"),
+    [
+        (
+            "/api/movies/popular?limit=3&offset=2&filter.genres=Drama&filter.genres=War&filter.minYear=1950",
+            pb.ListPopularMoviesRequest(
+                limit=3, offset=2, filter=pb.MovieFilter(genres=["Drama", "War"], min_year=1950)
+            ),
+            pb.ListPopularMoviesResponse(),
+        ),
+        (
+            f"{PERSONAL}?user_id={LARGEST_INT64}&exclude_movie_ids=1&excludeMovieIds=2&diversity=0.5&include_seen=true",
+            pb.ListPersonalMoviesRequest(
+                user_id=LARGEST_INT64,
+                exclude_movie_ids=[1, 2],
+                diversity=0.5,
+                include_seen=True,
+            ),
+            pb.ListPersonalMoviesResponse(),
+        ),
+        (
+            "/api/movies/7/similar?limit=4",
+            pb.ListSimilarMoviesRequest(movie_id=7, limit=4),
+            pb.ListSimilarMoviesResponse(),
+        ),
+        (
+            f"{PERSONAL}?fallback_policy=FALLBACK_POLICY_DENY",
+            pb.ListPersonalMoviesRequest(fallback_policy=pb.FALLBACK_POLICY_DENY),
+            pb.ListPersonalMoviesResponse(),
+        ),
+        ("/api/movies/7/similar/", pb.ListSimilarMoviesRequest(movie_id=7), pb.ListSimilarMoviesResponse()),
+        ("/api/movies/7", pb.GetMovieRequest(movie_id=7), pb.GetMovieResponse()),
+        ("/api/./x/../movies/7", pb.GetMovieRequest(movie_id=7), pb.GetMovieResponse()),
+    ],
+)
+async def test_get_reaches_the_gateway(
+    edge: Edge, client: httpx.AsyncClient, url: str, request_: Message, answer: Message
+) -> None:
+    edge.gateway.answer = answer
+    response = await client.get(url)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert edge.gateway.request == request_
+
+
+@pytest.mark.parametrize("user_id", [LARGEST_INT64, str(LARGEST_INT64)], ids=["number", "string"])
+async def test_post_takes_user_ids_as_number_and_as_string(
+    edge: Edge, client: httpx.AsyncClient, user_id: int | str
+) -> None:
+    edge.gateway.answer = pb.ListPersonalMoviesResponse()
+    history = [{"movie_id": 1, "rating": 4.5}, {"movieId": 2, "rate_time": "2020-01-01T00:00:00Z"}]
+    response = await client.post(PERSONAL, json={"user_id": user_id, "history": history})
+    assert response.status_code == 200, response.text
+    assert isinstance(edge.gateway.request, pb.ListPersonalMoviesRequest)
+    assert edge.gateway.request.user_id == LARGEST_INT64
+    assert [rated.movie_id for rated in edge.gateway.request.history] == [1, 2]
+
+
+async def test_batch(edge: Edge, client: httpx.AsyncClient) -> None:
+    edge.gateway.answer = pb.BatchListPersonalMoviesResponse(responses=[pb.ListPersonalMoviesResponse()] * 2)
+    response = await client.post(f"{PERSONAL}:batch", json={"requests": [{"user_id": 7}, {"user_id": "8"}]})
+    assert len(response.json()["responses"]) == 2
+    assert isinstance(edge.gateway.request, pb.BatchListPersonalMoviesRequest)
+    assert [request.user_id for request in edge.gateway.request.requests] == [7, 8]
+
+
+async def test_json_has_proto_names_numbers_and_zeros(edge: Edge, client: httpx.AsyncClient) -> None:
+    movie = pb.Movie(movie_id=2**31 - 1, title="Seven Samurai", year=1954)
+    edge.gateway.answer = pb.GetMovieResponse(movie=movie)
+    body = (await client.get("/api/movies/7")).json()
+    assert body == {
+        "bundle_id": "",
+        "movie": {
+            "movie_id": 2**31 - 1,
+            "title": "Seven Samurai",
+            "year": 1954,
+            "genres": [],
+            "rating_count": 0,
+        },
+    }
+
+
+async def test_a_long_answer_fits(edge: Edge, client: httpx.AsyncClient) -> None:
+    reasons = [pb.FeatureContribution(feature="a" * 40, value=0.1, contribution=0.1)] * 100
+    page = [pb.RecommendedMovie(movie=pb.Movie(title="b" * 60), explanation=reasons)] * 100
+    edge.gateway.answer = pb.ListPersonalMoviesResponse(movies=page)
+    response = await client.get(PERSONAL)
+    assert response.status_code == 200
+    assert len(response.json()["movies"]) == 100
+    assert len(response.content) > 500_000
+
+
+async def test_every_call_has_a_request_id_of_our_own(edge: Edge, client: httpx.AsyncClient) -> None:
+    response = await client.get("/api/movies/7", headers={"x-request-id": "theirs"})
+    assert edge.gateway.metadata["x-request-id"] == response.headers["x-request-id"] != "theirs"
+    refused = await client.get("/nothing")
+    assert refused.headers["x-request-id"]
+
+
+async def test_clients_cannot_steer_envoy_by_its_own_headers(edge: Edge, client: httpx.AsyncClient) -> None:
+    # Believed, it would be a deadline that has passed before the gateway answers.
+    headers = {"x-envoy-upstream-rq-timeout-ms": "1", "x-envoy-original-path": "/other"}
+    edge.gateway.delay_seconds = 0.2
+    response = await client.get("/api/movies/7", headers=headers)
+    assert response.status_code == 200
+    assert "x-envoy-internal" not in edge.gateway.metadata
+
+
+# Deadlines
+
+
+async def test_rest_calls_get_a_deadline(edge: Edge, client: httpx.AsyncClient) -> None:
+    await client.get("/api/movies/7")
+    assert edge.gateway.time_remaining is not None
+    assert edge.gateway.time_remaining <= 1.95
+
+
+async def test_a_clients_own_deadline_stays(edge: Edge, client: httpx.AsyncClient) -> None:
+    await client.get("/api/movies/7", headers={"grpc-timeout": "60S"})
+    assert edge.gateway.time_remaining is not None
+    assert edge.gateway.time_remaining > 1.95
+
+
+async def test_a_gateway_that_hangs_is_given_up(
+    edge: Edge, client: httpx.AsyncClient, channel: grpc.aio.Channel
+) -> None:
+    edge.gateway.delay_seconds = PATIENCE_SECONDS
+    headers = {"grpc-timeout": "60S"}  # beyond the route's, so that it is Envoy who loses patience
+    assert error_of(await client.get("/api/movies/7", headers=headers)) == (504, 4, "GATEWAY_TIMEOUT")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await pb_grpc.MovieServiceStub(channel).GetMovie(pb.GetMovieRequest(), timeout=PATIENCE_SECONDS)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert not (caught.value.details() or "").startswith("{")
+
+
+async def test_slow_headers_are_cut_off(edge: Edge) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["details"][0]["reason"] == "REQUEST_TIMEOUT"
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/nothing",
+        "/api/movies",
+        "/api/movies/",
+        "/api/movies/7:x",
+        "/api/movies/7/similar/8",
+        "/api/movies/personal:batch/",
+        "/readyz/x",
+        "/stats",
+        f"/{SERVICE}/GetMovie",
+        "/movierec.candidate.v1.CandidateService/GenerateCandidates",
+    ],
+)
+async def test_unknown_path(edge: Edge, client: httpx.AsyncClient, url: str) -> None:
+    for method in ("GET", "POST"):
+        assert error_of(await client.request(method, url)) == (404, 5, "UNKNOWN_PATH")
+    assert edge.gateway.request is None
+
+
+@pytest.mark.parametrize("method", ["DELETE", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"])
+@pytest.mark.parametrize("url", ["/api/movies/popular", "/api/movies/7", "/api/movies/7/similar?limit=1"])
+async def test_other_methods(edge: Edge, client: httpx.AsyncClient, method: str, url: str) -> None:
+    response = await client.request(method, url)
+    assert response.status_code == 405
+    assert response.headers["allow"] == "GET"
+    if method != "HEAD":
+        assert error_of(response) == (405, 12, "METHOD_NOT_ALLOWED")
+    assert edge.gateway.request is None
+
+
+@pytest.mark.parametrize(("url", "allow"), [(PERSONAL, "GET, POST"), (f"{PERSONAL}:batch", "POST")])
+async def test_other_methods_where_post_is_one(
+    edge: Edge, client: httpx.AsyncClient, url: str, allow: str
+) -> None:
+    response = await client.put(url)
+    assert error_of(response) == (405, 12, "METHOD_NOT_ALLOWED")
+    assert response.headers["allow"] == allow
+    assert edge.gateway.request is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/api/movies/7?nope=1",
+        "/api/movies/x",
+        "/api/movies/2147483648",
+        "/api/movies/7%2Fsimilar",
+        "/api/movies/%00",
+        "/api/movies/%ff",
+        "/api/movies/popular?limit=",
+        "/api/movies/popular?limit=abc",
+        "/api/movies/popular?limit=1e1",
+        "/api/movies/popular?limit=10.5",
+        f"{PERSONAL}?user_id={LARGEST_INT64 + 1}",
+        f"{PERSONAL}?diversity=nan",
+        f"{PERSONAL}?fallback_policy=NO_SUCH",
+    ],
+)
+async def test_unreadable_url(edge: Edge, client: httpx.AsyncClient, url: str) -> None:
+    assert error_of(await client.get(url)) == (400, 3, "INVALID_REQUEST")
+    assert edge.gateway.request is None
+
+
+@pytest.mark.parametrize("parameter", ["history", "history.movie_id", "%68ist%6Fry.movieId"])
+@pytest.mark.parametrize("query", ["?{}=1", "?user_id=7&{}=1&limit=3", "/?{}=1"])
+async def test_history_needs_a_body(
+    edge: Edge, client: httpx.AsyncClient, parameter: str, query: str
+) -> None:
+    response = await client.get(PERSONAL + query.format(parameter))
+    assert error_of(response) == (400, 3, "INVALID_REQUEST")
+    assert "POST" in response.json()["message"]
+    assert edge.gateway.request is None
+
+
+async def test_history_as_a_value_is_no_history(edge: Edge, client: httpx.AsyncClient) -> None:
+    edge.gateway.answer = pb.ListPersonalMoviesResponse()
+    response = await client.get(f"{PERSONAL}?filter.genres=history")
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("body", [b"{", b"[1]", b'{"user_id": 7.5}', b'{"limit": "many"}'])
+async def test_unreadable_body(edge: Edge, client: httpx.AsyncClient, body: bytes) -> None:
+    assert error_of(await client.post(PERSONAL, content=body)) == (400, 3, "INVALID_REQUEST")
+    assert edge.gateway.request is None
+
+
+async def test_body_and_query_must_not_differ(edge: Edge, client: httpx.AsyncClient) -> None:
+    response = await client.post(f"{PERSONAL}?user_id=8", json={"user_id": 7})
+    assert error_of(response) == (400, 3, "INVALID_REQUEST")
+
+
+async def test_headers_with_underscores(edge: Edge, client: httpx.AsyncClient) -> None:
+    response = await client.get("/api/movies/7", headers={"some_header": "1"})
+    assert error_of(response) == (400, 3, "INVALID_REQUEST")
+
+
+async def test_headers_too_large(edge: Edge, client: httpx.AsyncClient) -> None:
+    response = await client.get("/api/movies/7", headers={"large": "x" * 70_000})
+    assert error_of(response) == (431, 8, "HEADERS_TOO_LARGE")
+
+
+async def test_body_limit(edge: Edge, client: httpx.AsyncClient) -> None:
+    edge.gateway.answer = pb.ListPersonalMoviesResponse()
+    largest = b'{"user_id": 7}'.ljust(BODY_LIMIT)
+    assert (await client.post(PERSONAL, content=largest)).status_code == 200
+    edge.gateway.request = None
+
+    async def in_pieces() -> AsyncIterator[bytes]:
+        for _ in range(65):
+            yield b" " * 1024
+
+    assert error_of(await client.post(PERSONAL, content=largest + b" ")) == (413, 8, "BODY_TOO_LARGE")
+    assert error_of(await client.post(PERSONAL, content=in_pieces())) == (413, 8, "BODY_TOO_LARGE")
+    with suppress(httpx.TransportError):  # Envoy closes while this client still sends
+        response = await client.post(PERSONAL, content=b" " * 5_000_000)
+        assert error_of(response) == (413, 8, "BODY_TOO_LARGE")
+    assert edge.gateway.request is None
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, 400),
+        (grpc.StatusCode.FAILED_PRECONDITION, 400),
+        (grpc.StatusCode.NOT_FOUND, 404),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
+        (grpc.StatusCode.INTERNAL, 500),
+        (grpc.StatusCode.UNAVAILABLE, 503),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, 504),
+    ],
+)
+async def test_the_gateways_errors_keep_their_details(
+    edge: Edge, client: httpx.AsyncClient, code: grpc.StatusCode, status: int
+) -> None:
+    number: int = code.value[0]
+    violation = error_details_pb2.BadRequest.FieldViolation(field="limit", description="must be at least 0")
+    info = error_details_pb2.ErrorInfo(reason="SOME", domain="movierec", metadata={"movie_id": "7"})
+    details = [any_pb2.Any(), any_pb2.Any()]
+    details[0].Pack(info)
+    details[1].Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    rich = status_pb2.Status(code=number, message="told to fail", details=details)
+    edge.gateway.error = code
+    edge.gateway.error_trailers = (("grpc-status-details-bin", rich.SerializeToString()),)
+    response = await client.get("/api/movies/7")
+    assert response.status_code == status
+    body = response.json()
+    assert (body["code"], body["message"]) == (number, "told to fail")
+    assert body["details"][0]["domain"] == "movierec"
+    assert body["details"][0]["metadata"] == {"movie_id": "7"}
+    assert body["details"][1]["@type"].endswith("google.rpc.BadRequest")
+
+
+# Native gRPC
+
+
+async def test_native_grpc_on_the_same_port(edge: Edge, channel: grpc.aio.Channel) -> None:
+    edge.gateway.answer = pb.GetMovieResponse(bundle_id="b1")
+    request = pb.GetMovieRequest(movie_id=7)
+    answer = await pb_grpc.MovieServiceStub(channel).GetMovie(request)
+    assert answer.bundle_id == "b1"
+    assert edge.gateway.request == request
+    assert edge.gateway.time_remaining is not None  # comes with max_stream_duration
+    assert edge.gateway.time_remaining <= 2.1
+
+
+@pytest.mark.parametrize(("seconds", "at_most"), [(1, 1.5), (60, 2.1)])
+async def test_native_grpc_deadlines(
+    edge: Edge, channel: grpc.aio.Channel, seconds: int, at_most: float
+) -> None:
+    await pb_grpc.MovieServiceStub(channel).GetMovie(pb.GetMovieRequest(), timeout=seconds)
+    assert edge.gateway.time_remaining is not None
+    assert edge.gateway.time_remaining <= at_most  # clients round up
+
+
+async def test_native_grpc_may_be_larger_than_rest(edge: Edge, channel: grpc.aio.Channel) -> None:
+    edge.gateway.answer = pb.ListPersonalMoviesResponse()
+    request = pb.ListPersonalMoviesRequest(user_id=7, exclude_movie_ids=[2**31 - 1] * 100_000)
+    await pb_grpc.MovieServiceStub(channel).ListPersonalMovies(request)
+    assert edge.gateway.request == request
+
+
+async def test_internal_services_are_not_exposed(edge: Edge, channel: grpc.aio.Channel) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await candidate_pb_grpc.CandidateServiceStub(channel).GenerateCandidates(
+            candidate_pb.GenerateCandidatesRequest()
+        )
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert caught.value.details() == "No such method."
+
+
+async def test_grpc_on_a_rest_path_does_not_reach_the_gateway(edge: Edge, client: httpx.AsyncClient) -> None:
+    response = await client.get("/api/movies/7", headers={"content-type": "application/grpc"})
+    assert response.headers["grpc-status"] == "12"
+    assert edge.gateway.request is None
+
+
+async def test_reflection(edge: Edge, channel: grpc.aio.Channel) -> None:
+    ask = channel.stream_stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    answers = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+    names = [s.name async for answer in answers for s in answer.list_services_response.service]
+    assert SERVICE in names
+
+
+# Health
+
+
+async def test_health_through_envoy(edge: Edge, channel: grpc.aio.Channel) -> None:
+    assert await ask_health(channel) == SERVING
+
+
+async def test_readiness_follows_the_gateways_health(
+    edge: Edge, client: httpx.AsyncClient, channel: grpc.aio.Channel
+) -> None:
+    await edge.health.set(SERVICE, NOT_SERVING)
+    try:
+        await edge.wait_for_readiness(503)
+        assert error_of(await client.get("/readyz")) == (503, 14, "GATEWAY_UNAVAILABLE")
+        assert (await client.get("/healthz")).status_code == 200
+        assert error_of(await client.get("/api/movies/7")) == (503, 14, "GATEWAY_UNAVAILABLE")
+        assert edge.gateway.request is None
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await pb_grpc.MovieServiceStub(channel).GetMovie(pb.GetMovieRequest())
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert caught.value.details() == "no healthy upstream"
+    finally:
+        await edge.health.set(SERVICE, SERVING)
+        await edge.wait_for_readiness(200)
+    async with asyncio.timeout(PATIENCE_SECONDS):  # readiness turns a moment before the workers know
+        while (await client.get("/api/movies/7")).status_code != 200:
+            pass
+
+
+async def test_output_is_a_log_without_user_ids_or_warnings(tmp_path: Path) -> None:
+    edge = Edge(free_port())
+    with running_envoy(tmp_path, port=edge.port, gateway_port=free_port()) as output:
+        await edge.wait_for_readiness(503)  # there is no gateway at all
+        before_stop = output.read_text()
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{edge.port}") as client:
+            assert (await client.get("/healthz")).status_code == 200
+            response = await client.get(f"{PERSONAL}?user_id=4711")
+            assert error_of(response) == (503, 14, "GATEWAY_UNAVAILABLE")
+    assert before_stop == ""
+    entries: list[dict[str, Any]] = [
+        json.loads(line) for line in output.read_text().splitlines() if line.startswith("{")
+    ]
+    assert [(entry["path"], entry["status"]) for entry in entries] == [("/healthz", 200), (PERSONAL, 503)]
+    assert entries[1]["request_id"] == response.headers["x-request-id"]
+    assert "4711" not in output.read_text()
+
+
+async def ask_health(channel: grpc.aio.Channel) -> int:
+    check = channel.unary_unary(
+        "/grpc.health.v1.Health/Check",
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )
+    answer: health_pb2.HealthCheckResponse = await check(health_pb2.HealthCheckRequest(service=SERVICE))
+    return answer.status

@@ -1,0 +1,86 @@
+"""A stage behind a real port that answers every call with what a test says: bytes, a status, or nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from grpc import StatusCode, aio
+from grpc_status import rpc_status
+from typing_extensions import override
+
+from serving.errors import ServiceError
+from serving.rpc.channels import open_channel
+from serving.rpc.status import status_of
+
+Behaviour = Callable[[aio.ServicerContext[Any, Any]], Awaitable[bytes]]
+
+
+def saying(answer: Message | bytes) -> Behaviour:
+    """Answers with a message, or with raw bytes."""
+    data = answer if isinstance(answer, bytes) else answer.SerializeToString()
+
+    async def behave(_context: aio.ServicerContext[Any, Any]) -> bytes:
+        return data
+
+    return behave
+
+
+def failing_with(failure: StatusCode | ServiceError) -> Behaviour:
+    """Answers with a bare status, or as our servers tell of an error."""
+
+    async def behave(context: aio.ServicerContext[Any, Any]) -> bytes:
+        if isinstance(failure, StatusCode):
+            await context.abort(failure, "as the test says")
+        status = rpc_status.to_status(status_of(failure))
+        await context.abort(status.code, status.details, status.trailing_metadata)
+
+    return behave
+
+
+@dataclass
+class ScriptedStage(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic only in its stubs
+    """Takes every method of every service."""
+
+    behave: Behaviour = field(default_factory=lambda: saying(b""))
+    requests: list[bytes] = field(default_factory=list)
+    metadata: dict[str, str | bytes] = field(default_factory=dict)
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @override
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        return grpc.unary_unary_rpc_method_handler(self._call)
+
+    async def hang(self, _context: aio.ServicerContext[Any, Any]) -> bytes:
+        """Never answers."""
+        await asyncio.Event().wait()
+        return b""
+
+    async def _call(self, request: bytes, context: aio.ServicerContext[Any, Any]) -> bytes:
+        self.requests.append(request)
+        self.metadata = dict(context.invocation_metadata() or ())
+        self.entered.set()
+        try:
+            return await self.behave(context)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+
+@asynccontextmanager
+async def scripted_stage() -> AsyncIterator[tuple[ScriptedStage, aio.Channel]]:
+    """A stage that listens, and a channel to it."""
+    stage = ScriptedStage()
+    server = aio.server()
+    server.add_generic_rpc_handlers((stage,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with open_channel(f"127.0.0.1:{port}") as channel:
+            yield stage, channel
+    finally:
+        await server.stop(None)

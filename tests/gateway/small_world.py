@@ -1,0 +1,230 @@
+"""Eight movies, three users, and stages that answer what a test says: small enough to check by eye.
+
+    movie_id    1             2       3      4     5                 6       7             8
+    genres      Comedy,Drama  Comedy  Drama  none  Comedy,Drama,War  Horror  Drama,Horror  Comedy
+    year        1995          1995    2001   none  1980              2010    2010          1999
+    popularity  5             4       3      0     4                 1       0             2
+
+By popularity: 1 2 5 3 8 6 4 7. User 100 has seen 1 and 2, user 200 everything, user 300 nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+from typing_extensions import override
+
+from gateway.catalogue import Catalogue
+from gateway.deadlines import Budgets, StageBudget
+from gateway.fallback import FallbackReason
+from gateway.metrics import GatewayMetrics
+from gateway.pages import ListAnswer
+from gateway.pipeline import Pipeline
+from gateway.ports import (
+    CandidateAnswer,
+    CandidateList,
+    CandidateQuery,
+    CandidateStage,
+    Contribution,
+    RankedList,
+    RankingAnswer,
+    RankingQuery,
+    RankingStage,
+    SimilarAnswer,
+    SimilarityMethod,
+    SimilarityStage,
+    SimilarQuery,
+    Stage,
+    StageError,
+    UserVector,
+)
+from serving.bundle.catalogue import CatalogueContent
+from serving.bundle.factors import SeenMovies
+from serving.ids import IdMap
+from serving.movies import Movies, genre_bits
+
+BUNDLE = "bundle-1"
+OTHER_BUNDLE = "bundle-2"
+SEEN = {100: (1, 2), 200: (1, 2, 3, 4, 5, 6, 7, 8), 300: ()}
+GENRES = (
+    ("Comedy", "Drama"),
+    ("Comedy",),
+    ("Drama",),
+    ("(no genres listed)",),
+    ("Comedy", "Drama", "War"),
+    ("Horror",),
+    ("Drama", "Horror"),
+    ("Comedy",),
+)
+YEARS = (1995, 1995, 2001, 0, 1980, 2010, 2010, 1999)
+POPULARITY = (5.0, 4.0, 3.0, 0.0, 4.0, 1.0, 0.0, 2.0)
+
+BUDGETS = Budgets(  # ten times those of production: no test may depend on the speed of its machine
+    request=8.0,
+    batch=18.0,
+    reserve=0.02,
+    stages={
+        Stage.CANDIDATE: StageBudget(1.5, 0.4),
+        Stage.RANKING: StageBudget(2.5, 0.8),
+        Stage.SIMILARITY: StageBudget(1.5, 0.8),
+    },
+)
+
+
+def catalogue(bundle_id: str = BUNDLE, *, seen: Mapping[int, Sequence[int]] | None = None) -> Catalogue:
+    """The catalogue of the table above."""
+    seen = SEEN if seen is None else seen
+    ids = IdMap(range(1, 9))
+    rated = np.array([count > 0 for count in POPULARITY])
+    return Catalogue(
+        bundle_id=bundle_id,
+        movies=Movies(
+            ids=ids,
+            years=np.array(YEARS, np.int16),
+            genre_bits=np.array([genre_bits(names) for names in GENRES], np.uint32),
+        ),
+        content=CatalogueContent(
+            titles=tuple(f"Movie {movie_id}" for movie_id in range(1, 9)),
+            tmdb_ids=np.array([11, 12, 13, 0, 15, 16, 17, 18], np.int32),
+            rating_counts=np.where(rated, 7, 0).astype(np.int32),
+            rating_means=np.where(rated, 3.5, np.nan),
+            popularity=np.array(POPULARITY),
+        ),
+        seen=SeenMovies(
+            users=IdMap(sorted(seen)),
+            indptr=np.cumsum([0, *(len(seen[user]) for user in sorted(seen))]),
+            movie_rows=ids.rows([movie_id for user in sorted(seen) for movie_id in seen[user]]),
+        ),
+    )
+
+
+def failing(stage: Stage, reason: FallbackReason = FallbackReason.DEPENDENCY_UNAVAILABLE) -> StageError:
+    """What a stage that fails raises."""
+    return StageError(stage, reason, "as the test says")
+
+
+def candidates(
+    *movie_ids: int, user_vector: UserVector = UserVector.TRAINED, bundle_id: str = BUNDLE
+) -> CandidateAnswer:
+    """Candidates in this order."""
+    scores = np.linspace(0.9, 0.1, len(movie_ids), dtype=np.float32)
+    listed = CandidateList(np.array(movie_ids, np.int64), scores, user_vector)
+    return CandidateAnswer((listed,), bundle_id)
+
+
+NO_VECTOR = candidates(user_vector=UserVector.NONE)
+
+
+@dataclass
+class StubCandidates(CandidateStage):
+    """Stage one as a test wants it."""
+
+    answer: CandidateAnswer | Exception = NO_VECTOR
+    queries: list[CandidateQuery] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    @override
+    async def generate(self, queries: Sequence[CandidateQuery], *, seconds: float) -> CandidateAnswer:
+        self.queries += queries
+        self.seconds.append(seconds)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@dataclass
+class StubRanking(RankingStage):
+    """Stage two: turns the candidates around; the last one scores highest."""
+
+    failure: Exception | None = None
+    unknown: tuple[int, ...] = ()
+    queries: list[RankingQuery] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    @override
+    async def rank(self, queries: Sequence[RankingQuery], *, bundle_id: str, seconds: float) -> RankingAnswer:
+        self.queries += queries
+        self.seconds.append(seconds)
+        if self.failure is not None:
+            raise self.failure
+        return RankingAnswer(tuple(map(self._ranked, queries)), bundle_id, base_value=-2.0)
+
+    def _ranked(self, query: RankingQuery) -> RankedList:
+        known = ~np.isin(query.movie_ids, self.unknown)
+        movie_ids = query.movie_ids[known][::-1][: query.limit]
+        explanation = (Contribution("als_score", 0.5, 0.25), Contribution("year", None, -0.125))
+        shown = explanation[: query.explain_features]
+        return RankedList(
+            movie_ids=movie_ids,
+            scores=np.arange(movie_ids.size, 0, -1, dtype=np.float64),
+            explanations=(shown,) * movie_ids.size if shown else (),
+            unknown_movie_ids=query.movie_ids[~known],
+        )
+
+
+def neighbours(
+    *movie_ids: int,
+    method: SimilarityMethod = SimilarityMethod.ALS_COSINE,
+    bundle_id: str = BUNDLE,
+) -> SimilarAnswer:
+    """Neighbours in this order."""
+    scores = np.linspace(0.9, 0.1, len(movie_ids), dtype=np.float32)
+    return SimilarAnswer(np.array(movie_ids, np.int64), scores, method, bundle_id)
+
+
+@dataclass
+class StubSimilarity(SimilarityStage):
+    """The index as a test wants it."""
+
+    answer: SimilarAnswer | Exception = field(default_factory=neighbours)
+    queries: list[SimilarQuery] = field(default_factory=list)
+
+    @override
+    async def find(self, query: SimilarQuery, *, seconds: float) -> SimilarAnswer:
+        self.queries.append(query)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class World:
+    """A gateway over stub stages."""
+
+    def __init__(self, held: Catalogue | None = None) -> None:
+        self.catalogue = held or catalogue()
+        self.candidates = StubCandidates()
+        self.ranking = StubRanking()
+        self.similarity = StubSimilarity()
+        self.registry = CollectorRegistry()
+        self.metrics = GatewayMetrics.create(self.registry)
+        self.pipeline = self.gateway()
+
+    def gateway(self, **changes: Any) -> Pipeline:
+        """The pipeline, with some parts changed."""
+        parts: dict[str, Any] = {
+            "catalogue": lambda: self.catalogue,
+            "candidates": self.candidates,
+            "ranking": self.ranking,
+            "similarity": self.similarity,
+            "budgets": BUDGETS,
+            "candidates_per_user": 300,
+            "batch_concurrency": 32,
+            "metrics": self.metrics,
+        }
+        return Pipeline.create(**(parts | changes))
+
+    def counted(self, name: str, **labels: str) -> float:
+        """A metric's value; 0 when it was never counted."""
+        return self.registry.get_sample_value(f"movierec_{name}_total", labels) or 0.0
+
+
+def ids(answer: ListAnswer) -> list[int]:
+    """The movies of an answer, in order."""
+    return [item.movie.movie_id for item in answer.items]
+
+
+def sources(answer: ListAnswer) -> list[str]:
+    """What put each movie where it is."""
+    return [item.source for item in answer.items]

@@ -1,0 +1,365 @@
+"""The ports over a real channel: what is sent, what is read, and that nothing unusable gets past."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
+
+import numpy as np
+import pytest
+import structlog
+from grpc import StatusCode, aio
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from gateway.clients import CandidateClient, RankingClient, SimilarityClient
+from gateway.fallback import FallbackReason
+from gateway.metrics import GatewayMetrics
+from gateway.ports import (
+    CandidateQuery,
+    Contribution,
+    RankingQuery,
+    SimilarityMethod,
+    SimilarQuery,
+    Stage,
+    StageError,
+    UserVector,
+)
+from movierec.candidate.v1 import candidate_service_pb2 as candidate
+from movierec.ranking.v1 import ranking_service_pb2 as ranking
+from movierec.similarity.v1 import similarity_service_pb2 as similarity
+from serving.errors import (
+    DeadlineError,
+    FailedPreconditionError,
+    NotFoundError,
+    OverloadedError,
+    Reason,
+    ServiceError,
+    UnavailableError,
+)
+from serving.filters import UNRESTRICTED, MovieFilter
+from serving.ratings import NO_TIME, RatedMovies
+from serving.rpc.channels import open_channel
+from tests.gateway.scripted_stage import ScriptedStage, failing_with, saying, scripted_stage
+
+SECONDS = 20.0  # ample: no test is decided by it
+NAN, INF = math.nan, math.inf
+
+CANDIDATES = CandidateQuery(
+    user_id=7,
+    limit=3,
+    movie_filter=MovieFilter(genres=("Drama",), min_year=1990),
+    exclude_movie_ids=(8, 9),
+    include_seen=True,
+    history=RatedMovies((1, 2), (4.5, 5.0), (1_600_000_000, NO_TIME)),
+)
+RANKING = RankingQuery(
+    user_id=7,
+    movie_ids=np.array([30, 10, 20]),
+    retrieval_scores=np.array([0.75, 0.5, 0.25], np.float32),
+    limit=2,
+    explain_features=2,
+    diversity=0.0,
+    history=RatedMovies((1,), (0.5,), (NO_TIME,)),
+)
+SIMILAR = SimilarQuery(movie_id=5, limit=3, movie_filter=UNRESTRICTED, exclude_movie_ids=(8,))
+
+
+class Stages:
+    """The three clients before one scripted stage."""
+
+    def __init__(self, stage: ScriptedStage, channel: aio.Channel) -> None:
+        self.stage = stage
+        self.registry = CollectorRegistry()
+        metrics = GatewayMetrics.create(self.registry)
+        self.candidate = CandidateClient(channel, metrics)
+        self.ranking = RankingClient(channel, metrics)
+        self.similarity = SimilarityClient(channel, metrics)
+
+    def ask(self, stage: Stage, *, seconds: float = SECONDS) -> Awaitable[Any]:
+        """Asks the query above."""
+        if stage is Stage.CANDIDATE:
+            return self.candidate.generate([CANDIDATES], seconds=seconds)
+        if stage is Stage.RANKING:
+            return self.ranking.rank([RANKING], bundle_id="b", seconds=seconds)
+        return self.similarity.find(SIMILAR, seconds=seconds)
+
+    async def failure(self, stage: Stage, *, seconds: float = SECONDS) -> FallbackReason:
+        """Why there is no usable answer."""
+        with pytest.raises(StageError) as caught:
+            await self.ask(stage, seconds=seconds)
+        assert caught.value.failure.stage is stage
+        return caught.value.failure.reason
+
+    def calls(self, stage: Stage, outcome: str) -> float:
+        """How many calls ended so."""
+        labels = {"stage": stage, "outcome": outcome}
+        return self.registry.get_sample_value("movierec_stage_seconds_count", labels) or 0.0
+
+
+@pytest.fixture
+async def stages() -> AsyncIterator[Stages]:
+    async with scripted_stage() as (stage, channel):
+        yield Stages(stage, channel)
+
+
+def candidates_of(
+    ids: list[int], scores: list[float], *, vector: int = 1, lists: int = 1, bundle_id: str = "b"
+) -> candidate.GenerateCandidatesResponse:
+    one = candidate.CandidateList(movie_ids=ids, scores=scores)
+    one.user_vector = vector  # type: ignore[assignment]  # proto3 enums hold any number
+    return candidate.GenerateCandidatesResponse(lists=[one] * lists, bundle_id=bundle_id)
+
+
+def ranked(  # every field of the answer is a way to be wrong
+    ids: list[int],
+    scores: list[float],
+    *,
+    explanations: int | None = None,
+    contribution: float = 0.5,
+    value: float = 1.0,
+    contributions: int = 1,
+    unknown: tuple[int, ...] = (),
+    base_value: float = -1.0,
+    bundle_id: str = "b",
+) -> ranking.RankMoviesResponse:
+    one = ranking.FeatureContribution(feature="year", value=value, contribution=contribution)
+    listed = ranking.RankedList(
+        movie_ids=ids,
+        scores=scores,
+        explanations=[ranking.Explanation(contributions=[one] * contributions)]
+        * (len(ids) if explanations is None else explanations),
+        unknown_movie_ids=unknown,
+    )
+    return ranking.RankMoviesResponse(lists=[listed], bundle_id=bundle_id, base_value=base_value)
+
+
+def neighbours_of(
+    ids: list[int], scores: list[float], *, method: int = 1, bundle_id: str = "b"
+) -> similarity.FindSimilarMoviesResponse:
+    answer = similarity.FindSimilarMoviesResponse(movie_ids=ids, scores=scores, bundle_id=bundle_id)
+    answer.method = method  # type: ignore[assignment]  # proto3 enums hold any number
+    return answer
+
+
+# What is sent and read.
+
+
+async def test_candidates(stages: Stages) -> None:
+    stages.stage.behave = saying(candidates_of([30, 10, 20], [0.75, 0.5, 0.5], vector=2))
+    answer = await stages.candidate.generate([CANDIDATES], seconds=SECONDS)
+    (found,) = answer.lists
+    assert answer.bundle_id == "b"
+    assert found.movie_ids.tolist() == [30, 10, 20]
+    assert found.scores.tolist() == [0.75, 0.5, 0.5]
+    assert found.scores.dtype == np.float32
+    assert found.user_vector is UserVector.FOLDED_IN
+    sent = candidate.GenerateCandidatesRequest.FromString(stages.stage.requests[0])
+    (query,) = sent.queries
+    assert (query.user_id, query.limit, query.include_seen) == (7, 3, True)
+    assert query.filter == candidate.MovieFilter(genres=["Drama"], min_year=1990)
+    assert list(query.exclude_movie_ids) == [8, 9]
+    first, second = query.history
+    assert (first.movie_id, first.rating, first.rate_time.seconds) == (1, 4.5, 1_600_000_000)
+    assert (second.movie_id, second.rating, second.HasField("rate_time")) == (2, 5.0, False)
+    assert stages.calls(Stage.CANDIDATE, "OK") == 1
+
+
+async def test_a_user_without_a_vector(stages: Stages) -> None:
+    stages.stage.behave = saying(candidates_of([], [], vector=3))
+    answer = await stages.candidate.generate([CANDIDATES], seconds=SECONDS)
+    assert answer.lists[0].user_vector is UserVector.NONE
+    assert answer.lists[0].movie_ids.size == 0
+
+
+async def test_many_queries_are_one_call(stages: Stages) -> None:
+    stages.stage.behave = saying(candidates_of([3], [0.5], lists=2))
+    answer = await stages.candidate.generate([CANDIDATES, CANDIDATES], seconds=SECONDS)
+    assert len(answer.lists) == 2
+    assert len(stages.stage.requests) == 1
+
+
+async def test_ranking(stages: Stages) -> None:
+    stages.stage.behave = saying(ranked([10, 30], [2.0, 1.0], unknown=(20,)))
+    answer = await stages.ranking.rank([RANKING], bundle_id="b", seconds=SECONDS)
+    (order,) = answer.lists
+    assert (answer.bundle_id, answer.base_value) == ("b", -1.0)
+    assert order.movie_ids.tolist() == [10, 30]
+    assert order.scores.tolist() == [2.0, 1.0]
+    assert order.explanations == ((Contribution("year", 1.0, 0.5),),) * 2
+    assert order.unknown_movie_ids.tolist() == [20]
+    sent = ranking.RankMoviesRequest.FromString(stages.stage.requests[0])
+    (query,) = sent.queries
+    assert sent.bundle_id == "b"
+    assert list(query.movie_ids) == [30, 10, 20]
+    assert list(query.retrieval_scores) == [0.75, 0.5, 0.25]
+    assert (query.user_id, query.limit, query.explain_features, query.diversity) == (7, 2, 2, 0.0)
+    assert query.history[0].rating == 0.5
+
+
+async def test_a_missing_feature_value_is_none(stages: Stages) -> None:
+    answer = ranked([10], [2.0])
+    answer.lists[0].explanations[0].contributions[0].ClearField("value")
+    stages.stage.behave = saying(answer)
+    read = await stages.ranking.rank([RANKING], bundle_id="b", seconds=SECONDS)
+    assert read.lists[0].explanations[0][0].value is None
+
+
+async def test_a_diverse_order_need_not_descend(stages: Stages) -> None:
+    stages.stage.behave = saying(ranked([10, 30], [1.0, 2.0]))
+    diverse = RankingQuery(**{**vars(RANKING), "diversity": 0.5})
+    answer = await stages.ranking.rank([diverse], bundle_id="b", seconds=SECONDS)
+    assert answer.lists[0].scores.tolist() == [1.0, 2.0]
+
+
+async def test_neighbours(stages: Stages) -> None:
+    stages.stage.behave = saying(neighbours_of([3, 4], [0.75, 0.5], method=2))
+    answer = await stages.similarity.find(SIMILAR, seconds=SECONDS)
+    assert answer.movie_ids.tolist() == [3, 4]
+    assert answer.scores.tolist() == [0.75, 0.5]
+    assert (answer.method, answer.bundle_id) == (SimilarityMethod.GENRE_JACCARD, "b")
+    sent = similarity.FindSimilarMoviesRequest.FromString(stages.stage.requests[0])
+    assert (sent.movie_id, sent.limit, list(sent.exclude_movie_ids)) == (5, 3, [8])
+    assert not sent.HasField("filter")
+
+
+async def test_a_request_id_travels_on(stages: Stages) -> None:
+    stages.stage.behave = saying(candidates_of([], [], vector=3))
+    with structlog.contextvars.bound_contextvars(request_id="request-1"):
+        await stages.ask(Stage.CANDIDATE)
+    assert stages.stage.metadata["x-request-id"] == "request-1"
+
+
+# Statuses.
+
+CODES = {
+    StatusCode.CANCELLED: "DEPENDENCY_UNAVAILABLE",
+    StatusCode.UNAVAILABLE: "DEPENDENCY_UNAVAILABLE",
+    StatusCode.DEADLINE_EXCEEDED: "DEPENDENCY_TIMEOUT",
+    StatusCode.RESOURCE_EXHAUSTED: "DEPENDENCY_OVERLOADED",
+}
+
+
+@pytest.mark.parametrize("stage", Stage)
+@pytest.mark.parametrize("code", [code for code in StatusCode if code is not StatusCode.OK])
+async def test_every_code(stages: Stages, stage: Stage, code: StatusCode) -> None:
+    stages.stage.behave = failing_with(code)
+    with capture_logs() as lines:
+        reason = await stages.failure(stage)
+    assert reason == CODES.get(code, "DEPENDENCY_UNAVAILABLE")
+    defect = code not in CODES
+    assert stages.calls(stage, "DEFECT" if defect else reason) == 1
+    assert [line["event"] for line in lines] == ["defect"] * defect
+
+
+@pytest.mark.parametrize(
+    ("stage", "error", "reason"),
+    [
+        (Stage.CANDIDATE, UnavailableError("x", reason=Reason.MODEL_UNAVAILABLE), "MODEL_UNAVAILABLE"),
+        (Stage.RANKING, UnavailableError("x", reason=Reason.MODEL_UNAVAILABLE), "MODEL_UNAVAILABLE"),
+        (Stage.SIMILARITY, UnavailableError("x", reason=Reason.MODEL_UNAVAILABLE), "MODEL_UNAVAILABLE"),
+        (Stage.RANKING, FailedPreconditionError("x", reason=Reason.BUNDLE_MISMATCH), "BUNDLE_MISMATCH"),
+        (
+            Stage.SIMILARITY,
+            NotFoundError(reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=5),
+            "BUNDLE_MISMATCH",
+        ),
+        (Stage.CANDIDATE, OverloadedError("x", reason=Reason.OVERLOADED), "DEPENDENCY_OVERLOADED"),
+        (Stage.CANDIDATE, DeadlineError("x", reason=Reason.DEADLINE_TOO_SHORT), "DEPENDENCY_TIMEOUT"),
+    ],
+    ids=lambda value: value.reason if isinstance(value, ServiceError) else None,
+)
+async def test_our_own_errors(stages: Stages, stage: Stage, error: ServiceError, reason: str) -> None:
+    stages.stage.behave = failing_with(error)
+    with capture_logs() as lines:
+        assert await stages.failure(stage) == reason
+    assert stages.calls(stage, reason) == 1
+    assert not lines
+
+
+async def test_a_stage_that_is_down() -> None:
+    async with open_channel("127.0.0.1:1") as channel:  # nobody listens on a port of the system
+        stages = Stages(ScriptedStage(), channel)
+        assert await stages.failure(Stage.CANDIDATE) == "DEPENDENCY_UNAVAILABLE"
+
+
+async def test_a_stage_that_does_not_answer(stages: Stages) -> None:
+    stages.stage.behave = stages.stage.hang
+    assert await stages.failure(Stage.RANKING, seconds=0.05) == "DEPENDENCY_TIMEOUT"
+    assert stages.calls(Stage.RANKING, "DEPENDENCY_TIMEOUT") == 1
+
+
+async def test_a_cancel_reaches_the_stage(stages: Stages) -> None:
+    stages.stage.behave = stages.stage.hang
+    task = asyncio.ensure_future(stages.ask(Stage.CANDIDATE))
+    await stages.stage.entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with asyncio.timeout(SECONDS):
+        await stages.stage.cancelled.wait()
+    assert stages.calls(Stage.CANDIDATE, "CANCELLED") == 1
+
+
+# Rubbish.
+
+MANY = list(range(1, 1_000_001))
+
+RUBBISH: dict[str, tuple[Stage, Any]] = {
+    "empty bytes": (Stage.CANDIDATE, b""),
+    "no message": (Stage.CANDIDATE, b"\xff\xff\xff"),
+    "no bundle_id": (Stage.CANDIDATE, candidates_of([1], [0.5], bundle_id="")),
+    "no list": (Stage.CANDIDATE, candidates_of([1], [0.5], lists=0)),
+    "a list too many": (Stage.CANDIDATE, candidates_of([1], [0.5], lists=2)),
+    "more scores than movies": (Stage.CANDIDATE, candidates_of([1], [0.5, 0.4])),
+    "more movies than scores": (Stage.CANDIDATE, candidates_of([1, 2], [0.5])),
+    "more movies than asked for": (Stage.CANDIDATE, candidates_of([1, 2, 3, 4], [0.4, 0.3, 0.2, 0.1])),
+    "a million movies": (Stage.CANDIDATE, candidates_of(MANY, [0.5] * len(MANY))),
+    "a movie twice": (Stage.CANDIDATE, candidates_of([1, 1], [0.5, 0.4])),
+    "NaN": (Stage.CANDIDATE, candidates_of([1, 2], [0.5, NAN])),
+    "infinity": (Stage.CANDIDATE, candidates_of([1, 2], [INF, 0.5])),
+    "the worst first": (Stage.CANDIDATE, candidates_of([1, 2], [0.4, 0.5])),
+    "vector unspecified": (Stage.CANDIDATE, candidates_of([1], [0.5], vector=0)),
+    "vector undefined": (Stage.CANDIDATE, candidates_of([1], [0.5], vector=99)),
+    "movies without a vector": (Stage.CANDIDATE, candidates_of([1], [0.5], vector=3)),
+    "ranking: empty bytes": (Stage.RANKING, b""),
+    "ranking: no message": (Stage.RANKING, b"\x08"),
+    "ranking: no list": (Stage.RANKING, ranking.RankMoviesResponse(bundle_id="b")),
+    "ranking: unequal lengths": (Stage.RANKING, ranked([10, 20], [1.0])),
+    "ranking: more than the page": (Stage.RANKING, ranked([10, 20, 30], [3.0, 2.0, 1.0])),
+    "ranking: a movie twice": (Stage.RANKING, ranked([10, 10], [2.0, 1.0])),
+    "ranking: a movie that was not sent": (Stage.RANKING, ranked([10, 99], [2.0, 1.0])),
+    "ranking: an unknown that was not sent": (Stage.RANKING, ranked([10], [2.0], unknown=(99,))),
+    "ranking: nothing ranked": (Stage.RANKING, ranked([], [])),
+    "ranking: nothing known": (Stage.RANKING, ranked([], [], unknown=(10, 20, 30))),
+    "ranking: NaN": (Stage.RANKING, ranked([10], [NAN])),
+    "ranking: infinity": (Stage.RANKING, ranked([10], [-INF])),
+    "ranking: the worst first": (Stage.RANKING, ranked([10, 20], [1.0, 2.0])),
+    "ranking: base value NaN": (Stage.RANKING, ranked([10], [1.0], base_value=NAN)),
+    "ranking: no explanations": (Stage.RANKING, ranked([10], [1.0], explanations=0)),
+    "ranking: an explanation too many": (Stage.RANKING, ranked([10], [1.0], explanations=2)),
+    "ranking: too many contributions": (Stage.RANKING, ranked([10], [1.0], contributions=3)),
+    "ranking: contribution NaN": (Stage.RANKING, ranked([10], [1.0], contribution=NAN)),
+    "ranking: feature value NaN": (Stage.RANKING, ranked([10], [1.0], value=NAN)),
+    "similarity: empty bytes": (Stage.SIMILARITY, b""),
+    "similarity: unequal lengths": (Stage.SIMILARITY, neighbours_of([1, 2], [0.5])),
+    "similarity: more than asked for": (Stage.SIMILARITY, neighbours_of([1, 2, 3, 4], [0.4, 0.3, 0.2, 0.1])),
+    "similarity: a movie twice": (Stage.SIMILARITY, neighbours_of([1, 1], [0.5, 0.4])),
+    "similarity: the movie itself": (Stage.SIMILARITY, neighbours_of([5], [1.0])),
+    "similarity: NaN": (Stage.SIMILARITY, neighbours_of([1], [NAN])),
+    "similarity: the worst first": (Stage.SIMILARITY, neighbours_of([1, 2], [0.4, 0.5])),
+    "similarity: method unspecified": (Stage.SIMILARITY, neighbours_of([1], [0.5], method=0)),
+    "similarity: no bundle_id": (Stage.SIMILARITY, neighbours_of([1], [0.5], bundle_id="")),
+}
+
+
+@pytest.mark.parametrize(("stage", "answer"), RUBBISH.values(), ids=RUBBISH)
+async def test_rubbish(stages: Stages, stage: Stage, answer: Any) -> None:
+    stages.stage.behave = saying(answer)
+    assert await stages.failure(stage) == "INVALID_RESPONSE"
+    assert stages.calls(stage, "INVALID_RESPONSE") == 1
+
+
+async def test_ranking_from_another_bundle(stages: Stages) -> None:
+    stages.stage.behave = saying(ranked([10], [1.0], bundle_id="other"))
+    assert await stages.failure(Stage.RANKING) == "BUNDLE_MISMATCH"

@@ -1,0 +1,69 @@
+"""Budgets, on a clock that only the test moves."""
+
+import pytest
+
+from gateway.deadlines import Deadline, StageBudget
+from gateway.fallback import FallbackReason
+from gateway.ports import Stage, StageError
+from serving.errors import DeadlineError, Reason
+
+CANDIDATE = StageBudget(0.15, 0.4)
+RANKING = StageBudget(0.25, 0.8)
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Monotonic seconds."""
+        return self.now
+
+
+def arriving(client_seconds: float | None, clock: Clock) -> Deadline:
+    return Deadline.on_arrival(client_seconds, 0.8, reserve=0.02, clock=clock)
+
+
+@pytest.mark.parametrize(
+    ("client_seconds", "candidate_seconds"),
+    [
+        (None, 0.15),  # 40 % of 780 ms are more than 150
+        (5.0, 0.15),  # a patient client does not get more than ours
+        (0.8, 0.15),
+        (0.22, 0.08),  # 40 % of 200 ms
+        (0.03, 0.004),
+    ],
+)
+def test_a_stage_gets_its_share_of_what_is_left(
+    client_seconds: float | None, candidate_seconds: float
+) -> None:
+    given = arriving(client_seconds, Clock()).stage_seconds(Stage.CANDIDATE, CANDIDATE)
+    assert given == pytest.approx(candidate_seconds)
+
+
+def test_the_next_stage_gets_its_share_of_the_rest() -> None:
+    clock = Clock()
+    deadline = arriving(None, clock)
+    assert deadline.stage_seconds(Stage.RANKING, RANKING) == pytest.approx(0.25)
+    clock.now += 0.58
+    assert deadline.stage_seconds(Stage.RANKING, RANKING) == pytest.approx(0.8 * 0.2)
+
+
+def test_a_stage_whose_turn_comes_too_late_is_not_asked() -> None:
+    clock = Clock()
+    deadline = arriving(None, clock)
+    clock.now += 0.78
+    with pytest.raises(StageError) as caught:
+        deadline.stage_seconds(Stage.RANKING, RANKING)
+    assert caught.value.failure.stage is Stage.RANKING
+    assert caught.value.failure.reason is FallbackReason.DEPENDENCY_TIMEOUT
+
+
+@pytest.mark.parametrize(("left", "remaining_ms"), [(0.0199, "19"), (0.001, "1"), (0.0, "0"), (-3.0, "0")])
+def test_with_less_than_the_reserve_nothing_is_begun(left: float, remaining_ms: str) -> None:
+    with pytest.raises(DeadlineError) as caught:
+        arriving(left, Clock())
+    assert caught.value.reason is Reason.DEADLINE_TOO_SHORT
+    assert caught.value.metadata == {"remaining_ms": remaining_ms}

@@ -1,0 +1,89 @@
+"""The ladder, as a table."""
+
+import pytest
+
+from gateway.fallback import (
+    FAULTS,
+    LADDER,
+    Denial,
+    FallbackReason,
+    Model,
+    Outcome,
+    fallback_reason,
+)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "model", "fills", "denial"),
+    [
+        (Outcome.RANKED, "two_stage", ["als_only", "popularity_fallback"], Denial.SHORT_LIST),
+        (Outcome.RANKING_FAILED, "als_only", ["popularity_fallback"], Denial.UNAVAILABLE),
+        (Outcome.NOTHING_TO_RANK, "two_stage", ["popularity_fallback"], Denial.SHORT_LIST),
+        (Outcome.UNKNOWN_USER, "popularity_fallback", [], Denial.NOT_FOUND),
+        (Outcome.CANDIDATES_FAILED, "popularity_fallback", [], Denial.UNAVAILABLE),
+        (Outcome.NEIGHBOURS, "als_cosine", ["genre_jaccard"], Denial.SHORT_LIST),
+        (Outcome.COLD_MOVIE, "genre_jaccard", [], Denial.SHORT_LIST),
+        (Outcome.INDEX_FAILED, "genre_jaccard", [], Denial.UNAVAILABLE),
+    ],
+)
+def test_the_ladder(outcome: Outcome, model: str, fills: list[str], denial: Denial) -> None:
+    rung = LADDER[outcome]
+    assert (rung.model, list(rung.fills), rung.denial) == (model, fills, denial)
+
+
+def test_the_ladder_knows_every_outcome() -> None:
+    assert set(LADDER) == set(Outcome)
+
+
+def test_only_failed_stages_are_unavailable_to_those_who_deny_fallbacks() -> None:
+    unavailable = {outcome for outcome, rung in LADDER.items() if rung.denial is Denial.UNAVAILABLE}
+    assert unavailable == {outcome for outcome in Outcome if outcome.endswith("failed")}
+
+
+def test_no_rung_fills_from_itself_or_from_a_stronger_one() -> None:
+    order = list(Model)
+    for rung in LADDER.values():
+        assert [*map(order.index, (rung.model, *rung.fills))] == sorted(
+            {*map(order.index, (rung.model, *rung.fills))}
+        )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "fault", "short", "filtered", "reason"),
+    [
+        # A fault wins over everything.
+        (Outcome.RANKING_FAILED, "DEPENDENCY_TIMEOUT", True, True, "DEPENDENCY_TIMEOUT"),
+        (Outcome.CANDIDATES_FAILED, "MODEL_UNAVAILABLE", False, False, "MODEL_UNAVAILABLE"),
+        (Outcome.INDEX_FAILED, "BUNDLE_MISMATCH", False, True, "BUNDLE_MISMATCH"),
+        # A filter explains a short list, whoever asks.
+        (Outcome.RANKED, None, True, True, "FILTERED_OUT"),
+        (Outcome.NOTHING_TO_RANK, None, True, True, "FILTERED_OUT"),
+        (Outcome.UNKNOWN_USER, None, True, True, "FILTERED_OUT"),
+        (Outcome.COLD_MOVIE, None, True, True, "FILTERED_OUT"),
+        (Outcome.NEIGHBOURS, None, True, True, "FILTERED_OUT"),
+        # Then what is special about the user or the movie.
+        (Outcome.UNKNOWN_USER, None, False, True, "UNKNOWN_USER"),
+        (Outcome.UNKNOWN_USER, None, True, False, "UNKNOWN_USER"),
+        (Outcome.COLD_MOVIE, None, False, True, "COLD_MOVIE"),
+        (Outcome.COLD_MOVIE, None, True, False, "COLD_MOVIE"),
+        # Then that there is no more.
+        (Outcome.RANKED, None, True, False, "NO_CANDIDATES"),
+        (Outcome.NOTHING_TO_RANK, None, True, False, "NO_CANDIDATES"),
+        (Outcome.NEIGHBOURS, None, True, False, "NO_CANDIDATES"),
+        # A full list is what was asked for.
+        (Outcome.RANKED, None, False, False, None),
+        (Outcome.RANKED, None, False, True, None),
+        (Outcome.NEIGHBOURS, None, False, True, None),
+    ],
+)
+def test_which_reason_wins(
+    *, outcome: Outcome, fault: str | None, short: bool, filtered: bool, reason: str | None
+) -> None:
+    known = None if fault is None else FallbackReason(fault)
+    assert fallback_reason(outcome, fault=known, short=short, filtered=filtered) == reason
+
+
+@pytest.mark.parametrize("reason", FallbackReason)
+def test_faults_are_what_is_neither_the_users_nor_the_requests_doing(reason: FallbackReason) -> None:
+    normal = {"UNKNOWN_USER", "COLD_MOVIE", "NO_CANDIDATES", "FILTERED_OUT"}
+    assert (reason in FAULTS) is (reason not in normal)

@@ -1,0 +1,286 @@
+"""Personal lists: every rung, what fills them, and what they leave out."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.fallback import FallbackReason
+from gateway.pages import ListAnswer
+from gateway.ports import Stage, UserVector
+from gateway.requests import PersonalRequest
+from serving.errors import Reason, UnavailableError
+from serving.filters import MovieFilter
+from serving.ratings import NO_TIME, RatedMovies
+from tests.gateway.small_world import (
+    BUNDLE,
+    NO_VECTOR,
+    OTHER_BUNDLE,
+    World,
+    candidates,
+    failing,
+    ids,
+    sources,
+)
+
+TWO, ALS, POP = "two_stage", "als_only", "popularity_fallback"
+FAULT = "DEPENDENCY_UNAVAILABLE"
+LOVED = RatedMovies((5, 99), (5.0, 5.0), (NO_TIME, NO_TIME))  # 99 is in no catalogue
+HORROR = MovieFilter(genres=("horror",))
+
+
+async def ask(world: World, user_id: int = 300, **fields: Any) -> ListAnswer:
+    return await world.pipeline.personal(PersonalRequest(user_id=user_id, **fields), None)
+
+
+# Which model serves the list, and why.
+
+
+async def test_candidates_are_ordered_by_ranking(world: World) -> None:
+    world.candidates.answer = candidates(3, 4, 5, 6)
+    answer = await ask(world, limit=3)
+    assert ids(answer) == [6, 5, 4]
+    assert [item.score for item in answer.items] == [3.0, 2.0, 1.0]
+    assert sources(answer) == [TWO] * 3
+    assert (answer.model, answer.degraded, answer.reason) == (TWO, False, None)
+    assert answer.bundle_id == BUNDLE
+    assert answer.base_value is None
+    assert world.counted("answers", method="ListPersonalMovies", model=TWO) == 1
+    assert world.counted("degraded", method="ListPersonalMovies") == 0
+
+
+async def test_without_ranking_the_order_is_that_of_als(world: World) -> None:
+    world.candidates.answer = candidates(3, 4, 5, 6)
+    world.ranking.failure = failing(Stage.RANKING)
+    with capture_logs() as lines:
+        answer = await ask(world, limit=3)
+    assert ids(answer) == [3, 4, 5]
+    assert sources(answer) == [ALS] * 3
+    assert (answer.model, answer.degraded, answer.reason) == (ALS, True, FAULT)
+    assert answer.bundle_id == BUNDLE
+    assert world.counted("answers", method="ListPersonalMovies", model=ALS) == 1
+    assert world.counted("degraded", method="ListPersonalMovies") == 1
+    assert world.counted("fallbacks", service="ranking", reason=FAULT) == 1
+    (line,) = lines
+    assert line["log_level"] == "warning"
+    assert (line["stage"], line["reason"], line["model"]) == ("ranking", FAULT, ALS)
+
+
+async def test_without_candidates_the_list_is_what_is_popular(world: World) -> None:
+    world.candidates.answer = failing(Stage.CANDIDATE)
+    with capture_logs() as lines:
+        answer = await ask(world, limit=3)
+    assert ids(answer) == [1, 2, 5]
+    assert [item.score for item in answer.items] == [5.0, 4.0, 4.0]
+    assert (answer.model, answer.degraded, answer.reason) == (POP, True, FAULT)
+    assert not world.ranking.queries
+    assert world.counted("degraded", method="ListPersonalMovies") == 1
+    assert world.counted("fallbacks", service="candidate", reason=FAULT) == 1
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize("reason", [r for r in FallbackReason if r.startswith(("DEP", "MOD", "BUN", "INV"))])
+async def test_the_fault_is_named(world: World, reason: FallbackReason) -> None:
+    world.candidates.answer = candidates(3)
+    world.ranking.failure = failing(Stage.RANKING, reason)
+    answer = await ask(world, limit=1)
+    assert (answer.model, answer.degraded, answer.reason) == (ALS, True, reason)
+
+
+async def test_an_unknown_user_gets_what_is_popular(world: World) -> None:
+    world.candidates.answer = NO_VECTOR
+    with capture_logs() as lines:
+        answer = await ask(world, user_id=2**63 - 1, limit=3)
+    assert ids(answer) == [1, 2, 5]
+    assert (answer.model, answer.degraded, answer.reason) == (POP, False, "UNKNOWN_USER")
+    assert world.counted("fallbacks", service="candidate", reason="UNKNOWN_USER") == 1
+    assert world.counted("degraded", method="ListPersonalMovies") == 0
+    assert not lines
+
+
+async def test_a_history_is_enough_for_two_stages(world: World) -> None:
+    world.candidates.answer = candidates(3, user_vector=UserVector.FOLDED_IN)
+    answer = await ask(world, user_id=0, history=LOVED, limit=1)
+    assert (ids(answer), answer.model, answer.reason) == ([3], TWO, None)
+    assert world.candidates.queries[0].history == world.ranking.queries[0].history == LOVED
+
+
+async def test_a_user_with_nothing_left_gets_what_is_popular(world: World) -> None:
+    world.candidates.answer = candidates()
+    answer = await ask(world, limit=2)
+    assert ids(answer) == [1, 2]
+    assert (answer.model, answer.degraded, answer.reason) == (POP, False, "NO_CANDIDATES")
+    assert not world.ranking.queries
+
+
+async def test_a_user_who_has_seen_everything_gets_an_empty_list(world: World) -> None:
+    world.candidates.answer = candidates()
+    answer = await ask(world, user_id=200)
+    assert ids(answer) == []
+    assert (answer.model, answer.degraded, answer.reason) == (POP, False, "NO_CANDIDATES")
+
+
+async def test_without_a_bundle_there_is_no_answer(world: World) -> None:
+    def nothing_loaded() -> Any:
+        raise UnavailableError("No bundle is loaded.", reason=Reason.MODEL_UNAVAILABLE)
+
+    with pytest.raises(UnavailableError):
+        await world.gateway(catalogue=nothing_loaded).personal(PersonalRequest(user_id=1), None)
+    assert not world.candidates.queries
+
+
+# What a short list is filled from.
+
+
+async def test_a_short_list_is_filled_with_what_is_popular(world: World) -> None:
+    world.candidates.answer = candidates(1, 6)
+    answer = await ask(world, limit=5)
+    assert ids(answer) == [6, 1, 2, 5, 3]
+    assert sources(answer) == [TWO, TWO, POP, POP, POP]
+    assert (answer.model, answer.degraded, answer.reason) == (TWO, False, "NO_CANDIDATES")
+
+
+async def test_with_a_filter_a_short_list_is_filtered_out(world: World) -> None:
+    world.candidates.answer = candidates(7)
+    answer = await ask(world, limit=5, movie_filter=HORROR)
+    assert ids(answer) == [7, 6]
+    assert sources(answer) == [TWO, POP]
+    assert (answer.model, answer.degraded, answer.reason) == (TWO, False, "FILTERED_OUT")
+
+
+async def test_a_filter_that_leaves_enough_is_no_reason(world: World) -> None:
+    world.candidates.answer = candidates(6, 7)
+    answer = await ask(world, limit=2, movie_filter=HORROR)
+    assert (ids(answer), answer.reason) == ([7, 6], None)
+
+
+async def test_a_fault_wins_over_a_filter(world: World) -> None:
+    world.candidates.answer = candidates(7)
+    world.ranking.failure = failing(Stage.RANKING)
+    answer = await ask(world, limit=5, movie_filter=HORROR)
+    assert sources(answer) == [ALS, POP]
+    assert (answer.model, answer.degraded, answer.reason) == (ALS, True, FAULT)
+
+
+async def test_what_ranking_left_out_comes_before_what_is_popular(world: World) -> None:
+    world.candidates.answer = candidates(3, 4, 5)
+    real = world.ranking.rank
+
+    async def forgetful(queries: Any, **more: Any) -> Any:
+        answer = await real(queries, **more)
+        (ranked,) = answer.lists
+        return replace(
+            answer, lists=(replace(ranked, movie_ids=ranked.movie_ids[:1], scores=ranked.scores[:1]),)
+        )
+
+    world.ranking.rank = forgetful  # type: ignore[method-assign]  # a stage that forgets
+    answer = await ask(world, limit=4)
+    assert ids(answer) == [5, 3, 4, 1]
+    assert sources(answer) == [TWO, ALS, ALS, POP]
+    assert answer.reason == "NO_CANDIDATES"
+
+
+async def test_movies_unknown_to_ranking_are_dropped_and_counted(world: World) -> None:
+    world.candidates.answer = candidates(1, 3, 4)
+    world.ranking.unknown = (1,)
+    answer = await ask(world, limit=3)
+    assert ids(answer) == [4, 3, 2]
+    assert sources(answer) == [TWO, TWO, POP]
+    assert world.counted("unknown_items") == 1
+
+
+# Seen movies, history, exclusions and what fails the filter: on every rung.
+
+
+@pytest.mark.parametrize("rung", [TWO, ALS, POP])
+async def test_left_out_on_every_rung(world: World, rung: str) -> None:
+    world.candidates.answer = failing(Stage.CANDIDATE) if rung == POP else candidates(8, 6)
+    world.ranking.failure = failing(Stage.RANKING) if rung == ALS else None
+    answer = await ask(
+        world,
+        user_id=100,  # has seen 1 and 2
+        history=LOVED,  # 5
+        exclude_movie_ids=(3, 3, 12345),
+        movie_filter=MovieFilter(exclude_genres=("Horror",)),  # 6 and 7
+    )
+    assert sorted(ids(answer)) == [4, 8]
+    assert answer.model == rung
+
+
+async def test_the_exclusions_of_the_request_go_down_to_retrieval(world: World) -> None:
+    world.candidates.answer = candidates(3)
+    await ask(world, user_id=100, exclude_movie_ids=(7, 3, 7), movie_filter=HORROR, history=LOVED)
+    (query,) = world.candidates.queries
+    assert query.exclude_movie_ids == (7, 3)  # what the user has seen, retrieval knows itself
+    assert query.movie_filter == HORROR
+    assert (query.user_id, query.limit, query.include_seen) == (100, 300, False)
+
+
+async def test_include_seen_brings_back_seen_movies_and_history(world: World) -> None:
+    world.candidates.answer = candidates(2, 5)
+    answer = await ask(world, user_id=100, include_seen=True, history=LOVED, limit=3)
+    assert ids(answer) == [5, 2, 1]
+    assert world.candidates.queries[0].include_seen
+
+
+async def test_what_another_bundle_lets_through_is_blocked_here(world: World) -> None:
+    world.candidates.answer = candidates(1, 3, 7, bundle_id=OTHER_BUNDLE)
+    answer = await ask(world, user_id=100, movie_filter=MovieFilter(exclude_genres=("Horror",)), limit=1)
+    assert ids(answer) == [3]
+    assert world.ranking.queries[0].movie_ids.tolist() == [3]
+
+
+# Stages that answer from a bundle that the gateway does not hold.
+
+
+async def test_unknown_movies_are_dropped_and_the_list_is_filled(world: World) -> None:
+    world.candidates.answer = candidates(900, 3, 901, 4, bundle_id=OTHER_BUNDLE)
+    answer = await ask(world, limit=3)
+    assert ids(answer) == [4, 3, 1]
+    assert sources(answer) == [TWO, TWO, POP]
+    assert answer.bundle_id == OTHER_BUNDLE  # it set the order
+    assert world.counted("unknown_items") == 2
+
+
+async def test_the_popular_list_is_the_gateways_own(world: World) -> None:
+    world.candidates.answer = candidates(900, bundle_id=OTHER_BUNDLE)
+    answer = await ask(world, limit=1)
+    assert (ids(answer), answer.model, answer.bundle_id) == ([1], POP, BUNDLE)
+
+
+# What ranking is asked for, and what is shown of its answer.
+
+
+async def test_ranking_returns_the_page_only(world: World) -> None:
+    world.candidates.answer = candidates(3, 4, 5, 6)
+    await ask(world, limit=2, diversity=0.5, explain_features=2)
+    (query,) = world.ranking.queries
+    assert query.movie_ids.tolist() == [3, 4, 5, 6]
+    assert query.retrieval_scores.dtype == np.float32
+    assert (query.limit, query.diversity, query.explain_features) == (2, 0.5, 2)
+
+
+async def test_explanations_belong_to_two_stages(world: World) -> None:
+    world.candidates.answer = candidates(3, 4)
+    answer = await ask(world, limit=3, explain_features=1)
+    assert [[c.feature for c in item.explanation] for item in answer.items] == [
+        ["als_score"],
+        ["als_score"],
+        [],
+    ]
+    assert answer.base_value == -2.0
+
+
+async def test_without_ranking_there_is_no_base_value(world: World) -> None:
+    world.candidates.answer = candidates(3, 4)
+    world.ranking.failure = failing(Stage.RANKING)
+    assert (await ask(world, explain_features=1)).base_value is None
+
+
+async def test_every_answer_has_an_id_of_its_own(world: World) -> None:
+    world.candidates.answer = candidates(3, 4)
+    one, two = (await ask(world)).recommendation_id, (await ask(world)).recommendation_id
+    assert one != two
+    assert len(one) == len(two) == 32

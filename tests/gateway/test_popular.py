@@ -1,0 +1,98 @@
+"""Popular lists and single movies: from memory alone."""
+
+from typing import Any
+
+import pytest
+
+from gateway.catalogue import Movie
+from gateway.pages import ListAnswer
+from gateway.requests import PopularRequest
+from serving.errors import DeadlineError, NotFoundError, Reason
+from serving.filters import MovieFilter
+from tests.gateway.small_world import BUNDLE, World, ids
+
+BY_POPULARITY = [1, 2, 5, 3, 8, 6, 4, 7]
+
+
+async def ask(world: World, **fields: Any) -> ListAnswer:
+    return await world.pipeline.popular(PopularRequest(**fields), None)
+
+
+async def test_the_whole_catalogue_by_popularity(world: World) -> None:
+    answer = await ask(world)
+    assert ids(answer) == BY_POPULARITY  # ties to the lower id: 2 before 5, 4 before 7
+    assert [item.score for item in answer.items] == [5.0, 4.0, 4.0, 3.0, 2.0, 1.0, 0.0, 0.0]
+    assert answer.total_size == 8
+    assert {item.source for item in answer.items} == {"popularity_fallback"}
+    assert (answer.model, answer.degraded, answer.reason) == ("popularity_fallback", False, None)
+    assert answer.bundle_id == BUNDLE
+    assert world.counted("answers", method="ListPopularMovies", model="popularity_fallback") == 1
+
+
+@pytest.mark.parametrize("limit", [1, 3, 8, 100])
+async def test_pages_add_up_to_the_whole_list(world: World, limit: int) -> None:
+    pages = [await ask(world, limit=limit, offset=offset) for offset in range(0, 8, limit)]
+    assert [movie_id for page in pages for movie_id in ids(page)] == BY_POPULARITY
+    assert [page.first_rank for page in pages] == [*range(1, 9, limit)]
+    assert {page.total_size for page in pages} == {8}
+
+
+@pytest.mark.parametrize("offset", [8, 9, 100_000])
+async def test_past_the_end_the_list_is_empty(world: World, offset: int) -> None:
+    answer = await ask(world, offset=offset)
+    assert (ids(answer), answer.total_size, answer.reason) == ([], 8, None)
+
+
+async def test_filter_and_seen_movies(world: World) -> None:
+    answer = await ask(
+        world, movie_filter=MovieFilter(genres=("DRAMA",)), exclude_seen_by_user_id=100, limit=2
+    )
+    assert ids(answer) == [5, 3]
+    assert answer.total_size == 3
+
+
+async def test_an_unknown_user_has_seen_nothing(world: World) -> None:
+    assert (await ask(world, exclude_seen_by_user_id=2**63 - 1)).total_size == 8
+
+
+async def test_an_unknown_genre_matches_nothing(world: World) -> None:
+    answer = await ask(world, movie_filter=MovieFilter(genres=("Telenovela",)))
+    assert (ids(answer), answer.total_size) == ([], 0)
+
+
+async def test_no_stage_is_asked(world: World) -> None:
+    await ask(world)
+    assert not world.candidates.queries
+
+
+async def test_a_movie(world: World) -> None:
+    answer = await world.pipeline.movie(1, None)
+    assert answer.bundle_id == BUNDLE
+    assert answer.movie == Movie(
+        movie_id=1,
+        title="Movie 1",
+        year=1995,
+        genres=("Comedy", "Drama"),
+        rating_count=7,
+        rating_mean=3.5,
+        tmdb_id=11,
+    )
+
+
+async def test_what_is_not_known_of_a_movie_is_unset(world: World) -> None:
+    movie = (await world.pipeline.movie(4, None)).movie
+    assert (movie.year, movie.genres, movie.rating_mean, movie.tmdb_id) == (None, (), None, None)
+    assert movie.rating_count == 0
+
+
+async def test_an_unknown_movie_is_not_found(world: World) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        await world.pipeline.movie(2**31 - 1, None)
+    assert caught.value.reason is Reason.UNKNOWN_MOVIE
+
+
+async def test_too_little_time_is_an_error(world: World) -> None:
+    with pytest.raises(DeadlineError):
+        await world.pipeline.popular(PopularRequest(), 0.01)
+    with pytest.raises(DeadlineError):
+        await world.pipeline.movie(1, 0.01)

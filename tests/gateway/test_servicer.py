@@ -1,0 +1,299 @@
+"""The public API over a real channel, through the kit's server: what clients see."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.rpc import error_details_pb2
+from grpc import StatusCode, aio
+from grpc_status import rpc_status
+
+from gateway.fallback import FallbackReason
+from gateway.ports import Stage, UserVector
+from gateway.servicer import SERVICE_NAME, MovieServicer
+from gateway.settings import GatewaySettings
+from movierec.gateway.v1 import movie_service_pb2 as public
+from movierec.gateway.v1.movie_service_pb2_grpc import (
+    MovieServiceStub,
+    add_MovieServiceServicer_to_server,
+)
+from serving.errors import Reason
+from serving.rpc.channels import open_channel
+from serving.rpc.metrics import ServerMetrics
+from serving.rpc.server import running
+from serving.rpc.status import error_info
+from tests.gateway.small_world import BUNDLE, World, candidates, failing, neighbours
+
+SECONDS = 20.0  # ample: no test is decided by it
+
+
+@pytest.fixture
+async def api(world: World) -> AsyncIterator[MovieServiceStub]:
+    async def at_once() -> None:
+        pass
+
+    settings = GatewaySettings(
+        bundle_root=Path("nowhere"), port=0, metrics_port=0, drain_delay_seconds=0, drain_seconds=5
+    )
+    async with (
+        running(
+            settings,
+            register=partial(add_MovieServiceServicer_to_server, MovieServicer(world.pipeline)),
+            service_names=[SERVICE_NAME],
+            metrics=ServerMetrics.create("gateway"),
+            ready=at_once,
+        ) as port,
+        open_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        yield MovieServiceStub(channel)
+
+
+async def refused(call: Any, code: StatusCode, reason: Reason) -> aio.AioRpcError:
+    with pytest.raises(aio.AioRpcError) as caught:
+        await call
+    assert caught.value.code() is code
+    info = error_info(caught.value)
+    assert info is not None
+    assert (info.reason, info.domain) == (reason, "movierec")
+    return caught.value
+
+
+def violations(error: aio.AioRpcError) -> list[str]:
+    status: Any = rpc_status.from_call(error)  # type: ignore[arg-type]  # typed for calls that block
+    details = error_details_pb2.BadRequest()
+    assert any(detail.Unpack(details) for detail in status.details)
+    return [violation.field for violation in details.field_violations]
+
+
+def ids(response: Any) -> list[int]:
+    return [item.movie.movie_id for item in response.movies]
+
+
+async def test_personal(api: MovieServiceStub, world: World) -> None:
+    world.candidates.answer = candidates(3, 4)
+    answer = await api.ListPersonalMovies(
+        public.ListPersonalMoviesRequest(user_id=300, limit=3, explain_features=2)
+    )
+    assert ids(answer) == [4, 3, 1]
+    assert [item.rank for item in answer.movies] == [1, 2, 3]
+    assert [item.source for item in answer.movies] == ["two_stage", "two_stage", "popularity_fallback"]
+    assert (answer.model, answer.degraded) == ("two_stage", False)
+    assert answer.fallback_reason == public.FALLBACK_REASON_NO_CANDIDATES
+    assert answer.bundle_id == BUNDLE
+    assert len(answer.recommendation_id) == 32
+    assert answer.base_value == -2.0
+    als_score, year = answer.movies[0].explanation
+    assert (als_score.feature, als_score.value, als_score.contribution) == ("als_score", 0.5, 0.25)
+    assert (year.feature, year.HasField("value"), year.contribution) == ("year", False, -0.125)
+    assert not answer.movies[2].explanation
+
+
+async def test_personal_without_explanations_has_no_base_value(api: MovieServiceStub, world: World) -> None:
+    world.candidates.answer = candidates(3)
+    answer = await api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=300))
+    assert not answer.HasField("base_value")
+
+
+async def test_all_fields_of_a_personal_request_arrive(api: MovieServiceStub, world: World) -> None:
+    world.candidates.answer = candidates(8, user_vector=UserVector.FOLDED_IN)
+    request = public.ListPersonalMoviesRequest(
+        limit=1,
+        filter=public.MovieFilter(genres=["Comedy"], exclude_genres=["War"], min_year=1990, max_year=2000),
+        exclude_movie_ids=[4, 4],
+        include_seen=True,
+        history=[public.RatedMovie(movie_id=2), public.RatedMovie(movie_id=3, rating=2.5)],
+        diversity=0.5,
+    )
+    request.history[1].rate_time.seconds = 1_500_000_000
+    assert ids(await api.ListPersonalMovies(request)) == [8]
+    (query,) = world.candidates.queries
+    assert query.user_id == 0
+    assert query.movie_filter.genres == ("Comedy",)
+    assert query.movie_filter.exclude_genres == ("War",)
+    assert (query.movie_filter.min_year, query.movie_filter.max_year) == (1990, 2000)
+    assert query.exclude_movie_ids == (4,)
+    assert query.include_seen
+    assert query.history.movie_ids == (2, 3)
+    assert query.history.values == (5.0, 2.5)  # without stars: liked
+    assert query.history.times[1] == 1_500_000_000
+    assert world.ranking.queries[0].diversity == 0.5
+
+
+async def test_a_degraded_answer_says_so(api: MovieServiceStub, world: World) -> None:
+    world.candidates.answer = failing(Stage.CANDIDATE, FallbackReason.MODEL_UNAVAILABLE)
+    answer = await api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=300))
+    assert (answer.model, answer.degraded) == ("popularity_fallback", True)
+    assert answer.fallback_reason == public.FALLBACK_REASON_MODEL_UNAVAILABLE
+
+
+async def test_deny(api: MovieServiceStub, world: World) -> None:
+    request = public.ListPersonalMoviesRequest(user_id=77, fallback_policy=public.FALLBACK_POLICY_DENY)
+    await refused(api.ListPersonalMovies(request), StatusCode.NOT_FOUND, Reason.UNKNOWN_USER)
+    world.candidates.answer = failing(Stage.CANDIDATE)
+    error = await refused(
+        api.ListPersonalMovies(request), StatusCode.UNAVAILABLE, Reason.DEPENDENCY_UNAVAILABLE
+    )
+    info = error_info(error)
+    assert info is not None
+    assert info.metadata == {"service": "candidate", "cause": "DEPENDENCY_UNAVAILABLE"}
+
+
+async def test_an_invalid_request_names_every_field(api: MovieServiceStub, world: World) -> None:
+    request = public.ListPersonalMoviesRequest(
+        user_id=-1,
+        filter=public.MovieFilter(min_year=1),
+        history=[public.RatedMovie(movie_id=1, rating=float("nan"))],
+        diversity=float("nan"),
+        fallback_policy=77,  # type: ignore[arg-type]  # proto3 enums hold any number
+    )
+    error = await refused(
+        api.ListPersonalMovies(request), StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST
+    )
+    assert violations(error) == [
+        "user_id",
+        "filter.min_year",
+        "history[0].rating",
+        "diversity",
+        "fallback_policy",
+    ]
+    assert not world.candidates.queries
+
+
+async def test_too_little_time(api: MovieServiceStub, world: World) -> None:
+    call = api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=1), timeout=0.01)
+    with pytest.raises(aio.AioRpcError) as caught:
+        await call
+    assert caught.value.code() is StatusCode.DEADLINE_EXCEEDED
+    assert not world.candidates.queries
+
+
+async def test_popular(api: MovieServiceStub, world: World) -> None:
+    answer = await api.ListPopularMovies(public.ListPopularMoviesRequest(limit=2, offset=6))
+    assert ids(answer) == [4, 7]
+    assert [item.rank for item in answer.movies] == [7, 8]
+    assert answer.total_size == 8
+    assert (answer.model, answer.degraded) == ("popularity_fallback", False)
+    assert answer.fallback_reason == public.FALLBACK_REASON_UNSPECIFIED
+    assert answer.bundle_id == BUNDLE
+
+
+async def test_popular_without_what_a_user_has_seen(api: MovieServiceStub, world: World) -> None:
+    answer = await api.ListPopularMovies(public.ListPopularMoviesRequest(exclude_seen_by_user_id=100))
+    assert ids(answer) == [5, 3, 8, 6, 4, 7]
+    request = public.ListPopularMoviesRequest(exclude_seen_by_user_id=0)
+    error = await refused(api.ListPopularMovies(request), StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST)
+    assert violations(error) == ["exclude_seen_by_user_id"]
+
+
+async def test_similar(api: MovieServiceStub, world: World) -> None:
+    world.similarity.answer = neighbours(5, 6)
+    answer = await api.ListSimilarMovies(public.ListSimilarMoviesRequest(movie_id=1, limit=2))
+    assert ids(answer) == [5, 6]
+    assert (answer.model, answer.degraded) == ("als_cosine", False)
+    assert answer.fallback_reason == public.FALLBACK_REASON_UNSPECIFIED
+
+
+async def test_similar_to_an_unknown_movie(api: MovieServiceStub, world: World) -> None:
+    request = public.ListSimilarMoviesRequest(movie_id=9)
+    await refused(api.ListSimilarMovies(request), StatusCode.NOT_FOUND, Reason.UNKNOWN_MOVIE)
+
+
+async def test_a_movie(api: MovieServiceStub, world: World) -> None:
+    answer = await api.GetMovie(public.GetMovieRequest(movie_id=1))
+    assert answer == public.GetMovieResponse(
+        movie=public.Movie(
+            movie_id=1,
+            title="Movie 1",
+            year=1995,
+            genres=["Comedy", "Drama"],
+            rating_count=7,
+            rating_mean=3.5,
+            tmdb_id=11,
+        ),
+        bundle_id=BUNDLE,
+    )
+
+
+async def test_what_is_not_known_of_a_movie_is_unset(api: MovieServiceStub, world: World) -> None:
+    answer = await api.GetMovie(public.GetMovieRequest(movie_id=4))
+    assert answer.movie == public.Movie(movie_id=4, title="Movie 4")
+
+
+async def test_an_unknown_movie(api: MovieServiceStub, world: World) -> None:
+    request = public.GetMovieRequest(movie_id=9)
+    await refused(api.GetMovie(request), StatusCode.NOT_FOUND, Reason.UNKNOWN_MOVIE)
+    request = public.GetMovieRequest()
+    await refused(api.GetMovie(request), StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST)
+
+
+async def test_a_batch(api: MovieServiceStub, world: World) -> None:
+    world.candidates.answer = candidates(3)
+    one = public.ListPersonalMoviesRequest(user_id=300, limit=1)
+    answer = await api.BatchListPersonalMovies(public.BatchListPersonalMoviesRequest(requests=[one, one]))
+    assert [ids(response) for response in answer.responses] == [[3], [3]]
+
+
+async def test_an_invalid_batch(api: MovieServiceStub, world: World) -> None:
+    deny = public.ListPersonalMoviesRequest(user_id=300, fallback_policy=public.FALLBACK_POLICY_DENY)
+    request = public.BatchListPersonalMoviesRequest(requests=[deny, public.ListPersonalMoviesRequest()])
+    error = await refused(
+        api.BatchListPersonalMovies(request), StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST
+    )
+    assert violations(error) == ["requests[0].fallback_policy", "requests[1].user_id"]
+
+
+async def test_lists_that_are_too_long_are_refused(api: MovieServiceStub, world: World) -> None:
+    rated = public.RatedMovie(movie_id=1)
+    request = public.ListPersonalMoviesRequest(user_id=1, history=[rated] * 50_000)
+    error = await refused(
+        api.ListPersonalMovies(request), StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST
+    )
+    assert violations(error) == ["history"]
+    batch = public.BatchListPersonalMoviesRequest(
+        requests=[public.ListPersonalMoviesRequest(user_id=1)] * 50_000
+    )
+    error = await refused(
+        api.BatchListPersonalMovies(batch), StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST
+    )
+    assert violations(error) == ["requests"]
+
+
+async def test_a_cancel_reaches_the_stage(api: MovieServiceStub, world: World) -> None:
+    asked, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def hanging(queries: Any, *, seconds: float) -> Any:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    world.candidates.generate = hanging  # type: ignore[method-assign]  # a stage that never answers
+    call = api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=300))
+    task = asyncio.ensure_future(call)
+    async with asyncio.timeout(SECONDS):
+        await asked.wait()
+        call.cancel()
+        await cancelled.wait()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_defect_leaks_nothing(api: MovieServiceStub, world: World) -> None:
+    world.candidates.answer = RuntimeError("secret")
+    call = api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=300))
+    error = await refused(call, StatusCode.INTERNAL, Reason.INTERNAL)
+    assert "secret" not in str(error.details())
+
+
+def test_every_rpc_has_a_handler() -> None:
+    rpcs = {method.name for method in public.DESCRIPTOR.services_by_name["MovieService"].methods}
+    assert rpcs <= set(vars(MovieServicer))
+
+
+@pytest.mark.parametrize("reason", FallbackReason)
+def test_every_reason_is_in_the_public_enum(reason: FallbackReason) -> None:
+    assert f"FALLBACK_REASON_{reason}" in public.FallbackReason.keys()  # noqa: SIM118  # not a mapping

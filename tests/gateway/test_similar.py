@@ -1,0 +1,180 @@
+"""Similar lists: the index, shared genres, nothing."""
+
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.fallback import FallbackPolicy, FallbackReason
+from gateway.pages import ListAnswer
+from gateway.ports import SimilarityMethod, Stage
+from gateway.requests import SimilarRequest
+from serving.errors import NotFoundError, Reason, UnavailableError
+from serving.filters import MovieFilter
+from tests.gateway.small_world import (
+    BUNDLE,
+    OTHER_BUNDLE,
+    World,
+    failing,
+    ids,
+    neighbours,
+    sources,
+)
+
+COSINE, GENRES, NOTHING = "als_cosine", "genre_jaccard", "not_available"
+FAULT = "DEPENDENCY_UNAVAILABLE"
+DENY = FallbackPolicy.DENY
+COLD = SimilarityMethod.GENRE_JACCARD
+
+# Shared genres with movie 1 (Comedy, Drama): 5 shares 2 of 3; 2, 3 and 8 share 1 of 2; 7 shares 1 of 3.
+# Of those that tie, the more popular comes first: 2 (4.0), 3 (3.0), 8 (2.0).
+LIKE_MOVIE_1 = [5, 2, 3, 8, 7]
+
+
+async def ask(world: World, movie_id: int = 1, **fields: Any) -> ListAnswer:
+    return await world.pipeline.similar(SimilarRequest(movie_id=movie_id, **fields), None)
+
+
+async def test_the_index_answers(world: World) -> None:
+    world.similarity.answer = neighbours(4, 6)
+    answer = await ask(world, limit=2)
+    assert ids(answer) == [4, 6]
+    assert sources(answer) == [COSINE, COSINE]
+    assert (answer.model, answer.degraded, answer.reason, answer.bundle_id) == (COSINE, False, None, BUNDLE)
+    assert world.counted("answers", method="ListSimilarMovies", model=COSINE) == 1
+
+
+async def test_a_short_list_is_filled_by_shared_genres(world: World) -> None:
+    world.similarity.answer = neighbours(4, 5)
+    answer = await ask(world, limit=5)
+    assert ids(answer) == [4, 5, 2, 3, 8]
+    assert sources(answer) == [COSINE, COSINE, GENRES, GENRES, GENRES]
+    assert (answer.model, answer.degraded, answer.reason) == (COSINE, False, "NO_CANDIDATES")
+
+
+async def test_a_cold_movie_is_compared_by_genres(world: World) -> None:
+    world.similarity.answer = neighbours(8, 5, method=COLD)
+    with capture_logs() as lines:
+        answer = await ask(world, limit=2)
+    assert ids(answer) == [8, 5]
+    assert (answer.model, answer.degraded, answer.reason) == (GENRES, False, "COLD_MOVIE")
+    assert world.counted("fallbacks", service="similarity", reason="COLD_MOVIE") == 1
+    assert not lines
+
+
+async def test_a_short_list_of_a_cold_movie_is_our_own(world: World) -> None:
+    world.similarity.answer = neighbours(8, 5, method=COLD)
+    answer = await ask(world)
+    assert ids(answer) == LIKE_MOVIE_1
+    assert (answer.model, answer.degraded, answer.reason) == (GENRES, False, "COLD_MOVIE")
+
+
+async def test_a_cold_movie_without_genres_is_like_nothing(world: World) -> None:
+    world.similarity.answer = neighbours(method=COLD)
+    answer = await ask(world, movie_id=4)
+    assert ids(answer) == []
+    assert (answer.model, answer.degraded, answer.reason) == (NOTHING, False, "COLD_MOVIE")
+
+
+async def test_without_the_index_genres_are_compared(world: World) -> None:
+    world.similarity.answer = failing(Stage.SIMILARITY)
+    with capture_logs() as lines:
+        answer = await ask(world)
+    assert ids(answer) == LIKE_MOVIE_1
+    assert [round(item.score, 4) for item in answer.items] == [0.6667, 0.5, 0.5, 0.5, 0.3333]
+    assert (answer.model, answer.degraded, answer.reason) == (GENRES, True, FAULT)
+    assert world.counted("degraded", method="ListSimilarMovies") == 1
+    assert world.counted("fallbacks", service="similarity", reason=FAULT) == 1
+    assert [line["log_level"] for line in lines] == ["warning"]
+
+
+@pytest.mark.parametrize("limit", range(1, 6))
+async def test_a_shorter_list_by_genres_is_the_start_of_the_longer(world: World, limit: int) -> None:
+    world.similarity.answer = failing(Stage.SIMILARITY)
+    assert ids(await ask(world, limit=limit)) == LIKE_MOVIE_1[:limit]
+
+
+async def test_without_the_index_and_without_genres_there_is_nothing(world: World) -> None:
+    world.similarity.answer = failing(Stage.SIMILARITY, FallbackReason.MODEL_UNAVAILABLE)
+    answer = await ask(world, movie_id=4)
+    assert ids(answer) == []
+    assert (answer.model, answer.degraded, answer.reason) == (NOTHING, True, "MODEL_UNAVAILABLE")
+
+
+async def test_a_movie_that_only_the_index_lacks(world: World) -> None:
+    world.similarity.answer = failing(Stage.SIMILARITY, FallbackReason.BUNDLE_MISMATCH)
+    answer = await ask(world)
+    assert (answer.model, answer.degraded, answer.reason) == (GENRES, True, "BUNDLE_MISMATCH")
+
+
+async def test_an_unknown_movie_is_not_found_and_nobody_is_asked(world: World) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        await ask(world, movie_id=9)
+    assert caught.value.reason is Reason.UNKNOWN_MOVIE
+    assert caught.value.metadata == {"movie_id": "9"}
+    assert not world.similarity.queries
+
+
+@pytest.mark.parametrize("index_answers", [True, False])
+async def test_left_out_everywhere(world: World, *, index_answers: bool) -> None:
+    world.similarity.answer = neighbours(6, 2, 8) if index_answers else failing(Stage.SIMILARITY)
+    answer = await ask(
+        world, exclude_seen_by_user_id=100, movie_filter=MovieFilter(genres=("comedy",), min_year=1981)
+    )
+    assert ids(answer) == [8]  # 1 itself, 2 seen, 6 no comedy, 5 too old
+    assert answer.reason == ("FILTERED_OUT" if index_answers else FAULT)
+
+
+async def test_filter_and_seen_movies_go_down_to_the_index(world: World) -> None:
+    world.similarity.answer = neighbours(3)
+    comedy = MovieFilter(genres=("comedy",))
+    await ask(world, exclude_seen_by_user_id=100, movie_filter=comedy, limit=7)
+    (query,) = world.similarity.queries
+    assert (query.movie_id, query.limit) == (1, 7)
+    assert query.exclude_movie_ids == (1, 2)
+    assert query.movie_filter == comedy
+
+
+async def test_an_unknown_user_has_seen_nothing(world: World) -> None:
+    world.similarity.answer = neighbours(2)
+    assert ids(await ask(world, exclude_seen_by_user_id=12345, limit=1)) == [2]
+
+
+async def test_when_all_neighbours_fail_the_filter_genres_take_over(world: World) -> None:
+    world.similarity.answer = neighbours()
+    answer = await ask(world, movie_filter=MovieFilter(genres=("War",)))
+    assert (ids(answer), answer.model, answer.reason) == ([5], GENRES, "FILTERED_OUT")
+    assert not answer.degraded
+
+
+async def test_movies_of_another_bundle_are_dropped_and_counted(world: World) -> None:
+    world.similarity.answer = neighbours(900, 6, bundle_id=OTHER_BUNDLE)
+    answer = await ask(world, limit=2)
+    assert ids(answer) == [6, 5]
+    assert answer.bundle_id == OTHER_BUNDLE
+    assert world.counted("unknown_items") == 1
+
+
+async def test_deny_makes_a_fault_an_error(world: World) -> None:
+    world.similarity.answer = failing(Stage.SIMILARITY, FallbackReason.DEPENDENCY_OVERLOADED)
+    with pytest.raises(UnavailableError) as caught:
+        await ask(world, fallback_policy=DENY)
+    assert caught.value.metadata == {"service": "similarity", "cause": "DEPENDENCY_OVERLOADED"}
+
+
+async def test_deny_keeps_a_short_list_short(world: World) -> None:
+    world.similarity.answer = neighbours(4, 6)
+    answer = await ask(world, fallback_policy=DENY)
+    assert (ids(answer), answer.model, answer.reason) == ([4, 6], COSINE, "NO_CANDIDATES")
+
+
+async def test_deny_keeps_an_empty_list_empty(world: World) -> None:
+    world.similarity.answer = neighbours()
+    answer = await ask(world, fallback_policy=DENY)
+    assert (ids(answer), answer.model, answer.reason) == ([], COSINE, "NO_CANDIDATES")
+
+
+async def test_a_cold_movie_is_no_fallback_to_deny(world: World) -> None:
+    world.similarity.answer = neighbours(8, method=COLD)
+    answer = await ask(world, limit=1, fallback_policy=DENY)
+    assert (ids(answer), answer.model, answer.reason) == ([8], GENRES, "COLD_MOVIE")

@@ -1,0 +1,260 @@
+"""The table of rules: a value that is accepted and one that is refused, for each row."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.fallback import FallbackPolicy
+from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest
+from gateway.validation import (
+    LIMITS,
+    checked_batch,
+    checked_movie_id,
+    checked_personal,
+    checked_popular,
+    checked_similar,
+)
+from serving.errors import InvalidArgumentError, Reason
+from serving.filters import MovieFilter
+from serving.ratings import NO_TIME, RatedMovies
+from serving.rpc import checks
+
+POPULAR = PopularRequest()
+PERSONAL = PersonalRequest(user_id=1)
+SIMILAR = SimilarRequest(movie_id=1)
+MAX_INT32 = 2**31 - 1
+MAX_INT64 = 2**63 - 1
+
+
+def history(*movie_ids: int, rating: float = 4.0) -> RatedMovies:
+    n = len(movie_ids)
+    return RatedMovies(movie_ids, (rating,) * n, (NO_TIME,) * n)
+
+
+def popular(**fields: Any) -> Callable[[], object]:
+    return lambda: checked_popular(replace(POPULAR, **fields))
+
+
+def personal(**fields: Any) -> Callable[[], object]:
+    return lambda: checked_personal(replace(PERSONAL, **fields))
+
+
+def similar(**fields: Any) -> Callable[[], object]:
+    return lambda: checked_similar(replace(SIMILAR, **fields))
+
+
+def movie(movie_id: int) -> Callable[[], object]:
+    return lambda: checked_movie_id(movie_id)
+
+
+def batch(*requests: PersonalRequest) -> Callable[[], object]:
+    return lambda: checked_batch(requests)
+
+
+def filtered(**fields: Any) -> Callable[[], object]:
+    return personal(movie_filter=MovieFilter(**fields))
+
+
+def names(n: int) -> tuple[str, ...]:
+    return tuple(f"genre {i}" for i in range(n))
+
+
+EXPLAINED = PersonalRequest(user_id=1, limit=100, explain_features=100)  # 10,000 contributions
+
+
+ACCEPTED = {
+    "movie_id 1": movie(1),
+    "movie_id at most": movie(MAX_INT32),
+    "similar movie_id": similar(movie_id=MAX_INT32),
+    "user_id 1": personal(user_id=1),
+    "user_id at most": personal(user_id=MAX_INT64),
+    "user_id unset beside a history": personal(user_id=0, history=history(1)),
+    "exclude_seen_by_user_id unset": popular(exclude_seen_by_user_id=None),
+    "exclude_seen_by_user_id 1": popular(exclude_seen_by_user_id=1),
+    "similar exclude_seen_by_user_id": similar(exclude_seen_by_user_id=MAX_INT64),
+    "limit 0": popular(limit=0),
+    "limit at most": personal(limit=MAX_INT32),
+    "offset 0": popular(offset=0),
+    "offset at most": popular(offset=100_000),
+    "exclude_movie_ids 1000": personal(exclude_movie_ids=tuple(range(1, 1001))),
+    "exclude_movie_ids repeated": personal(exclude_movie_ids=(7, 7)),
+    "history 500": personal(history=history(*range(1, 501))),
+    "rating least": personal(history=history(1, rating=0.5)),
+    "rating most": personal(history=history(1, rating=5.0)),
+    "diversity 0": personal(diversity=0.0),
+    "diversity 1": personal(diversity=1.0),
+    "explain_features 100": personal(explain_features=100),
+    "genres 20": filtered(genres=names(20)),
+    "exclude_genres 20": filtered(exclude_genres=names(20)),
+    "genre 1 character": filtered(genres=("x",)),
+    "genre 40 characters": filtered(genres=("x" * 40,)),
+    "genre unknown": filtered(genres=("Telenovela",)),
+    "genre of other letters": filtered(genres=("Комедия", "ドラマ")),
+    "min_year least": filtered(min_year=1870),
+    "max_year most": filtered(max_year=2200),
+    "one year": filtered(min_year=1999, max_year=1999),
+    "ALLOW": personal(fallback_policy=FallbackPolicy.ALLOW),
+    "DENY": personal(fallback_policy=FallbackPolicy.DENY),
+    "similar DENY": similar(fallback_policy=FallbackPolicy.DENY),
+    "requests 1": batch(PERSONAL),
+    "requests 100": batch(*[PERSONAL] * 100),
+    "20,000 contributions": batch(EXPLAINED, EXPLAINED),
+}
+
+REFUSED = {
+    "movie_id 0": (movie(0), ["movie_id"]),
+    "movie_id negative": (movie(-1), ["movie_id"]),
+    "similar movie_id 0": (similar(movie_id=0), ["movie_id"]),
+    "user_id 0": (personal(user_id=0), ["user_id"]),
+    "user_id negative": (personal(user_id=-1), ["user_id"]),
+    "user_id negative beside a history": (personal(user_id=-1, history=history(1)), ["user_id"]),
+    "exclude_seen_by_user_id 0": (popular(exclude_seen_by_user_id=0), ["exclude_seen_by_user_id"]),
+    "similar exclude_seen": (similar(exclude_seen_by_user_id=-5), ["exclude_seen_by_user_id"]),
+    "popular limit": (popular(limit=-1), ["limit"]),
+    "personal limit": (personal(limit=-1), ["limit"]),
+    "similar limit": (similar(limit=-1), ["limit"]),
+    "offset negative": (popular(offset=-1), ["offset"]),
+    "offset too high": (popular(offset=100_001), ["offset"]),
+    "exclude_movie_ids 1001": (
+        personal(exclude_movie_ids=tuple(range(1, 1002))),
+        ["exclude_movie_ids"],
+    ),
+    "exclude_movie_ids 0": (
+        personal(exclude_movie_ids=(5, 0, -1)),
+        ["exclude_movie_ids[1]", "exclude_movie_ids[2]"],
+    ),
+    "history 501": (personal(history=history(*range(1, 502))), ["history"]),
+    "history movie_id 0": (personal(history=history(3, 0)), ["history[1].movie_id"]),
+    "history repeated": (personal(history=history(3, 4, 3)), ["history[2].movie_id"]),
+    "rating 0": (personal(history=history(1, rating=0.0)), ["history[0].rating"]),
+    "rating too high": (personal(history=history(1, rating=5.5)), ["history[0].rating"]),
+    "rating NaN": (personal(history=history(1, rating=math.nan)), ["history[0].rating"]),
+    "rating infinite": (personal(history=history(1, rating=math.inf)), ["history[0].rating"]),
+    "diversity negative": (personal(diversity=-0.1), ["diversity"]),
+    "diversity too high": (personal(diversity=1.1), ["diversity"]),
+    "diversity NaN": (personal(diversity=math.nan), ["diversity"]),
+    "explain_features negative": (personal(explain_features=-1), ["explain_features"]),
+    "explain_features 101": (personal(explain_features=101), ["explain_features"]),
+    "genres 21": (filtered(genres=names(21)), ["filter.genres"]),
+    "exclude_genres 21": (filtered(exclude_genres=names(21)), ["filter.exclude_genres"]),
+    "genres repeated": (filtered(genres=("War", "War")), ["filter.genres[1]"]),
+    "exclude_genres repeated": (
+        filtered(exclude_genres=("War", "Drama", "War")),
+        ["filter.exclude_genres[2]"],
+    ),
+    "genre empty": (filtered(genres=("",)), ["filter.genres[0]"]),
+    "genre 41 characters": (filtered(genres=("x" * 41,)), ["filter.genres[0]"]),
+    "genre with a control character": (filtered(exclude_genres=("Wa\x00r",)), ["filter.exclude_genres[0]"]),
+    "min_year too low": (filtered(min_year=1869), ["filter.min_year"]),
+    "min_year 0": (filtered(min_year=0), ["filter.min_year"]),
+    "max_year too high": (filtered(max_year=2201), ["filter.max_year"]),
+    "years out of order": (filtered(min_year=2000, max_year=1999), ["filter.min_year"]),
+    "policy undefined": (personal(fallback_policy=FallbackPolicy.UNDEFINED), ["fallback_policy"]),
+    "similar policy undefined": (similar(fallback_policy=FallbackPolicy.UNDEFINED), ["fallback_policy"]),
+    "requests 0": (batch(), ["requests"]),
+    "requests 101": (batch(*[PERSONAL] * 101), ["requests"]),
+    "DENY in a batch": (
+        batch(PERSONAL, replace(PERSONAL, fallback_policy=FallbackPolicy.DENY)),
+        ["requests[1].fallback_policy"],
+    ),
+    "20,010 contributions": (
+        batch(EXPLAINED, EXPLAINED, replace(PERSONAL, explain_features=1)),
+        ["requests"],
+    ),
+    "an entry of a batch": (
+        batch(PERSONAL, PERSONAL, replace(PERSONAL, limit=-1)),
+        ["requests[2].limit"],
+    ),
+}
+
+
+@pytest.mark.parametrize("check", ACCEPTED.values(), ids=ACCEPTED)
+def test_accepted(check: Callable[[], object]) -> None:
+    check()
+
+
+@pytest.mark.parametrize(("check", "fields"), REFUSED.values(), ids=REFUSED)
+def test_refused(check: Callable[[], object], fields: list[str]) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        check()
+    assert caught.value.reason is Reason.INVALID_REQUEST
+    assert [v.field for v in caught.value.violations] == fields
+    assert all(v.description.startswith("must ") for v in caught.value.violations)
+
+
+def test_all_violations_are_named_at_once() -> None:
+    broken = PersonalRequest(
+        user_id=-1,
+        limit=-1,
+        movie_filter=MovieFilter(genres=("",), min_year=1, max_year=9999),
+        exclude_movie_ids=(0,),
+        history=history(1, 1, rating=9),
+        diversity=2,
+        explain_features=-1,
+        fallback_policy=FallbackPolicy.UNDEFINED,
+    )
+    with pytest.raises(InvalidArgumentError) as caught:
+        checked_batch([PERSONAL, broken])
+    assert [v.field.removeprefix("requests[1].") for v in caught.value.violations] == [
+        "user_id",
+        "limit",
+        "filter.genres[0]",
+        "filter.min_year",
+        "filter.max_year",
+        "exclude_movie_ids[0]",
+        "history[0].rating",
+        "history[1].rating",
+        "history[1].movie_id",
+        "diversity",
+        "explain_features",
+        "fallback_policy",
+    ]
+
+
+def test_the_entries_of_a_list_that_is_too_long_are_not_looked_at() -> None:
+    n = 100_000
+    broken = PersonalRequest(
+        user_id=1,
+        movie_filter=MovieFilter(genres=("",) * n),
+        exclude_movie_ids=(0,) * n,
+        history=history(*(0,) * n),
+    )
+    with pytest.raises(InvalidArgumentError) as caught:
+        checked_personal(broken)
+    assert [v.field for v in caught.value.violations] == ["filter.genres", "exclude_movie_ids", "history"]
+    with pytest.raises(InvalidArgumentError) as caught:
+        checked_batch([replace(PERSONAL, limit=-1)] * n)
+    assert [v.field for v in caught.value.violations] == ["requests"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "shown"), [(0, 10), (1, 1), (10, 10), (100, 100), (101, 100), (MAX_INT32, 100)]
+)
+def test_the_limit_has_a_default_and_an_upper_bound(limit: int, shown: int) -> None:
+    assert checked_popular(PopularRequest(limit=limit)).limit == shown
+    assert checked_similar(SimilarRequest(movie_id=1, limit=limit)).limit == shown
+    assert checked_personal(PersonalRequest(user_id=1, limit=limit)).limit == shown
+    assert checked_batch([PersonalRequest(user_id=1, limit=limit)])[0].limit == shown
+
+
+def test_repeated_exclusions_are_merged() -> None:
+    assert checked_personal(replace(PERSONAL, exclude_movie_ids=(7, 3, 7))).exclude_movie_ids == (7, 3)
+
+
+def test_the_stages_take_all_that_the_gateway_takes() -> None:
+    assert LIMITS["history"].high == checks.MAX_HISTORY
+    assert (LIMITS["history[].rating"].low, LIMITS["history[].rating"].high) == (
+        checks.MIN_STARS,
+        checks.MAX_STARS,
+    )
+    assert LIMITS["filter.genres"].high == checks.MAX_FILTER_GENRES
+    assert LIMITS["filter.genres[]"].high == checks.MAX_GENRE_CHARACTERS
+    assert (LIMITS["filter.min_year"].low, LIMITS["filter.max_year"].high) == (
+        checks.MIN_YEAR,
+        checks.MAX_YEAR,
+    )
+    assert LIMITS["explain_features"].high == checks.MAX_EXPLAIN_FEATURES
+    assert LIMITS["exclude_movie_ids"].high <= checks.MAX_EXCLUDED

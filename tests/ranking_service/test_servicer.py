@@ -1,0 +1,144 @@
+"""The ranking service over a real channel."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from grpc import StatusCode, aio
+
+from movierec.ranking.v1 import ranking_service_pb2 as pb
+from movierec.ranking.v1 import ranking_service_pb2_grpc as pb_grpc
+from ranking_service.metrics import RankingMetrics
+from ranking_service.ranking import Ranker
+from ranking_service.servicer import SERVICE_NAME, RankingServicer
+from serving.bundle.holder import BundleHolder
+from serving.rpc.metrics import ServerMetrics
+from serving.rpc.status import error_info
+from tests.ranking_service.small import ranker
+from tests.serving.stage_under_test import failure, reason_of, stage, violations_of
+
+Query = pb.RankingQuery
+
+
+def register(holder: BundleHolder[Ranker], server: aio.Server, metrics: ServerMetrics) -> None:
+    servicer = RankingServicer(holder, RankingMetrics.create(metrics.registry))
+    pb_grpc.add_RankingServiceServicer_to_server(servicer, server)
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[tuple[pb_grpc.RankingServiceStub, ServerMetrics]]:
+    async with stage(tmp_path, ranker(), register, SERVICE_NAME) as (channel, metrics):
+        yield pb_grpc.RankingServiceStub(channel), metrics
+
+
+@pytest.fixture
+def stub(running: tuple[pb_grpc.RankingServiceStub, ServerMetrics]) -> pb_grpc.RankingServiceStub:
+    return running[0]
+
+
+async def test_answers_in_order_and_counts(
+    running: tuple[pb_grpc.RankingServiceStub, ServerMetrics],
+) -> None:
+    stub, metrics = running
+    response = await stub.RankMovies(
+        pb.RankMoviesRequest(
+            bundle_id="b",
+            queries=[
+                Query(user_id=1, movie_ids=[50, 40, 99], retrieval_scores=[3, 2, 1], explain_features=3),
+                Query(
+                    movie_ids=[10, 30],
+                    retrieval_scores=[2, 1],
+                    limit=1,
+                    history=[pb.RatedMovie(movie_id=20)],
+                ),
+            ],
+        ),
+        timeout=5,
+    )
+    assert (response.bundle_id, response.base_value) == ("b", 0.25)
+    first, second = response.lists
+    assert list(first.movie_ids) == [40, 50]
+    assert list(first.scores) == [-2, -3]
+    assert list(first.unknown_movie_ids) == [99]
+    assert [c.feature for c in first.explanations[0].contributions] == [
+        "als_score",
+        "user_avg_rating",
+        "year",
+    ]
+    year = first.explanations[0].contributions[2]
+    assert not year.HasField("value")
+    assert year.contribution == -1
+    assert (list(second.movie_ids), list(second.explanations)) == ([30], [])
+    value = metrics.registry.get_sample_value
+    assert value("movierec_missing_features_total", {"feature": "year"}) == 1
+    assert value("movierec_unknown_items_total") == 1
+
+
+RULES = [
+    (Query(user_id=-1, movie_ids=[10], retrieval_scores=[1]), "user_id"),
+    (Query(user_id=2, movie_ids=[10], retrieval_scores=[1]), "user_id"),
+    (Query(user_id=1), "movie_ids"),
+    (Query(user_id=1, movie_ids=[0], retrieval_scores=[1]), "movie_ids"),
+    (Query(user_id=1, movie_ids=[10, 10], retrieval_scores=[1, 1]), "movie_ids"),
+    (Query(user_id=1, movie_ids=range(1, 1002), retrieval_scores=[1] * 1001), "movie_ids"),
+    (Query(user_id=1, movie_ids=[10, 20], retrieval_scores=[1]), "retrieval_scores"),
+    (Query(user_id=1, movie_ids=[10], retrieval_scores=[float("nan")]), "retrieval_scores"),
+    (Query(user_id=1, movie_ids=[10], retrieval_scores=[1], limit=-1), "limit"),
+    (Query(user_id=1, movie_ids=[10], retrieval_scores=[1], limit=1001), "limit"),
+    (Query(user_id=1, movie_ids=[10], retrieval_scores=[1], explain_features=101), "explain_features"),
+    (Query(user_id=1, movie_ids=[10], retrieval_scores=[1], diversity=1.1), "diversity"),
+    (Query(user_id=1, movie_ids=[10], retrieval_scores=[1], diversity=float("nan")), "diversity"),
+    (
+        Query(user_id=1, movie_ids=[10], retrieval_scores=[1], history=[pb.RatedMovie()]),
+        "history[0].movie_id",
+    ),
+]
+"""Queries that break one rule each, and the field they break it in."""
+
+
+@pytest.mark.parametrize(
+    ("query", "field"), RULES, ids=[f"{field}-{place}" for place, (_, field) in enumerate(RULES)]
+)
+async def test_every_rule(stub: pb_grpc.RankingServiceStub, query: pb.RankingQuery, field: str) -> None:
+    good = Query(user_id=1, movie_ids=[10], retrieval_scores=[1])
+    error = await failure(stub.RankMovies(pb.RankMoviesRequest(queries=[good, query]), timeout=5))
+    assert error.code() is StatusCode.INVALID_ARGUMENT
+    assert violations_of(error) == [f"queries[1].{field}"]
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (pb.RankMoviesRequest(), "queries"),
+        (
+            pb.RankMoviesRequest(
+                bundle_id="../b", queries=[Query(user_id=1, movie_ids=[1], retrieval_scores=[1])]
+            ),
+            "bundle_id",
+        ),
+    ],
+)
+async def test_rules_of_the_call(
+    stub: pb_grpc.RankingServiceStub, call: pb.RankMoviesRequest, field: str
+) -> None:
+    assert violations_of(await failure(stub.RankMovies(call, timeout=5))) == [field]
+
+
+async def test_another_bundle_is_a_mismatch(stub: pb_grpc.RankingServiceStub) -> None:
+    request = pb.RankMoviesRequest(
+        bundle_id="a", queries=[Query(user_id=1, movie_ids=[10], retrieval_scores=[1])]
+    )
+    error = await failure(stub.RankMovies(request, timeout=5))
+    assert error.code() is StatusCode.FAILED_PRECONDITION
+    info = error_info(error)
+    assert info is not None
+    assert (info.reason, dict(info.metadata)) == ("BUNDLE_MISMATCH", {"requested": "a", "held": "b"})
+
+
+async def test_without_a_bundle_it_is_unavailable(tmp_path: Path) -> None:
+    async with stage(tmp_path, None, register, SERVICE_NAME) as (channel, _):
+        stub = pb_grpc.RankingServiceStub(channel)
+        request = pb.RankMoviesRequest(queries=[Query(user_id=1, movie_ids=[1], retrieval_scores=[1])])
+        error = await failure(stub.RankMovies(request, timeout=5))
+    assert error.code() is StatusCode.UNAVAILABLE
+    assert reason_of(error) == "MODEL_UNAVAILABLE"

@@ -1,0 +1,173 @@
+"""Real processes: how they start, refuse to start, and stop."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from serving.rpc.channels import open_channel
+
+SERVICES = ("candidate_service", "ranking_service", "similarity_service")
+
+SLOW_TO_LOAD = """
+import sys, time
+from functools import partial
+from pathlib import Path
+from typing import Any
+from prometheus_client import CollectorRegistry, Counter
+from serving.bundle.holder import BundleHolder
+from serving.bundle.store import BundleStore
+from serving.logs import configure_logs
+from serving.rpc.metrics import ServerMetrics
+from serving.rpc.server import run, serve_until_stopped
+from candidate_service.settings import CandidateSettings
+
+def load(store, bundle_id):
+    print("loading", flush=True)
+    time.sleep(60)
+
+async def main():
+    settings = CandidateSettings()
+    metrics = ServerMetrics.create("slow")
+    holder = BundleHolder(BundleStore(settings.bundle_root), load, loads=metrics.bundle_loads, poll_seconds=1)
+    async with holder.loading():
+        await serve_until_stopped(
+            settings, register=lambda server: None, service_names=[], metrics=metrics, ready=holder.loaded
+        )
+
+configure_logs("slow")
+run(main())
+"""
+
+
+def environment(service: str, **values: str) -> dict[str, str]:
+    prefix = f"MOVIEREC_{service.removesuffix('_service').upper()}_"
+    ours = {"BUNDLE_ROOT": "/nowhere", "PORT": "0", "METRICS_PORT": "0"} | values
+    return os.environ | {f"{prefix}{name}": value for name, value in ours.items()}
+
+
+@contextmanager
+def process(*arguments: str, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A process of ours, killed if the block leaves it running."""
+    with subprocess.Popen(
+        [sys.executable, *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def wait_for_line(running: subprocess.Popen[str], text: str) -> str:
+    """The first line on stdout with `text` in it."""
+    assert running.stdout is not None
+    too_late = threading.Timer(30, running.kill)
+    too_late.start()
+    try:
+        for line in running.stdout:
+            if text in line:
+                return line
+    finally:
+        too_late.cancel()
+    pytest.fail(f"no line with {text!r}")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_sigterm_ends_with_0(service: str) -> None:
+    with process("-m", service, env=environment(service)) as running:
+        listening = json.loads(wait_for_line(running, '"listening"'))
+        assert listening["service"] == service.removesuffix("_service")
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(5) == 0
+        assert running.stderr is not None
+        assert running.stderr.read() == ""
+
+
+@pytest.mark.parametrize("setting", ["PORT", "METRICS_PORT"])
+def test_taken_port_ends_with_2_and_one_line(setting: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        env = environment("candidate_service", **{setting: str(port)})
+        with process("-m", "candidate_service", env=env) as running:
+            _, complaint = running.communicate(timeout=30)
+    assert running.returncode == 2
+    assert complaint.count("\n") == 1
+    assert complaint.startswith(f"MOVIEREC_CANDIDATE_{setting}: cannot listen on 127.0.0.1:{port}")
+
+
+def test_bad_setting_ends_with_2_and_one_line() -> None:
+    env = environment("candidate_service", PORT="http")
+    with process("-m", "candidate_service", env=env) as running:
+        _, complaint = running.communicate(timeout=30)
+    assert running.returncode == 2
+    assert complaint.count("\n") == 1
+    assert complaint.startswith("MOVIEREC_CANDIDATE_PORT: ")
+
+
+def test_sigterm_while_loading_ends_at_once(tmp_path: Path) -> None:
+    tmp_path.joinpath("current").write_text('{"bundle_id": "b", "published_at": 0}')
+    env = environment("candidate_service", BUNDLE_ROOT=str(tmp_path))
+    with process("-c", SLOW_TO_LOAD, env=env) as running:
+        wait_for_line(running, "loading")
+        began = time.monotonic()
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(5) == 0
+        assert time.monotonic() - began < 2
+
+
+def test_sigint_ends_like_sigterm() -> None:
+    with process("-m", "candidate_service", env=environment("candidate_service")) as running:
+        wait_for_line(running, '"listening"')
+        running.send_signal(signal.SIGINT)
+        assert running.wait(5) == 0
+
+
+async def health(port: int, service_name: str) -> int:
+    async with open_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        response = await stub.Check(health_pb2.HealthCheckRequest(service=service_name), timeout=5)
+        return int(response.status)
+
+
+@pytest.mark.parametrize(
+    ("service", "service_name"),
+    [
+        ("candidate_service", "movierec.candidate.v1.CandidateService"),
+        ("ranking_service", "movierec.ranking.v1.RankingService"),
+        ("similarity_service", "movierec.similarity.v1.SimilarityService"),
+    ],
+)
+def test_a_process_with_a_bundle_serves_and_drains(
+    service: str, service_name: str, bundle_root: Path
+) -> None:
+    env = environment(service, BUNDLE_ROOT=str(bundle_root), DRAIN_DELAY_SECONDS="1")
+    with process("-m", service, env=env) as running:
+        port = json.loads(wait_for_line(running, '"listening"'))["port"]
+        wait_for_line(running, '"serving"')
+        assert asyncio.run(health(port, service_name)) == health_pb2.HealthCheckResponse.SERVING
+        running.send_signal(signal.SIGTERM)
+        wait_for_line(running, '"stopping"')
+        assert asyncio.run(health(port, service_name)) == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert running.wait(5) == 0
+
+
+def test_a_second_signal_ends_the_drain(bundle_root: Path) -> None:
+    env = environment("similarity_service", BUNDLE_ROOT=str(bundle_root), DRAIN_DELAY_SECONDS="60")
+    with process("-m", "similarity_service", env=env) as running:
+        wait_for_line(running, '"serving"')
+        running.send_signal(signal.SIGTERM)
+        wait_for_line(running, '"stopping"')
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(5) == 0

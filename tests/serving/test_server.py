@@ -1,0 +1,165 @@
+"""The life of a server: a happy one, a failing start, a failing stop."""
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+from grpc import StatusCode, aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from movierec.similarity.v1 import similarity_service_pb2 as pb
+from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
+from serving.rpc.channels import open_channel
+from serving.settings import StartError
+from tests.serving.server_under_test import SERVICE, running_server
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def health_of(channel: aio.Channel, service: str) -> int:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    response = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+    return int(response.status)
+
+
+async def wait_for(channel: aio.Channel, status: int) -> None:
+    async with asyncio.timeout(5):
+        while await health_of(channel, SERVICE) != status:  # noqa: ASYNC110  # asked as a caller does
+            await asyncio.sleep(0.01)
+
+
+async def test_health_follows_readiness() -> None:
+    ready = asyncio.Event()
+    async with running_server(ready=ready.wait) as server:
+        for name in ("", SERVICE):
+            assert await health_of(server.channel, name) == NOT_SERVING
+        ready.set()
+        await wait_for(server.channel, SERVING)
+        assert await health_of(server.channel, "") == SERVING
+        with pytest.raises(aio.AioRpcError) as caught:
+            await health_of(server.channel, "nobody")
+        assert caught.value.code() is StatusCode.NOT_FOUND
+        assert server.value("movierec_requests_total", method="Check", code="OK") is None
+
+
+async def test_stopping_lets_calls_in_flight_finish() -> None:
+    context = running_server()
+    server = await context.__aenter__()
+    async with open_channel(f"127.0.0.1:{server.port}") as outside:
+        server.servicer.leave.clear()
+        stub = pb_grpc.SimilarityServiceStub(outside)
+        call = asyncio.ensure_future(stub.FindSimilarMovies(pb.FindSimilarMoviesRequest(), timeout=5))
+        await server.servicer.entered.wait()
+        asyncio.get_running_loop().call_later(0.2, server.servicer.leave.set)
+        await context.__aexit__(None, None, None)
+        assert (await call).bundle_id == "b"
+
+
+async def test_drain_delay_keeps_answering() -> None:
+    context = running_server(drain_delay_seconds=0.5)
+    server = await context.__aenter__()
+    async with open_channel(f"127.0.0.1:{server.port}") as outside:
+        await wait_for(outside, SERVING)
+        closing = asyncio.create_task(context.__aexit__(None, None, None))
+        await wait_for(outside, NOT_SERVING)
+        assert await health_of(outside, "") == NOT_SERVING
+        await closing
+        with pytest.raises(aio.AioRpcError) as caught:
+            await health_of(outside, "")
+        assert caught.value.code() is StatusCode.UNAVAILABLE
+
+
+async def test_second_signal_ends_the_drain() -> None:
+    hurry = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with running_server(stop_at_once=hurry, drain_delay_seconds=60, drain_seconds=60) as server:
+        await wait_for(server.channel, SERVING)
+        server.servicer.leave.clear()
+        call = asyncio.ensure_future(server.stub.FindSimilarMovies(pb.FindSimilarMoviesRequest(), timeout=90))
+        await server.servicer.entered.wait()
+        loop.call_later(0.1, hurry.set)
+        began = loop.time()
+    assert loop.time() - began < 5
+    with pytest.raises((aio.AioRpcError, asyncio.CancelledError)):
+        await call
+
+
+async def test_unready_server_stops_without_delay() -> None:
+    loop = asyncio.get_running_loop()
+    async with running_server(ready=asyncio.Event().wait, drain_delay_seconds=60):
+        began = loop.time()
+    assert loop.time() - began < 5
+
+
+async def start_and_stop(**values: Any) -> None:
+    async with running_server(**values):
+        pass
+
+
+async def test_taken_port_names_the_setting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartError, match=f"^PORT: cannot listen on 127.0.0.1:{port}: Address already"):
+            await start_and_stop(port=port)
+
+
+async def test_foreign_address_names_the_setting() -> None:
+    with pytest.raises(StartError, match=r"^PORT: cannot listen on 192\.0\.2\.1:0"):
+        await start_and_stop(host="192.0.2.1")
+
+
+async def test_failing_readiness_still_stops() -> None:
+    async def fail() -> None:
+        raise RuntimeError("not today")
+
+    context = running_server(ready=fail)
+    server = await context.__aenter__()
+    assert await health_of(server.channel, SERVICE) == NOT_SERVING
+    with pytest.raises(RuntimeError, match="not today"):
+        await context.__aexit__(None, None, None)
+    socket.create_server(("127.0.0.1", server.port)).close()  # the port is free again
+
+
+async def test_failing_block_still_stops() -> None:
+    ports = []
+
+    async def fail_inside() -> None:
+        async with running_server() as server:
+            ports.append(server.port)
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        await fail_inside()
+    socket.create_server(("127.0.0.1", ports[0])).close()
+
+
+async def services_by_reflection(channel: aio.Channel) -> set[str]:
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[arg-type]
+
+    async def ask() -> Any:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+
+    async for answer in stub.ServerReflectionInfo(ask(), timeout=5):
+        return {service.name for service in answer.list_services_response.service}
+    return set()
+
+
+async def test_reflection_is_a_setting() -> None:
+    async with running_server() as server:
+        assert {SERVICE, "grpc.health.v1.Health"} <= await services_by_reflection(server.channel)
+    async with running_server(reflection=False) as server:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await services_by_reflection(server.channel)
+        assert caught.value.code() is StatusCode.UNIMPLEMENTED
+
+
+async def test_oversized_request_is_refused() -> None:
+    async with running_server(max_request_bytes=2_000) as server:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await server.stub.FindSimilarMovies(
+                pb.FindSimilarMoviesRequest(exclude_movie_ids=[10**9] * 1_000), timeout=5
+            )
+        assert caught.value.code() is StatusCode.RESOURCE_EXHAUSTED

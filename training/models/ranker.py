@@ -1,0 +1,82 @@
+"""The CatBoost ranker: stage two."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+from catboost import CatBoost, Pool
+
+
+class Loss(StrEnum):
+    """What the ranker minimises."""
+
+    YETI_RANK = "YetiRank"
+    """Pairwise, weighted by place (the reference's)."""
+    LOGLOSS = "Logloss"
+    """Pointwise: like or not."""
+
+
+@dataclass(frozen=True)
+class RankerParameters:
+    """How the ranker is trained."""
+
+    iterations: int = 500
+    """Trees at the most."""
+    learning_rate: float = 0.05
+    depth: int = 6
+    negatives: int = 75
+    """Unliked candidates kept per group, at random."""
+    max_users: int = 20_000
+    """Groups at the most, at random."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Labelled candidates, group after group: what a ranker learns from."""
+
+    features: npt.NDArray[np.float32]
+    """Shape (n_rows, n_features), Fortran order."""
+    labels: npt.NDArray[np.float32]
+    """Shape (n_rows,): 1 for a movie liked in the inner future, else 0."""
+    group_ids: npt.NDArray[np.int64]
+    """Shape (n_rows,), ascending."""
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> "Groups":
+        """The rows that `mask`, shape (n_rows,), keeps."""
+        return Groups(np.asfortranarray(self.features[mask]), self.labels[mask], self.group_ids[mask])
+
+
+def fit_ranker(
+    groups: Groups,
+    loss: Loss,
+    parameters: RankerParameters,
+    *,
+    iterations: int,
+    feature_names: tuple[str, ...],
+    seed: int,
+    threads: int,
+) -> CatBoost:
+    """Trains on all groups with a fixed number of trees; the result depends on seed and threads."""
+    model = CatBoost(
+        {
+            "loss_function": loss.value,
+            "iterations": iterations,
+            "learning_rate": parameters.learning_rate,
+            "depth": parameters.depth,
+            "random_seed": seed,
+            "thread_count": threads,
+            "nan_mode": "Min",
+            "allow_writing_files": False,
+            "verbose": False,
+        }
+    )
+    # The pool locks the array it is given: our groups are used again.
+    pool = Pool(
+        groups.features.copy(order="F"),
+        label=groups.labels,
+        group_id=groups.group_ids,
+        feature_names=list(feature_names),
+    )
+    model.fit(pool)
+    return model

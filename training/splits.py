@@ -1,0 +1,63 @@
+"""Cutting ratings into a past to learn from and a future to be judged by."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.ids import Rows
+from serving.ratings import LIKED, Ratings
+
+_MIN_PAST_UNDER_TIME = 5
+
+
+class Protocol(StrEnum):
+    """How a future is cut off."""
+
+    USER = "user"
+    """The last part of each user's ratings."""
+    TIME = "time"
+    """Everything after one moment; users with at least 5 earlier ratings are judged."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """A past, and what the judged users will like, over the same users and movies."""
+
+    past: Ratings
+    """What may be learned from."""
+    users: Rows
+    """User rows that are judged: with a past to go by and at least one movie in `truth`."""
+    truth: tuple[Rows, ...]
+    """Per judged user, the movie rows of future likes. Only movies rated in the past count: no
+    model can know another."""
+
+
+def split(ratings: Ratings, protocol: Protocol, past_share: float = 0.8) -> Split:
+    """Cuts off the future.
+
+    Args:
+        ratings: in canonical order, each user's oldest first.
+        protocol: how to cut.
+        past_share: share of each user's ratings (`user`) or of all ratings (`time`) that is the past.
+    """
+    counts = ratings.counts()
+    if protocol is Protocol.USER:
+        place = np.arange(len(ratings)) - np.repeat(ratings.indptr[:-1], counts)
+        in_past = place < np.repeat(np.floor(past_share * counts), counts)
+        min_past = 1
+    else:
+        in_past = ratings.times <= _moment(ratings.times, past_share)
+        min_past = _MIN_PAST_UNDER_TIME
+    past, future = ratings.where(in_past), ratings.where(~in_past)
+    rated_before = np.zeros(int(ratings.movie_rows.max(initial=-1)) + 1, dtype=np.bool_)
+    rated_before[past.movie_rows] = True
+    future = future.where((future.values >= LIKED) & rated_before[future.movie_rows])
+    users = np.flatnonzero((past.counts() >= min_past) & (future.counts() > 0)).astype(np.int32)
+    return Split(past=past, users=users, truth=tuple(future.of(u).movie_rows for u in users))
+
+
+def _moment(times: npt.NDArray[np.int64], past_share: float) -> int:
+    """The latest time that leaves at most `past_share` of the ratings up to it."""
+    return int(np.quantile(times, past_share, method="lower"))
