@@ -229,7 +229,10 @@ class FeatureTables:
         taste = (above @ rated) / (rated.sum(axis=0) + _GENRE_SHRINKAGE)
         share = rated[-20:].sum(axis=0) / max(min(len(history), 20), 1)
         own = flags[movie_rows]
-        return own @ np.column_stack([taste, share]) / np.maximum(own.sum(axis=1, keepdims=True), 1)
+        sums: npt.NDArray[np.floating] = own @ np.column_stack([taste, share])
+        counts: npt.NDArray[np.floating] = own.sum(axis=1, keepdims=True)
+        means: npt.NDArray[np.floating] = sums / np.maximum(counts, 1)
+        return means
 
 
 def _place_in_list(movie_rows: Rows, retrieval_scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -55,7 +55,7 @@ def split(ratings: Ratings, protocol: Protocol, past_share: float = 0.8) -> Spli
     rated_before[past.movie_rows] = True
     future = future.where((future.values >= LIKED) & rated_before[future.movie_rows])
     users = np.flatnonzero((past.counts() >= min_past) & (future.counts() > 0)).astype(np.int32)
-    return Split(past=past, users=users, truth=tuple(future.of(u).movie_rows for u in users))
+    return Split(past=past, users=users, truth=tuple(future.of(int(u)).movie_rows for u in users))
 
 
 def _moment(times: npt.NDArray[np.int64], past_share: float) -> int:

@@ -11,6 +11,7 @@ from ranking_service.ranking import Contribution, RankedList, Ranker, RankingQue
 from serving.bundle.manifest import GoldenRanking
 from serving.bundle.store import BundleError
 from serving.errors import InvalidArgumentError
+from serving.features import FEATURE_NAMES, FeatureSet
 from serving.ratings import NO_TIME, RatedMovies
 from tests.ranking_service.small import ALS_SCORE, ReversingModel, ranker
 
@@ -95,7 +96,7 @@ def test_explanations_strongest_first_ties_in_feature_order() -> None:
 
 def test_all_explanations_add_up_and_missing_values_are_none() -> None:
     (contributions,) = ask(query(40, explain_features=100)).explanations
-    assert len(contributions) == 47
+    assert len(contributions) == len(FEATURE_NAMES[FeatureSet.EXTENDED])
     by_feature = {c.feature: c for c in contributions}
     assert by_feature["year"] == Contribution("year", None, -1.0)
     assert sum(c.contribution for c in contributions) == -2.0
@@ -106,7 +107,7 @@ def test_explanations_only_for_what_is_returned() -> None:
 
 
 def test_missing_features_are_counted() -> None:
-    assert ranker().rank([query(30, 40), query(40)]).missing_features == {"year": 2}
+    assert ranker().rank([query(30, 40), query(40)]).missing_features == {"year": 2, "movie_age_at_last": 2}
 
 
 def test_diversity_puts_the_unlike_second() -> None:

@@ -91,18 +91,12 @@ class Als:
 
     def candidates(self, user_rows: Rows, seen: Ratings, limit: int) -> Iterator[Candidates]:
         """The best unseen movies of each user, in order; none for a user without a vector."""
-        cold = ~self.item_factors.any(axis=1)
-        nothing = np.ones_like(cold)
+        cold = ~np.any(self.item_factors, axis=1)
         for start in range(0, len(user_rows), _USERS_PER_PRODUCT):
             rows = user_rows[start : start + _USERS_PER_PRODUCT]
             vectors = self.user_factors[rows]
-
-            def blocked(
-                rows: Rows = rows, vectors: npt.NDArray[np.float32] = vectors
-            ) -> Iterator[npt.NDArray[np.bool_]]:
-                for user_row, vector in zip(rows, vectors, strict=True):
-                    mask = cold.copy() if vector.any() else nothing
-                    mask[seen.of(user_row).movie_rows] = True
-                    yield mask
-
-            yield from retrieve(self.item_factors, vectors, blocked(), [limit] * len(rows))
+            blocked = np.tile(cold, (len(rows), 1))
+            blocked[~vectors.any(axis=1)] = True
+            for mask, user_row in zip(blocked, rows, strict=True):
+                mask[seen.of(int(user_row)).movie_rows] = True
+            yield from retrieve(self.item_factors, vectors, list(blocked), [limit] * len(rows))

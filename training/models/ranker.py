@@ -1,5 +1,6 @@
 """The CatBoost ranker: stage two."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,7 +22,7 @@ class Loss(StrEnum):
 class RankerParameters:
     """How the ranker is trained."""
 
-    iterations: int = 500
+    iterations: int = 300
     """Trees at the most."""
     learning_rate: float = 0.05
     depth: int = 6
@@ -41,6 +42,34 @@ class Groups:
     """Shape (n_rows,): 1 for a movie liked in the inner future, else 0."""
     group_ids: npt.NDArray[np.int64]
     """Shape (n_rows,), ascending."""
+
+    @classmethod
+    def of_lists(
+        cls,
+        matrices: Sequence[npt.NDArray[np.float32]],
+        labels: Sequence[npt.NDArray[np.bool_]],
+        group_ids: Sequence[npt.NDArray[np.int64]],
+        *,
+        n_features: int,
+    ) -> "Groups":
+        """Groups from one matrix, label and id array per group."""
+        return cls(
+            features=np.asfortranarray(np.concatenate([np.empty((0, n_features), np.float32), *matrices])),
+            labels=np.concatenate([np.empty(0, np.bool_), *labels]).astype(np.float32),
+            group_ids=np.concatenate([np.empty(0, np.int64), *group_ids]),
+        )
+
+    @classmethod
+    def stacked(cls, parts: Sequence["Groups"]) -> "Groups":
+        """All parts after one another; a user who is in several gives a group in each."""
+        offsets = np.cumsum([0, *(int(part.group_ids.max(initial=-1)) + 1 for part in parts)])
+        return cls(
+            features=np.asfortranarray(np.concatenate([part.features for part in parts])),
+            labels=np.concatenate([part.labels for part in parts]),
+            group_ids=np.concatenate(
+                [part.group_ids + offset for part, offset in zip(parts, offsets, strict=False)]
+            ),
+        )
 
     def where(self, mask: npt.NDArray[np.bool_]) -> "Groups":
         """The rows that `mask`, shape (n_rows,), keeps."""

@@ -1,6 +1,7 @@
 """Truncated SVD of the user-centred rating matrix: a baseline to compare with, never served."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,9 @@ class Svd:
         centred = ratings.values - np.repeat(means, counts)
         matrix = csr_array((centred, ratings.movie_rows, ratings.indptr), shape=(counts.size, n_movies))
         rank = min(n_factors, min(matrix.shape) - 1)
+        left: npt.NDArray[Any]
+        strengths: npt.NDArray[Any]
+        right: npt.NDArray[Any]
         left, strengths, right = svds(matrix, k=rank, rng=np.random.default_rng(seed))
         return cls(user_means=means, user_factors=left * strengths, item_factors=right.T)
 

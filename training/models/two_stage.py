@@ -1,168 +1,258 @@
-"""The two-stage recommender: ALS retrieves, CatBoost re-orders; trained without looking ahead."""
+"""The two-stage recommender: ALS retrieves, CatBoost re-orders; trained without looking ahead.
 
-from collections.abc import Callable, Iterator, Sequence
+The ranker learns from candidates of a stage that saw only an inner history, labelled by what came after
+it. Had the stage seen the labels, its scores would know them, and the ranker would learn to trust scores
+that are never that good again.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from catboost import CatBoost
 
-from serving.features import RECENT_SECONDS, FeatureSet, FeatureTables
+from serving.features import FEATURE_NAMES, FeatureSet
 from serving.fold_in import AlsParameters
 from serving.ids import Rows
-from serving.movies import UNKNOWN_YEAR
 from serving.ratings import Ratings
-from serving.retrieval import Candidates
-from serving.similarity import directions
-from training.models.als import Als
-from training.models.links import cooccurrence, transitions
-from training.models.popularity import MovieStatistics, popularity
-from training.models.ranker import Groups, RankerParameters
+from serving.retrieval import best_first
+from training.metrics import ndcg
+from training.models.first_stage import FirstStage
+from training.models.ranker import Groups, Loss, RankerParameters, fit_ranker
+from training.progress import Progress
 from training.ratings import MovieTable
-from training.splits import Split
+from training.splits import Protocol, Split, split
 
-CANDIDATES = 300
-"""Movies that stage one hands to stage two."""
-
-
-def movie_features(
-    table: MovieTable, statistics: MovieStatistics, ratings: Ratings
-) -> npt.NDArray[np.float32]:
-    """The values of `MOVIE_FEATURES`, in their order, shape (n_movies, 30); NaN where unknown."""
-    years = table.movies.years.astype(np.float64)
-    years[years == UNKNOWN_YEAR] = np.nan
-    newest = datetime.fromtimestamp(int(ratings.times.max(initial=0)), UTC).year
-    flags = table.movies.genre_flags()
-    columns = [
-        statistics.means,
-        statistics.deviations,
-        statistics.counts,
-        statistics.counts,
-        popularity(statistics),
-        years,
-        newest - years,
-        years // 10 * 10,
-        table.title_lengths,
-        flags[:, 1:].sum(axis=1),  # the first flag is "no genres listed"
-        *flags.T,
-    ]
-    return np.column_stack(columns).astype(np.float32)
-
-
-def _first_times(ratings: Ratings, n_movies: int) -> npt.NDArray[np.float64]:
-    times = np.full(n_movies, np.inf)
-    np.minimum.at(times, ratings.movie_rows, ratings.times)
-    times[np.isinf(times)] = np.nan
-    return times
-
-
-def _recent_ratings(ratings: Ratings, n_movies: int) -> npt.NDArray[np.int32]:
-    bins = (ratings.times - ratings.times.min()) // RECENT_SECONDS
-    n_bins = int(bins.max()) + 1
-    counts = np.bincount(ratings.movie_rows * n_bins + bins, minlength=n_movies * n_bins)
-    counts = counts.reshape(n_movies, n_bins).astype(np.int32)
-    counts[:, 1:] += counts[:, :-1].copy()
-    return counts
-
-
-@dataclass(frozen=True)
-class FirstStage:
-    """Everything that was fitted on one history: ALS, and what features are computed from."""
-
-    ratings: Ratings
-    """The history it was fitted on, and all that it may look at."""
-    als: Als
-    tables: FeatureTables
-
-    @classmethod
-    def fit(
-        cls,
-        ratings: Ratings,
-        table: MovieTable,
-        parameters: AlsParameters,
-        feature_set: FeatureSet,
-        *,
-        seed: int,
-        threads: int,
-        progress: Callable[[], None] = lambda: None,
-    ) -> "FirstStage":
-        """Fits ALS, movie statistics, transitions and co-occurrence on `ratings` alone."""
-        n_movies = len(table.movies.ids)
-        als = Als.fit(ratings, n_movies, parameters, seed=seed, threads=threads, progress=progress)
-        tables = FeatureTables(
-            feature_set=feature_set,
-            movie_features=movie_features(table, MovieStatistics.of(ratings, n_movies), ratings),
-            item_directions=directions(als.item_factors),
-            transitions=transitions(ratings, n_movies),
-            cooccurrence=cooccurrence(ratings, n_movies),
-            first_times=_first_times(ratings, n_movies),
-            recent_ratings=_recent_ratings(ratings, n_movies),
-            oldest_time=int(ratings.times.min()),
-            newest_time=int(ratings.times.max()),
-        )
-        return cls(ratings=ratings, als=als, tables=tables)
-
-    def candidates(self, user_rows: Rows) -> Iterator[Candidates]:
-        """Each user's best unseen movies, as the candidate service retrieves them."""
-        return self.als.candidates(user_rows, self.ratings, CANDIDATES)
-
-    def features(self, user_row: int, candidates: Candidates) -> npt.NDArray[np.float32]:
-        """Features of one user's candidates, as the ranking service computes them."""
-        out = np.empty((candidates.movie_rows.size, len(self.tables.names)), np.float32, order="F")
-        self.tables.compute(
-            out,
-            history=self.ratings.of(user_row),
-            movie_rows=candidates.movie_rows,
-            retrieval_scores=candidates.scores,
-        )
-        return out
-
-
-def labelled_groups(
-    stage: FirstStage,
-    split: Split,
-    parameters: RankerParameters,
-    *,
-    rng: np.random.Generator,
-    sample: bool = True,
-    progress: Callable[[], None] = lambda: None,
-) -> Groups:
-    """Groups of candidates from the stage's history, labelled by the split's future.
-
-    Keeps all positives of a list and some negatives; a user without a positive gives no group.
-
-    Raises:
-        LeakError: the stage was fitted on ratings that the labels come from.
-    """
-    if stage.ratings is not split.past:
-        raise LeakError(
-            "the first stage was fitted on other ratings than the past of the labels' split: its scores "
-            "would know the labels, and the ranker would learn to trust them"
-        )
-    matrices, labels, group_ids = [], [], []
-    chosen = np.arange(split.users.size)
-    if chosen.size > parameters.max_users:
-        chosen = np.sort(rng.choice(chosen, parameters.max_users, replace=False))
-    users = split.users[chosen]
-    for place, user_row, found in zip(chosen, users, stage.candidates(users), strict=True):
-        liked = np.isin(found.movie_rows, split.truth[place])
-        progress()
-        if not liked.any():
-            continue
-        keep = liked.copy()
-        others = np.flatnonzero(~liked)
-        if sample and others.size > parameters.negatives:
-            others = rng.choice(others, parameters.negatives, replace=False)
-        keep[others] = True
-        matrices.append(stage.features(int(user_row), found)[keep])
-        labels.append(liked[keep])
-        group_ids.append(np.full(int(keep.sum()), user_row, dtype=np.int64))
-    return Groups(
-        features=np.asfortranarray(np.concatenate(matrices)),
-        labels=np.concatenate(labels).astype(np.float32),
-        group_ids=np.concatenate(group_ids),
-    )
+_TIME_CUTS: Final = (0.5, 0.6, 0.7, 0.8, 0.9)
+_FEW_GROUPS: Final = 2_000
+_TREES_STEP: Final = 50
 
 
 class LeakError(Exception):
     """A training that would look ahead."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a two-stage recommender is trained: all that decides what comes out, but for the ratings."""
+
+    als: AlsParameters
+    ranker: RankerParameters
+    feature_set: FeatureSet
+    protocol: Protocol
+    """The ranker's labels are cut as the evaluation cuts its future."""
+    seed: int
+    threads: int
+    """Of ALS and CatBoost; part of the recipe, as CatBoost's result depends on it."""
+
+
+@dataclass(frozen=True)
+class RankerChoice:
+    """Loss and number of trees, chosen on held-out groups."""
+
+    loss: Loss
+    iterations: int
+    held_out_ndcg: Mapping[Loss, float]
+    """The best nDCG@10 of each loss, on sampled lists: for comparing losses, with nothing else."""
+
+
+@dataclass(frozen=True)
+class TwoStage:
+    """A trained recommender."""
+
+    stage: FirstStage
+    ranker: CatBoost
+    choice: RankerChoice
+    groups: int
+    """Groups that the ranker learned from."""
+
+    def recommend(self, user_rows: Rows, progress: Callable[[], None] = lambda: None) -> list[Rows]:
+        """Every candidate of each user, best first, as the servers order them."""
+        lists = []
+        for user_row, found in zip(user_rows, self.stage.candidates(user_rows), strict=True):
+            progress()
+            if not found.movie_rows.size:
+                lists.append(found.movie_rows)
+                continue
+            features = self.stage.features(int(user_row), found)
+            scores = self.ranker.predict(features, prediction_type="RawFormulaVal", thread_count=1)
+            lists.append(found.movie_rows[best_first(scores, found.movie_rows)])
+        return lists
+
+
+def inner_cuts(past: Ratings, protocol: Protocol) -> list[Split]:
+    """The cuts whose futures label the ranker's groups: one per user, or several by time, stacked.
+
+    One cut by time leaves few groups, as few users rate on both sides of it.
+    """
+    if protocol is Protocol.USER:
+        return [split(past, Protocol.USER)]
+    return [split(past, Protocol.TIME, share) for share in _TIME_CUTS]
+
+
+def fit_two_stage(
+    past: Ratings,
+    table: MovieTable,
+    recipe: Recipe,
+    progress: Progress,
+    choice: RankerChoice | None = None,
+) -> TwoStage:
+    """Trains on `past` alone.
+
+    Args:
+        past: what may be learned from.
+        table: the catalogue.
+        recipe: how.
+        progress: shows the steps.
+        choice: loss and trees; chosen on held-out groups when None.
+    """
+    rng = np.random.default_rng(recipe.seed)
+    cuts = inner_cuts(past, recipe.protocol)
+    parts = []
+    for i, cut in enumerate(cuts):
+        stage = fit_first_stage(cut.past, table, recipe, progress, f"inner cut {i + 1} of {len(cuts)}")
+        with progress.step("Candidates of the ranker's groups", cut.users.size) as advance:
+            parts.append(labelled_groups(stage, cut, recipe.ranker, rng=rng, advance=advance))
+    groups = Groups.stacked(parts)
+    if choice is None:
+        choice = choose_ranker(groups, recipe, progress)
+    with progress.step(f"Ranker: {choice.iterations} trees, {choice.loss}"):
+        ranker = _fit(groups, choice.loss, choice.iterations, recipe)
+    stage = fit_first_stage(past, table, recipe, progress, "all of the past")
+    return TwoStage(stage=stage, ranker=ranker, choice=choice, groups=np.unique(groups.group_ids).size)
+
+
+def fit_first_stage(
+    ratings: Ratings, table: MovieTable, recipe: Recipe, progress: Progress, what: str
+) -> FirstStage:
+    """Fits stage one on `ratings`, named `what` to whoever watches."""
+    with progress.step(f"ALS on {what}", recipe.als.iterations) as advance:
+        return FirstStage.fit(
+            ratings,
+            table,
+            recipe.als,
+            recipe.feature_set,
+            seed=recipe.seed,
+            threads=recipe.threads,
+            progress=advance,
+        )
+
+
+def labelled_groups(
+    stage: FirstStage,
+    cut: Split,
+    parameters: RankerParameters,
+    *,
+    rng: np.random.Generator,
+    advance: Callable[[], None] = lambda: None,
+) -> Groups:
+    """Candidates of the cut's users from the stage's history, labelled by what the users liked later.
+
+    Keeps all positives of a list and some of the others; a user without a positive gives no group.
+
+    Raises:
+        LeakError: the stage was fitted on other ratings than the cut's past.
+    """
+    if stage.ratings is not cut.past:
+        raise LeakError(
+            "stage one was fitted on other ratings than the past of the labels' cut: its scores may know "
+            "the labels, and the ranker would learn to trust them"
+        )
+    chosen = np.arange(cut.users.size)
+    if chosen.size > parameters.max_users:
+        chosen = np.sort(rng.choice(chosen, parameters.max_users, replace=False))
+    users = cut.users[chosen]
+    matrices, labels, group_ids = [], [], []
+    for place, user_row, found in zip(chosen, users, stage.candidates(users), strict=True):
+        advance()
+        liked = np.isin(found.movie_rows, cut.truth[place])
+        if not liked.any():
+            continue
+        kept = liked.copy()
+        others = np.flatnonzero(~liked)
+        kept[rng.choice(others, min(parameters.negatives, others.size), replace=False)] = True
+        matrices.append(stage.features(int(user_row), found)[kept])
+        labels.append(liked[kept])
+        group_ids.append(np.full(int(kept.sum()), user_row, dtype=np.int64))
+    return Groups.of_lists(matrices, labels, group_ids, n_features=len(stage.tables.names))
+
+
+def choose_ranker(groups: Groups, recipe: Recipe, progress: Progress) -> RankerChoice:
+    """Chooses loss and number of trees on groups that the candidates for the choice did not learn from.
+
+    With few groups one held-out part says little, so that each third is held out once. The number of
+    trees is that of the best mean over three neighbouring numbers: single ones are noise. YetiRank is
+    taken unless Logloss is better by more than a standard error of the difference.
+
+    Raises:
+        ValueError: there are too few groups to hold any out.
+    """
+    unique = np.unique(groups.group_ids)
+    n_folds = 3 if unique.size < _FEW_GROUPS else 5
+    if unique.size < 2 * n_folds:
+        raise ValueError(f"only {unique.size} users give the ranker something to learn from")
+    fold_of = np.random.default_rng(recipe.seed).permutation(unique.size) % n_folds
+    folds = range(n_folds if unique.size < _FEW_GROUPS else 1)
+    grid = range(_TREES_STEP, recipe.ranker.iterations + 1, _TREES_STEP) or [recipe.ranker.iterations]
+    qualities: dict[Loss, npt.NDArray[np.float64]] = {}
+    with progress.step("Choosing loss and trees on held-out groups", len(folds) * len(Loss)) as advance:
+        for loss in Loss:
+            rows = []
+            for fold in folds:
+                out = np.isin(groups.group_ids, unique[fold_of == fold])
+                model = _fit(groups.where(~out), loss, recipe.ranker.iterations, recipe)
+                rows.append(_held_out_ndcg(model, groups.where(out), grid))
+                advance()
+            qualities[loss] = np.concatenate(rows)
+    means = {loss: _smoothed(quality.mean(axis=0)) for loss, quality in qualities.items()}
+    best = {loss: int(mean.argmax()) for loss, mean in means.items()}
+    yeti = qualities[Loss.YETI_RANK][:, best[Loss.YETI_RANK]]
+    logloss = qualities[Loss.LOGLOSS][:, best[Loss.LOGLOSS]]
+    lead = logloss - yeti
+    loss = Loss.LOGLOSS if lead.mean() > lead.std() / np.sqrt(lead.size) else Loss.YETI_RANK
+    return RankerChoice(
+        loss=loss,
+        iterations=grid[best[loss]],
+        held_out_ndcg={name: float(mean.max()) for name, mean in means.items()},
+    )
+
+
+def _fit(groups: Groups, loss: Loss, iterations: int, recipe: Recipe) -> CatBoost:
+    return fit_ranker(
+        groups,
+        loss,
+        recipe.ranker,
+        iterations=iterations,
+        feature_names=FEATURE_NAMES[recipe.feature_set],
+        seed=recipe.seed,
+        threads=recipe.threads,
+    )
+
+
+def _held_out_ndcg(model: CatBoost, groups: Groups, grid: Sequence[int]) -> npt.NDArray[np.float64]:
+    """nDCG@10 of each group by number of trees, shape (n_groups, len(grid))."""
+    starts = np.flatnonzero(np.diff(groups.group_ids, prepend=-1))
+    scores = [
+        np.split(model.predict(groups.features, "RawFormulaVal", ntree_end=trees), starts[1:])
+        for trees in grid
+    ]
+    labels = np.split(groups.labels, starts[1:])
+    return np.array(
+        [
+            [
+                ndcg(
+                    best_first(by_trees[g], np.arange(liked.size, dtype=np.int32)), np.flatnonzero(liked), 10
+                )
+                for by_trees in scores
+            ]
+            for g, liked in enumerate(labels)
+        ]
+    )
+
+
+def _smoothed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Each value's mean with its neighbours, shape as given."""
+    padded = np.pad(values, 1, mode="edge")
+    return (padded[:-2] + padded[1:-1] + padded[2:]) / 3

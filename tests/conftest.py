@@ -1,0 +1,70 @@
+"""What all tests share: one bundle, trained once on a small generated data set."""
+
+import os
+
+# Before numpy: implicit warns of BLAS threads beside its own, and warnings fail tests.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from serving.bundle.store import BundleStore
+from serving.features import FeatureSet
+from training.models.als import default_parameters
+from training.models.ranker import Loss, RankerParameters
+from training.models.two_stage import RankerChoice, Recipe, TwoStage, fit_two_stage
+from training.progress import Progress
+from training.publish import Build, publish
+from training.ratings import MovieTable, read_data_set
+from training.sample import write_sample
+from training.splits import Protocol
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The trained models beside the bundle that they were written to."""
+
+    root: Path
+    bundle_id: str
+    two_stage: TwoStage
+    table: MovieTable
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("sample")
+    write_sample(folder)
+    table, clean = read_data_set(folder)
+    recipe = Recipe(
+        als=default_parameters(len(clean.ratings.users)),
+        ranker=RankerParameters(iterations=50),
+        feature_set=FeatureSet.EXTENDED,
+        protocol=Protocol.USER,
+        seed=0,
+        threads=2,
+    )
+    progress = Progress(Console(quiet=True))
+    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=50, held_out_ndcg={})
+    two_stage = fit_two_stage(clean.ratings, table, recipe, progress, choice)
+    root = tmp_path_factory.mktemp("bundles")
+    build = Build(
+        two_stage=two_stage, table=table, recipe=recipe, dataset_tag=clean.tag("sample"), metrics={}
+    )
+    bundle_id = publish(root, build, progress)
+    return Trained(root=root, bundle_id=bundle_id, two_stage=two_stage, table=table)
+
+
+@pytest.fixture(scope="session")
+def bundle_root(trained: Trained) -> Path:
+    """A root with one published bundle; not to be changed."""
+    return trained.root
+
+
+@pytest.fixture
+def own_bundle_root(trained: Trained, tmp_path: Path) -> BundleStore:
+    """A copy of the bundles that a test may damage."""
+    return BundleStore(Path(shutil.copytree(trained.root, tmp_path / "bundles")))

@@ -1,0 +1,116 @@
+"""Everything of the two-stage recommender that is fitted on one history before the ranker."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.features import RECENT_SECONDS, FeatureSet, FeatureTables
+from serving.fold_in import AlsParameters
+from serving.ids import Rows
+from serving.movies import UNKNOWN_YEAR
+from serving.ratings import Ratings
+from serving.retrieval import Candidates
+from serving.similarity import directions
+from training.models.als import Als
+from training.models.links import cooccurrence, transitions
+from training.models.popularity import MovieStatistics, popularity
+from training.ratings import MovieTable
+
+CANDIDATES = 300
+"""Movies that stage one hands to stage two."""
+
+
+def movie_features(
+    table: MovieTable, statistics: MovieStatistics, ratings: Ratings
+) -> npt.NDArray[np.float32]:
+    """The values of `MOVIE_FEATURES`, in their order, shape (n_movies, 30); NaN where unknown."""
+    years = table.movies.years.astype(np.float64)
+    years[years == UNKNOWN_YEAR] = np.nan
+    newest = datetime.fromtimestamp(int(ratings.times.max(initial=0)), UTC).year
+    flags = table.movies.genre_flags()
+    columns = [
+        statistics.means,
+        statistics.deviations,
+        statistics.counts,
+        statistics.counts,
+        popularity(statistics),
+        years,
+        newest - years,
+        years // 10 * 10,
+        table.title_lengths,
+        flags[:, 1:].sum(axis=1),  # the first flag is "no genres listed"
+        *flags.T,
+    ]
+    return np.column_stack(columns).astype(np.float32)
+
+
+def _first_times(ratings: Ratings, n_movies: int) -> npt.NDArray[np.float64]:
+    times = np.full(n_movies, np.inf)
+    np.minimum.at(times, ratings.movie_rows, ratings.times)
+    times[np.isinf(times)] = np.nan
+    return times
+
+
+def _recent_ratings(ratings: Ratings, n_movies: int) -> npt.NDArray[np.int32]:
+    bins = (ratings.times - ratings.times.min()) // RECENT_SECONDS
+    n_bins = int(bins.max()) + 1
+    counts = np.bincount(ratings.movie_rows * n_bins + bins, minlength=n_movies * n_bins)
+    counts = counts.reshape(n_movies, n_bins)
+    counts[:, 1:] += counts[:, :-1].copy()
+    return np.ascontiguousarray(counts, dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """Everything that was fitted on one history: ALS, and what features are computed from."""
+
+    ratings: Ratings
+    """The history it was fitted on, and all that it may look at."""
+    als: Als
+    tables: FeatureTables
+
+    @classmethod
+    def fit(
+        cls,
+        ratings: Ratings,
+        table: MovieTable,
+        parameters: AlsParameters,
+        feature_set: FeatureSet,
+        *,
+        seed: int,
+        threads: int,
+        progress: Callable[[], None] = lambda: None,
+    ) -> "FirstStage":
+        """Fits ALS, movie statistics, transitions and co-occurrence on `ratings` alone."""
+        n_movies = len(table.movies.ids)
+        als = Als.fit(ratings, n_movies, parameters, seed=seed, threads=threads, progress=progress)
+        tables = FeatureTables(
+            feature_set=feature_set,
+            movie_features=movie_features(table, MovieStatistics.of(ratings, n_movies), ratings),
+            item_directions=directions(als.item_factors),
+            transitions=transitions(ratings, n_movies),
+            cooccurrence=cooccurrence(ratings, n_movies),
+            first_times=_first_times(ratings, n_movies),
+            recent_ratings=_recent_ratings(ratings, n_movies),
+            oldest_time=int(ratings.times.min()),
+            newest_time=int(ratings.times.max()),
+        )
+        return cls(ratings=ratings, als=als, tables=tables)
+
+    def candidates(self, user_rows: Rows) -> Iterator[Candidates]:
+        """Each user's best unseen movies, as the candidate service retrieves them."""
+        return self.als.candidates(user_rows, self.ratings, CANDIDATES)
+
+    def features(self, user_row: int, candidates: Candidates) -> npt.NDArray[np.float32]:
+        """Features of one user's candidates, as the ranking service computes them."""
+        out = np.empty((candidates.movie_rows.size, len(self.tables.names)), np.float32, order="F")
+        self.tables.compute(
+            out,
+            history=self.ratings.of(user_row),
+            movie_rows=candidates.movie_rows,
+            retrieval_scores=candidates.scores,
+        )
+        return out

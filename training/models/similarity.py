@@ -1,0 +1,56 @@
+"""The similarity index: the nearest movies of every movie, computed ahead."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.bundle.neighbours import NeighboursContent
+from serving.movies import Movies
+from serving.similarity import directions, genre_jaccard, nearest
+
+NEIGHBOURS = 100
+"""Per movie: as many as the API returns at the most."""
+_MOVIES_PER_PRODUCT = 512
+
+
+def build_index(
+    item_factors: npt.NDArray[np.float32],
+    movies: Movies,
+    popularity: npt.NDArray[np.float64],
+    progress: Callable[[], None] = lambda: None,
+) -> NeighboursContent:
+    """Cosine neighbours among movies with ALS factors; shared genres for the others.
+
+    Args:
+        item_factors: shape (n_movies, n_factors); a zero row for a cold movie.
+        movies: the catalogue.
+        popularity: shape (n_movies,): among equally many shared genres, the more popular comes first.
+        progress: called after each movie.
+    """
+    n_movies = len(movies.ids)
+    width = min(NEIGHBOURS, n_movies - 1)
+    rows = np.full((n_movies, width), -1, dtype=np.int32)
+    scores = np.zeros((n_movies, width), dtype=np.float32)
+    unit = directions(item_factors)
+    cold = ~np.any(unit, axis=1)
+    for start in range(0, n_movies, _MOVIES_PER_PRODUCT):
+        cosines = unit[start : start + _MOVIES_PER_PRODUCT] @ unit.T
+        for row, cosine in enumerate(cosines, start):
+            progress()
+            if cold[row]:
+                similarity = genre_jaccard(movies, row)
+                blocked = similarity == 0
+                blocked[row] = True
+                allowed = np.flatnonzero(~blocked)
+                order = np.lexsort((allowed, -popularity[allowed], -similarity[allowed]))[:width]
+                found = allowed[order].astype(np.int32)
+            else:
+                # The index's own products differ from a later one of a single row in the last bits.
+                similarity = np.clip(cosine, -1.0, 1.0)
+                blocked = cold.copy()
+                blocked[row] = True
+                found = nearest(similarity, blocked, width)
+            rows[row, : found.size] = found
+            scores[row, : found.size] = similarity[found]
+    return NeighboursContent(movie_rows=rows, scores=scores)

@@ -1,0 +1,186 @@
+"""Writing a trained recommender down as a bundle, and serving it from then on."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import orjson
+
+from serving.bundle.catalogue import CatalogueContent, write_movies
+from serving.bundle.factors import write_item_factors, write_ratings, write_user_factors
+from serving.bundle.manifest import (
+    FeatureRecord,
+    Golden,
+    GoldenCandidates,
+    GoldenRanking,
+    GoldenSimilar,
+    Manifest,
+    bundle_id_of,
+)
+from serving.bundle.neighbours import NeighboursContent
+from serving.bundle.ranker import RankerContent
+from serving.bundle.store import BundleStore, file_records
+from serving.features import feature_hash
+from training.models.leaf_tables import build_leaf_tables
+from training.models.popularity import MovieStatistics, popularity
+from training.models.similarity import build_index
+from training.models.two_stage import Recipe, TwoStage
+from training.progress import Progress
+from training.ratings import MovieTable
+
+_LIBRARIES: Final = ("catboost", "implicit", "movierec", "numpy", "scipy")
+_GOLDEN_MOVIES: Final = 20
+_CHECKED_ROWS: Final = 1_000
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a bundle is made from, and what was measured before."""
+
+    two_stage: TwoStage
+    """Trained on all ratings by `recipe`."""
+    table: MovieTable
+    recipe: Recipe
+    dataset_tag: str
+    metrics: Mapping[str, Mapping[str, float]]
+    """By model, then metric: what the recipe reached on the test part."""
+
+
+def recipe_record(recipe: Recipe) -> dict[str, str | int | float | bool]:
+    """A recipe as one flat mapping, for the manifest and for MLflow."""
+    fields = asdict(recipe)
+    als, ranker = fields.pop("als"), fields.pop("ranker")
+    return (
+        fields
+        | {f"als_{name}": value for name, value in als.items()}
+        | {f"ranker_{name}": value for name, value in ranker.items()}
+    )
+
+
+def publish(root: Path, build: Build, progress: Progress) -> str:
+    """Publishes a bundle and points to it.
+
+    Returns:
+        The bundle_id; equal contents have equal ids, and publishing them again changes nothing.
+    """
+    store = BundleStore(root)
+    with store.staging() as staging:
+        golden = _write(staging, build, progress)
+        files = file_records(staging)
+        manifest = Manifest(
+            bundle_id=bundle_id_of(files),
+            files=files,
+            dataset_tag=build.dataset_tag,
+            features=_feature_record(build),
+            recipe=recipe_record(build.recipe)
+            | {
+                "ranker_loss": build.two_stage.choice.loss,
+                "ranker_trees": build.two_stage.choice.iterations,
+            },
+            metrics=build.metrics,
+            libraries={name: version(name) for name in _LIBRARIES},
+            golden=golden,
+        )
+        (staging / "build.json").write_bytes(
+            orjson.dumps({"host": os.uname().nodename, "finished_at": time.time()})
+        )
+        store.publish(staging, manifest)
+    store.point_to(manifest.bundle_id, published_at=time.time())
+    return manifest.bundle_id
+
+
+def _write(staging: Path, build: Build, progress: Progress) -> Golden:
+    """Fills all folders; files that several processes read are hard links to one another."""
+    stage, movies = build.two_stage.stage, build.table.movies
+    statistics = MovieStatistics.of(stage.ratings, len(movies.ids))
+    popular = popularity(statistics)
+    candidate, ranking, similarity, gateway = (
+        staging / name for name in ("candidate", "ranking", "similarity", "gateway")
+    )
+    write_movies(candidate, movies)
+    write_ratings(candidate, stage.ratings)
+    write_item_factors(candidate, stage.als.item_factors)
+    write_user_factors(candidate, stage.als.user_factors, stage.als.parameters)
+    with progress.step("Leaf tables, checked against CatBoost's SHAP values"):
+        ranker = ranker_content(build.two_stage)
+    ranker.write(ranking)
+    with progress.step("Similarity index", len(movies.ids)) as advance:
+        neighbours = build_index(stage.als.item_factors, movies, popular, advance)
+    neighbours.write(similarity)
+    CatalogueContent(
+        titles=build.table.titles,
+        tmdb_ids=build.table.tmdb_ids,
+        rating_counts=statistics.counts.astype(np.int32),
+        rating_means=statistics.means,
+        popularity=popular,
+    ).write(gateway)
+    for folder, names in (
+        (ranking, ("movies.npz", "ratings.npz", "item_factors.npz")),
+        (similarity, ("movies.npz", "item_factors.npz")),
+        (gateway, ("movies.npz", "ratings.npz")),
+    ):
+        for name in names:
+            os.link(candidate / name, folder / name)
+    return _golden(build, ranker, neighbours)
+
+
+def ranker_content(two_stage: TwoStage) -> RankerContent:
+    """What the ranking service loads."""
+    sample = _sample_features(two_stage)
+    return RankerContent(
+        model=two_stage.ranker,
+        tables=two_stage.stage.tables,
+        leaf_tables=build_leaf_tables(two_stage.ranker, sample),
+    )
+
+
+def _sample_features(two_stage: TwoStage) -> np.typing.NDArray[np.float32]:
+    """Feature rows of the first users' candidates, about a thousand."""
+    stage = two_stage.stage
+    users = np.flatnonzero(np.any(stage.als.user_factors, axis=1))[:20].astype(np.int32)
+    matrices = [
+        stage.features(int(user), found)
+        for user, found in zip(users, stage.candidates(users), strict=True)
+        if found.movie_rows.size
+    ]
+    return np.concatenate(matrices)[:: max(1, sum(map(len, matrices)) // _CHECKED_ROWS)]
+
+
+def _golden(build: Build, ranker: RankerContent, neighbours: NeighboursContent) -> Golden:
+    """Answers of the first user with candidates, and of the movie with the most ratings."""
+    stage, ids = build.two_stage.stage, build.table.movies.ids.ids
+    users = np.flatnonzero(np.any(stage.als.user_factors, axis=1)).astype(np.int32)
+    user, found = next(
+        (user, found)
+        for user, found in zip(users, stage.candidates(users), strict=True)
+        if found.movie_rows.size
+    )
+    user_id = int(stage.ratings.users.ids[user])
+    movie_ids = tuple(ids[found.movie_rows].tolist())
+    movie = int(np.bincount(stage.ratings.movie_rows).argmax())
+    nearest = neighbours.movie_rows[movie][:_GOLDEN_MOVIES]
+    nearest = nearest[nearest >= 0]
+    return Golden(
+        candidate=GoldenCandidates(user_id=user_id, movie_ids=movie_ids, scores=tuple(found.scores.tolist())),
+        ranking=GoldenRanking(
+            user_id=user_id,
+            movie_ids=movie_ids,
+            retrieval_scores=tuple(found.scores.tolist()),
+            scores=tuple(ranker.predict(stage.features(int(user), found)).tolist()),
+        ),
+        similarity=GoldenSimilar(
+            movie_id=int(ids[movie]),
+            movie_ids=tuple(ids[nearest].tolist()),
+            scores=tuple(neighbours.scores[movie][: nearest.size].tolist()),
+        ),
+    )
+
+
+def _feature_record(build: Build) -> FeatureRecord:
+    tables = build.two_stage.stage.tables
+    return FeatureRecord(feature_set=tables.feature_set, names=tables.names, hash=feature_hash(tables.names))
