@@ -67,7 +67,7 @@ async def running(
     Raises:
         StartError: the port is taken or the address is not one of this machine.
     """
-    health_servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]  # missing from its stubs
+    health_servicer = health.aio.HealthServicer()
     names = ("", *service_names)
     for name in names:  # the library starts at SERVING
         await health_servicer.set(name, _NOT_SERVING)

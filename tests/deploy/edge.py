@@ -82,7 +82,7 @@ class Edge:
 
     port: int
     gateway: Gateway = field(default_factory=Gateway)
-    health: Any = field(default_factory=health.aio.HealthServicer)  # type: ignore[attr-defined]  # not in its stubs
+    health: Any = field(default_factory=health.aio.HealthServicer)
 
     async def wait_for_readiness(self, status: int) -> None:
         """Return once /readyz answers with this status."""

@@ -42,7 +42,7 @@ def failing_with(failure: StatusCode | ServiceError) -> Behaviour:
 
 
 @dataclass
-class ScriptedStage(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic only in its stubs
+class ScriptedStage(grpc.GenericRpcHandler):
     """Takes every method of every service."""
 
     behave: Behaviour = field(default_factory=lambda: saying(b""))
