@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install lock protos protos-check baseline format lint test check demo clean
+.PHONY: help install lock protos protos-check baseline format lint test extras check demo clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -20,6 +20,9 @@ demo: .venv/installed ## train, serve and show recommendations; ONCE=1 ends afte
 
 test: .venv/installed protos/vendor ## run every test
 	exec pytest
+
+extras: .venv/installed ## of `test`: each process alone, with its own extra and nothing else
+	exec pytest tests/packaging
 
 check: lint protos-check test ## all that CI runs: lint, generated code, tests
 

@@ -34,7 +34,7 @@ class IdMap:
         array.flags.writeable = False
         self.ids: Ids = array
         self._table: Rows | None = None
-        slots = int(array[-1]) + 1 if array.size else 0
+        slots = int(array[-1]) + 1 if array.size else 1
         if slots <= _TABLE_SLOTS_FREE + _TABLE_SLOTS_PER_ID * array.size:
             self._table = np.full(slots, -1, dtype=np.int32)
             self._table[array] = np.arange(array.size, dtype=np.int32)

@@ -13,8 +13,10 @@ import numpy.typing as npt
 
 from serving.ids import Rows
 
-# Movies scored again beyond those asked for: products differ by some 1e-5, and no 20 movies lie so close.
+# Movies scored again beyond those asked for, and all whose product lies as close to the last of these as
+# rounding, some 1e-6 of the best, may have moved it: movies alike tie, and any number of them may.
 _MARGIN = 20
+_CLOSE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,10 @@ def retrieve(
     scores = user_vectors @ item_factors.T
     answers = []
     for user_scores, vector, out, limit in zip(scores, user_vectors, blocked, limits, strict=True):
-        user_scores[out] = -np.inf
-        chosen = min(limit + _MARGIN, n_movies)
-        rows = np.argpartition(user_scores, n_movies - chosen)[n_movies - chosen :].astype(np.int32)
-        rows = rows[np.isfinite(user_scores[rows])]
+        user_scores[out | ~np.isfinite(user_scores)] = -np.inf
+        place = max(n_movies - limit - _MARGIN, 0)
+        last = np.partition(user_scores, place)[place] - _CLOSE * np.abs(user_scores.max())
+        rows = np.flatnonzero((user_scores >= last) & (user_scores > -np.inf)).astype(np.int32)
         exact = inner_products(item_factors, vector, rows)
         order = best_first(exact, rows)[:limit]
         answers.append(Candidates(movie_rows=rows[order], scores=exact[order]))

@@ -59,5 +59,5 @@ def split(ratings: Ratings, protocol: Protocol, past_share: float = 0.8) -> Spli
 
 
 def _moment(times: npt.NDArray[np.int64], past_share: float) -> int:
-    """The latest time that leaves at most `past_share` of the ratings up to it."""
+    """The time of the rating at `past_share` of all; ratings of that second are the past, however many."""
     return int(np.quantile(times, past_share, method="lower"))

@@ -85,7 +85,7 @@ class Supervisor:
         self._waves.append(wave)
         for process in processes:
             with self.log_path(process).open("wb") as log:
-                wave.append((process, _spawn(process, log)))
+                wave.append((process, spawn(process, log)))
 
     def new_exits(self) -> list[Exit]:
         """Return the processes that have ended by themselves, each of them once."""
@@ -126,7 +126,7 @@ def watch(supervisor: Supervisor, stop_request: StopRequest, report: Callable[[E
 
 def run_to_end(process: Process, stop_request: StopRequest) -> int:
     """Run a process on the demo's own terminal and return its code; a request to stop ends it."""
-    child = _spawn(process, None)
+    child = spawn(process, None)
     try:
         _wait([child], lambda: stop_request.made)
         if child.poll() is None:
@@ -143,7 +143,8 @@ def tail(path: Path, lines: int = 15) -> str:
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
-def _spawn(process: Process, output: IO[bytes] | None) -> subprocess.Popen[bytes]:
+def spawn(process: Process, output: IO[bytes] | None) -> subprocess.Popen[bytes]:
+    """Start a process that ends when this one does; without `output`, on the same terminal."""
     return subprocess.Popen(
         (sys.executable, "-IS", str(_TETHER), str(os.getpid()), *process.command),
         env={**os.environ, **process.settings},

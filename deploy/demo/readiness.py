@@ -16,6 +16,7 @@ from deploy.demo.signals import StopRequest
 READY_SECONDS: Final = 60.0
 _ASK_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.2
+_NO_PROXY: Final = (("grpc.enable_http_proxy", 0),)  # http_proxy is for the world outside
 
 _Check: TypeAlias = tuple[Process, Callable[[], bool]]
 
@@ -47,9 +48,9 @@ def wait_until_ready(
     with ExitStack() as opened:
         checks: list[_Check] = []
         for server in (*plan.stages, plan.gateway):
-            channel = opened.enter_context(grpc.insecure_channel(server.target))
+            channel = opened.enter_context(grpc.insecure_channel(server.target, _NO_PROXY))
             checks.append((server.process, _health_check(channel, server.service)))
-        client = opened.enter_context(httpx.Client(base_url=plan.url, timeout=_ASK_SECONDS))
+        client = opened.enter_context(httpx.Client(base_url=plan.url, timeout=_ASK_SECONDS, trust_env=False))
         checks.append((plan.envoy, _readiness_check(client)))
         _wait(checks, supervisor, stop_request, time.monotonic() + within_seconds)
 

@@ -1,0 +1,27 @@
+"""The whole system, started once per module."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.oracle import Oracle
+from tests.e2e.rest import Rest
+from tests.e2e.system import System, running_system
+
+
+@pytest.fixture(scope="module")
+def system(bundle_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with running_system(bundle_root, tmp_path_factory.mktemp("system")) as system:
+        yield system
+
+
+@pytest.fixture(scope="module")
+def rest(system: System) -> Iterator[Rest]:
+    with Rest.at(system.plan.url) as rest:
+        yield rest
+
+
+@pytest.fixture(scope="session")
+def oracle(bundle_root: Path) -> Oracle:
+    return Oracle.load(bundle_root)

@@ -1,0 +1,124 @@
+"""What the answers must be, computed again from the bundle, without a server."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from candidate_service.retrieval import CandidateList, CandidateQuery, Retriever
+from gateway.catalogue import Catalogue
+from gateway.settings import GatewaySettings
+from ranking_service.ranking import Ranker, RankingQuery
+from serving.bundle.factors import read_item_factors, read_ratings
+from serving.bundle.store import BundleStore
+from serving.filters import UNRESTRICTED, MovieFilter
+from serving.ratings import RatedMovies, Ratings
+from serving.similarity import directions
+from similarity_service.neighbours import SimilarityIndex
+
+CANDIDATES_PER_USER: int = GatewaySettings.model_fields["candidates_per_user"].default
+
+Scored = list[tuple[int, float]]
+"""Movie ids and scores, best first."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a personal list is asked for."""
+
+    user_id: int = 0
+    movie_filter: MovieFilter = UNRESTRICTED
+    excluded: tuple[int, ...] = ()
+    include_seen: bool = False
+    history: RatedMovies = field(default_factory=RatedMovies)
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """The domain classes of all servers, over one bundle."""
+
+    catalogue: Catalogue
+    ratings: Ratings
+    retriever: Retriever
+    ranker: Ranker
+    index: SimilarityIndex
+    cold: frozenset[int]
+    """Ids of the movies that ALS knows nothing of."""
+
+    @classmethod
+    def load(cls, root: Path) -> "Oracle":
+        """Read the current bundle."""
+        store = BundleStore(root)
+        bundle_id = store.pointer().bundle_id
+        folder = store.folder(bundle_id, "candidate")
+        catalogue = Catalogue.load(store, bundle_id)
+        warm = np.any(directions(read_item_factors(folder)), axis=1)
+        return cls(
+            catalogue=catalogue,
+            ratings=read_ratings(folder),
+            retriever=Retriever.load(store, bundle_id),
+            ranker=Ranker.load(store, bundle_id),
+            index=SimilarityIndex.load(store, bundle_id),
+            cold=frozenset(catalogue.movies.ids.ids[~warm].tolist()),
+        )
+
+    @property
+    def bundle_id(self) -> str:
+        """The bundle."""
+        return self.catalogue.bundle_id
+
+    @property
+    def movie_ids(self) -> list[int]:
+        """Of the whole catalogue."""
+        ids: list[int] = self.catalogue.movies.ids.ids.tolist()
+        return ids
+
+    def seen(self, user_id: int) -> frozenset[int]:
+        """What a user has rated."""
+        history = self.ratings.of(self.ratings.users.row(user_id))
+        return frozenset(self.catalogue.movies.ids.ids[history.movie_rows].tolist())
+
+    def matching(self, movie_filter: MovieFilter) -> frozenset[int]:
+        """The movies that a filter lets through."""
+        movies = self.catalogue.movies
+        return frozenset(movies.ids.ids[movie_filter.matches(movies)].tolist())
+
+    def als(self, wish: Wish) -> Scored:
+        """All candidates in the order of stage one."""
+        candidates = self._candidates(wish)
+        return list(zip(candidates.movie_ids.tolist(), candidates.scores.tolist(), strict=True))
+
+    def two_stage(self, wish: Wish, limit: int) -> Scored:
+        """Candidates in the ranker's order."""
+        candidates = self._candidates(wish)
+        query = RankingQuery(
+            user_id=wish.user_id,
+            movie_ids=candidates.movie_ids,
+            retrieval_scores=candidates.scores,
+            limit=limit,
+            history=wish.history,
+        )
+        (ranked,) = self.ranker.rank([query]).lists
+        return list(zip(ranked.movie_ids.tolist(), ranked.scores.tolist(), strict=True))
+
+    def popular(self) -> Scored:
+        """The whole catalogue by popularity, computed by plain sorting."""
+        popularity = self.catalogue.content.popularity.tolist()
+        return sorted(zip(self.movie_ids, popularity, strict=True), key=lambda one: (-one[1], one[0]))
+
+    def similar(self, movie_id: int, limit: int) -> Scored:
+        """Neighbours of a movie."""
+        answer = self.index.similar(movie_id, limit=limit)
+        return list(zip(answer.movie_ids.tolist(), answer.scores.tolist(), strict=True))
+
+    def _candidates(self, wish: Wish) -> CandidateList:
+        query = CandidateQuery(
+            user_id=wish.user_id,
+            limit=CANDIDATES_PER_USER,
+            movie_filter=wish.movie_filter,
+            excluded=np.array(wish.excluded, dtype=np.int64),
+            include_seen=wish.include_seen,
+            history=wish.history,
+        )
+        (candidates,) = self.retriever.retrieve([query])
+        return candidates

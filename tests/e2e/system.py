@@ -1,0 +1,192 @@
+"""The whole of movierec: four servers and Envoy as processes, which a test kills and starts again."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import chdir, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from deploy.demo.plan import Plan, Server, envoy_process, read_plan
+from deploy.demo.processes import Process, spawn, tail
+from gateway.settings import GatewaySettings
+from serving.bundle.manifest import Manifest
+from serving.bundle.store import BundleStore
+from tests.deploy.edge import ROOT
+from tests.e2e.rest import Rest
+
+PATIENCE_SECONDS = 180
+TIMES = 10
+"""By how much every budget is multiplied: a busy machine is not a fault."""
+
+_BUDGETS = ("request_seconds", "batch_seconds", "candidate_seconds", "ranking_seconds", "similarity_seconds")
+_SERVERS = ("GATEWAY", "CANDIDATE", "RANKING", "SIMILARITY")
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.05)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on, and that no client is given while a server is down."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        port = 15_000 + secrets.randbelow(17_000)  # clients' begin at 32,768
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.add(port)
+    return list(ports)
+
+
+def port_settings() -> dict[str, str]:
+    """The environment variables that move everything to free ports."""
+    names = ["MOVIEREC_ENVOY_PORT"]
+    names += [f"MOVIEREC_{server}_{use}" for server in _SERVERS for use in ("PORT", "METRICS_PORT")]
+    return dict(zip(names, map(str, free_ports(len(names))), strict=True))
+
+
+def python_path() -> str:
+    """PYTHONPATH that leads a process to this checkout, whichever one is installed."""
+    return os.pathsep.join([str(ROOT), str(ROOT / "protos/gen")])
+
+
+@dataclass
+class System:
+    """What runs. Between tests it is whole: `mend` after doing harm."""
+
+    plan: Plan
+    directory: Path
+    """Receives the logs."""
+    manifest: Manifest
+    """Of the bundle that all serve."""
+    _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def servers(self) -> dict[str, Server]:
+        """Our own servers, by name."""
+        return {server.process.name: server for server in (*self.plan.stages, self.plan.gateway)}
+
+    @property
+    def _processes(self) -> dict[str, Process]:
+        servers = {name: server.process for name, server in self.servers.items()}
+        return {**servers, self.plan.envoy.name: self.plan.envoy}
+
+    def start(self, *names: str) -> None:
+        """Start processes, each on the port that it had before."""
+        for name in names:
+            with self._log(name).open("ab") as log:
+                self._children[name] = spawn(self._processes[name], log)
+
+    def kill(self, *names: str) -> None:
+        """End processes with SIGKILL."""
+        for name in names:
+            self._children[name].kill()
+            self._children[name].wait()
+
+    def freeze(self, name: str) -> None:
+        """Stop a process with SIGSTOP: it keeps its connections, and is silent."""
+        self._children[name].send_signal(signal.SIGSTOP)
+
+    def mend(self) -> None:
+        """Thaw what is frozen, start what is dead, and wait until every server takes part."""
+        for child in self._children.values():
+            child.send_signal(signal.SIGCONT)  # does nothing to one that has ended
+        self.start(*(name for name in self._processes if not self._runs(name)))
+        self.wait_until_whole()
+
+    def wait_until_whole(self) -> None:
+        """Return once every server takes part in an answer; fail with the logs of what does not start."""
+        with Rest.at(self.plan.url) as rest:
+
+            def whole() -> bool:
+                ended = [name for name in self._processes if not self._runs(name)]
+                assert not ended, self._last_words(ended)
+                return rest.is_served_by_all(
+                    user_id=self.manifest.golden.candidate.user_id,
+                    movie_id=self.manifest.golden.similarity.movie_id,
+                )
+
+            try:
+                eventually(whole)
+            except AssertionError as error:
+                pytest.fail(f"{error}\n{self._last_words(self._processes)}", pytrace=False)
+
+    def stop(self) -> None:
+        """End everything."""
+        for child in self._children.values():
+            child.send_signal(signal.SIGCONT)
+            child.terminate()
+        for child in self._children.values():
+            try:
+                child.wait(PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+    def _runs(self, name: str) -> bool:
+        return name in self._children and self._children[name].poll() is None
+
+    def _log(self, name: str) -> Path:
+        return self.directory / f"{name}.log"
+
+    def _last_words(self, names: Iterable[str]) -> str:
+        return "\n".join(f"--- {name}\n{tail(self._log(name))}" for name in names)
+
+
+@contextmanager
+def running_system(bundle_root: Path, directory: Path) -> Iterator[System]:
+    """Run everything while the block runs."""
+    store = BundleStore(bundle_root)
+    with chdir(ROOT):  # which is where the plan's paths begin
+        plan = _plan(bundle_root, directory)
+        system = System(plan, directory, store.manifest(store.pointer().bundle_id))
+        try:
+            system.mend()
+            yield system
+        finally:
+            system.stop()
+
+
+def _plan(bundle_root: Path, directory: Path) -> Plan:
+    """The demo's plan, with another bundle, and patient."""
+    budgets = {
+        GatewaySettings.variable(name): str(TIMES * GatewaySettings.model_fields[name].default)
+        for name in _BUDGETS
+    }
+    drain = {f"MOVIEREC_{server}_DRAIN_DELAY_SECONDS": "0" for server in _SERVERS}
+    plan = read_plan({**port_settings(), **budgets, **drain})
+    assert plan.envoy_config is not None
+    config = directory / "envoy.yaml"
+    config.write_text(_patient(plan.envoy_config))
+    return replace(
+        plan,
+        stages=tuple(_serving(stage, bundle_root) for stage in plan.stages),
+        gateway=_serving(plan.gateway, bundle_root),
+        envoy=envoy_process(config, os.environ),
+    )
+
+
+def _serving(server: Server, bundle_root: Path) -> Server:
+    settings = {
+        **server.process.settings,
+        f"MOVIEREC_{server.process.name.upper()}_BUNDLE_ROOT": str(bundle_root),
+        "PYTHONPATH": python_path(),
+    }
+    return replace(server, process=replace(server.process, settings=settings))
+
+
+def _patient(envoy_config: str) -> str:
+    """The edge's deadlines, multiplied as the gateway's are."""
+    for short, long in (("1900m", f"{1900 * TIMES}m"), (": 2s\n", f": {2 * TIMES}s\n")):
+        assert short in envoy_config
+        envoy_config = envoy_config.replace(short, long)
+    return envoy_config

@@ -1,0 +1,345 @@
+"""What a client gets of the running system, by REST and by gRPC, against what the bundle says."""
+
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from google.protobuf import json_format
+from google.rpc import code_pb2, error_details_pb2
+from grpc_status import rpc_status
+from prometheus_client.parser import text_string_to_metric_families
+
+from deploy.demo import answers
+from deploy.demo.answers import Expectation, MovieList, faults
+from movierec.gateway.v1 import movie_service_pb2 as pb
+from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
+from serving.filters import MovieFilter
+from serving.ratings import NO_TIME, RatedMovies
+from serving.rpc.channels import open_channel
+from tests.e2e.oracle import Oracle, Scored, Wish
+from tests.e2e.rest import PERSONAL, POPULAR, Rest
+from tests.e2e.system import System
+
+pytestmark = pytest.mark.e2e
+
+USER = 1
+USERS = (1, 17, 300, 600)
+UNKNOWN_USER = 999_999_999
+UNKNOWN_MOVIE = 2**31 - 1
+FULL_PAGE = 20
+SECONDS = 60.0  # ample: no test is decided by it
+
+
+def scored(answer: MovieList) -> Scored:
+    return [(item.movie.movie_id, item.score) for item in answer.movies]
+
+
+def ids(answer: MovieList) -> list[int]:
+    return [item.movie.movie_id for item in answer.movies]
+
+
+def unnamed(answer: pb.ListPersonalMoviesResponse) -> pb.ListPersonalMoviesResponse:
+    """The answer without the id that makes it unlike every other."""
+    answer.ClearField("recommendation_id")
+    return answer
+
+
+# Personal
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_a_known_user_gets_what_the_bundle_says(rest: Rest, oracle: Oracle, user: int) -> None:
+    answer = rest.personal(("user_id", user), ("limit", FULL_PAGE))
+    expected = Expectation(size=FULL_PAGE, models=answers.PERSONAL, absent=oracle.seen(user))
+    assert faults(answer, expected) == []
+    assert answer.bundle_id == oracle.bundle_id
+    assert {item.source for item in answer.movies} == {"two_stage"}
+    assert scored(answer) == oracle.two_stage(Wish(user), FULL_PAGE)
+
+
+def test_the_ranker_has_its_say(rest: Rest, oracle: Oracle) -> None:
+    ranked = ids(rest.personal(("user_id", USER), ("limit", FULL_PAGE)))
+    assert ranked != [movie for movie, _ in oracle.als(Wish(USER))[:FULL_PAGE]]
+
+
+def test_the_same_by_grpc_through_reflection(system: System, rest: Rest) -> None:
+    buf = Path(sys.executable).with_name("buf")
+    method = f"{system.plan.url}/movierec.gateway.v1.MovieService/ListPersonalMovies"
+    request = f'{{"user_id": {USER}, "limit": {FULL_PAGE}}}'
+    called = subprocess.run(
+        [buf, "curl", "--protocol", "grpc", "--http2-prior-knowledge", "--data", request, method],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert called.returncode == 0, called.stderr
+    by_grpc = json_format.Parse(called.stdout, pb.ListPersonalMoviesResponse())
+    by_rest = rest.personal(("user_id", USER), ("limit", FULL_PAGE))
+    assert by_grpc.recommendation_id != by_rest.recommendation_id
+    assert unnamed(by_grpc) == unnamed(by_rest)
+
+
+async def test_the_same_by_grpc_with_a_generated_client(system: System, rest: Rest) -> None:
+    async with open_channel(f"127.0.0.1:{system.plan.envoy_port.number}") as channel:
+        by_grpc = await MovieServiceStub(channel).ListPersonalMovies(
+            pb.ListPersonalMoviesRequest(user_id=USER, limit=FULL_PAGE, explain_features=3), timeout=SECONDS
+        )
+    by_rest = rest.personal(("user_id", USER), ("limit", FULL_PAGE), ("explain_features", 3))
+    assert unnamed(by_grpc) == unnamed(by_rest)
+
+
+def test_an_unknown_user_gets_what_is_popular(rest: Rest, oracle: Oracle) -> None:
+    answer = rest.personal(("user_id", UNKNOWN_USER), ("limit", FULL_PAGE))
+    expected = Expectation(size=FULL_PAGE, models=answers.POPULAR, reason=pb.FALLBACK_REASON_UNKNOWN_USER)
+    assert faults(answer, expected) == []
+    assert scored(answer) == oracle.popular()[:FULL_PAGE]
+
+
+def test_an_unknown_user_who_wants_nothing_else(rest: Rest) -> None:
+    query = (("user_id", UNKNOWN_USER), ("fallback_policy", "FALLBACK_POLICY_DENY"))
+    failure = rest.failure(PERSONAL, *query)
+    assert (failure.http_status, failure.status.code) == (404, code_pb2.NOT_FOUND)
+    assert (failure.info.reason, failure.info.domain) == ("UNKNOWN_USER", "movierec")
+    assert failure.info.metadata["user_id"] == str(UNKNOWN_USER)
+
+
+def test_a_history_makes_a_user_known(rest: Rest, oracle: Oracle) -> None:
+    movies = [movie for movie, _ in oracle.popular()[:5]]
+
+    def ask_and_check(ratings: Sequence[float]) -> Scored:
+        history = [{"movie_id": m, "rating": stars} for m, stars in zip(movies, ratings, strict=True)]
+        answer = rest.personal_by_post({"history": history, "limit": FULL_PAGE})
+        expected = Expectation(size=FULL_PAGE, models=answers.PERSONAL, absent=frozenset(movies))
+        assert faults(answer, expected) == []
+        rated = RatedMovies(tuple(movies), tuple(ratings), (NO_TIME,) * len(movies))
+        assert scored(answer) == oracle.two_stage(Wish(history=rated), FULL_PAGE)
+        return scored(answer)
+
+    assert ask_and_check([5, 5, 5, 5, 5]) != ask_and_check([5, 5, 0.5, 5, 5])
+
+
+def test_a_history_joins_that_of_a_known_user(rest: Rest, oracle: Oracle) -> None:
+    movie = oracle.two_stage(Wish(USER), 1)[0][0]
+    answer = rest.personal_by_post({"user_id": USER, "history": [{"movie_id": movie}], "limit": FULL_PAGE})
+    rated = RatedMovies((movie,), (5.0,), (NO_TIME,))
+    assert answer.model == "two_stage"
+    assert scored(answer) == oracle.two_stage(Wish(USER, history=rated), FULL_PAGE)
+    assert movie not in ids(answer)
+
+
+@pytest.mark.parametrize(
+    ("genre", "max_year", "is_full"),
+    [("Documentary", 1990, True), ("drama", 1990, True), ("Fantasy", 1990, False), ("IMAX", 1990, False)],
+)
+def test_a_filter_holds_and_the_list_is_as_full_as_the_catalogue_allows(
+    rest: Rest, oracle: Oracle, genre: str, max_year: int, *, is_full: bool
+) -> None:
+    query = (("filter.genres", genre), ("filter.max_year", max_year))
+    answer = rest.personal(("user_id", USER), ("limit", FULL_PAGE), *query)
+    movie_filter = MovieFilter(genres=(genre,), max_year=max_year)
+    available = oracle.matching(movie_filter) - oracle.seen(USER)
+    assert set(ids(answer)) <= available
+    assert len(set(ids(answer))) == len(ids(answer)) == min(FULL_PAGE, len(available))
+    assert (len(available) >= FULL_PAGE) == is_full
+    assert not answer.degraded
+    assert answer.fallback_reason == (
+        pb.FALLBACK_REASON_UNSPECIFIED if is_full else pb.FALLBACK_REASON_FILTERED_OUT
+    )
+    for item in answer.movies:
+        assert genre.casefold() in {one.casefold() for one in item.movie.genres}
+        assert item.movie.HasField("year")
+        assert item.movie.year <= max_year
+    if available - oracle.cold:
+        ranked = [
+            one for one, item in zip(scored(answer), answer.movies, strict=True) if item.source == "two_stage"
+        ]
+        assert ranked == oracle.two_stage(Wish(USER, movie_filter), FULL_PAGE)
+        assert answer.model == "two_stage"
+
+
+def test_excluded_movies_stay_out(rest: Rest, oracle: Oracle) -> None:
+    excluded = tuple(movie for movie, _ in oracle.two_stage(Wish(USER), 5))
+    query = [("exclude_movie_ids", movie) for movie in (*excluded, excluded[0], UNKNOWN_MOVIE)]
+    answer = rest.personal(("user_id", USER), ("limit", FULL_PAGE), *query)
+    assert not set(excluded) & set(ids(answer))
+    assert scored(answer) == oracle.two_stage(Wish(USER, excluded=excluded), FULL_PAGE)
+
+
+def test_seen_movies_come_back_on_request(rest: Rest, oracle: Oracle) -> None:
+    answer = rest.personal(("user_id", USER), ("limit", 100), ("include_seen", "true"))
+    assert set(ids(answer)) & oracle.seen(USER)
+    assert scored(answer) == oracle.two_stage(Wish(USER, include_seen=True), 100)
+
+
+@pytest.mark.parametrize(("limit", "size"), [(0, 10), (1, 1), (100, 100), (101, 100), (1_000_000, 100)])
+def test_limits(rest: Rest, oracle: Oracle, limit: int, size: int) -> None:
+    assert scored(rest.personal(("user_id", USER), ("limit", limit))) == oracle.two_stage(Wish(USER), size)
+
+
+def test_contributions_add_up_to_the_score(rest: Rest) -> None:
+    answer = rest.personal(("user_id", USER), ("limit", 100), ("explain_features", 100))
+    assert (answer.model, len(answer.movies)) == ("two_stage", 100)
+    assert answer.HasField("base_value")
+    for item in answer.movies:
+        sizes = [abs(reason.contribution) for reason in item.explanation]
+        assert sizes == sorted(sizes, reverse=True)
+        total = answer.base_value + math.fsum(reason.contribution for reason in item.explanation)
+        assert total == pytest.approx(item.score, rel=0, abs=1e-9)
+
+
+def test_a_batch_equals_single_requests(rest: Rest, oracle: Oracle) -> None:
+    liked = [{"movie_id": movie} for movie, _ in oracle.popular()[:5]]
+    bodies: list[dict[str, Any]] = [
+        {"user_id": USER, "limit": FULL_PAGE, "explain_features": 2},
+        {"user_id": UNKNOWN_USER},
+        {"history": liked, "limit": 5},
+        {"user_id": 17, "filter": {"genres": ["War"], "max_year": 1950}, "limit": 100},
+        {"user_id": USER, "diversity": 0.5},
+    ]
+    together = [unnamed(answer) for answer in rest.batch(*bodies)]
+    assert together == [unnamed(rest.personal_by_post(body)) for body in bodies]
+
+
+# Errors
+
+
+def test_a_negative_limit_is_named(rest: Rest) -> None:
+    failure = rest.failure(PERSONAL, ("user_id", USER), ("limit", -1), ("explain_features", 101))
+    assert (failure.http_status, failure.status.code) == (400, code_pb2.INVALID_ARGUMENT)
+    assert (failure.info.reason, failure.info.domain) == ("INVALID_REQUEST", "movierec")
+    violations = failure.detail(error_details_pb2.BadRequest).field_violations
+    assert [violation.field for violation in violations] == ["limit", "explain_features"]
+    assert all(violation.description for violation in violations)
+
+
+async def test_a_negative_limit_is_named_by_grpc(system: System) -> None:
+    async with open_channel(f"127.0.0.1:{system.plan.envoy_port.number}") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await MovieServiceStub(channel).ListPersonalMovies(
+                pb.ListPersonalMoviesRequest(user_id=USER, limit=-1), timeout=SECONDS
+            )
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]  # typed for calls that block
+    assert status is not None
+    bad_request = error_details_pb2.BadRequest()
+    assert any(detail.Unpack(bad_request) for detail in status.details)
+    assert [violation.field for violation in bad_request.field_violations] == ["limit"]
+
+
+@pytest.mark.parametrize("path", [f"/api/movies/{UNKNOWN_MOVIE}", f"/api/movies/{UNKNOWN_MOVIE}/similar"])
+def test_an_unknown_movie(rest: Rest, path: str) -> None:
+    failure = rest.failure(path)
+    assert (failure.http_status, failure.status.code) == (404, code_pb2.NOT_FOUND)
+    assert (failure.info.reason, failure.info.domain) == ("UNKNOWN_MOVIE", "movierec")
+    assert failure.info.metadata["movie_id"] == str(UNKNOWN_MOVIE)
+    assert failure.detail(error_details_pb2.ResourceInfo).resource_name == str(UNKNOWN_MOVIE)
+
+
+# Popular, similar, single movies
+
+
+def test_pages_of_popular_movies_are_parts_of_one_list(rest: Rest, oracle: Oracle) -> None:
+    everything: Scored = []
+    while True:
+        page = rest.popular(("limit", 100), ("offset", len(everything)))
+        assert (page.model, page.degraded, page.bundle_id) == ("popularity_fallback", False, oracle.bundle_id)
+        assert page.total_size == len(oracle.movie_ids)
+        if not page.movies:
+            break
+        first = len(everything) + 1
+        assert [item.rank for item in page.movies] == list(range(first, first + len(page.movies)))
+        everything += scored(page)
+    assert everything == oracle.popular()
+
+
+def test_a_page_past_the_end_is_empty(rest: Rest, oracle: Oracle) -> None:
+    page = rest.popular(("offset", 100_000), ("filter.genres", "War"))
+    assert list(page.movies) == []
+    assert page.total_size == len(oracle.matching(MovieFilter(genres=("War",))))
+    assert rest.failure(POPULAR, ("offset", 100_001)).http_status == 400
+
+
+def test_popular_movies_that_a_user_has_not_seen(rest: Rest, oracle: Oracle) -> None:
+    page = rest.popular(("limit", 100), ("exclude_seen_by_user_id", USER))
+    unseen = [one for one in oracle.popular() if one[0] not in oracle.seen(USER)]
+    assert scored(page) == unseen[:100]
+    assert page.total_size == len(unseen)
+
+
+def test_similar_movies(rest: Rest, oracle: Oracle) -> None:
+    movie = oracle.popular()[0][0]
+    answer = rest.similar(movie, ("limit", FULL_PAGE))
+    expected = Expectation(size=FULL_PAGE, models=answers.SIMILAR, absent=frozenset({movie}))
+    assert faults(answer, expected) == []
+    assert scored(answer) == oracle.similar(movie, FULL_PAGE)
+
+
+def test_a_movie_that_nobody_rated_is_compared_by_genre(rest: Rest, oracle: Oracle) -> None:
+    movie = min(oracle.cold)
+    answer = rest.similar(movie, ("limit", FULL_PAGE))
+    expected = Expectation(
+        size=FULL_PAGE,
+        models=frozenset({"genre_jaccard"}),
+        reason=pb.FALLBACK_REASON_COLD_MOVIE,
+        absent=frozenset({movie}),
+    )
+    assert faults(answer, expected) == []
+
+
+def test_a_single_movie(rest: Rest, oracle: Oracle) -> None:
+    row = 0
+    known = oracle.catalogue.movie(row)
+    answer = rest.movie(known.movie_id)
+    movie = answer.movie
+    assert answer.bundle_id == oracle.bundle_id
+    assert (movie.movie_id, movie.title, movie.year) == (known.movie_id, known.title, known.year)
+    assert tuple(movie.genres) == known.genres
+    assert (movie.rating_count, movie.rating_mean) == (known.rating_count, known.rating_mean)
+
+
+# Operation
+
+
+def test_health_and_readiness(rest: Rest) -> None:
+    assert rest.status_of("/healthz") == 200
+    assert rest.status_of("/readyz") == 200
+
+
+def counted(system: System, server: str, name: str, **labels: str) -> float:
+    """What a counter of a server's metrics endpoint stands at."""
+    port = system.servers[server].metrics_port.number
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=SECONDS, trust_env=False).text
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return sum(
+        s.value for s in samples if s.name == f"movierec_{name}" and labels.items() <= s.labels.items()
+    )
+
+
+def test_every_server_counts(system: System, rest: Rest, oracle: Oracle) -> None:
+    counters: list[tuple[str, str, dict[str, str]]] = [
+        ("gateway", "requests_total", {"method": "ListPersonalMovies", "code": "OK"}),
+        ("gateway", "requests_total", {"method": "ListSimilarMovies", "code": "OK"}),
+        ("gateway", "answers_total", {"method": "ListPersonalMovies", "model": "two_stage"}),
+        ("gateway", "answers_total", {"method": "ListSimilarMovies", "model": "als_cosine"}),
+        ("candidate", "requests_total", {"method": "GenerateCandidates", "code": "OK"}),
+        ("ranking", "requests_total", {"method": "RankMovies", "code": "OK"}),
+        ("similarity", "requests_total", {"method": "FindSimilarMovies", "code": "OK"}),
+    ]
+    before = [counted(system, server, name, **labels) for server, name, labels in counters]
+    rest.personal(("user_id", USER))
+    rest.similar(oracle.popular()[0][0])
+    after = [counted(system, server, name, **labels) for server, name, labels in counters]
+    assert after == [value + 1 for value in before]
+
+
+def test_a_refused_request_is_counted_by_its_code(system: System, rest: Rest) -> None:
+    labels = {"method": "ListPersonalMovies", "code": "INVALID_ARGUMENT"}
+    before = counted(system, "gateway", "requests_total", **labels)
+    rest.failure(PERSONAL, ("user_id", USER), ("limit", -1))
+    assert counted(system, "gateway", "requests_total", **labels) == before + 1

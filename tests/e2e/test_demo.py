@@ -1,0 +1,149 @@
+"""The demo as a user runs it, in a folder of its own: trained once, then reused, harmed and stopped."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from serving.bundle.store import BundleStore
+from tests.deploy.edge import ROOT
+from tests.e2e.rest import Rest
+from tests.e2e.system import eventually, port_settings, python_path
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc"),
+]
+
+DEMO = (sys.executable, "-m", "deploy.demo")
+CLOSED = "http://127.0.0.1:1"
+QUALITY_ROW = re.compile(r"^│ (popularity|SVD|ALS \(stage one\)|two-stage) +│ +(\d\.\d{3}) │", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Home:
+    """A folder like a fresh clone: no data, no bundles, no way to the network."""
+
+    folder: Path
+    ports: dict[str, str]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the demo: none of this machine's own settings."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MOVIEREC_", "MLFLOW_"))}
+        # What goes through this proxy fails at once. The demo's own servers must be reached without it.
+        offline = {f"{kind}_proxy": CLOSED for kind in ("http", "https", "HTTP", "HTTPS")} | {"no_proxy": ""}
+        return {**kept, **offline, **self.ports, "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"}
+
+    @property
+    def url(self) -> str:
+        """Where the demo serves."""
+        return f"http://127.0.0.1:{self.ports['MOVIEREC_ENVOY_PORT']}"
+
+    def processes(self) -> dict[int, str]:
+        """Command lines of what runs in this folder, by pid."""
+        found = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if process.joinpath("cwd").readlink() == self.folder:
+                    found[int(process.name)] = process.joinpath("cmdline").read_text().replace("\0", " ")
+            except OSError:  # ended meanwhile, or somebody else's
+                continue
+        return found
+
+    def pid_of(self, module: str) -> int:
+        """The one process that runs a module."""
+        (pid,) = (pid for pid, command in self.processes().items() if f"-m {module} " in command)
+        return pid
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    folder = tmp_path_factory.mktemp("home").resolve()
+    shutil.copytree(ROOT / "deploy/envoy", folder / "deploy/envoy")
+    return Home(folder, port_settings())
+
+
+@pytest.fixture(scope="module")
+def first_output(home: Home) -> str:
+    """What the first run prints: the only one that trains."""
+    done = subprocess.run(
+        [*DEMO, "--once"], cwd=home.folder, env=home.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@contextmanager
+def serving_demo(home: Home, output: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The demo, left to serve while the block runs."""
+    with (
+        output.open("wb") as log,
+        subprocess.Popen(DEMO, cwd=home.folder, env=home.environment, stdout=log, stderr=log) as demo,
+    ):
+        try:
+            yield demo
+        finally:
+            demo.kill()  # takes what it started along
+
+
+def test_from_nothing_to_a_tour_that_finds_no_fault(home: Home, first_output: str) -> None:
+    assert "Data set: generated-sample, generated in " in first_output
+    quality = {model: float(ndcg) for model, ndcg in QUALITY_ROW.findall(first_output)}
+    assert quality.keys() == {"popularity", "SVD", "ALS (stage one)", "two-stage"}
+    assert quality["two-stage"] > quality["popularity"] > 0
+    assert BundleStore(home.folder / "artifacts").pointer().bundle_id in first_output
+    assert f"$ curl -s '{home.url}/api/movies/personal?user_id=1" in first_output
+    assert "WRONG" not in first_output
+    assert "Every answer of the tour was as it should be." in first_output
+    assert home.processes() == {}
+
+
+def test_the_next_run_reuses_serves_names_the_dead_and_leaves_nothing(
+    home: Home, first_output: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "output"
+    with serving_demo(home, output) as demo:
+
+        def says(line: str) -> bool:
+            assert demo.poll() is None, output.read_text()
+            return line in output.read_text()
+
+        eventually(lambda: says("Serving REST and gRPC at "))
+        bundle_id = BundleStore(home.folder / "artifacts").pointer().bundle_id
+        assert says(f"Reusing bundle {bundle_id} ")
+        assert set(QUALITY_ROW.findall(output.read_text())) == set(QUALITY_ROW.findall(first_output))
+        assert not says("Training what is served")
+
+        os.kill(home.pid_of("ranking_service"), signal.SIGKILL)
+        eventually(lambda: says("ranking was killed by SIGKILL. To start it again:\n  MOVIEREC_RANKING_"))
+        command = output.read_text().rpartition("To start it again:\n  ")[2].splitlines()[0]
+        with Rest.at(home.url) as rest:
+            assert rest.personal(("user_id", 1)).model == "als_only"
+            with restarted(home, command):
+                eventually(lambda: rest.personal(("user_id", 1)).model == "two_stage")
+
+        demo.send_signal(signal.SIGINT)
+        demo.wait()
+    assert demo.returncode == 0
+    assert home.processes() == {}
+
+
+@contextmanager
+def restarted(home: Home, command: str) -> Iterator[None]:
+    """Paste a command into a shell that knows nothing of the demo's settings, while the block runs."""
+    plain = {k: v for k, v in home.environment.items() if not k.startswith("MOVIEREC_")}
+    shell = ("/bin/sh", "-c", command)
+    with subprocess.Popen(shell, cwd=home.folder, env=plain, start_new_session=True) as process:
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)

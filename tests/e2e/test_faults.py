@@ -1,0 +1,128 @@
+"""What a client gets while servers are dead or frozen, and after they are back."""
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from google.rpc import code_pb2, error_details_pb2
+
+from movierec.gateway.v1 import movie_service_pb2 as pb
+from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
+from serving.rpc.channels import open_channel
+from tests.e2e.oracle import Oracle, Wish
+from tests.e2e.rest import PERSONAL, Rest
+from tests.e2e.system import System, eventually
+
+pytestmark = pytest.mark.e2e
+
+USER = 1
+UNAVAILABLE = pb.FALLBACK_REASON_DEPENDENCY_UNAVAILABLE
+TIMEOUT = pb.FALLBACK_REASON_DEPENDENCY_TIMEOUT
+DENY = ("fallback_policy", "FALLBACK_POLICY_DENY")
+
+
+@pytest.fixture(autouse=True)
+def whole_again(system: System) -> Iterator[None]:
+    """Every test begins with all servers, and proves by its end that they find together again."""
+    yield
+    system.mend()
+
+
+def list_of(rest: Rest) -> pb.ListPersonalMoviesResponse:
+    answer = rest.personal(("user_id", USER), ("limit", 20))
+    assert [item.rank for item in answer.movies] == list(range(1, 21))
+    return answer
+
+
+def course(
+    answer: pb.ListPersonalMoviesResponse | pb.ListSimilarMoviesResponse,
+) -> tuple[str, bool, "pb.FallbackReason.ValueType"]:
+    return answer.model, answer.degraded, answer.fallback_reason
+
+
+def in_als_order(oracle: Oracle) -> list[int]:
+    return [movie for movie, _ in oracle.als(Wish(USER))[:20]]
+
+
+def test_stages_die_one_after_another_and_come_back(system: System, rest: Rest, oracle: Oracle) -> None:
+    before = list_of(rest)
+    assert course(before) == ("two_stage", False, pb.FALLBACK_REASON_UNSPECIFIED)
+
+    system.kill("ranking")
+    answer = list_of(rest)
+    assert course(answer) == ("als_only", True, UNAVAILABLE)
+    assert [item.movie.movie_id for item in answer.movies] == in_als_order(oracle)
+    assert {item.source for item in answer.movies} == {"als_only"}
+
+    system.kill("candidate")
+    answer = list_of(rest)
+    assert course(answer) == ("popularity_fallback", True, UNAVAILABLE)
+    unseen = [movie for movie, _ in oracle.popular() if movie not in oracle.seen(USER)]
+    assert [item.movie.movie_id for item in answer.movies] == unseen[:20]
+
+    system.mend()
+    after = list_of(rest)
+    assert course(after) == ("two_stage", False, pb.FALLBACK_REASON_UNSPECIFIED)
+    assert after.movies == before.movies
+
+
+@pytest.mark.parametrize("stage", ["candidate", "ranking"])
+def test_a_client_that_denies_fallbacks_gets_the_fault(system: System, rest: Rest, stage: str) -> None:
+    system.kill(stage)
+    failure = rest.failure(PERSONAL, ("user_id", USER), DENY)
+    assert (failure.http_status, failure.status.code) == (503, code_pb2.UNAVAILABLE)
+    assert (failure.info.reason, failure.info.domain) == ("DEPENDENCY_UNAVAILABLE", "movierec")
+    assert dict(failure.info.metadata) == {"service": stage, "cause": "DEPENDENCY_UNAVAILABLE"}
+    assert failure.detail(error_details_pb2.RetryInfo).retry_delay.ToSeconds() > 0
+
+
+def test_frozen_ranking_is_not_waited_for(system: System, rest: Rest, oracle: Oracle) -> None:
+    system.freeze("ranking")
+    answer = list_of(rest)
+    assert course(answer) == ("als_only", True, TIMEOUT)
+    assert [item.movie.movie_id for item in answer.movies] == in_als_order(oracle)
+
+
+def test_frozen_candidates_are_not_waited_for(system: System, rest: Rest) -> None:
+    system.freeze("candidate")
+    assert course(list_of(rest)) == ("popularity_fallback", True, TIMEOUT)
+
+
+def test_dead_similarity(system: System, rest: Rest, oracle: Oracle) -> None:
+    movie = next(movie for movie, _ in oracle.popular() if rest.movie(movie).movie.genres)
+    genres = set(rest.movie(movie).movie.genres)
+    system.kill("similarity")
+    answer = rest.similar(movie, ("limit", 20))
+    assert course(answer) == ("genre_jaccard", True, UNAVAILABLE)
+    assert answer.movies
+    assert all(genres & set(item.movie.genres) for item in answer.movies)
+    assert course(list_of(rest))[0] == "two_stage"
+
+
+def test_without_any_stage_the_rest_stays(system: System, rest: Rest, oracle: Oracle) -> None:
+    system.kill("candidate", "ranking", "similarity")
+    movie = oracle.popular()[0][0]
+    assert rest.status_of("/readyz") == 200
+    assert rest.movie(movie).movie.movie_id == movie
+    popular = rest.popular(("limit", 20))
+    assert (len(popular.movies), popular.degraded) == (20, False)
+    (one, other) = rest.batch({"user_id": USER}, {"user_id": 17})
+    assert course(one) == course(other) == ("popularity_fallback", True, UNAVAILABLE)
+
+
+async def test_dead_gateway(system: System, rest: Rest) -> None:
+    system.kill("gateway")
+    failure = rest.failure(PERSONAL, ("user_id", USER))
+    assert (failure.http_status, failure.status.code) == (503, code_pb2.UNAVAILABLE)
+    assert (failure.info.reason, failure.info.domain) == ("GATEWAY_UNAVAILABLE", "envoy")
+    async with open_channel(f"127.0.0.1:{system.plan.envoy_port.number}") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await MovieServiceStub(channel).GetMovie(pb.GetMovieRequest(movie_id=1), timeout=60)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    eventually(lambda: rest.status_of("/readyz") == 503)
+    assert rest.status_of("/healthz") == 200
+
+    system.start("gateway")
+    eventually(lambda: rest.status_of("/readyz") == 200)
+    system.wait_until_whole()
+    assert course(list_of(rest))[0] == "two_stage"

@@ -1,0 +1,101 @@
+"""Folding in, against the paper's normal equations over all movies, written out densely."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.fold_in import AlsParameters, Confidence, FoldIn
+from serving.ratings import EMPTY_HISTORY, History
+
+N_MOVIES, N_FACTORS = 30, 5
+ITEM_FACTORS = np.random.default_rng(0).normal(size=(N_MOVIES, N_FACTORS)).astype(np.float32)
+ITEM_FACTORS[7] = 0
+"""Movie 7 is cold."""
+STARS = (0.5, 1.0, 2.5, 3.5, 4.0, 4.5, 5.0)
+
+
+def parameters(confidence: Confidence) -> AlsParameters:
+    return AlsParameters(
+        factors=N_FACTORS, iterations=1, regularization=0.7, alpha=3.0, confidence=confidence
+    )
+
+
+def history(movie_rows: list[int], values: list[float]) -> History:
+    return History(
+        np.array(movie_rows, np.int32), np.array(values, np.float32), np.arange(len(values), dtype=np.int64)
+    )
+
+
+def dense_solution(of: History, confidences: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """`(Yᵀ C Y + λ I)⁻¹ Yᵀ C p` with one confidence per movie, 1 where nothing is rated."""
+    items = ITEM_FACTORS.astype(np.float64)
+    confidence, preference = np.ones(N_MOVIES), np.zeros(N_MOVIES)
+    confidence[of.movie_rows], preference[of.movie_rows] = confidences, 1
+    weighted = np.diag(confidence)
+    inverse = np.linalg.inv(items.T @ weighted @ items + 0.7 * np.eye(N_FACTORS))
+    solution: npt.NDArray[np.float64] = inverse @ items.T @ weighted @ preference
+    return solution
+
+
+@pytest.mark.parametrize(
+    ("confidence", "confidences"),
+    [
+        (Confidence.LIKES, [0.2, 4, 4, 0.2]),
+        (Confidence.LINEAR, [1 + 3 * 3.5, 1 + 3 * 4, 1 + 3 * 5, 1 + 3 * 0.5]),
+        (Confidence.LOG, [1 + 3 * np.log(4.5), 1 + 3 * np.log(5), 1 + 3 * np.log(6), 1 + 3 * np.log(1.5)]),
+        (Confidence.BINARY, [3, 3, 3, 3]),
+    ],
+)
+def test_the_exact_solution(confidence: Confidence, confidences: list[float]) -> None:
+    rated = history([3, 29, 7, 0], [3.5, 4.0, 5.0, 0.5])
+    np.testing.assert_allclose(parameters(confidence).confidences(rated.values), confidences, rtol=1e-6)
+    vector = FoldIn(ITEM_FACTORS, parameters(confidence)).user_vector(rated)
+    assert vector is not None
+    assert (vector.dtype, vector.shape) == (np.dtype(np.float32), (N_FACTORS,))
+    np.testing.assert_allclose(vector, dense_solution(rated, np.array(confidences)), rtol=1e-5, atol=1e-6)
+
+
+@given(data=st.data(), confidence=st.sampled_from(list(Confidence)))
+def test_order_does_not_matter_to_the_last_bit(data: st.DataObject, confidence: Confidence) -> None:
+    ratings = st.tuples(st.integers(0, N_MOVIES - 1), st.sampled_from(STARS))
+    rated = data.draw(st.lists(ratings, min_size=1, max_size=20, unique_by=lambda one: one[0]))
+    shuffled = data.draw(st.permutations(rated))
+    fold_in = FoldIn(ITEM_FACTORS, parameters(confidence))
+    one, other = (
+        fold_in.user_vector(history([row for row, _ in some], [stars for _, stars in some]))
+        for some in (rated, shuffled)
+    )
+    if one is None or other is None:
+        assert one is other is None
+    else:
+        assert one.tobytes() == other.tobytes()
+
+
+def test_a_short_history_of_one_like_points_at_it() -> None:
+    vector = FoldIn(ITEM_FACTORS, parameters(Confidence.LIKES)).user_vector(history([4], [5.0]))
+    assert vector is not None
+    assert int(np.argmax(ITEM_FACTORS @ vector)) == 4
+
+
+@pytest.mark.parametrize("confidence", list(Confidence))
+def test_who_says_nothing_has_no_vector(confidence: Confidence) -> None:
+    fold_in = FoldIn(ITEM_FACTORS, parameters(confidence))
+    assert fold_in.user_vector(EMPTY_HISTORY) is None
+    assert fold_in.user_vector(history([7], [5.0])) is None
+
+
+def test_under_likes_dislikes_alone_say_nothing() -> None:
+    disliked = history([3, 4], [3.5, 0.5])
+    assert FoldIn(ITEM_FACTORS, parameters(Confidence.LIKES)).user_vector(disliked) is None
+    for confidence in (Confidence.LINEAR, Confidence.LOG, Confidence.BINARY):
+        assert FoldIn(ITEM_FACTORS, parameters(confidence)).user_vector(disliked) is not None
+
+
+def test_a_dislike_beside_a_like_counts_a_little() -> None:
+    fold_in = FoldIn(ITEM_FACTORS, parameters(Confidence.LIKES))
+    alone, beside = (fold_in.user_vector(history([3, 4][:n], [5.0, 1.0][:n])) for n in (1, 2))
+    assert alone is not None
+    assert beside is not None
+    assert not np.array_equal(alone, beside)

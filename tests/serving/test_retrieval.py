@@ -1,0 +1,121 @@
+"""Retrieval against sorting everything, ties, blocked movies and all."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.retrieval import Candidates, finite_factors, inner_products, retrieve
+
+Floats = npt.NDArray[np.float32]
+
+
+def normal(seed: int, *shape: int) -> Floats:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def nothing_blocked(n_movies: int) -> npt.NDArray[np.bool_]:
+    return np.zeros(n_movies, dtype=np.bool_)
+
+
+def alone(item_factors: Floats, vector: Floats, blocked: npt.NDArray[np.bool_], limit: int) -> Candidates:
+    (found,) = retrieve(item_factors, vector[None], [blocked], [limit])
+    return found
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_movies=st.integers(1, 150),
+    limit=st.integers(1, 160),
+    blocked_share=st.sampled_from([0.0, 0.3, 0.95, 1.0]),
+    spread=st.sampled_from([1, 2, 1000]),
+)
+def test_equals_sorting_everything(
+    seed: int, n_movies: int, limit: int, blocked_share: float, spread: int
+) -> None:
+    """Small whole numbers: exact in float32, and full of ties where they spread little."""
+    rng = np.random.default_rng(seed)
+    item_factors = rng.integers(-spread, spread + 1, (n_movies, 3)).astype(np.float32)
+    vectors = rng.integers(-spread, spread + 1, (4, 3)).astype(np.float32)
+    blocked = rng.random((4, n_movies)) < blocked_share
+    found = retrieve(item_factors, vectors, list(blocked), [limit] * 4)
+    for one, vector, out in zip(found, vectors, blocked, strict=True):
+        scores = item_factors.astype(np.int64) @ vector.astype(np.int64)
+        order = [row for row in np.argsort(-scores, kind="stable").tolist() if not out[row]][:limit]
+        assert one.movie_rows.tolist() == order
+        assert one.scores.tolist() == scores[order].tolist()
+        assert (one.movie_rows.dtype, one.scores.dtype) == (np.dtype(np.int32), np.dtype(np.float32))
+
+
+def test_ties_go_to_the_lower_row_however_many_they_are() -> None:
+    item_factors = np.tile(normal(0, 1, 64), (300, 1))
+    found = alone(item_factors, item_factors[0], nothing_blocked(300), 10)
+    assert found.movie_rows.tolist() == list(range(10))
+    assert np.unique(found.scores).size == 1
+
+
+@pytest.mark.parametrize("alike", [1, 40], ids=["all different", "in groups of 40 alike"])
+def test_batch_equals_singles_to_the_last_bit(alike: int) -> None:
+    item_factors = np.repeat(normal(1, 2_000 // alike, 64), alike, axis=0)
+    vectors = normal(2, 33, 64)
+    blocked = np.random.default_rng(3).random((33, 2_000)) < 0.2
+    limits = [1, 10, 300] * 11
+    together = retrieve(item_factors, vectors, list(blocked), limits)
+    for found, vector, out, limit in zip(together, vectors, blocked, limits, strict=True):
+        single = alone(item_factors, vector, out, limit)
+        assert found.movie_rows.tolist() == single.movie_rows.tolist()
+        assert found.scores.tobytes() == single.scores.tobytes()
+        assert not out[found.movie_rows].any()
+        assert found.movie_rows.size == limit
+
+
+def test_random_floats_equal_sorting_exact_products() -> None:
+    item_factors, vector = normal(4, 5_000, 64), normal(5, 64)
+    exact = (item_factors * vector).sum(axis=1, dtype=np.float64).astype(np.float32)
+    found = alone(item_factors, vector, nothing_blocked(5_000), 300)
+    assert found.movie_rows.tolist() == np.argsort(-exact, kind="stable")[:300].tolist()
+    assert found.scores.tobytes() == exact[found.movie_rows].tobytes()
+
+
+def test_fewer_than_the_limit_come_back_when_fewer_are_left() -> None:
+    item_factors, vector = normal(6, 50, 4), normal(7, 4)
+    blocked = np.arange(50) >= 3
+    assert sorted(alone(item_factors, vector, blocked, 10).movie_rows.tolist()) == [0, 1, 2]
+    assert alone(item_factors, vector, ~nothing_blocked(50), 10).movie_rows.size == 0
+    assert alone(item_factors, vector, nothing_blocked(50), 10**6).movie_rows.size == 50
+
+
+def test_the_callers_masks_are_left_alone() -> None:
+    blocked = nothing_blocked(50)
+    alone(normal(6, 50, 4), normal(7, 4), blocked, 10)
+    assert not blocked.any()
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+def test_scores_that_overflow_take_no_place() -> None:
+    """Finite factors, but products beyond float32, and of opposite signs: infinite and NaN."""
+    item_factors = normal(8, 100, 2)
+    item_factors[:50] = [[3e38, 0.0]]
+    item_factors[50:60] = [[3e38, -3e38]]
+    vector = np.array([10, 10], dtype=np.float32)
+    found = alone(item_factors, vector, nothing_blocked(100), 40)
+    assert sorted(found.movie_rows.tolist()) == list(range(60, 100))
+
+
+def test_a_movies_score_does_not_depend_on_its_neighbours() -> None:
+    item_factors, vector = normal(9, 100, 64), normal(10, 64)
+    rows = np.arange(100, dtype=np.int32)
+    all_of_them = inner_products(item_factors, vector, rows)
+    assert all_of_them.tobytes() == b"".join(
+        inner_products(item_factors, vector, rows[[row]]).tobytes() for row in rows
+    )
+    np.testing.assert_allclose(all_of_them, item_factors @ vector, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_that_are_not_finite_become_zero() -> None:
+    factors = np.array([[1, 2], [np.nan, 1], [1, np.inf], [-np.inf, 0], [3, 4]], dtype=np.float32)
+    assert finite_factors(factors).tolist() == [[1, 2], [0, 0], [0, 0], [0, 0], [3, 4]]
+    assert np.isnan(factors[1, 0])
+    assert finite_factors(factors[[0, 4]]).dtype == np.dtype(np.float32)

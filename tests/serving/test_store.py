@@ -1,0 +1,455 @@
+"""Publishing and reading bundles: all of one or nothing, and nothing but what was published."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving.bundle.catalogue import CatalogueContent, read_movies
+from serving.bundle.factors import read_item_factors, read_ratings, read_seen_movies, read_user_factors
+from serving.bundle.manifest import (
+    FeatureRecord,
+    Golden,
+    GoldenCandidates,
+    GoldenRanking,
+    GoldenSimilar,
+    Manifest,
+    bundle_id_of,
+)
+from serving.bundle.neighbours import NeighboursContent
+from serving.bundle.ranker import RankerContent
+from serving.bundle.store import SERVED_FOLDERS, BundleError, BundleStore, file_records, write_arrays
+from tests.conftest import Trained
+
+GOLDEN = Golden(
+    candidate=GoldenCandidates(user_id=1, movie_ids=(), scores=()),
+    ranking=GoldenRanking(user_id=1, movie_ids=(), retrieval_scores=(), scores=()),
+    similarity=GoldenSimilar(movie_id=1, movie_ids=(), scores=()),
+)
+
+
+def fill(staging: Path, text: str) -> Manifest:
+    """One file per folder."""
+    for name in SERVED_FOLDERS:
+        (staging / name).mkdir()
+        (staging / name / "file").write_text(f"{text} of {name}")
+    return manifest_of(staging)
+
+
+def manifest_of(staging: Path) -> Manifest:
+    files = file_records(staging)
+    return Manifest(
+        bundle_id=bundle_id_of(files),
+        files=files,
+        dataset_tag="tiny",
+        features=FeatureRecord(feature_set="none", names=(), hash=""),
+        recipe={},
+        metrics={},
+        libraries={},
+        golden=GOLDEN,
+    )
+
+
+def publish(store: BundleStore, text: str, *, age: int = 0) -> str:
+    """Publishes a bundle, as if `age` seconds ago, and does not point to it."""
+    with store.staging() as staging:
+        manifest = fill(staging, text)
+        store.publish(staging, manifest)
+    os.utime(store.path(manifest.bundle_id), (10**9 - age, 10**9 - age))
+    return manifest.bundle_id
+
+
+def bundles(store: BundleStore) -> set[str]:
+    return {path.name for path in (store.root / "bundles").iterdir()}
+
+
+def snapshot(root: Path) -> dict[str, tuple[bytes, int]]:
+    """Contents and times of all files."""
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BundleStore:
+    return BundleStore(tmp_path / "root")
+
+
+# What is read is what was trained
+
+
+def test_what_is_read_is_what_was_trained(trained: Trained) -> None:
+    store, stage = BundleStore(trained.root), trained.two_stage.stage
+    folders = {name: store.folder(trained.bundle_id, name) for name in SERVED_FOLDERS}
+    for folder in folders.values():
+        movies = read_movies(folder)
+        np.testing.assert_array_equal(movies.ids.ids, trained.table.movies.ids.ids)
+        np.testing.assert_array_equal(movies.years, trained.table.movies.years)
+        np.testing.assert_array_equal(movies.genre_bits, trained.table.movies.genre_bits)
+    for name in ("candidate", "ranking"):
+        ratings = read_ratings(folders[name])
+        np.testing.assert_array_equal(ratings.users.ids, stage.ratings.users.ids)
+        for array in ("indptr", "movie_rows", "values", "times"):
+            np.testing.assert_array_equal(getattr(ratings, array), getattr(stage.ratings, array))
+    for name in ("candidate", "ranking", "similarity"):
+        np.testing.assert_array_equal(read_item_factors(folders[name]), stage.als.item_factors)
+    user_factors, parameters = read_user_factors(folders["candidate"])
+    np.testing.assert_array_equal(user_factors, stage.als.user_factors)
+    assert parameters == stage.als.parameters
+    seen = read_seen_movies(folders["gateway"])
+    for row in (0, 7):
+        user_id = int(stage.ratings.users.ids[row])
+        np.testing.assert_array_equal(seen.of(user_id), stage.ratings.of(row).movie_rows)
+    assert seen.of(2**63 - 1).size == 0
+    content = CatalogueContent.read(folders["gateway"])
+    assert content.titles == trained.table.titles
+    np.testing.assert_array_equal(content.tmdb_ids, trained.table.tmdb_ids)
+    assert NeighboursContent.read(folders["similarity"]).movie_rows.shape == (len(movies.ids), 100)
+
+
+def test_the_ranker_that_is_read_is_the_one_trained(trained: Trained) -> None:
+    content = RankerContent.read(BundleStore(trained.root).folder(trained.bundle_id, "ranking"))
+    tables = trained.two_stage.stage.tables
+    for array in ("movie_features", "item_directions", "first_times", "recent_ratings"):
+        np.testing.assert_array_equal(getattr(content.tables, array), getattr(tables, array))
+    for links in ("transitions", "cooccurrence"):
+        for array in ("indptr", "movie_rows", "weights"):
+            one, other = (getattr(getattr(of, links), array) for of in (content.tables, tables))
+            np.testing.assert_array_equal(one, other)
+    assert (content.tables.oldest_time, content.tables.newest_time) == (
+        tables.oldest_time,
+        tables.newest_time,
+    )
+    rows = np.random.default_rng(0).normal(size=(50, len(tables.names))).astype(np.float32)
+    scores = content.predict(np.asfortranarray(rows))
+    assert scores.tolist() == trained.two_stage.ranker.predict(rows, "RawFormulaVal").tolist()
+    explained = content.leaf_tables.contributions(rows).sum(axis=1) + content.leaf_tables.base_value
+    np.testing.assert_allclose(explained, scores, rtol=0, atol=1e-9)
+
+
+def test_a_ranker_of_other_features_is_refused(own_bundle_root: BundleStore) -> None:
+    """A bundle that is whole, but was trained by a version whose features had other names."""
+    bundle_id = own_bundle_root.pointer().bundle_id
+    folder = own_bundle_root.folder(bundle_id, "ranking")
+    with own_bundle_root.staging() as staging:
+        for name in SERVED_FOLDERS:
+            shutil.copytree(own_bundle_root.path(bundle_id) / name, staging / name)
+        record = json.loads(folder.read("features.json"))
+        (staging / "ranking" / "features.json").write_text(json.dumps(record | {"hash": "0" * 16}))
+        files = file_records(staging)
+        other = folder.manifest.model_copy(update={"bundle_id": bundle_id_of(files), "files": files})
+        own_bundle_root.publish(staging, other)
+    with pytest.raises(BundleError, match="features are not those that this version computes"):
+        RankerContent.read(own_bundle_root.folder(other.bundle_id, "ranking"))
+
+
+def test_arrays_that_are_read_cannot_be_altered(trained: Trained) -> None:
+    factors = read_item_factors(BundleStore(trained.root).folder(trained.bundle_id, "candidate"))
+    with pytest.raises(ValueError, match="read-only"):
+        factors[0, 0] = 1
+
+
+def test_equal_arrays_give_equal_bytes(tmp_path: Path) -> None:
+    for name in ("one.npz", "other.npz"):
+        write_arrays(tmp_path / name, a=np.arange(5), b=np.ones(3, np.float32))
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "other.npz").read_bytes()
+
+
+def test_no_pickle_is_written_or_loaded(store: BundleStore) -> None:
+    objects = np.array([{}], dtype=object)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        write_arrays(store.root / "objects.npz", a=objects)
+    with store.staging() as staging:
+        fill(staging, "one")
+        np.savez(staging / "candidate" / "objects.npz", a=objects)
+        store.publish(staging, manifest := manifest_of(staging))
+    folder = store.folder(manifest.bundle_id, "candidate")
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        folder.arrays("objects.npz", "a")
+
+
+# Damage
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def link(path: Path) -> None:
+    """To the very bytes that were published, outside of the bundle."""
+    path.symlink_to(path.rename(path.with_name("aside")))
+
+
+def make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, lengthen, empty, Path.unlink, link, make_folder])
+def test_every_damaged_file_is_refused(own_bundle_root: BundleStore, damage: Callable[[Path], None]) -> None:
+    bundle_id = own_bundle_root.pointer().bundle_id
+    manifest = own_bundle_root.manifest(bundle_id)
+    assert len(manifest.files) > 15
+    for path in manifest.files:
+        name, _, file_name = path.partition("/")
+        folder = own_bundle_root.folder(bundle_id, name)
+        assert folder.read(file_name)
+        damage(own_bundle_root.path(bundle_id) / path)
+        with pytest.raises(BundleError, match=f"bundle {bundle_id}: .*{path}"):
+            folder.read(file_name)
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, Path.unlink, link])
+def test_a_damaged_manifest_is_refused(store: BundleStore, damage: Callable[[Path], None]) -> None:
+    bundle_id = publish(store, "one")
+    damage(store.path(bundle_id) / "manifest.json")
+    with pytest.raises(BundleError, match=f"bundle {bundle_id}"):
+        store.manifest(bundle_id)
+
+
+def test_a_manifest_of_another_bundle_is_refused(store: BundleStore) -> None:
+    one, other = publish(store, "one"), publish(store, "other")
+    shutil.copy(store.path(one) / "manifest.json", store.path(other) / "manifest.json")
+    with pytest.raises(BundleError, match="the manifest is that of another bundle"):
+        store.folder(other, "candidate")
+
+
+def test_a_manifest_whose_files_were_swapped_is_refused(store: BundleStore) -> None:
+    """Contents, hashes and sizes altered together: the id does not fit any more."""
+    bundle_id = publish(store, "one")
+    manifest = store.path(bundle_id) / "manifest.json"
+    record = json.loads(manifest.read_text())
+    record["files"]["candidate/file"] = record["files"]["ranking/file"]
+    manifest.write_text(json.dumps(record))
+    with pytest.raises(BundleError, match="the manifest is that of another bundle"):
+        store.manifest(bundle_id)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"format_version": 2}, {"bundle_id": "../one"}, {"files": {}}, {"unheard": 1}, {"golden": None}],
+    ids=str,
+)
+def test_a_manifest_of_another_form_is_refused(store: BundleStore, change: dict[str, object]) -> None:
+    bundle_id = publish(store, "one")
+    manifest = store.path(bundle_id) / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
+    with pytest.raises(BundleError, match=f"bundle {bundle_id}: the manifest is"):
+        store.manifest(bundle_id)
+
+
+@pytest.mark.parametrize("linked", ["bundle", "folder"])
+def test_linked_folders_are_not_followed(store: BundleStore, linked: str) -> None:
+    bundle_id = publish(store, "one")
+    folder = store.folder(bundle_id, "candidate")
+    path = store.path(bundle_id) if linked == "bundle" else store.path(bundle_id) / "candidate"
+    path.symlink_to(path.rename(store.root / "elsewhere"))
+    with pytest.raises(BundleError, match=f"bundle {bundle_id}: cannot read"):
+        folder.read("file")
+
+
+def test_only_files_of_the_manifest_are_read(store: BundleStore) -> None:
+    bundle_id = publish(store, "one")
+    (store.path(bundle_id) / "candidate" / "more").write_text("more")
+    folder = store.folder(bundle_id, "candidate")
+    for name in ("more", "../ranking/file", "../../../current", "/etc/hostname", ""):
+        with pytest.raises(BundleError, match="has no"):
+            folder.read(name)
+
+
+@pytest.mark.parametrize(
+    "bundle_id",
+    [
+        "",
+        ".",
+        "..",
+        "../bundles/one",
+        "/etc",
+        "one/..",
+        "one\0",
+        "one\n",
+        "%2e%2e",
+        ".staging-1",
+        "_one",
+        "é",
+        "1" * 65,
+        "1" * 10_000,
+    ],
+    ids=lambda text: f"{text[:12]!r} of {len(text)}",
+)
+def test_what_is_no_bundle_id_is_refused(store: BundleStore, bundle_id: str) -> None:
+    publish(store, "one")
+    for act in (store.path, store.manifest, lambda one: store.point_to(one, published_at=0)):
+        with pytest.raises(BundleError, match="a bundle id is 1 to 64 letters"):
+            act(bundle_id)
+    (store.root / "current").write_text(json.dumps({"bundle_id": bundle_id, "published_at": 0}))
+    with pytest.raises(BundleError, match=r"the pointer .* is unreadable"):
+        store.pointer()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"null", b"\xff", b'{"bundle_id": "one"}'], ids=repr)
+def test_a_damaged_pointer_is_an_error(store: BundleStore, content: bytes) -> None:
+    store.root.mkdir()
+    (store.root / "current").write_bytes(content)
+    with pytest.raises(BundleError, match="unreadable"):
+        store.pointer()
+
+
+def test_nothing_published_is_an_error_that_says_so(store: BundleStore) -> None:
+    with pytest.raises(BundleError, match="no bundle is published in"):
+        store.pointer()
+    with pytest.raises(BundleError, match="bundle one: cannot read"):
+        store.manifest("one")
+
+
+# Publishing
+
+
+def test_a_bundle_is_served_once_it_is_pointed_to(store: BundleStore) -> None:
+    bundle_id = publish(store, "one")
+    with pytest.raises(BundleError, match="no bundle is published"):
+        store.pointer()
+    store.point_to(bundle_id, published_at=5)
+    assert store.pointer().model_dump() == {"bundle_id": bundle_id, "previous": None, "published_at": 5}
+    assert store.folder(bundle_id, "ranking").read("file") == b"one of ranking"
+
+
+def test_the_id_depends_on_contents_alone(tmp_path: Path) -> None:
+    ids = [publish(BundleStore(tmp_path / name), text) for name, text in (("a", "x"), ("b", "x"), ("c", "y"))]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_publishing_again_changes_nothing(store: BundleStore) -> None:
+    bundle_id = publish(store, "one")
+    store.point_to(bundle_id, published_at=1)
+    before = snapshot(store.root)
+    assert publish(store, "one") == bundle_id
+    store.point_to(bundle_id, published_at=2)
+    assert snapshot(store.root) == before
+    assert bundles(store) == {bundle_id}
+
+
+def test_what_is_being_written_is_invisible(store: BundleStore) -> None:
+    old = publish(store, "old")
+    store.point_to(old, published_at=1)
+    with store.staging() as staging:
+        manifest = fill(staging, "new")
+        assert store.pointer().bundle_id == old
+        with pytest.raises(BundleError, match="cannot read"):
+            store.manifest(manifest.bundle_id)
+        with pytest.raises(BundleError, match="a bundle id is"):
+            store.path(staging.name)
+    assert bundles(store) == {old}
+
+
+def test_what_a_killed_job_left_is_removed_by_the_next(store: BundleStore) -> None:
+    rest = store.root / "bundles" / ".staging-1"
+    (rest / "candidate").mkdir(parents=True)
+    (rest / "candidate" / "half").touch()
+    bundle_id = publish(store, "one")
+    assert bundles(store) == {bundle_id}
+
+
+class FullDisk:
+    """Does what `genuine` does, but for one call."""
+
+    def __init__(self, genuine: Callable[..., Any], fails_at: int) -> None:
+        self.genuine = genuine
+        self.left = fails_at
+
+    def __call__(self, *arguments: Any) -> Any:
+        """As the call that it stands in for."""
+        self.left -= 1
+        if self.left == -1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self.genuine(*arguments)
+
+
+def test_a_full_disk_at_any_moment_leaves_a_whole_bundle(
+    store: BundleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = publish(store, "old"), publish(BundleStore(store.root / "elsewhere"), "new")
+    store.point_to(old, published_at=1)
+    for moment in range(100):
+        disk = FullDisk(os.fsync, fails_at=moment)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", disk)
+            try:
+                store.point_to(publish(store, "new"), published_at=2)
+            except OSError:
+                assert store.folder(store.pointer().bundle_id, "gateway").read("file")
+                assert bundles(store) <= {old, new}
+        if disk.left >= 0:
+            break
+    assert moment > 2 * len(SERVED_FOLDERS)  # each file and each folder is flushed
+    assert (store.pointer().bundle_id, store.pointer().previous) == (new, old)
+
+
+# Going back
+
+
+def test_rolling_back_and_forth(store: BundleStore) -> None:
+    one, other = publish(store, "one"), publish(store, "other")
+    store.point_to(one, published_at=1)
+    with pytest.raises(BundleError, match="no previous bundle"):
+        store.roll_back(published_at=2)
+    store.point_to(other, published_at=3)
+    assert (store.pointer().bundle_id, store.pointer().previous) == (other, one)
+    back = store.roll_back(published_at=4)
+    assert (back.bundle_id, back.previous, back.published_at) == (one, other, 4)
+    assert back == store.pointer()
+    assert store.roll_back(published_at=5).bundle_id == other
+
+
+def test_a_bundle_that_is_damaged_is_not_rolled_back_to(store: BundleStore) -> None:
+    one, other = publish(store, "one"), publish(store, "other")
+    store.point_to(one, published_at=1)
+    store.point_to(other, published_at=2)
+    (store.path(one) / "manifest.json").unlink()
+    with pytest.raises(BundleError, match=f"bundle {one}"):
+        store.roll_back(published_at=3)
+    assert store.pointer().bundle_id == other
+
+
+def test_a_damaged_pointer_does_not_stop_publishing(store: BundleStore) -> None:
+    one = publish(store, "one")
+    (store.root / "current").write_text("{")
+    store.point_to(one, published_at=1)
+    assert (store.pointer().bundle_id, store.pointer().previous) == (one, None)
+
+
+def test_the_newest_three_are_kept(store: BundleStore) -> None:
+    ids = []
+    for age in (50, 40, 30, 20, 10):
+        ids.append(publish(store, f"{age}", age=age))
+        store.point_to(ids[-1], published_at=-age)
+    assert bundles(store) == set(ids[-3:])
+
+
+def test_what_the_pointer_names_is_kept_however_old(store: BundleStore) -> None:
+    oldest = publish(store, "oldest", age=100)
+    store.point_to(oldest, published_at=0)
+    others = [publish(store, f"{age}", age=age) for age in (40, 30, 20, 10)]
+    store.point_to(others[-1], published_at=1)
+    assert bundles(store) == {oldest, *others[-3:]}
+    store.roll_back(published_at=2)
+    assert store.pointer().bundle_id == oldest

@@ -1,0 +1,165 @@
+"""The commands as people meet them: help, locks, and errors in words."""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from filelock import FileLock
+from typer.testing import CliRunner, Result
+
+from serving.bundle.store import BundleStore
+from tests.training.small import PROGRESS, RECIPE, table_of, tastes
+from training import commands
+from training.commands import app
+from training.models.ranker import Loss
+from training.models.two_stage import RankerChoice, fit_two_stage
+from training.publish import Build, publish
+
+
+@pytest.fixture(autouse=True)
+def own_logs() -> Iterator[None]:
+    """Commands send the process's logs to their own output: not for longer than a test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def no_data(tmp_path: Path) -> Path:
+    """A folder that is not a data set."""
+    folder = tmp_path / "no-data"
+    folder.mkdir()
+    return folder
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "training", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def assert_said_in_words(result: Result, *texts: str) -> None:
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    for text in texts:
+        assert text in result.stderr
+
+
+def published(root: Path, *seeds: int) -> list[str]:
+    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, held_out_ndcg={})
+    two_stage = fit_two_stage(tastes(), table_of(), RECIPE, PROGRESS, choice)
+    ids = []
+    for seed in seeds:  # another title, another bundle: quicker than another training
+        table = table_of()
+        table.title_lengths[0] = seed
+        titles = (f"Film of {seed}", *table.titles[1:])
+        table = type(table)(table.movies, titles, table.title_lengths, table.tmdb_ids)
+        build = Build(two_stage=two_stage, table=table, recipe=RECIPE, dataset_tag="tastes", metrics={})
+        ids.append(publish(root, build, PROGRESS))
+    return ids
+
+
+def test_help_names_the_commands() -> None:
+    helped = process("--help")
+    assert helped.returncode == 0
+    for name in ("train", "evaluate", "rollback"):
+        assert f" {name} " in helped.stdout
+    assert helped.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "rollback"])
+def test_each_command_has_help(command: str) -> None:
+    helped = run(command, "--help")
+    assert helped.exit_code == 0
+    assert f"{command} [OPTIONS]" in helped.output
+
+
+def test_a_broken_data_set_is_said_in_words_by_the_process(tmp_path: Path, no_data: Path) -> None:
+    failed = process("train", "--data-dir", no_data, "--bundle-root", tmp_path / "bundles")
+    assert failed.returncode == 1
+    assert failed.stderr == (
+        f"MOVIEREC_DATA_DIR does not name a data set: {no_data} is not a data set: expected ratings.csv and "
+        "movies.csv, or ratings.dat and movies.dat, or u.data and u.item\n"
+    )
+
+
+def test_broken_ratings_are_named_by_file_and_line(tmp_path: Path, no_data: Path) -> None:
+    (no_data / "movies.csv").write_text("movieId,title,genres\n1,Film (1999),Drama\n")
+    (no_data / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,4.0,10\nx,1,4.0,10\n")
+    for command in (["train", "--bundle-root", tmp_path / "bundles"], ["evaluate"]):
+        assert_said_in_words(run(*command, "--data-dir", no_data), "ratings.csv line 3: userId must be")
+
+
+def test_the_data_set_is_read_from_the_environment(
+    tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOVIEREC_DATA_DIR", str(no_data))
+    assert_said_in_words(run("train", "--bundle-root", tmp_path / "bundles"), f"{no_data} is not a data set")
+
+
+@pytest.mark.parametrize("command", ["train", "rollback"])
+def test_a_second_job_in_one_folder_stops(tmp_path: Path, command: str) -> None:
+    with FileLock(tmp_path / ".training.lock"):
+        result = run(command, "--bundle-root", tmp_path)
+    assert_said_in_words(result)
+    assert result.stderr == f"Another training job is at work in {tmp_path}.\n"
+    assert result.stdout == ""
+
+
+def test_the_lock_is_let_go_of(tmp_path: Path, no_data: Path) -> None:
+    for _ in range(2):
+        result = run("train", "--data-dir", no_data, "--bundle-root", tmp_path)
+        assert_said_in_words(result, "is not a data set")
+    with FileLock(tmp_path / ".training.lock", timeout=0):
+        pass
+
+
+def test_rolling_back_and_forth(tmp_path: Path) -> None:
+    assert_said_in_words(run("rollback", "--bundle-root", tmp_path), "no bundle is published")
+    one, other = published(tmp_path, 1, 2)
+    assert BundleStore(tmp_path).pointer().bundle_id == other
+    for current, previous in ((one, other), (other, one)):
+        result = run("rollback", "--bundle-root", tmp_path)
+        assert result.exit_code == 0
+        assert result.stdout == f"Serving bundle {current}; the previous one is {previous}\n"
+        assert BundleStore(tmp_path).pointer().bundle_id == current
+
+
+def test_without_a_previous_bundle_there_is_nothing_to_go_back_to(tmp_path: Path) -> None:
+    published(tmp_path, 1)
+    assert_said_in_words(run("rollback", "--bundle-root", tmp_path), "no previous bundle in")
+
+
+@pytest.mark.parametrize(
+    "options", [["--seed", "-1"], ["--threads", "0"], ["--preset", "best"], ["--protocol", "item"]], ids=str
+)
+def test_bad_options_are_refused_before_any_work(tmp_path: Path, options: list[str]) -> None:
+    result = run("train", "--bundle-root", tmp_path / "bundles", *options)
+    assert result.exit_code == 2
+    assert options[0] in result.stderr
+    assert not (tmp_path / "bundles").exists()
+
+
+def test_a_bundle_is_reused_if_it_is_of_this_data_and_recipe(tmp_path: Path) -> None:
+    published(tmp_path, 1)
+    store = BundleStore(tmp_path)
+    manifest = store.manifest(store.pointer().bundle_id)
+    is_of = commands._is_of  # noqa: SLF001  # the rule behind --reuse, without training
+    assert is_of(manifest, "tastes", RECIPE)
+    assert not is_of(manifest, "other", RECIPE)
+    for change in (
+        {"seed": 1},
+        {"threads": 2},
+        {"als": type(RECIPE.als)(9, 5, 1.0, 5.0, RECIPE.als.confidence)},
+    ):
+        assert not is_of(manifest, "tastes", type(RECIPE)(**(vars(RECIPE) | change)))
