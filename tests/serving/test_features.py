@@ -1,7 +1,7 @@
 """Features on four movies whose numbers can be checked by hand."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -80,7 +80,7 @@ def tables(feature_set: FeatureSet = FeatureSet.EXTENDED) -> FeatureTables:
     )
 
 
-def history(movie_rows: list[int], values: list[float], times: list[int]) -> History:
+def history(movie_rows: Sequence[int], values: Sequence[float], times: Sequence[int]) -> History:
     return History(np.array(movie_rows, np.int32), np.array(values, np.float32), np.array(times, np.int64))
 
 
@@ -275,8 +275,12 @@ def test_an_empty_list_of_candidates() -> None:
 def test_a_slice_of_a_larger_matrix_gets_the_same_values() -> None:
     model = tables()
     whole = np.full((6, len(model.names)), -7, dtype=np.float32, order="F")
-    arguments = {"movie_rows": np.array([2, 0], np.int32), "retrieval_scores": np.array([1, 3], np.float32)}
-    model.compute(whole[2:4], history=RATED, **arguments)
+    model.compute(
+        whole[2:4],
+        history=RATED,
+        movie_rows=np.array([2, 0], np.int32),
+        retrieval_scores=np.array([1, 3], np.float32),
+    )
     expected = computed(RATED, [2, 0], [1, 3])
     np.testing.assert_array_equal(whole[2:4], np.column_stack(list(expected.values())).astype(np.float32))
     assert np.all(whole[[0, 1, 4, 5]] == -7)

@@ -1,5 +1,7 @@
 """Folding in, against the paper's normal equations over all movies, written out densely."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -71,6 +73,22 @@ def test_order_does_not_matter_to_the_last_bit(data: st.DataObject, confidence: 
         assert one is other is None
     else:
         assert one.tobytes() == other.tobytes()
+
+
+def test_order_does_not_matter_where_rounding_is_amplified() -> None:
+    """Factors nearly on a line and hardly any regularisation: another order of a sum would show."""
+    rng = np.random.default_rng(1)
+    line = rng.normal(size=(N_MOVIES, 1)) * rng.normal(size=(1, N_FACTORS))
+    item_factors = (line + 1e-6 * rng.normal(size=line.shape)).astype(np.float32)
+    fold_in = FoldIn(item_factors, replace(parameters(Confidence.LINEAR), regularization=1e-12))
+    rows, values = rng.permutation(N_MOVIES), rng.choice(STARS, N_MOVIES)
+    vectors = set()
+    for _ in range(20):
+        order = rng.permutation(N_MOVIES)
+        vector = fold_in.user_vector(history(rows[order].tolist(), values[order].tolist()))
+        assert vector is not None
+        vectors.add(vector.tobytes())
+    assert len(vectors) == 1
 
 
 def test_a_short_history_of_one_like_points_at_it() -> None:

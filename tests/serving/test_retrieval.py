@@ -55,6 +55,15 @@ def test_ties_go_to_the_lower_row_however_many_they_are() -> None:
     assert np.unique(found.scores).size == 1
 
 
+def test_movies_closer_than_products_can_tell_are_sorted_exactly() -> None:
+    """300 movies that differ in the last bits only: a float32 product puts them in any order."""
+    vector = normal(11, 64)
+    item_factors = (vector * (1 + 1e-7 * normal(12, 300, 64))).astype(np.float32)
+    exact = (item_factors * vector).sum(axis=1, dtype=np.float64).astype(np.float32)
+    found = alone(item_factors, vector, nothing_blocked(300), 10)
+    assert found.movie_rows.tolist() == np.argsort(-exact, kind="stable")[:10].tolist()
+
+
 @pytest.mark.parametrize("alike", [1, 40], ids=["all different", "in groups of 40 alike"])
 def test_batch_equals_singles_to_the_last_bit(alike: int) -> None:
     item_factors = np.repeat(normal(1, 2_000 // alike, 64), alike, axis=0)

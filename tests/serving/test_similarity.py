@@ -28,7 +28,7 @@ MOVIES = Movies(
 def test_directions_have_length_one_or_none() -> None:
     factors = np.array([[3, 4], [0, 0], [0, -2], [np.nan, 1], [np.inf, 1]], dtype=np.float32)
     unit = directions(factors)
-    np.testing.assert_allclose(unit, [[0.6, 0.8], [0, 0], [0, -1], [0, 0], [0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(unit, [[0.6, 0.8], [0.0, 0.0], [0.0, -1.0], [0.0, 0.0], [0.0, 0.0]], rtol=1e-6)
     assert unit.dtype == np.dtype(np.float32)
     assert factors[0].tolist() == [3, 4]
 

@@ -109,7 +109,7 @@ def test_what_is_read_is_what_was_trained(trained: Trained) -> None:
     content = CatalogueContent.read(folders["gateway"])
     assert content.titles == trained.table.titles
     np.testing.assert_array_equal(content.tmdb_ids, trained.table.tmdb_ids)
-    assert NeighboursContent.read(folders["similarity"]).movie_rows.shape == (len(movies.ids), 100)
+    assert NeighboursContent.read(folders["similarity"]).movie_rows.shape == (len(trained.table.titles), 100)
 
 
 def test_the_ranker_that_is_read_is_the_one_trained(trained: Trained) -> None:

@@ -102,6 +102,13 @@ def test_trees_of_different_depths_in_one_model() -> None:
     assert_equals_catboost(both, tables, rows(1_000, seed=2))
 
 
+def test_a_model_of_another_bias() -> None:
+    model = fitted("Logloss")
+    model.set_scale_and_bias(1.0, -0.75)
+    tables = build_leaf_tables(model, rows(50, seed=1))
+    assert_equals_catboost(model, tables, rows(1_000, seed=2))
+
+
 def test_values_never_missing_in_training_may_be_missing_later() -> None:
     model = fitted("Logloss", missing=0.0)
     tables = build_leaf_tables(model, rows(50, seed=1))

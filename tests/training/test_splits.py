@@ -91,8 +91,7 @@ def test_a_cut_loses_nothing_and_never_looks_ahead(protocol: Protocol, share: fl
     ratings = tastes(seed=seed)
     cut = split(ratings, protocol, share)
     rated_before = set(cut.past.movie_rows.tolist())
-    if protocol is Protocol.TIME:
-        moment = cut.past.times.max()
+    moment = cut.past.times.max()
     for user, future in truth(cut).items():
         past, whole = cut.past.of(user), ratings.of(user)
         n_past = len(past)

@@ -1,7 +1,6 @@
 """Runs in MLflow, and jobs that go on without it."""
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +95,7 @@ class Pauses:
 
 
 @pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pauses]:
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
     own = Pauses()
     monkeypatch.setattr("urllib3.util.retry.time.sleep", own)
     return own
@@ -106,7 +105,6 @@ def test_a_server_that_is_down_is_logged(tmp_path: Path, closed_port: str, pause
     assert tracked(tmp_path, closed_port) == ["warning: run not tracked"]
 
 
-@pytest.mark.xfail(strict=True, reason="MLflow's client waits four minutes: FAULTS 1.14")
 def test_a_server_that_is_down_costs_at_most_5_seconds(
     tmp_path: Path, closed_port: str, pauses: Pauses
 ) -> None:
