@@ -3,6 +3,7 @@
 from contextlib import AsyncExitStack
 from functools import partial
 
+from gateway.batching import BatchingCandidates, BatchingRanking
 from gateway.catalogue import Catalogue
 from gateway.clients import CandidateClient, RankingClient, SimilarityClient
 from gateway.metrics import GatewayMetrics
@@ -37,8 +38,14 @@ async def serve(settings: GatewaySettings) -> None:
         similarity = await stack.enter_async_context(open_channel(settings.similarity_target))
         pipeline = Pipeline.create(
             catalogue=catalogues.get,
-            candidates=CandidateClient(candidate, metrics),
-            ranking=RankingClient(ranking, metrics),
+            candidates=BatchingCandidates(
+                CandidateClient(candidate, metrics),
+                settings.call_limits(settings.candidate_max_calls),
+                metrics,
+            ),
+            ranking=BatchingRanking(
+                RankingClient(ranking, metrics), settings.call_limits(settings.ranking_max_calls), metrics
+            ),
             similarity=SimilarityClient(similarity, metrics),
             budgets=settings.budgets,
             candidates_per_user=settings.candidates_per_user,

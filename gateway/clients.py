@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, TypeVar
 
@@ -25,12 +25,14 @@ from gateway.ports import (
     RankingAnswer,
     RankingQuery,
     RankingStage,
+    RefusedError,
     SimilarAnswer,
     SimilarityMethod,
     SimilarityStage,
     SimilarQuery,
     Stage,
     StageError,
+    StageFailure,
     UserVector,
 )
 from movierec.candidate.v1 import candidate_service_pb2 as candidate
@@ -86,6 +88,9 @@ _USER_VECTORS: Final = MappingProxyType(
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Answer = TypeVar("Answer")
+Message = TypeVar("Message")
+Query = TypeVar("Query")
+Listed = TypeVar("Listed")
 
 
 class _RubbishError(Exception):
@@ -106,8 +111,8 @@ class CandidateClient(CandidateStage):
         def read(response: candidate.GenerateCandidatesResponse) -> CandidateAnswer:
             _require_bundle(response.bundle_id)
             _require(len(response.lists) == len(queries), "one list per query")
-            lists = map(_candidate_list, response.lists, queries)
-            return CandidateAnswer(tuple(lists), response.bundle_id)
+            lists = _each(Stage.CANDIDATE, _candidate_list, response.lists, queries)
+            return CandidateAnswer(lists, response.bundle_id)
 
         call = self._stub.GenerateCandidates
         return await _ask(Stage.CANDIDATE, call, request, read, seconds=seconds, metrics=self._metrics)
@@ -132,8 +137,8 @@ class RankingClient(RankingStage):
                 )
             _require(len(response.lists) == len(queries), "one list per query")
             _require(math.isfinite(response.base_value), "a finite base_value")
-            lists = map(_ranked_list, response.lists, queries)
-            return RankingAnswer(tuple(lists), response.bundle_id, response.base_value)
+            lists = _each(Stage.RANKING, _ranked_list, response.lists, queries)
+            return RankingAnswer(lists, response.bundle_id, response.base_value)
 
         call = self._stub.RankMovies
         return await _ask(Stage.RANKING, call, request, read, seconds=seconds, metrics=self._metrics)
@@ -187,14 +192,17 @@ async def _ask(
         response = await call(request, timeout=seconds, metadata=metadata)
         # Whatever its stubs say: grpc gives None for bytes that do not decode.
         _require(response is not None, "a message of the API")
-        return read(response)
+        answer = read(response)
+        if _any_unusable(answer):
+            outcome = FallbackReason.INVALID_RESPONSE
     except aio.AioRpcError as error:
         reason = _reason(error)
         outcome = reason or DEFECT
         detail = f"{error.code().name}: {error.details()}"
         if reason is None:
             _logger.error("defect", stage=stage, detail=detail)  # noqa: TRY400  # the peer's, not ours
-        raise StageError(stage, reason or FallbackReason.DEPENDENCY_UNAVAILABLE, detail) from error
+        failure = RefusedError if error.code() is StatusCode.INVALID_ARGUMENT else StageError
+        raise failure(stage, reason or FallbackReason.DEPENDENCY_UNAVAILABLE, detail) from error
     except _RubbishError as error:
         outcome = FallbackReason.INVALID_RESPONSE
         raise StageError(stage, FallbackReason.INVALID_RESPONSE, str(error)) from error
@@ -204,6 +212,8 @@ async def _ask(
     except asyncio.CancelledError:
         outcome = CANCELLED
         raise
+    else:
+        return answer
     finally:
         metrics.stage_seconds.labels(stage, outcome).observe(time.perf_counter() - began)
 
@@ -218,6 +228,29 @@ def _reason(error: aio.AioRpcError) -> FallbackReason | None:
 def _require(holds: bool | np.bool_, what: str) -> None:  # noqa: FBT001  # reads as a sentence
     if not holds:
         raise _RubbishError(f"expected {what}")
+
+
+def _each(
+    stage: Stage,
+    read: Callable[[Message, Query], Listed],
+    messages: Iterable[Message],
+    queries: Iterable[Query],
+) -> tuple[Listed | StageFailure, ...]:
+    """The lists of an answer, each checked by itself: rubbish for one user does not touch the others."""
+
+    def one(message: Message, query: Query) -> Listed | StageFailure:
+        try:
+            return read(message, query)
+        except _RubbishError as error:
+            return StageFailure(stage, FallbackReason.INVALID_RESPONSE, str(error))
+
+    return tuple(map(one, messages, queries))
+
+
+def _any_unusable(answer: object) -> bool:
+    return isinstance(answer, CandidateAnswer | RankingAnswer) and any(
+        isinstance(found, StageFailure) for found in answer.lists
+    )
 
 
 def _require_bundle(bundle_id: str) -> None:

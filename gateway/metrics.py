@@ -9,6 +9,7 @@ from serving.rpc.metrics import LATENCY_BUCKETS, PREFIX
 
 OK: Final = "OK"
 """Value of the label `outcome` of a stage call that gave a usable answer."""
+_BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 100)
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,14 @@ class GatewayMetrics:
     """How stages answer, and what becomes of lists."""
 
     stage_seconds: Histogram
-    """Time of a stage call, by stage and outcome: OK or the reason of the step down."""
+    """Time of a stage call, by stage and outcome: OK or the reason of the step down.
+
+    What a query waits before its call is not part of it: this is what the stage and the way there take.
+    """
+    stage_wait_seconds: Histogram
+    """Time that a caller waits before its call leaves, by stage."""
+    stage_batch_size: Histogram
+    """Queries that travel as one call, by stage."""
     answers: Counter
     """Lists answered, by method and model."""
     degraded: Counter
@@ -37,6 +45,22 @@ class GatewayMetrics:
                 namespace=PREFIX,
                 registry=registry,
                 buckets=LATENCY_BUCKETS,
+            ),
+            stage_wait_seconds=Histogram(
+                "stage_wait_seconds",
+                "Wait before a stage call.",
+                ("stage",),
+                namespace=PREFIX,
+                registry=registry,
+                buckets=LATENCY_BUCKETS,
+            ),
+            stage_batch_size=Histogram(
+                "stage_batch_size",
+                "Queries in a stage call.",
+                ("stage",),
+                namespace=PREFIX,
+                registry=registry,
+                buckets=_BATCH_SIZES,
             ),
             answers=Counter(
                 "answers", "Lists answered.", ("method", "model"), namespace=PREFIX, registry=registry

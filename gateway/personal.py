@@ -19,6 +19,7 @@ from gateway.ports import (
     StageError,
     StageFailure,
     UserVector,
+    usable,
 )
 from gateway.requests import PersonalRequest
 
@@ -100,8 +101,8 @@ class PersonalLists:
         )
         seconds = deadline.stage_seconds(Stage.CANDIDATE, self._budgets.stages[Stage.CANDIDATE])
         answer = await self._candidates.generate([query], seconds=seconds)
-        (candidates,) = answer.lists
-        return candidates, answer.bundle_id
+        (found,) = answer.lists
+        return usable(found), answer.bundle_id
 
     def _admitted(self, candidates: CandidateList, page: Page) -> CandidateList:
         """The candidates that may be shown.
@@ -130,8 +131,8 @@ class PersonalLists:
         )
         seconds = deadline.stage_seconds(Stage.RANKING, self._budgets.stages[Stage.RANKING])
         answer = await self._ranking.rank([query], bundle_id=bundle_id, seconds=seconds)
-        (ranked,) = answer.lists
-        return ranked, answer.base_value
+        (found,) = answer.lists
+        return usable(found), answer.base_value
 
     def _drop(self, ranked: RankedList, page: Page) -> None:
         """Keeps movies that ranking does not know from coming back as fill."""

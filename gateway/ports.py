@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,24 @@ class StageError(Exception):
         self.failure = StageFailure(stage, reason, detail)
 
 
+class RefusedError(StageError):
+    """The stage called a query invalid: one defect, which the other queries of the call suffered with."""
+
+
+Listed = TypeVar("Listed")
+
+
+def usable(found: Listed | StageFailure) -> Listed:
+    """What a stage found for one query.
+
+    Raises:
+        StageError: for this query, nothing usable.
+    """
+    if isinstance(found, StageFailure):
+        raise StageError(found.stage, found.reason, found.detail)
+    return found
+
+
 class UserVector(StrEnum):
     """Where a user's vector came from."""
 
@@ -72,9 +90,9 @@ class CandidateList:
 
 @dataclass(frozen=True)
 class CandidateAnswer:
-    """One list per query, in order."""
+    """One list per query, in order, or why that one is unusable."""
 
-    lists: tuple[CandidateList, ...]
+    lists: tuple[CandidateList | StageFailure, ...]
     bundle_id: str
 
 
@@ -89,6 +107,7 @@ class CandidateStage(Protocol):
             seconds: how long the answer is worth waiting for.
 
         Raises:
+            RefusedError: the stage called one of the queries invalid.
             StageError: there is no usable answer.
         """
         ...
@@ -134,9 +153,9 @@ class RankedList:
 
 @dataclass(frozen=True)
 class RankingAnswer:
-    """One list per query, in order."""
+    """One list per query, in order, or why that one is unusable."""
 
-    lists: tuple[RankedList, ...]
+    lists: tuple[RankedList | StageFailure, ...]
     bundle_id: str
     base_value: float
     """What a movie's score is without any contribution."""
@@ -154,6 +173,7 @@ class RankingStage(Protocol):
             seconds: how long the answer is worth waiting for.
 
         Raises:
+            RefusedError: the stage called one of the queries invalid.
             StageError: there is no usable answer.
         """
         ...

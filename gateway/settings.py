@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from gateway.batching import CallLimits
 from gateway.deadlines import Budgets, StageBudget
 from gateway.ports import Stage
 from serving.settings import Port, Seconds, ServerSettings
@@ -15,6 +16,9 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 Target = Annotated[str, Field(min_length=1)]
 """Where a stage, or the proxy before it, is found: `host:port`."""
+
+MaxCalls = Annotated[int, Field(ge=1, le=1_000)]
+"""Calls that may be out at once."""
 
 
 class GatewaySettings(ServerSettings):
@@ -40,6 +44,15 @@ class GatewaySettings(ServerSettings):
     batch_concurrency: Annotated[int, Field(ge=1, le=100)] = 32
     """Users of one batch that are at work at once."""
 
+    candidate_max_calls: MaxCalls = 1
+    """Calls to the candidate service before queries wait for each other; as many as it has replicas."""
+    ranking_max_calls: MaxCalls = 1
+    """The same for the ranking service."""
+    call_max_queries: Annotated[int, Field(ge=1, le=100)] = 32
+    """Most queries that travel as one call."""
+    call_hold_seconds: Seconds = 0.05
+    """A call that takes longer keeps no other waiting."""
+
     request_seconds: Seconds = 0.8
     """Longest time for one answer; a client may set less."""
     batch_seconds: Seconds = 1.8
@@ -58,6 +71,12 @@ class GatewaySettings(ServerSettings):
     """Longest wait for neighbours,"""
     similarity_share: Share = 0.8
     """and at most this part of what is left."""
+
+    def call_limits(self, max_calls: int) -> CallLimits:
+        """When queries for a stage that takes so many calls wait for each other."""
+        return CallLimits(
+            max_calls=max_calls, max_queries=self.call_max_queries, hold_seconds=self.call_hold_seconds
+        )
 
     @property
     def budgets(self) -> Budgets:

@@ -19,11 +19,14 @@ from gateway.ports import (
     CandidateQuery,
     Contribution,
     RankingQuery,
+    RefusedError,
     SimilarityMethod,
     SimilarQuery,
     Stage,
     StageError,
+    StageFailure,
     UserVector,
+    usable,
 )
 from movierec.candidate.v1 import candidate_service_pb2 as candidate
 from movierec.ranking.v1 import ranking_service_pb2 as ranking
@@ -87,9 +90,13 @@ class Stages:
     async def failure(self, stage: Stage, *, seconds: float = SECONDS) -> FallbackReason:
         """Why there is no usable answer."""
         with pytest.raises(StageError) as caught:
-            await self.ask(stage, seconds=seconds)
+            await self._usable(stage, seconds)
         assert caught.value.failure.stage is stage
         return caught.value.failure.reason
+
+    async def _usable(self, stage: Stage, seconds: float) -> None:
+        answer = await self.ask(stage, seconds=seconds)
+        usable(*answer.lists)
 
     def calls(self, stage: Stage, outcome: str) -> float:
         """How many calls ended so."""
@@ -148,7 +155,7 @@ def neighbours_of(
 async def test_candidates(stages: Stages) -> None:
     stages.stage.behave = saying(candidates_of([30, 10, 20], [0.75, 0.5, 0.5], vector=2))
     answer = await stages.candidate.generate([CANDIDATES], seconds=SECONDS)
-    (found,) = answer.lists
+    found = usable(*answer.lists)
     assert answer.bundle_id == "b"
     assert found.movie_ids.tolist() == [30, 10, 20]
     assert found.scores.tolist() == [0.75, 0.5, 0.5]
@@ -168,8 +175,9 @@ async def test_candidates(stages: Stages) -> None:
 async def test_a_user_without_a_vector(stages: Stages) -> None:
     stages.stage.behave = saying(candidates_of([], [], vector=3))
     answer = await stages.candidate.generate([CANDIDATES], seconds=SECONDS)
-    assert answer.lists[0].user_vector is UserVector.NONE
-    assert answer.lists[0].movie_ids.size == 0
+    found = usable(*answer.lists)
+    assert found.user_vector is UserVector.NONE
+    assert found.movie_ids.size == 0
 
 
 async def test_many_queries_are_one_call(stages: Stages) -> None:
@@ -182,7 +190,7 @@ async def test_many_queries_are_one_call(stages: Stages) -> None:
 async def test_ranking(stages: Stages) -> None:
     stages.stage.behave = saying(ranked([10, 30], [2.0, 1.0], unknown=(20,)))
     answer = await stages.ranking.rank([RANKING], bundle_id="b", seconds=SECONDS)
-    (order,) = answer.lists
+    order = usable(*answer.lists)
     assert (answer.bundle_id, answer.base_value) == ("b", -1.0)
     assert order.movie_ids.tolist() == [10, 30]
     assert order.scores.tolist() == [2.0, 1.0]
@@ -202,14 +210,14 @@ async def test_a_missing_feature_value_is_none(stages: Stages) -> None:
     answer.lists[0].explanations[0].contributions[0].ClearField("value")
     stages.stage.behave = saying(answer)
     read = await stages.ranking.rank([RANKING], bundle_id="b", seconds=SECONDS)
-    assert read.lists[0].explanations[0][0].value is None
+    assert usable(*read.lists).explanations[0][0].value is None
 
 
 async def test_a_diverse_order_need_not_descend(stages: Stages) -> None:
     stages.stage.behave = saying(ranked([10, 30], [1.0, 2.0]))
     diverse = RankingQuery(**{**vars(RANKING), "diversity": 0.5})
     answer = await stages.ranking.rank([diverse], bundle_id="b", seconds=SECONDS)
-    assert answer.lists[0].scores.tolist() == [1.0, 2.0]
+    assert usable(*answer.lists).scores.tolist() == [1.0, 2.0]
 
 
 async def test_neighbours(stages: Stages) -> None:
@@ -250,6 +258,14 @@ async def test_every_code(stages: Stages, stage: Stage, code: StatusCode) -> Non
     defect = code not in CODES
     assert stages.calls(stage, "DEFECT" if defect else reason) == 1
     assert [line["event"] for line in lines] == ["defect"] * defect
+
+
+@pytest.mark.parametrize("code", [StatusCode.INVALID_ARGUMENT, StatusCode.INTERNAL])
+async def test_only_a_refused_query_is_one_querys_defect(stages: Stages, code: StatusCode) -> None:
+    stages.stage.behave = failing_with(code)
+    with capture_logs(), pytest.raises(StageError) as caught:
+        await stages.ask(Stage.RANKING)
+    assert isinstance(caught.value, RefusedError) == (code is StatusCode.INVALID_ARGUMENT)
 
 
 @pytest.mark.parametrize(
@@ -358,6 +374,16 @@ async def test_rubbish(stages: Stages, stage: Stage, answer: Any) -> None:
     stages.stage.behave = saying(answer)
     assert await stages.failure(stage) == "INVALID_RESPONSE"
     assert stages.calls(stage, "INVALID_RESPONSE") == 1
+
+
+async def test_rubbish_for_one_user_is_none_for_the_others(stages: Stages) -> None:
+    good, bad = candidates_of([3], [0.5]).lists[0], candidates_of([3, 3], [0.5, 0.5]).lists[0]
+    stages.stage.behave = saying(candidate.GenerateCandidatesResponse(lists=[good, bad], bundle_id="b"))
+    answer = await stages.candidate.generate([CANDIDATES] * 2, seconds=SECONDS)
+    found, failure = answer.lists
+    assert usable(found).movie_ids.tolist() == [3]
+    assert failure == StageFailure(Stage.CANDIDATE, FallbackReason.INVALID_RESPONSE, "expected unique movies")
+    assert stages.calls(Stage.CANDIDATE, "INVALID_RESPONSE") == 1
 
 
 async def test_ranking_from_another_bundle(stages: Stages) -> None:

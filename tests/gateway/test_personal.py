@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from gateway.fallback import FallbackReason
 from gateway.pages import ListAnswer
-from gateway.ports import Stage, UserVector
+from gateway.ports import CandidateAnswer, Stage, UserVector, usable
 from gateway.requests import PersonalRequest
 from serving.errors import Reason, UnavailableError
 from serving.filters import MovieFilter
@@ -87,6 +87,14 @@ async def test_the_fault_is_named(world: World, reason: FallbackReason) -> None:
     world.ranking.failure = failing(Stage.RANKING, reason)
     answer = await ask(world, limit=1)
     assert (answer.model, answer.degraded, answer.reason) == (ALS, True, reason)
+
+
+async def test_one_unusable_list_is_a_fault(world: World) -> None:
+    failure = failing(Stage.CANDIDATE, FallbackReason.INVALID_RESPONSE).failure
+    world.candidates.answer = CandidateAnswer((failure,), BUNDLE)
+    answer = await ask(world)
+    assert (answer.model, answer.degraded, answer.reason) == (POP, True, "INVALID_RESPONSE")
+    assert answer.failure == failure
 
 
 async def test_an_unknown_user_gets_what_is_popular(world: World) -> None:
@@ -170,7 +178,7 @@ async def test_what_ranking_left_out_comes_before_what_is_popular(world: World) 
 
     async def forgetful(queries: Any, **more: Any) -> Any:
         answer = await real(queries, **more)
-        (ranked,) = answer.lists
+        ranked = usable(*answer.lists)
         return replace(
             answer, lists=(replace(ranked, movie_ids=ranked.movie_ids[:1], scores=ranked.scores[:1]),)
         )

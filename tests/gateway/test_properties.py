@@ -20,6 +20,7 @@ from gateway.ports import (
     Stage,
     StageError,
     UserVector,
+    usable,
 )
 from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest
 from serving.errors import NotFoundError, UnavailableError
@@ -188,7 +189,7 @@ def test_personal_that_denies_fallbacks(
     error: type[Exception] | None = None
     if isinstance(found, StageError):
         error = UnavailableError
-    elif found.lists[0].user_vector is UserVector.NONE:
+    elif usable(*found.lists).user_vector is UserVector.NONE:
         error = NotFoundError
     if error is not None:
         with pytest.raises(error):

@@ -1,0 +1,270 @@
+"""Same request, same answer, whatever it travels with: the gateway's batching before real stages."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpc import aio
+from prometheus_client import CollectorRegistry
+
+from candidate_service import servicer as candidate_servicer
+from candidate_service.retrieval import Retriever
+from gateway.batching import BatchingCandidates, BatchingRanking, CallLimits
+from gateway.catalogue import Catalogue
+from gateway.clients import CandidateClient, RankingClient, SimilarityClient
+from gateway.metrics import GatewayMetrics
+from gateway.pages import ListAnswer
+from gateway.pipeline import Pipeline
+from gateway.ports import (
+    CandidateAnswer,
+    CandidateQuery,
+    RankingAnswer,
+    RankingQuery,
+    StageError,
+    usable,
+)
+from gateway.requests import PersonalRequest
+from movierec.candidate.v1.candidate_service_pb2_grpc import add_CandidateServiceServicer_to_server
+from movierec.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServicer_to_server
+from ranking_service import servicer as ranking_servicer
+from ranking_service.metrics import RankingMetrics
+from ranking_service.ranking import Ranker
+from serving.bundle.store import BundleStore
+from serving.errors import DeadlineError, InvalidArgumentError
+from serving.filters import UNRESTRICTED, MovieFilter
+from serving.ratings import NO_TIME, RatedMovies
+from serving.rpc.metrics import ServerMetrics
+from tests.gateway.small_world import BUDGETS
+from tests.serving.stage_under_test import stage
+
+SECONDS = 60.0  # ample: no test is decided by it
+LIMITS = CallLimits(max_calls=1, max_queries=32, hold_seconds=SECONDS)
+
+
+@dataclass(frozen=True)
+class RealStages:
+    """Both stages behind real channels, asked singly and in company."""
+
+    catalogue: Catalogue
+    candidates: CandidateClient
+    ranking: RankingClient
+    batching_candidates: BatchingCandidates
+    batching_ranking: BatchingRanking
+    gateway: Pipeline
+    registry: CollectorRegistry
+    servers: tuple[ServerMetrics, ServerMetrics]
+
+    def requests(self) -> list[PersonalRequest]:
+        """64 different ones: of known users and new ones, with everything that a request may ask for."""
+        users = self.catalogue.seen.users.ids[:48].tolist()
+        movies = self.catalogue.movies.ids.ids
+        histories = [
+            RatedMovies(tuple(movies[place : place + 5].tolist()), (5.0, 4.0, 1.0, 4.5, 3.0), (NO_TIME,) * 5)
+            for place in range(16)
+        ]
+        known = [
+            PersonalRequest(
+                user_id=user,
+                limit=1 + place % 30,
+                movie_filter=MovieFilter(exclude_genres=("Comedy",)) if place % 3 == 0 else UNRESTRICTED,
+                exclude_movie_ids=tuple(movies[place : place + place % 7].tolist()),
+                include_seen=place % 5 == 0,
+                explain_features=place % 4,
+                diversity=0.3 if place % 6 == 0 else 0.0,
+                history=histories[place % 16] if place % 8 == 0 else RatedMovies(),
+            )
+            for place, user in enumerate(users)
+        ]
+        return known + [PersonalRequest(user_id=0, limit=10, history=history) for history in histories]
+
+    def in_flight(self) -> list[float | None]:
+        """Calls at work in each stage."""
+        return [
+            server.registry.get_sample_value("movierec_inflight", {"service": server.service})
+            for server in self.servers
+        ]
+
+    def calls(self, stage_name: str) -> float:
+        """Calls that the gateway has made to a stage."""
+        labels = {"stage": stage_name}
+        return self.registry.get_sample_value("movierec_stage_batch_size_count", labels) or 0.0
+
+
+@pytest.fixture(scope="module")
+def models(bundle_root: Path) -> tuple[Catalogue, Retriever, Ranker]:
+    store = BundleStore(bundle_root)
+    bundle_id = store.pointer().bundle_id
+    return (
+        Catalogue.load(store, bundle_id),
+        Retriever.load(store, bundle_id),
+        Ranker.load(store, bundle_id),
+    )
+
+
+@pytest.fixture
+async def stages(models: tuple[Catalogue, Retriever, Ranker], tmp_path: Path) -> AsyncIterator[RealStages]:
+    catalogue, retriever, ranker = models
+
+    def register_candidate(holder: Any, server: aio.Server, _metrics: ServerMetrics) -> None:
+        add_CandidateServiceServicer_to_server(candidate_servicer.CandidateServicer(holder), server)
+
+    def register_ranking(holder: Any, server: aio.Server, metrics: ServerMetrics) -> None:
+        servicer = ranking_servicer.RankingServicer(holder, RankingMetrics.create(metrics.registry))
+        add_RankingServiceServicer_to_server(servicer, server)
+
+    registry = CollectorRegistry()
+    metrics = GatewayMetrics.create(registry)
+    roots = tmp_path / "candidate", tmp_path / "ranking"
+    for root in roots:
+        root.mkdir()
+    async with AsyncExitStack() as running:
+        candidate, candidate_metrics = await running.enter_async_context(
+            stage(roots[0], retriever, register_candidate, candidate_servicer.SERVICE_NAME)
+        )
+        ranking, ranking_metrics = await running.enter_async_context(
+            stage(roots[1], ranker, register_ranking, ranking_servicer.SERVICE_NAME)
+        )
+        candidates, ranker_client = CandidateClient(candidate, metrics), RankingClient(ranking, metrics)
+        batching_candidates = BatchingCandidates(candidates, LIMITS, metrics)
+        batching_ranking = BatchingRanking(ranker_client, LIMITS, metrics)
+        yield RealStages(
+            catalogue=catalogue,
+            candidates=candidates,
+            ranking=ranker_client,
+            batching_candidates=batching_candidates,
+            batching_ranking=batching_ranking,
+            gateway=Pipeline.create(
+                catalogue=lambda: catalogue,
+                candidates=batching_candidates,
+                ranking=batching_ranking,
+                similarity=SimilarityClient(candidate, metrics),  # not asked
+                budgets=BUDGETS,
+                candidates_per_user=300,
+                batch_concurrency=32,
+                metrics=metrics,
+            ),
+            registry=registry,
+            servers=(candidate_metrics, ranking_metrics),
+        )
+
+
+def candidate_query(request: PersonalRequest) -> CandidateQuery:
+    return CandidateQuery(
+        user_id=request.user_id,
+        limit=100,
+        movie_filter=request.movie_filter,
+        exclude_movie_ids=request.exclude_movie_ids,
+        include_seen=request.include_seen,
+        history=request.history,
+    )
+
+
+def bits_of_candidates(answer: CandidateAnswer) -> tuple[Any, ...]:
+    listed = usable(*answer.lists)
+    return listed.movie_ids.tobytes(), listed.scores.tobytes(), listed.user_vector, answer.bundle_id
+
+
+def bits_of_ranking(answer: RankingAnswer) -> tuple[Any, ...]:
+    listed = usable(*answer.lists)
+    return (
+        listed.movie_ids.tobytes(),
+        listed.scores.tobytes(),
+        listed.explanations,
+        listed.unknown_movie_ids.tobytes(),
+        answer.base_value,
+    )
+
+
+def content(answer: ListAnswer) -> tuple[Any, ...]:
+    """Everything but the answer's own id."""
+    return answer.items, answer.model, answer.reason, answer.bundle_id, answer.base_value
+
+
+async def all_at_once(calls: Sequence[Any]) -> list[Any]:
+    async with asyncio.timeout(SECONDS):
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_each_stage_answers_a_query_alike_alone_and_in_company(stages: RealStages) -> None:
+    requests = stages.requests()
+    queries = [candidate_query(request) for request in requests]
+    alone = [await stages.candidates.generate([query], seconds=SECONDS) for query in queries]
+    together = await all_at_once(
+        [stages.batching_candidates.generate([query], seconds=SECONDS) for query in queries]
+    )
+    assert list(map(bits_of_candidates, together)) == list(map(bits_of_candidates, alone))
+    assert stages.calls("candidate") == 2
+
+    found = [usable(*answer.lists) for answer in alone]
+    bundle_id = alone[0].bundle_id
+    to_rank = [
+        RankingQuery(
+            user_id=request.user_id,
+            movie_ids=listed.movie_ids,
+            retrieval_scores=listed.scores,
+            limit=request.limit,
+            explain_features=request.explain_features,
+            diversity=request.diversity,
+            history=request.history,
+        )
+        for request, listed in zip(requests, found, strict=True)
+        if listed.movie_ids.size
+    ]
+    assert len(to_rank) > 32
+    ranked_alone = [
+        await stages.ranking.rank([query], bundle_id=bundle_id, seconds=SECONDS) for query in to_rank
+    ]
+    ranked_together = await all_at_once(
+        [stages.batching_ranking.rank([query], bundle_id=bundle_id, seconds=SECONDS) for query in to_rank]
+    )
+    assert list(map(bits_of_ranking, ranked_together)) == list(map(bits_of_ranking, ranked_alone))
+    assert stages.calls("ranking") == 2
+
+
+async def test_a_batch_is_its_singles(stages: RealStages) -> None:
+    requests = stages.requests()
+    singles = [await stages.gateway.personal(request, None) for request in requests]
+    assert {answer.model for answer in singles} == {"two_stage"}
+    calls = stages.calls("candidate")
+    batch = await stages.gateway.personal_batch(requests, None)
+    assert list(map(content, batch)) == list(map(content, singles))
+    assert stages.calls("candidate") == calls + 2
+
+
+async def test_sixty_four_callers_of_whom_three_have_bad_luck(stages: RealStages) -> None:
+    requests = stages.requests()
+    alone = [content(await stages.gateway.personal(request, None)) for request in requests]
+    gone, hasty, invalid = 7, 20, 40
+    requests[invalid] = PersonalRequest(user_id=-1)
+    callers = [
+        asyncio.create_task(stages.gateway.personal(request, 0.005 if place == hasty else None))
+        for place, request in enumerate(requests)
+    ]
+    for _ in range(5):  # turns of the loop: by now the callers wait for candidates
+        await asyncio.sleep(0)
+    callers[gone].cancel()
+    outcomes = await all_at_once(callers)
+    assert isinstance(outcomes[hasty], DeadlineError)
+    assert isinstance(outcomes[invalid], InvalidArgumentError)
+    assert isinstance(outcomes[gone], asyncio.CancelledError)
+    others = [place for place in range(64) if place not in {gone, hasty, invalid}]
+    assert [content(outcomes[place]) for place in others] == [alone[place] for place in others]
+    assert stages.in_flight() == [0, 0]
+
+
+async def test_a_query_that_a_stage_refuses_fails_alone(stages: RealStages) -> None:
+    queries = [candidate_query(request) for request in stages.requests()[:8]]
+    alone = [await stages.candidates.generate([query], seconds=SECONDS) for query in queries]
+    queries[3] = replace(queries[3], limit=1_000_000)
+    outcomes = await all_at_once(
+        [stages.batching_candidates.generate([query], seconds=SECONDS) for query in queries]
+    )
+    assert isinstance(outcomes[3], StageError)
+    others = [place for place in range(8) if place != 3]
+    assert [bits_of_candidates(outcomes[place]) for place in others] == [
+        bits_of_candidates(alone[place]) for place in others
+    ]

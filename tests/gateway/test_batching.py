@@ -1,0 +1,642 @@
+"""What waits for a stage: who travels with whom, when, and what becomes of each. The stage answers on cue."""
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from typing_extensions import override
+
+from gateway.batching import BatchingCandidates, BatchingRanking, CallLimits
+from gateway.fallback import FallbackReason
+from gateway.metrics import GatewayMetrics
+from gateway.ports import (
+    CandidateAnswer,
+    CandidateList,
+    CandidateQuery,
+    CandidateStage,
+    RankedList,
+    RankingAnswer,
+    RankingQuery,
+    RankingStage,
+    RefusedError,
+    Stage,
+    StageError,
+    StageFailure,
+    UserVector,
+    usable,
+)
+from gateway.requests import PersonalRequest
+from serving.filters import UNRESTRICTED
+from serving.ratings import RatedMovies
+from tests.gateway.small_world import BUNDLE, OTHER_BUNDLE, World, candidates, failing, ids
+
+AMPLE: Final = 60.0  # seconds: no test is decided by it
+LIMITS: Final = CallLimits(max_calls=1, max_queries=32, hold_seconds=AMPLE)
+
+request_id: ContextVar[int] = ContextVar("request_id")
+
+
+@dataclass(eq=False)
+class Call:
+    """A call as the stage sees it; it ends when the test says how."""
+
+    queries: Sequence[CandidateQuery]
+    seconds: float
+    bundle_id: str
+    request_id: int
+    answer: asyncio.Future[CandidateAnswer] = field(default_factory=asyncio.Future)
+    cancelled: bool = False
+
+    @property
+    def users(self) -> list[int]:
+        """Whom it is about."""
+        return [query.user_id for query in self.queries]
+
+    def succeed(self) -> None:
+        """Answers each query from that query alone."""
+        self.answer.set_result(answer_to(self.users))
+
+    def fail(self, error: Exception) -> None:
+        """Answers an error."""
+        self.answer.set_exception(error)
+
+
+class CuedStage(CandidateStage):
+    """Stage one, which answers on cue."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.in_flight = 0
+        self.changed = asyncio.Event()
+
+    async def call(self, number: int) -> Call:
+        """The call with this number, once it has come."""
+        async with asyncio.timeout(AMPLE):
+            while len(self.calls) <= number:
+                self.changed.clear()
+                await self.changed.wait()
+        return self.calls[number]
+
+    @override
+    async def generate(self, queries: Sequence[CandidateQuery], *, seconds: float) -> CandidateAnswer:
+        return await self.make(Call(queries, seconds, "", request_id.get(0)))
+
+    async def make(self, call: Call) -> CandidateAnswer:
+        """Answers a call on cue."""
+        self.calls.append(call)
+        self.changed.set()
+        self.in_flight += 1
+        try:
+            return await call.answer
+        except asyncio.CancelledError:
+            call.cancelled = True
+            raise
+        finally:
+            self.in_flight -= 1
+
+
+class CuedRanking(RankingStage):
+    """Stage two over the same cues."""
+
+    def __init__(self, cued: CuedStage) -> None:
+        self._cued = cued
+
+    @override
+    async def rank(self, queries: Sequence[RankingQuery], *, bundle_id: str, seconds: float) -> RankingAnswer:
+        about = [query(ranking_query.user_id) for ranking_query in queries]
+        found = await self._cued.make(Call(about, seconds, bundle_id, request_id.get(0)))
+        order = [
+            RankedList(usable(listed).movie_ids, np.array([1.0]), (), np.empty(0, np.int64))
+            for listed in found.lists
+        ]
+        return RankingAnswer(tuple(order), bundle_id, base_value=-2.0)
+
+
+class Waiting:
+    """Callers before a stage on cue."""
+
+    def __init__(self, limits: CallLimits = LIMITS) -> None:
+        self.cued = CuedStage()
+        self.registry = CollectorRegistry()
+        metrics = GatewayMetrics.create(self.registry)
+        self.candidates = BatchingCandidates(self.cued, limits, metrics)
+        self.ranking = BatchingRanking(CuedRanking(self.cued), limits, metrics)
+
+    def ask(self, user: int, seconds: float = AMPLE) -> asyncio.Task[int]:
+        """A caller who asks for one user, and gets the movie of that user's number."""
+
+        async def one() -> int:
+            answer = await self.candidates.generate([query(user)], seconds=seconds)
+            return int(usable(*answer.lists).movie_ids[0])
+
+        return asyncio.create_task(one())
+
+    def rank(self, user: int, bundle_id: str) -> asyncio.Task[str]:
+        """The same for ranking; gets the bundle that the answer is from."""
+
+        async def one() -> str:
+            answer = await self.ranking.rank([ranking_query(user)], bundle_id=bundle_id, seconds=AMPLE)
+            assert usable(*answer.lists).movie_ids.tolist() == [user]
+            return answer.bundle_id
+
+        return asyncio.create_task(one())
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        """A metric's value."""
+        return self.registry.get_sample_value(f"movierec_{name}", labels)
+
+
+@pytest.fixture
+async def waiting() -> Waiting:
+    return Waiting()
+
+
+def query(user: int) -> CandidateQuery:
+    return CandidateQuery(
+        user_id=user,
+        limit=1,
+        movie_filter=UNRESTRICTED,
+        exclude_movie_ids=(),
+        include_seen=False,
+        history=RatedMovies(),
+    )
+
+
+def ranking_query(user: int) -> RankingQuery:
+    return RankingQuery(
+        user_id=user,
+        movie_ids=np.array([user]),
+        retrieval_scores=np.array([0.5], np.float32),
+        limit=1,
+        explain_features=0,
+        diversity=0.0,
+        history=RatedMovies(),
+    )
+
+
+def answer_to(users: Iterable[int]) -> CandidateAnswer:
+    lists = [
+        CandidateList(np.array([user]), np.array([0.5], np.float32), UserVector.TRAINED) for user in users
+    ]
+    return CandidateAnswer(tuple(lists), BUNDLE)
+
+
+async def failure(caller: Awaitable[Any]) -> StageFailure:
+    """Why a caller steps down."""
+    with pytest.raises(StageError) as caught:
+        await caller
+    return caught.value.failure
+
+
+async def turns(number: int = 5) -> None:
+    """Lets everything happen that needs no further event."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+def timeout(failed: StageFailure) -> bool:
+    return failed.reason is FallbackReason.DEPENDENCY_TIMEOUT
+
+
+# Who travels with whom.
+
+
+async def test_whoever_finds_the_stage_idle_leaves_at_once(waiting: Waiting) -> None:
+    for user in (1, 2, 3):
+        caller = waiting.ask(user)
+        await turns(3)  # the caller's task, the departure, the call's task: and no timer
+        assert waiting.cued.calls[-1].users == [user]
+        waiting.cued.calls[-1].succeed()
+        assert await caller == user
+    assert len(waiting.cued.calls) == 3
+
+
+async def test_what_waits_leaves_together_in_order_as_many_as_fit(waiting: Waiting) -> None:
+    first = waiting.ask(0)
+    (await waiting.cued.call(0)).succeed()
+    assert await first == 0
+    callers = [waiting.ask(100)]
+    await waiting.cued.call(1)
+    callers += [waiting.ask(user) for user in range(101, 141)]
+    await turns()
+    assert len(waiting.cued.calls) == 2  # they wait
+    for number in (1, 2, 3):
+        (await waiting.cued.call(number)).succeed()
+    assert await asyncio.gather(*callers) == list(range(100, 141))
+    assert [call.users for call in waiting.cued.calls[1:]] == [
+        [100],
+        list(range(101, 133)),
+        list(range(133, 141)),
+    ]
+
+
+async def test_who_arrives_in_one_turn_shares_a_call(waiting: Waiting) -> None:
+    callers = [waiting.ask(user) for user in range(1, 33)]
+    (await waiting.cued.call(0)).succeed()
+    assert await asyncio.gather(*callers) == list(range(1, 33))
+    assert waiting.sample("stage_batch_size_sum", stage="candidate") == 32
+    assert waiting.sample("stage_batch_size_count", stage="candidate") == 1
+    assert waiting.sample("stage_wait_seconds_count", stage="candidate") == 32
+    assert waiting.sample("stage_batch_size_count", stage="ranking") == 0
+
+
+async def test_the_next_call_leaves_before_the_last_ones_answers_are_read(waiting: Waiting) -> None:
+    caller = waiting.ask(1)
+    call = await waiting.cued.call(0)
+    seen: list[int] = []
+    caller.add_done_callback(lambda _: seen.append(len(waiting.cued.calls)))
+    other = waiting.ask(2)
+    await turns()
+    call.succeed()
+    await caller
+    await turns()
+    assert seen == [2]
+    waiting.cued.calls[1].succeed()
+    assert await other == 2
+
+
+@pytest.mark.parametrize("max_calls", [1, 2, 5])
+async def test_so_many_calls_are_out_at_once(max_calls: int) -> None:
+    waiting = Waiting(replace(LIMITS, max_calls=max_calls))
+    callers = []
+    for user in range(8):
+        callers.append(waiting.ask(user))
+        await turns()
+    assert [call.users for call in waiting.cued.calls] == [[user] for user in range(max_calls)]
+    waiting.cued.calls[0].succeed()
+    last = await waiting.cued.call(max_calls)
+    assert last.users == list(range(max_calls, 8))
+    for call in waiting.cued.calls[1:]:
+        call.succeed()
+    assert await asyncio.gather(*callers) == list(range(8))
+
+
+async def test_bundles_never_share_a_call(waiting: Waiting) -> None:
+    bundles = [BUNDLE, BUNDLE, OTHER_BUNDLE, BUNDLE, OTHER_BUNDLE]
+    callers = [waiting.rank(user, bundle_id) for user, bundle_id in enumerate(bundles, start=1)]
+    for number in (0, 1):
+        (await waiting.cued.call(number)).succeed()
+    assert await asyncio.gather(*callers) == bundles
+    assert [(call.bundle_id, call.users) for call in waiting.cued.calls] == [
+        (BUNDLE, [1, 2, 4]),
+        (OTHER_BUNDLE, [3, 5]),
+    ]
+
+
+async def test_a_callers_queries_stay_together() -> None:
+    waiting = Waiting(replace(LIMITS, max_queries=4))
+
+    async def ask(*users: int) -> list[int]:
+        answer = await waiting.candidates.generate([query(user) for user in users], seconds=AMPLE)
+        return [int(usable(listed).movie_ids[0]) for listed in answer.lists]
+
+    parties = [(1, 2), (3, 4, 5), (6,), (7, 8, 9, 10, 11), (12,)]
+    callers = [asyncio.create_task(ask(*party)) for party in parties]
+    for number in range(3):
+        (await waiting.cued.call(number)).succeed()
+    assert [tuple(found) for found in await asyncio.gather(*callers)] == parties
+    assert [call.users for call in waiting.cued.calls] == [[1, 2, 6, 12], [3, 4, 5], [7, 8, 9, 10, 11]]
+
+
+async def test_a_call_travels_under_its_first_passengers_request_id(waiting: Waiting) -> None:
+    callers = []
+    for user in (1, 2, 3):
+        request_id.set(user)
+        callers.append(waiting.ask(user))
+    await turns()
+    request_id.set(4)
+    callers.append(waiting.ask(4))
+    for number in (0, 1):
+        (await waiting.cued.call(number)).succeed()
+    await asyncio.gather(*callers)
+    assert [call.request_id for call in waiting.cued.calls] == [1, 4]
+
+
+# Time.
+
+
+async def test_a_slow_call_keeps_nobody_waiting() -> None:
+    waiting = Waiting(replace(LIMITS, hold_seconds=0.01))
+    slow = waiting.ask(1)
+    await waiting.cued.call(0)
+    others = [waiting.ask(2), waiting.ask(3)]
+    call = await waiting.cued.call(1)
+    assert call.users == [2, 3]
+    call.succeed()
+    assert await asyncio.gather(*others) == [2, 3]
+    waiting.cued.calls[0].succeed()
+    assert await slow == 1
+
+
+async def test_who_has_little_time_leaves_in_time_with_all_who_wait(waiting: Waiting) -> None:
+    callers = [waiting.ask(1)]
+    await waiting.cued.call(0)
+    callers += [waiting.ask(2), waiting.ask(3, seconds=0.2)]
+    call = await waiting.cued.call(1)
+    assert call.users == [3, 2]
+    assert not waiting.cued.calls[0].answer.done()
+    for out in waiting.cued.calls:
+        out.succeed()
+    assert await asyncio.gather(*callers) == [1, 2, 3]
+
+
+async def test_a_call_may_take_as_long_as_its_most_patient_passenger(waiting: Waiting) -> None:
+    callers = [waiting.ask(1, seconds=20.0), waiting.ask(2, seconds=40.0), waiting.ask(3, seconds=30.0)]
+    call = await waiting.cued.call(0)
+    assert 30.0 < call.seconds <= 40.0
+    call.succeed()
+    await asyncio.gather(*callers)
+
+
+async def test_each_passenger_steps_down_when_its_own_time_is_up(waiting: Waiting) -> None:
+    hasty, patient = waiting.ask(1, seconds=0.005), waiting.ask(2)
+    call = await waiting.cued.call(0)
+    assert timeout(await failure(hasty))
+    assert not call.cancelled
+    call.succeed()
+    assert await patient == 2
+
+
+async def test_a_calls_own_timeout_does_not_pass_for_a_cancel(waiting: Waiting) -> None:
+    caller = waiting.ask(1, seconds=0.005)
+    call = await waiting.cued.call(0)
+    assert timeout(await failure(caller))
+    await turns()
+    assert not call.cancelled  # it is about to time out by itself, which the breaker is to hear of
+    call.fail(failing(Stage.CANDIDATE, FallbackReason.DEPENDENCY_TIMEOUT))
+    await turns()
+    assert waiting.cued.in_flight == 0
+
+
+# Cancels.
+
+
+async def cancelled(caller: asyncio.Task[int]) -> bool:
+    caller.cancel()
+    await asyncio.wait([caller])
+    return caller.cancelled()
+
+
+async def test_a_cancel_does_not_touch_the_neighbours(waiting: Waiting) -> None:
+    callers = [waiting.ask(user) for user in (1, 2, 3)]
+    call = await waiting.cued.call(0)
+    late = [waiting.ask(user) for user in (4, 5, 6)]
+    await turns()
+    assert await cancelled(callers[0])  # out, and the first
+    assert await cancelled(late[1])  # waits
+    call.succeed()
+    assert [await callers[1], await callers[2]] == [2, 3]
+    call = await waiting.cued.call(1)
+    assert call.users == [4, 6]
+    call.succeed()
+    assert [await late[0], await late[2]] == [4, 6]
+
+
+async def test_a_call_without_passengers_is_cancelled_and_the_next_leaves(waiting: Waiting) -> None:
+    callers = [waiting.ask(1), waiting.ask(2, seconds=0.005)]
+    call = await waiting.cued.call(0)
+    assert await cancelled(callers[0])
+    other = waiting.ask(3)
+    assert timeout(await failure(callers[1]))  # whose time is not the call's: that is much longer
+    following = await waiting.cued.call(1)
+    assert call.cancelled
+    assert following.users == [3]
+    following.succeed()
+    assert await other == 3
+
+
+async def test_a_caller_who_is_gone_before_the_call_begins(waiting: Waiting) -> None:
+    caller = waiting.ask(1)
+    await turns(1)
+    assert await cancelled(caller)
+    await turns()
+    assert not waiting.cued.calls
+    other = waiting.ask(2)
+    await turns(2)  # its call is about to begin
+    assert await cancelled(other)
+    await turns()
+    assert waiting.cued.in_flight == 0
+    third = waiting.ask(3)
+    (await waiting.cued.call(len(waiting.cued.calls))).succeed()
+    assert await third == 3
+
+
+async def test_a_call_that_somebody_else_cancels_is_a_failure_of_each(waiting: Waiting) -> None:
+    callers = [waiting.ask(1), waiting.ask(2)]
+    call = await waiting.cued.call(0)
+    call.answer.cancel()  # as grpc does when a channel is closed
+    for caller in callers:
+        assert (await failure(caller)).reason is FallbackReason.DEPENDENCY_UNAVAILABLE
+    await turns()
+    assert waiting.cued.in_flight == 0
+
+
+# Failures.
+
+
+async def test_a_call_that_fails_fails_each_passenger_alike(waiting: Waiting) -> None:
+    callers = [waiting.ask(user) for user in (1, 2, 3)]
+    error = failing(Stage.CANDIDATE, FallbackReason.DEPENDENCY_OVERLOADED)
+    (await waiting.cued.call(0)).fail(error)
+    for caller in callers:
+        assert await failure(caller) == error.failure
+    assert len(waiting.cued.calls) == 1
+
+
+async def test_one_unusable_list_fails_one_passenger(waiting: Waiting) -> None:
+    callers = [waiting.ask(user) for user in (1, 2, 3)]
+    call = await waiting.cued.call(0)
+    answer = answer_to(call.users)
+    rubbish = failing(Stage.CANDIDATE, FallbackReason.INVALID_RESPONSE).failure
+    call.answer.set_result(replace(answer, lists=(answer.lists[0], rubbish, answer.lists[2])))
+    assert [await callers[0], await callers[2]] == [1, 3]
+    assert await failure(callers[1]) == rubbish
+
+
+REFUSED = RefusedError(Stage.CANDIDATE, FallbackReason.DEPENDENCY_UNAVAILABLE, "INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize("error", [REFUSED, ZeroDivisionError()], ids=["refused", "defect"])
+async def test_a_query_that_spoils_a_call_spoils_it_for_nobody_else(
+    waiting: Waiting, error: Exception
+) -> None:
+    callers = [waiting.ask(user) for user in (1, 2, 3)]
+    call = await waiting.cued.call(0)
+    callers.append(waiting.ask(4))
+    await turns()
+    call.fail(error)
+    for number in range(1, 5):
+        call = await waiting.cued.call(number)
+        assert waiting.cued.in_flight == 1
+        if 2 in call.users:
+            call.fail(error)
+        else:
+            call.succeed()
+    assert [await callers[place] for place in (0, 2, 3)] == [1, 3, 4]
+    with pytest.raises(StageError if error is REFUSED else ZeroDivisionError):
+        await callers[1]
+    assert sorted(call.users for call in waiting.cued.calls[1:]) == [[1], [2], [3], [4]]
+    waiting.ask(5)
+    waiting.ask(6)
+    assert (await waiting.cued.call(5)).users == [5, 6]  # company again
+
+
+async def test_whoever_has_gone_is_not_asked_for_again(waiting: Waiting) -> None:
+    callers = [waiting.ask(user) for user in (1, 2, 3)]
+    call = await waiting.cued.call(0)
+    assert await cancelled(callers[1])
+    call.fail(REFUSED)
+    for number in (1, 2):
+        (await waiting.cued.call(number)).succeed()
+    assert [await callers[0], await callers[2]] == [1, 3]
+    assert [call.users for call in waiting.cued.calls[1:]] == [[1], [3]]
+
+
+# All at once.
+
+
+async def test_sixty_four_callers_of_whom_three_have_bad_luck(waiting: Waiting) -> None:
+    tasks_before = asyncio.all_tasks()
+    gone, hasty, invalid = 7, 20, 40
+    callers = [waiting.ask(user, 0.005 if user == hasty else AMPLE) for user in range(64)]
+    await waiting.cued.call(0)
+    assert await cancelled(callers[gone])
+    assert timeout(await failure(callers[hasty]))
+    number = 0
+    while not all(caller.done() for caller in callers):
+        call = await waiting.cued.call(number)
+        number += 1
+        if invalid in call.users:
+            call.fail(REFUSED)
+        else:
+            call.succeed()
+        await turns(10)
+    others = [user for user in range(64) if user not in {gone, hasty, invalid}]
+    assert [callers[user].result() for user in others] == others
+    assert await failure(callers[invalid]) == REFUSED.failure
+    await turns()
+    assert waiting.cued.in_flight == 0
+    assert asyncio.all_tasks() == tasks_before
+
+
+async def test_a_batch_of_users_makes_full_calls(world: World) -> None:
+    sizes: dict[Stage, list[int]] = {Stage.CANDIDATE: [], Stage.RANKING: []}
+    rank_one = world.ranking.rank
+
+    async def generate(queries: Any, *, seconds: float) -> Any:
+        sizes[Stage.CANDIDATE].append(len(queries))
+        await asyncio.sleep(0)
+        return replace(candidates(), lists=tuple(usable(*candidates(3, 4).lists) for _ in queries))
+
+    async def rank(queries: Any, *, bundle_id: str, seconds: float) -> Any:
+        sizes[Stage.RANKING].append(len(queries))
+        await asyncio.sleep(0)
+        return await rank_one(queries, bundle_id=bundle_id, seconds=seconds)
+
+    world.candidates.generate = generate  # type: ignore[method-assign]  # counts
+    world.ranking.rank = rank  # type: ignore[method-assign]  # counts
+    pipeline = world.gateway(
+        candidates=BatchingCandidates(world.candidates, LIMITS, world.metrics),
+        ranking=BatchingRanking(world.ranking, LIMITS, world.metrics),
+    )
+    answers = await pipeline.personal_batch([PersonalRequest(user_id=300, limit=2)] * 100, None)
+    assert [ids(answer) for answer in answers] == [[4, 3]] * 100
+    assert sizes == {Stage.CANDIDATE: [32, 32, 32, 4], Stage.RANKING: [32, 32, 32, 4]}
+
+
+# Whatever happens in whatever order.
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("arrive"), st.sampled_from([BUNDLE, OTHER_BUNDLE])),
+        st.tuples(st.sampled_from(["succeed", "fail", "refuse", "cancel", "turn"]), st.integers(0, 9)),
+    ),
+    max_size=60,
+)
+
+
+class Play:
+    """Callers who come and go before a ranking stage that answers one way or another."""
+
+    def __init__(self, limits: CallLimits) -> None:
+        self.waiting = Waiting(limits)
+        self.callers: list[asyncio.Task[str]] = []
+        self.bundles: list[str] = []
+        self.unlucky: set[int] = set()
+        self.gone: set[int] = set()
+
+    @property
+    def out(self) -> list[Call]:
+        """The calls that have no answer yet."""
+        return [call for call in self.waiting.cued.calls if not call.answer.done()]
+
+    def arrive(self, bundle_id: str) -> None:
+        """A caller comes."""
+        self.callers.append(self.waiting.rank(len(self.callers), bundle_id))
+        self.bundles.append(bundle_id)
+
+    def cancel(self, number: int) -> None:
+        """A caller goes, unless it has its answer."""
+        if self.callers:
+            user = number % len(self.callers)
+            if self.callers[user].cancel():
+                self.gone.add(user)
+
+    def end(self, how: str, number: int = 0) -> None:
+        """A call comes back."""
+        if not self.out:
+            return
+        call = self.out[number % len(self.out)]
+        if how == "succeed":
+            call.succeed()
+            return
+        if how == "fail" or len(call.users) == 1:
+            self.unlucky.update(call.users)
+        call.fail(failing(Stage.RANKING) if how == "fail" else REFUSED)
+
+    def outcome_is_right(self, user: int, outcome: object) -> bool:
+        """Whether a caller got its own answer, or what befell it and nobody else."""
+        if isinstance(outcome, asyncio.CancelledError):
+            return user in self.gone
+        if isinstance(outcome, StageError):
+            return user in self.unlucky
+        return outcome == self.bundles[user]
+
+
+@given(steps=STEPS, max_calls=st.integers(1, 3), max_queries=st.integers(1, 4))
+def test_in_whatever_order(steps: list[tuple[str, Any]], max_calls: int, max_queries: int) -> None:
+    limits = CallLimits(max_calls=max_calls, max_queries=max_queries, hold_seconds=AMPLE)
+    asyncio.run(play(steps, limits))
+
+
+async def play(steps: Sequence[tuple[str, Any]], limits: CallLimits) -> None:
+    game = Play(limits)
+    for how, what in steps:
+        if how == "arrive":
+            game.arrive(what)
+        elif how == "cancel":
+            game.cancel(what)
+        elif how == "turn":
+            await turns(1 + what)
+        else:
+            game.end(how, what)
+        assert game.waiting.cued.in_flight <= limits.max_calls + len(game.gone)  # the cancelled are going
+    await turns(10)
+    while game.out:
+        game.end("succeed")
+        await turns(10)
+    outcomes = await asyncio.gather(*game.callers, return_exceptions=True)
+    assert all(game.outcome_is_right(user, outcome) for user, outcome in enumerate(outcomes))
+    assert game.waiting.cued.in_flight == 0
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    for call in game.waiting.cued.calls:
+        assert 1 <= len(call.users) <= limits.max_queries
+        assert {game.bundles[user] for user in call.users} == {call.bundle_id}
+        assert call.users == sorted(call.users)  # in order of arrival
