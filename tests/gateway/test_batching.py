@@ -38,7 +38,8 @@ from serving.ratings import RatedMovies
 from tests.gateway.small_world import BUNDLE, OTHER_BUNDLE, World, candidates, failing, ids
 
 AMPLE: Final = 60.0  # seconds: no test is decided by it
-LIMITS: Final = CallLimits(max_calls=1, max_queries=32, hold_seconds=AMPLE)
+PATIENT: Final = 3_600.0  # so much more that nothing which should happen now happens by it
+LIMITS: Final = CallLimits(max_calls=1, max_queries=32, hold_seconds=PATIENT)
 
 request_id: ContextVar[int] = ContextVar("request_id")
 
@@ -129,7 +130,7 @@ class Waiting:
         self.candidates = BatchingCandidates(self.cued, limits, metrics)
         self.ranking = BatchingRanking(CuedRanking(self.cued), limits, metrics)
 
-    def ask(self, user: int, seconds: float = AMPLE) -> asyncio.Task[int]:
+    def ask(self, user: int, seconds: float = PATIENT) -> asyncio.Task[int]:
         """A caller who asks for one user, and gets the movie of that user's number."""
 
         async def one() -> int:
@@ -142,7 +143,7 @@ class Waiting:
         """The same for ranking; gets the bundle that the answer is from."""
 
         async def one() -> str:
-            answer = await self.ranking.rank([ranking_query(user)], bundle_id=bundle_id, seconds=AMPLE)
+            answer = await self.ranking.rank([ranking_query(user)], bundle_id=bundle_id, seconds=PATIENT)
             assert usable(*answer.lists).movie_ids.tolist() == [user]
             return answer.bundle_id
 
@@ -294,7 +295,7 @@ async def test_a_callers_queries_stay_together() -> None:
     waiting = Waiting(replace(LIMITS, max_queries=4))
 
     async def ask(*users: int) -> list[int]:
-        answer = await waiting.candidates.generate([query(user) for user in users], seconds=AMPLE)
+        answer = await waiting.candidates.generate([query(user) for user in users], seconds=PATIENT)
         return [int(usable(listed).movie_ids[0]) for listed in answer.lists]
 
     parties = [(1, 2), (3, 4, 5), (6,), (7, 8, 9, 10, 11), (12,)]
@@ -424,7 +425,9 @@ async def test_a_caller_who_is_gone_before_the_call_begins(waiting: Waiting) -> 
     await turns()
     assert waiting.cued.in_flight == 0
     third = waiting.ask(3)
-    (await waiting.cued.call(len(waiting.cued.calls))).succeed()
+    await turns()
+    assert waiting.cued.calls[-1].users == [3]
+    waiting.cued.calls[-1].succeed()
     assert await third == 3
 
 
@@ -450,6 +453,15 @@ async def test_a_call_that_fails_fails_each_passenger_alike(waiting: Waiting) ->
     assert len(waiting.cued.calls) == 1
 
 
+async def test_a_call_that_fails_after_a_caller_has_gone(waiting: Waiting) -> None:
+    callers = [waiting.ask(1), waiting.ask(2)]
+    call = await waiting.cued.call(0)
+    assert await cancelled(callers[0])
+    error = failing(Stage.CANDIDATE)
+    call.fail(error)
+    assert await failure(callers[1]) == error.failure
+
+
 async def test_one_unusable_list_fails_one_passenger(waiting: Waiting) -> None:
     callers = [waiting.ask(user) for user in (1, 2, 3)]
     call = await waiting.cued.call(0)
@@ -472,20 +484,40 @@ async def test_a_query_that_spoils_a_call_spoils_it_for_nobody_else(
     callers.append(waiting.ask(4))
     await turns()
     call.fail(error)
-    for number in range(1, 5):
+    await waiting.cued.call(1)
+    callers += [waiting.ask(5), waiting.ask(6)]
+    for number in range(1, 6):
         call = await waiting.cued.call(number)
         assert waiting.cued.in_flight == 1
         if 2 in call.users:
             call.fail(error)
         else:
             call.succeed()
-    assert [await callers[place] for place in (0, 2, 3)] == [1, 3, 4]
+    assert [await caller for caller in callers if caller is not callers[1]] == [1, 3, 4, 5, 6]
     with pytest.raises(StageError if error is REFUSED else ZeroDivisionError):
         await callers[1]
-    assert sorted(call.users for call in waiting.cued.calls[1:]) == [[1], [2], [3], [4]]
-    waiting.ask(5)
-    waiting.ask(6)
-    assert (await waiting.cued.call(5)).users == [5, 6]  # company again
+    assert [call.users for call in waiting.cued.calls[1:]] == [[4], [1], [2], [3], [5, 6]]
+
+
+async def test_who_is_asked_for_again_comes_before_who_still_waits() -> None:
+    waiting = Waiting(replace(LIMITS, max_queries=2))
+    callers = [waiting.ask(user) for user in (1, 2, 3, 4, 5)]
+    (await waiting.cued.call(0)).fail(REFUSED)
+    for number in range(1, 5):
+        (await waiting.cued.call(number)).succeed()
+    assert await asyncio.gather(*callers) == [1, 2, 3, 4, 5]
+    assert [call.users for call in waiting.cued.calls] == [[1, 2], [3, 4], [1], [2], [5]]
+
+
+async def test_nobody_keeps_company_with_a_query_that_is_under_suspicion(waiting: Waiting) -> None:
+    callers = [waiting.ask(user) for user in (1, 2, 3)]
+    (await waiting.cued.call(0)).fail(REFUSED)
+    await waiting.cued.call(1)
+    callers.append(waiting.ask(4, seconds=0.2))  # in a hurry
+    assert (await waiting.cued.call(2)).users == [4]
+    for number in (1, 2, 3, 4):
+        (await waiting.cued.call(number)).succeed()
+    assert await asyncio.gather(*callers) == [1, 2, 3, 4]
 
 
 async def test_whoever_has_gone_is_not_asked_for_again(waiting: Waiting) -> None:
@@ -505,7 +537,7 @@ async def test_whoever_has_gone_is_not_asked_for_again(waiting: Waiting) -> None
 async def test_sixty_four_callers_of_whom_three_have_bad_luck(waiting: Waiting) -> None:
     tasks_before = asyncio.all_tasks()
     gone, hasty, invalid = 7, 20, 40
-    callers = [waiting.ask(user, 0.005 if user == hasty else AMPLE) for user in range(64)]
+    callers = [waiting.ask(user, 0.005 if user == hasty else PATIENT) for user in range(64)]
     await waiting.cued.call(0)
     assert await cancelled(callers[gone])
     assert timeout(await failure(callers[hasty]))
@@ -612,7 +644,7 @@ class Play:
 
 @given(steps=STEPS, max_calls=st.integers(1, 3), max_queries=st.integers(1, 4))
 def test_in_whatever_order(steps: list[tuple[str, Any]], max_calls: int, max_queries: int) -> None:
-    limits = CallLimits(max_calls=max_calls, max_queries=max_queries, hold_seconds=AMPLE)
+    limits = CallLimits(max_calls=max_calls, max_queries=max_queries, hold_seconds=PATIENT)
     asyncio.run(play(steps, limits))
 
 
