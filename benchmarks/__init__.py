@@ -1,0 +1,1 @@
+"""What movierec costs, measured on running servers. Trust the ratios: machine and moment differ."""

@@ -1,0 +1,77 @@
+"""The project's own servers as processes, and the processor time that they use. Linux only."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_START_SECONDS: Final = 120.0
+_STOP_SECONDS: Final = 15.0
+_LOOK_SECONDS: Final = 0.05
+_CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+class ServerError(Exception):
+    """A server that does not come up. The message shows the end of its log."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    pid: int
+    target: str
+    """Where a client finds it."""
+
+    def cpu_seconds(self) -> float:
+        """Processor time used so far, in steps of 10 ms."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        user_ticks, system_ticks = fields[11:13]  # the 14th and 15th of proc(5), which counts from pid
+        return (int(user_ticks) + int(system_ticks)) / _CLOCK_TICKS
+
+
+@contextmanager
+def serving(module: str, log: Path, settings: Mapping[str, str]) -> Iterator[Server]:
+    """Runs `python -m module` on a free port while the block runs.
+
+    Args:
+        module: the process.
+        log: where its output goes.
+        settings: its environment variables; those of this process that set up movierec are left out.
+
+    Raises:
+        ServerError: it ended, or did not serve in time.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MOVIEREC_")}
+    environment = {**kept, **settings, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603  # a server of ours
+            (sys.executable, "-m", module), env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        yield Server(process.pid, f"127.0.0.1:{_port_once_serving(process, log)}")
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _port_once_serving(process: subprocess.Popen[bytes], log: Path) -> int:
+    end = time.monotonic() + _START_SECONDS
+    while process.poll() is None and time.monotonic() < end:
+        text = log.read_text(encoding="utf-8")
+        whole_lines = text[: text.rfind("\n") + 1].splitlines()
+        events = {line["event"]: line for line in map(json.loads, whole_lines)}
+        if "serving" in events:
+            return int(events["listening"]["port"])
+        time.sleep(_LOOK_SECONDS)
+    raise ServerError(f"{log.stem} does not serve: {log.read_text(encoding='utf-8')[-2000:]}")
