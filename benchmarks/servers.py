@@ -69,8 +69,9 @@ def _port_once_serving(process: subprocess.Popen[bytes], log: Path) -> int:
     end = time.monotonic() + _START_SECONDS
     while process.poll() is None and time.monotonic() < end:
         text = log.read_text(encoding="utf-8")
-        whole_lines = text[: text.rfind("\n") + 1].splitlines()
-        events = {line["event"]: line for line in map(json.loads, whole_lines)}
+        lines = text[: text.rfind("\n") + 1].splitlines()  # the whole ones
+        logged = [json.loads(line) for line in lines if line.startswith("{")]
+        events = {line["event"]: line for line in logged}
         if "serving" in events:
             return int(events["listening"]["port"])
         time.sleep(_LOOK_SECONDS)

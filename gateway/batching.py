@@ -35,7 +35,10 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class CallLimits:
-    """When queries wait for each other, and how many share a call."""
+    """When queries wait for each other, and how many share a call.
+
+    Nobody waits for longer than half of its own time: what is left is for the stage.
+    """
 
     max_calls: int
     """With as many calls out, whoever arrives waits."""
@@ -167,7 +170,6 @@ class _Line(Generic[Query, Answer]):
         )
         self._waiting[passenger] = None
         loop.call_soon(self._depart)  # not at once: who arrives in this turn of the loop comes along
-        # Half of the time for the wait, half for the stage: a slow call does not keep who is in a hurry.
         hurry = loop.call_at(now + seconds / 2, self._hurry, passenger)
         try:
             async with asyncio.timeout_at(passenger.ends):
@@ -233,11 +235,10 @@ class _Line(Generic[Query, Answer]):
             else:
                 self._fail(call, error.failure)
         except Exception as error:  # noqa: BLE001  # a defect, for the caller whose query shows it
-            (only, *others) = call.passengers
-            if others:
+            if in_company:
                 self._ask_apart(call)
-            elif not only.answer.done():
-                only.answer.set_exception(error)
+            elif not call.passengers[0].answer.done():
+                call.passengers[0].answer.set_exception(error)
         else:
             self._deliver(call, answer)
 
