@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install lock protos protos-check baseline format lint test extras check demo clean
+.PHONY: help install lock protos openapi protos-check baseline format lint test extras check demo clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -48,8 +48,12 @@ protos: .venv/installed protos/vendor ## regenerate protos/gen and the descripto
 	  $$(find protos/movierec -name '*.proto' | sort)
 	buf build --exclude-source-info --as-file-descriptor-set -o deploy/envoy/descriptor.binpb
 
-protos-check: protos ## fail if generated files differ from the commit
-	@test -z "$$(git status --porcelain -- protos/gen deploy/envoy/descriptor.binpb | tee /dev/stderr)"
+openapi: .venv/installed protos/vendor ## regenerate the OpenAPI document that Envoy serves
+	python -m deploy.openapi
+
+protos-check: protos openapi ## fail if generated files differ from the commit
+	@test -z "$$(git status --porcelain -- protos/gen deploy/envoy/descriptor.binpb deploy/envoy/openapi.json \
+	  | tee /dev/stderr)"
 
 baseline: .venv/installed protos/vendor ## at a release: what later protos must stay compatible with
 	buf build --exclude-source-info -o protos/baseline.binpb

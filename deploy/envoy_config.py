@@ -7,6 +7,8 @@ import yaml
 
 CONFIG: Final = Path("deploy/envoy/envoy.yaml")
 """Valid as it lies there when Envoy is started from the root of the repository."""
+OPENAPI: Final = Path("deploy/envoy/openapi.json")
+"""What Envoy serves at /openapi.json."""
 DEFAULT_PORT: Final = 8080
 DEFAULT_GATEWAY_PORT: Final = 50051
 
@@ -27,8 +29,13 @@ def render(*, port: int, gateway_port: int, root: Path = Path()) -> str:
         settings = http_filter["typed_config"]
         if "proto_descriptor" in settings:
             settings["proto_descriptor"] = str(root / settings["proto_descriptor"])
+    (host,) = manager["typed_config"]["route_config"]["virtual_hosts"]
+    for route in host["routes"]:
+        body = route.get("direct_response", {}).get("body", {})
+        if "filename" in body:
+            body["filename"] = str(root / body["filename"])
     (gateway,) = config["static_resources"]["clusters"]
     (locality,) = gateway["load_assignment"]["endpoints"]
-    (host,) = locality["lb_endpoints"]
-    host["endpoint"]["address"]["socket_address"]["port_value"] = gateway_port
+    (endpoint,) = locality["lb_endpoints"]
+    endpoint["endpoint"]["address"]["socket_address"]["port_value"] = gateway_port
     return yaml.safe_dump(config, sort_keys=False)

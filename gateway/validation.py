@@ -1,6 +1,6 @@
 """The rules of requests: one table of limits, and a check that names every rule a request breaks."""
 
-import unicodedata
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -37,6 +37,10 @@ class Limits:
     low: float
     high: float
     measure: Measure = Measure.VALUE
+    unique: bool = False
+    """Of entries: all must differ."""
+    pattern: str | None = None
+    """Of characters: what they must match as a whole, in Python and in ECMAScript."""
 
     def hold(self, value: float) -> bool:
         """Whether a value, or what is measured of it, is allowed."""
@@ -52,8 +56,9 @@ class Limits:
 
 _MOVIE_ID: Final = Limits(1, _MAX_INT32)
 _USER_ID: Final = Limits(1, _MAX_INT64)
-_GENRES: Final = Limits(0, 20, Measure.ENTRIES)
-_GENRE: Final = Limits(1, 40, Measure.CHARACTERS)
+_GENRES: Final = Limits(0, 20, Measure.ENTRIES, unique=True)
+_PRINTABLE: Final = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+_GENRE: Final = Limits(1, 40, Measure.CHARACTERS, pattern=_PRINTABLE)
 _YEAR: Final = Limits(1870, 2200)
 
 LIMITS: Final[Mapping[str, Limits]] = MappingProxyType(
@@ -80,6 +85,9 @@ LIMITS: Final[Mapping[str, Limits]] = MappingProxyType(
     }
 )
 """By field; `[]` stands for any entry of a list. The API document takes its limits from here."""
+
+UNLESS: Final[Mapping[str, str]] = MappingProxyType({"user_id": "history"})
+"""Fields that a request must have, unless it has the other one. Holds where a request knows both."""
 
 MAX_CONTRIBUTIONS: Final = 20_000
 """Of a batch: the sum of limit times explain_features."""
@@ -262,7 +270,7 @@ class _Check:
         for place, genre in enumerate(genres):
             path = f"{field}[{place}]"
             self.limits(f"{field}[]", len(genre), path=path)
-            printable = not any(unicodedata.category(character) == "Cc" for character in genre)
+            printable = re.fullmatch(_PRINTABLE, genre) is not None
             self.require(printable, path, "must not have control characters")
         for place in _repeated(genres):
             self.refuse(f"{field}[{place}]", "must not stand in the list twice")

@@ -16,11 +16,12 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from deploy import envoy_config
 from movierec.candidate.v1 import candidate_service_pb2 as candidate_pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_pb_grpc
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1 import movie_service_pb2_grpc as pb_grpc
-from tests.deploy.edge import PATIENCE_SECONDS, SERVICE, Edge, free_port, running_envoy
+from tests.deploy.edge import PATIENCE_SECONDS, ROOT, SERVICE, Edge, free_port, running_envoy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -155,6 +156,12 @@ async def test_clients_cannot_steer_envoy_by_its_own_headers(edge: Edge, client:
     assert "x-envoy-internal" not in edge.gateway.metadata
 
 
+async def test_the_api_document(client: httpx.AsyncClient) -> None:
+    response = await client.get("/openapi.json")
+    assert response.headers["content-type"] == "application/json"
+    assert response.content == (ROOT / envoy_config.OPENAPI).read_bytes()
+
+
 # Deadlines
 
 
@@ -217,7 +224,9 @@ async def test_unknown_path(edge: Edge, client: httpx.AsyncClient, url: str) -> 
 
 
 @pytest.mark.parametrize("method", ["DELETE", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"])
-@pytest.mark.parametrize("url", ["/api/movies/popular", "/api/movies/7", "/api/movies/7/similar?limit=1"])
+@pytest.mark.parametrize(
+    "url", ["/api/movies/popular", "/api/movies/7", "/api/movies/7/similar?limit=1", "/openapi.json"]
+)
 async def test_other_methods(edge: Edge, client: httpx.AsyncClient, method: str, url: str) -> None:
     response = await client.request(method, url)
     assert response.status_code == 405

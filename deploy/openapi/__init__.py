@@ -1,0 +1,1 @@
+"""The OpenAPI document of the REST API, made of the descriptors and of the gateway's table of limits."""
