@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install lock protos openapi protos-check baseline format lint test extras check demo clean
+.PHONY: help install lock protos openapi protos-check baseline format lint test fuzz extras check demo clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -20,6 +20,9 @@ demo: .venv/installed ## train, serve and show recommendations; ONCE=1 ends afte
 
 test: .venv/installed protos/vendor ## run every test
 	exec pytest
+
+fuzz: .venv/installed protos/vendor ## of `test`: requests made up from the OpenAPI document, 200 per operation
+	MOVIEREC_FUZZ_EXAMPLES=200 exec pytest tests/e2e/test_fuzz.py
 
 extras: .venv/installed ## of `test`: each process alone, with its own extra and nothing else
 	exec pytest tests/packaging

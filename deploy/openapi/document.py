@@ -266,6 +266,8 @@ class _Schemas:
             "properties": {field.name: self._field(name, field) for field in message.field},
             "required": required or None,
             "allOf": needs or None,
+            # Servers ignore what they do not know; but to send it is a mistake.
+            "additionalProperties": False if name in self._prefixes else None,
         }
         return _given(schema)
 

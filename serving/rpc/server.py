@@ -156,9 +156,16 @@ async def _drain(
         hurry.cancel()
 
 
+# Envoy passes on the URL of a REST call, and takes headers of up to 60 KiB. By default, calls with more
+# than 8 KiB would be refused as RESOURCE_EXHAUSTED: some of them, by chance, and all beyond 16 KiB.
+_MAX_METADATA_BYTES: Final = 128 * 1024
+
+
 def _options(settings: ServerSettings) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", settings.max_request_bytes),
+        ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
         ("grpc.so_reuseport", 0),  # else a second server on the port would silently take half of the calls
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

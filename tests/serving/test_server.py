@@ -163,3 +163,13 @@ async def test_oversized_request_is_refused() -> None:
                 pb.FindSimilarMoviesRequest(exclude_movie_ids=[10**9] * 1_000), timeout=5
             )
         assert caught.value.code() is StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_metadata_may_be_as_long_as_a_url() -> None:
+    async with running_server() as server:
+        for _ in range(10):  # the default refuses by chance
+            await server.stub.FindSimilarMovies(
+                pb.FindSimilarMoviesRequest(),
+                metadata=[("x-envoy-original-path", "x" * 60 * 1024)],
+                timeout=5,
+            )
