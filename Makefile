@@ -8,7 +8,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
-SOURCES := benchmarks candidate_service deploy gateway ranking_service serving similarity_service tests training
+SOURCES := benchmarks candidate_service client deploy gateway ranking_service serving similarity_service tests training
 GOOGLE_PROTOS := google/api/annotations.proto google/api/field_behavior.proto google/api/http.proto \
   google/rpc/code.proto google/rpc/error_details.proto google/rpc/status.proto
 

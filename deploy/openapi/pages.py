@@ -61,7 +61,8 @@ class Example:
 def calls(page: str) -> Iterator[Call]:
     """Every call on a page, in order."""
     for block in _CALL.finditer(page):
-        yield Call(shlex.split(block["command"]), json.loads(block["answer"]))
+        command = block["command"].replace("\\\n", " ")  # shlex has no words for lines that go on
+        yield Call(shlex.split(command), json.loads(block["answer"]))
 
 
 def example(page: str, binding: Binding) -> Example | None:

@@ -1,0 +1,149 @@
+"""The client for code that blocks."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, cast
+
+import grpc
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from movierec.gateway.v1 import movie_service_pb2 as pb
+from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
+from movierec_client.channels import (
+    DEFAULT_TIMEOUT_SECONDS,
+    HEALTH_CHECK_SECONDS,
+    HEALTH_PAUSE_SECONDS,
+    READY_SECONDS,
+    SERVICE,
+    Metadata,
+    Options,
+    channel_options,
+)
+from movierec_client.errors import MovieError
+from movierec_client.retries import Attempts, RetryPolicy
+
+
+class MovieClient:
+    """Calls movierec; may be shared by threads. A method per rpc: message in, message out.
+
+    Every method takes a `timeout_seconds` for the whole call, retries included, and raises `MovieError`.
+
+    Args:
+        target: where the API is, as `movierec.example.com:443`.
+        credentials: for TLS, as `grpc.ssl_channel_credentials()`; None: plain text.
+        timeout_seconds: of calls that say no other.
+        retry: when to try again.
+        metadata: sent with every call, as an API key.
+        options: of the channel, over our own.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
+        metadata: Metadata | None = None,
+        options: Options | None = None,
+    ) -> None:
+        arguments = channel_options(options or {})
+        self._channel = (
+            grpc.insecure_channel(target, arguments)
+            if credentials is None
+            else grpc.secure_channel(target, credentials, arguments)
+        )
+        self._stub: Any = MovieServiceStub(cast("grpc.aio.Channel", self._channel))  # typed for asyncio
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+        self._timeout_seconds = timeout_seconds
+        self._retry = retry
+        self._metadata = tuple((metadata or {}).items())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the channel; calls in flight are cancelled."""
+        self._channel.close()
+
+    def list_popular_movies(
+        self, request: pb.ListPopularMoviesRequest, *, timeout_seconds: float | None = None
+    ) -> pb.ListPopularMoviesResponse:
+        """Returns the most popular movies."""
+        answer: pb.ListPopularMoviesResponse = self._call(
+            self._stub.ListPopularMovies, request, timeout_seconds
+        )
+        return answer
+
+    def list_personal_movies(
+        self, request: pb.ListPersonalMoviesRequest, *, timeout_seconds: float | None = None
+    ) -> pb.ListPersonalMoviesResponse:
+        """Returns movies recommended for one user."""
+        answer: pb.ListPersonalMoviesResponse = self._call(
+            self._stub.ListPersonalMovies, request, timeout_seconds
+        )
+        return answer
+
+    def list_similar_movies(
+        self, request: pb.ListSimilarMoviesRequest, *, timeout_seconds: float | None = None
+    ) -> pb.ListSimilarMoviesResponse:
+        """Returns movies similar to one movie."""
+        answer: pb.ListSimilarMoviesResponse = self._call(
+            self._stub.ListSimilarMovies, request, timeout_seconds
+        )
+        return answer
+
+    def get_movie(
+        self, request: pb.GetMovieRequest, *, timeout_seconds: float | None = None
+    ) -> pb.GetMovieResponse:
+        """Returns one catalogue entry."""
+        answer: pb.GetMovieResponse = self._call(self._stub.GetMovie, request, timeout_seconds)
+        return answer
+
+    def batch_list_personal_movies(
+        self, request: pb.BatchListPersonalMoviesRequest, *, timeout_seconds: float | None = None
+    ) -> pb.BatchListPersonalMoviesResponse:
+        """Returns recommendations for 1 to 100 users."""
+        answer: pb.BatchListPersonalMoviesResponse = self._call(
+            self._stub.BatchListPersonalMovies, request, timeout_seconds
+        )
+        return answer
+
+    def is_ready(self) -> bool:
+        """Whether the API serves."""
+        request = health_pb2.HealthCheckRequest(service=SERVICE)
+        try:
+            answer = self._health.Check(request, timeout=HEALTH_CHECK_SECONDS, metadata=self._metadata)
+        except grpc.RpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def wait_until_ready(self, timeout_seconds: float = READY_SECONDS) -> None:
+        """Return once the API serves.
+
+        Raises:
+            TimeoutError: it did not in that time.
+        """
+        end = time.monotonic() + timeout_seconds
+        while not self.is_ready():
+            if time.monotonic() + HEALTH_PAUSE_SECONDS > end:
+                raise TimeoutError(f"The API does not serve after {timeout_seconds} s.")
+            time.sleep(HEALTH_PAUSE_SECONDS)
+
+    def _call(self, method: Callable[..., Any], request: Message, timeout_seconds: float | None) -> Any:
+        attempts = Attempts(
+            self._retry, self._timeout_seconds if timeout_seconds is None else timeout_seconds
+        )
+        while True:
+            try:
+                return method(request, timeout=attempts.remaining_seconds, metadata=self._metadata)
+            except grpc.RpcError as error:
+                pause = attempts.pause_after(MovieError.of(error))
+            time.sleep(pause)
