@@ -296,6 +296,8 @@ class _Schemas:
             return dict(_WELL_KNOWN[field.type_name])
         if is_message(field) and (entry := self._all.messages[field.type_name]).options.map_entry:
             return {"type": "object", "additionalProperties": self._type(entry.field[1])}
+        if not field.type_name:
+            raise NotImplementedError(f"{field.name}: the document has no words for its type yet")
         return self.reference(field.type_name)
 
     def _is_always_there(self, message: str, field: FieldDescriptorProto) -> bool:
