@@ -16,13 +16,16 @@ LAYERS = "processes stand beside each other, on the kit, on the API"
 NO_GRPC = "domain code does not speak gRPC"
 NO_TRAINING = "the training stack stays in training"
 NO_MODELS = "the gateway composes and does not compute models"
+CLIENT = "the client stands on the generated code alone"
+NAMES = (LAYERS, CLIENT, NO_GRPC, NO_TRAINING, NO_MODELS)
+ELSEWHERE = {"movierec": ROOT / "protos/gen/movierec", "movierec_client": ROOT / "client/movierec_client"}
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """The packages and the contracts, to be changed at will."""
     for package in CONTRACTS["root_packages"]:
-        source = ROOT / "protos" / "gen" / package if package == "movierec" else ROOT / package
+        source = ELSEWHERE.get(package, ROOT / package)
         shutil.copytree(source, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
@@ -48,16 +51,11 @@ def add_import(path: Path, name: str) -> None:
 
 
 def test_there_is_a_contract_of_each_kind() -> None:
-    assert {contract["name"] for contract in CONTRACTS["contracts"]} == {
-        LAYERS,
-        NO_GRPC,
-        NO_TRAINING,
-        NO_MODELS,
-    }
+    assert {contract["name"] for contract in CONTRACTS["contracts"]} == set(NAMES)
 
 
 def test_the_contracts_hold(copy: Path) -> None:
-    assert lint(copy) == (0, dict.fromkeys((LAYERS, NO_GRPC, NO_TRAINING, NO_MODELS), "KEPT"))
+    assert lint(copy) == (0, dict.fromkeys(NAMES, "KEPT"))
 
 
 @pytest.mark.parametrize(
@@ -70,12 +68,14 @@ def test_the_contracts_hold(copy: Path) -> None:
             [("ranking_service/settings.py", "pandas"), ("gateway/pages.py", "scipy")],
             {NO_TRAINING, NO_MODELS},
         ),
+        ([("movierec_client/errors.py", "serving.errors")], {CLIENT}),
     ],
     ids=[
         "a process of another",
         "the kit of a process",
         "domain code of gRPC",
         "servers of training's stack",
+        "the client of the kit",
     ],
 )
 def test_a_forbidden_import_breaks_its_contract(
