@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install lock protos openapi protos-check baseline format lint test fuzz extras check demo clean
+.PHONY: help install lock protos openapi protos-check baseline format lint test fuzz extras check demo oracle clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -81,6 +81,13 @@ install: .venv/installed ## make .venv with every pinned package
 lock: .venv/installed ## pin every dependency of every process, with hashes
 	uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes \
 	  --prerelease=if-necessary-or-explicit --quiet --output-file constraints.txt
+	uv pip compile tests/oracle/requirements.in --universal --python-version 3.11 --generate-hashes \
+	  --no-header --quiet --output-file tests/oracle/requirements.txt
+
+oracle: .venv/installed ## RecTools' metrics, from an environment of its own, as the fixture for ours
+	uv venv --quiet --clear --python $(PYTHON) build/oracle
+	uv pip install --quiet --require-hashes --python build/oracle/bin/python -r tests/oracle/requirements.txt
+	build/oracle/bin/python tests/oracle/rectools_metrics.py tests/training/rectools_metrics.json
 
 clean: ## remove what the targets made, the trained bundles included
 	rm -rf .venv artifacts build dist protos/vendor .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -19,15 +20,16 @@ from serving.logs import configure_logs
 from serving.ratings import Ratings
 from serving.settings import LogLevel
 from training import datasets
-from training.experiment import measure, measure_seeds, production_protocol
+from training.experiment import Measurement, measure, measure_seeds, production_protocol
 from training.models.als import REFERENCE_PARAMETERS, default_parameters
 from training.models.ranker import RankerParameters
-from training.models.two_stage import Recipe, fit_two_stage
+from training.models.two_stage import Recipe, TooFewUsersError, fit_two_stage
 from training.progress import Progress
 from training.publish import Build, publish, recipe_record
 from training.ratings import DataError, read_data_set
 from training.splits import Protocol
-from training.tables import print_measurements, quality_table
+from training.strong import strong_generalisation
+from training.tables import print_measurements, print_strong, quality_table
 from training.tracking import track
 
 app = typer.Typer(
@@ -109,7 +111,7 @@ def train(
             return
         began = time.monotonic()
         console.print("Measuring: trained on the past, judged on the future")
-        measurement = measure(clean.ratings, table, recipe, progress)
+        measurement = measure(clean.ratings, table, recipe, progress, validate=True)
         print_measurements(console, [measurement], tag)
         console.print("Training what is served: the same recipe on all ratings")
         two_stage = fit_two_stage(clean.ratings, table, recipe, progress, measurement.choice)
@@ -131,8 +133,12 @@ def evaluate(
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to n - 1; the table shows their mean.")] = 3,
     preset: PresetOption = Preset.DEFAULT,
     features: Features = FeatureSet.EXTENDED,
-    protocol: ProtocolChoice = ProtocolOption.AUTO,
+    protocol: Annotated[Protocol | None, typer.Option(help="One protocol. Unset: both.")] = None,
     threads: Threads = 2,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="ALS with the reference's preset and the reference's features as well."),
+    ] = False,
 ) -> None:
     """Measure all models on the same users, with several seeds; publish nothing."""
     console = _console()
@@ -140,11 +146,34 @@ def evaluate(
         dataset = datasets.resolve(data_dir)
         console.print(f"Data set: {dataset.source}", highlight=False)
         table, clean = read_data_set(dataset.folder)
+        progress, tag = Progress(console), clean.tag(dataset.name)
         recipe = _recipe(
-            clean.ratings, seed=0, preset=preset, features=features, protocol=protocol, threads=threads
+            clean.ratings,
+            seed=0,
+            preset=preset,
+            features=features,
+            protocol=ProtocolOption.USER,
+            threads=threads,
         )
-        runs = measure_seeds(clean.ratings, table, recipe, range(seeds), Progress(console))
-        print_measurements(console, runs, clean.tag(dataset.name))
+        measured: list[list[Measurement]] = []
+        for one in (protocol,) if protocol else Protocol:
+            console.print(f"Measuring under '{one}'", highlight=False)
+            by_protocol = replace(recipe, protocol=one)
+            measured.append(
+                measure_seeds(clean.ratings, table, by_protocol, range(seeds), progress, variants=everything)
+            )
+        strong = strong_generalisation(
+            clean.ratings,
+            len(table.movies.ids),
+            recipe.als,
+            measured[0][0].ease_ndcg,
+            seed=0,
+            threads=threads,
+            progress=progress,
+        )
+        for runs in measured:
+            print_measurements(console, runs, tag)
+        print_strong(console, strong)
 
 
 @app.command()
@@ -222,6 +251,6 @@ def _failing_clearly() -> Iterator[None]:
     """Failures that a person can mend are said in words, not as a traceback."""
     try:
         yield
-    except (BundleError, DataError) as error:
+    except (BundleError, DataError, TooFewUsersError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None

@@ -1,25 +1,40 @@
 """One honest measurement: split, fit every model on the past, judge all on the same future."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from serving.features import FeatureSet
 from serving.ids import Rows
 from serving.ratings import Ratings
-from serving.retrieval import best_first
 from training.evaluation import Quality, judge
+from training.models.als import REFERENCE_PARAMETERS, Als
 from training.models.first_stage import CANDIDATES
-from training.models.popularity import MovieStatistics, popularity
-from training.models.svd import Svd
-from training.models.two_stage import RankerChoice, Recipe, fit_two_stage, inner_cuts
+from training.models.two_stage import RankerChoice, Recipe, TwoStage, fit_two_stage, inner_cuts
 from training.progress import Progress
 from training.ratings import MovieTable
 from training.splits import Protocol, Split, split
+from training.yardsticks import choose_regularization, svd_lists, yardstick_lists
 
-_ENOUGH_USERS: Final = 300
+ENOUGH_USERS: Final = 300
+"""Judged users below which a measurement says nothing."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a measurement was made from, for segments and pictures."""
+
+    history_lengths: npt.NDArray[np.int64]
+    """Shape (n_users,): ratings of each judged user in the past."""
+    movie_counts: npt.NDArray[np.int64]
+    """Shape (n_movies,): ratings of each movie in the past."""
+    truth: Sequence[Rows]
+    """Per judged user, the movies liked later."""
+    lists: Mapping[str, Sequence[Rows]]
+    """By model, per judged user, best first."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +46,13 @@ class Measurement:
     groups: int
     judged_users: int
     qualities: Mapping[str, Quality]
-    """By model: popularity, svd, als, two_stage."""
+    """On the test part, by model: popularity, svd, item_knn, ease, als, two_stage; with `variants` also
+    als_reference and two_stage_reference. item_knn and ease only up to 10,000 rated movies."""
+    validation: Mapping[str, Quality]
+    """The same on the validation part; empty unless asked for."""
+    ease_ndcg: Mapping[float, float]
+    """nDCG@10 on the validation part by λ of EASE; the best is in `qualities`."""
+    evidence: Evidence
 
 
 def production_protocol(ratings: Ratings) -> Protocol:
@@ -42,62 +63,124 @@ def production_protocol(ratings: Ratings) -> Protocol:
     """
     judged = split(ratings, Protocol.TIME)
     groups = sum(cut.users.size for cut in inner_cuts(judged.past, Protocol.TIME))
-    enough = min(judged.users.size, groups) >= _ENOUGH_USERS
+    enough = min(judged.users.size, groups) >= ENOUGH_USERS
     return Protocol.TIME if enough else Protocol.USER
 
 
-def measure(ratings: Ratings, table: MovieTable, recipe: Recipe, progress: Progress) -> Measurement:
-    """Fits the models on the past and judges them on the future, by the recipe's protocol."""
+def measure(
+    ratings: Ratings,
+    table: MovieTable,
+    recipe: Recipe,
+    progress: Progress,
+    *,
+    validate: bool = False,
+    variants: bool = False,
+) -> Measurement:
+    """Fits the models on the past and judges them on the future, by the recipe's protocol.
+
+    Args:
+        ratings: all there are.
+        table: the catalogue.
+        recipe: of the two-stage recommender.
+        progress: shows the steps.
+        validate: measure on the validation part too, after a fit of its own on what was before that.
+        variants: measure ALS with the reference's preset and a ranker with the reference's features too.
+    """
+    n_movies = len(table.movies.ids)
     test = split(ratings, recipe.protocol)
     two_stage = fit_two_stage(test.past, table, recipe, progress)
-    n_movies = len(table.movies.ids)
-    with progress.step("Baselines"):
-        lists = {
-            "popularity": _popularity_lists(test, n_movies),
-            "svd": _svd_lists(test, n_movies, recipe.seed),
-            "als": [found.movie_rows for found in two_stage.stage.candidates(test.users)],
-        }
-    with progress.step("Two-stage recommendations", test.users.size) as advance:
-        lists["two_stage"] = two_stage.recommend(test.users, advance)
-    # A user without a vector gets popularity from the gateway: what is served is what is judged.
-    for model in ("als", "two_stage"):
-        lists[model] = [
-            ours if ours.size else popular
-            for ours, popular in zip(lists[model], lists["popularity"], strict=True)
-        ]
+    with progress.step("Regularization of EASE, on the validation part"):
+        ease_ndcg = choose_regularization(test.past, n_movies, recipe.protocol)
+    lists = _lists(test, two_stage, n_movies, ease_ndcg, seed=recipe.seed, progress=progress)
+    if variants:
+        lists |= _variant_lists(test, table, recipe, lists["popularity"], progress)
+    validation = {}
+    if validate:
+        progress.console.print("Measuring on the validation part: fitted on what was before it")
+        before = split(test.past, recipe.protocol)
+        earlier = fit_two_stage(before.past, table, recipe, progress, two_stage.choice)
+        found = _lists(before, earlier, n_movies, ease_ndcg, seed=recipe.seed, progress=progress)
+        validation = _qualities(found, before)
     return Measurement(
         recipe=recipe,
         choice=two_stage.choice,
         groups=two_stage.groups,
         judged_users=test.users.size,
-        qualities={model: judge(found, test, candidates=CANDIDATES) for model, found in lists.items()},
+        qualities=_qualities(lists, test),
+        validation=validation,
+        ease_ndcg=ease_ndcg,
+        evidence=Evidence(
+            history_lengths=test.past.counts()[test.users],
+            movie_counts=np.bincount(test.past.movie_rows, minlength=n_movies),
+            truth=test.truth,
+            lists=lists,
+        ),
     )
 
 
 def measure_seeds(
-    ratings: Ratings, table: MovieTable, recipe: Recipe, seeds: Iterable[int], progress: Progress
+    ratings: Ratings,
+    table: MovieTable,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    progress: Progress,
+    *,
+    variants: bool = False,
 ) -> list[Measurement]:
     """One measurement per seed of the recipe."""
-    return [measure(ratings, table, replace(recipe, seed=seed), progress) for seed in seeds]
+    return [
+        measure(ratings, table, replace(recipe, seed=seed), progress, variants=variants) for seed in seeds
+    ]
 
 
-def _popularity_lists(test: Split, n_movies: int) -> list[Rows]:
-    scores = popularity(MovieStatistics.of(test.past, n_movies))
-    return [_best_unseen(scores.copy(), test, user_row) for user_row in test.users]
+def _qualities(lists: Mapping[str, Sequence[Rows]], judged: Split) -> dict[str, Quality]:
+    return {model: judge(found, judged, candidates=CANDIDATES) for model, found in lists.items()}
 
 
-def _svd_lists(test: Split, n_movies: int, seed: int) -> list[Rows]:
-    model = Svd.fit(test.past, n_movies, seed=seed)
-    rated = np.bincount(test.past.movie_rows, minlength=n_movies) > 0
-    lists = []
-    for user_row in test.users:
-        scores = model.scores(np.array([user_row], dtype=np.int32))[0]
-        lists.append(_best_unseen(np.where(rated, scores, -np.inf), test, user_row))
+def _lists(
+    judged: Split,
+    two_stage: TwoStage,
+    n_movies: int,
+    ease_ndcg: Mapping[float, float],
+    *,
+    seed: int,
+    progress: Progress,
+) -> dict[str, Sequence[Rows]]:
+    """Lists of all models, by name, weakest first as a rule."""
+    with progress.step("Baselines and yardsticks"):
+        yardsticks = yardstick_lists(judged, n_movies, ease_ndcg)
+        popular = yardsticks.pop("popularity")
+        lists = {"popularity": popular, "svd": svd_lists(judged, n_movies, seed)}
+        lists |= yardsticks
+        lists["als"] = _filled(
+            [found.movie_rows for found in two_stage.stage.candidates(judged.users)], popular
+        )
+    with progress.step("Two-stage recommendations", judged.users.size) as advance:
+        lists["two_stage"] = _filled(two_stage.recommend(judged.users, advance), popular)
     return lists
 
 
-def _best_unseen(scores: npt.NDArray[np.float64], test: Split, user_row: np.int32) -> Rows:
-    """The candidates' number of best movies that the user has not seen; overwrites `scores`."""
-    scores[test.past.of(int(user_row)).movie_rows] = -np.inf
-    rows = np.flatnonzero(scores > -np.inf).astype(np.int32)
-    return rows[best_first(scores[rows], rows)[:CANDIDATES]]
+def _variant_lists(
+    judged: Split, table: MovieTable, recipe: Recipe, popular: Sequence[Rows], progress: Progress
+) -> dict[str, Sequence[Rows]]:
+    """Lists of ALS with the reference's preset, and of a ranker with the reference's features."""
+    with progress.step("ALS, reference preset", REFERENCE_PARAMETERS.iterations) as advance:
+        als = Als.fit(
+            judged.past,
+            len(table.movies.ids),
+            REFERENCE_PARAMETERS,
+            seed=recipe.seed,
+            threads=recipe.threads,
+            progress=advance,
+        )
+    plain = fit_two_stage(judged.past, table, replace(recipe, feature_set=FeatureSet.REFERENCE), progress)
+    found = [found.movie_rows for found in als.candidates(judged.users, judged.past, CANDIDATES)]
+    return {
+        "als_reference": _filled(found, popular),
+        "two_stage_reference": _filled(plain.recommend(judged.users), popular),
+    }
+
+
+def _filled(lists: Sequence[Rows], popular: Sequence[Rows]) -> list[Rows]:
+    """A user without a vector gets popularity from the gateway: what is served is what is judged."""
+    return [ours if ours.size else other for ours, other in zip(lists, popular, strict=True)]

@@ -40,6 +40,40 @@ def average_precision(recommended: Places, relevant: Places, k: int) -> float:
     return float(found @ precisions / min(k, relevant.size))
 
 
+def ceiling_ndcg(candidates: Places, relevant: Places, k: int) -> float:
+    """The nDCG that ordering the candidates perfectly would reach: no ranker can do better with them."""
+    found = hits(candidates, relevant, candidates.size)
+    return ndcg(candidates[np.argsort(-found, kind="stable")], relevant, k)
+
+
+def capped_recall(recommended: Places, relevant: Places, k: int) -> float:
+    """Relevant movies among the first k, over min(k, relevant movies): 1 can be reached by everybody."""
+    return float(hits(recommended, relevant, k).sum() / min(k, relevant.size))
+
+
+def self_information(users_per_movie: npt.NDArray[np.int64], n_users: int) -> npt.NDArray[np.float64]:
+    """How surprising each movie is, in bits: -log2 of the share of users who rated it.
+
+    Args:
+        users_per_movie: shape (n_movies,), in what was learned from.
+        n_users: users with a rating in it.
+
+    Returns:
+        Shape (n_movies,); infinite for a movie that nobody rated.
+    """
+    with np.errstate(divide="ignore"):
+        return np.abs(np.log2(users_per_movie / n_users))  # abs: no -0 for a movie that all rated
+
+
+def novelty(recommended: Places, information: npt.NDArray[np.float64], k: int) -> float:
+    """Mean self-information of the first k movies, in bits; 0 for an empty list.
+
+    0 is what everybody knows, and each bit halves the number of users who rated the movies shown. High is
+    not good in itself: movies at random are very novel.
+    """
+    return float(information[recommended[:k]].mean()) if recommended.size else 0.0
+
+
 def coverage(lists: Sequence[Places], n_movies: int, k: int) -> float:
     """Share of `n_movies` that at least one of the lists holds among its first k."""
     shown = np.concatenate([movies[:k] for movies in lists]) if lists else np.empty(0)

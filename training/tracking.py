@@ -50,14 +50,13 @@ def track(
         uri = tracking_uri or f"sqlite:///{root.resolve() / 'mlflow.db'}"
         client = MlflowClient(tracking_uri=uri)
         parameters = recipe_record(measurement.recipe) | {"dataset_tag": dataset_tag}
-        for model, quality in measurement.qualities.items():
-            run = client.create_run(
-                _experiment(client, _EXPERIMENTS[model], root, local=tracking_uri is None)
-            )
+        for model, experiment in _EXPERIMENTS.items():
+            run = client.create_run(_experiment(client, experiment, root, local=tracking_uri is None))
             for name, value in parameters.items():
                 client.log_param(run.info.run_id, name, value)
-            for name, mean in quality.means().items():
-                client.log_metric(run.info.run_id, f"test_{name}", mean)
+            for part, qualities in (("test", measurement.qualities), ("val", measurement.validation)):
+                for name, mean in qualities[model].means().items() if qualities else ():
+                    client.log_metric(run.info.run_id, f"{part}_{name}", mean)
             client.set_tag(run.info.run_id, "bundle_id", bundle_id)
             client.set_terminated(run.info.run_id)
     except Exception as error:  # noqa: BLE001  # a missing driver, a foreign server: anything may come

@@ -28,10 +28,15 @@ from training.splits import Protocol, Split, split
 _TIME_CUTS: Final = (0.5, 0.6, 0.7, 0.8, 0.9)
 _FEW_GROUPS: Final = 2_000
 _TREES_STEP: Final = 50
+_SCORED_USERS: Final = 300
 
 
 class LeakError(Exception):
     """A training that would look ahead."""
+
+
+class TooFewUsersError(Exception):
+    """The ratings give too few users from whom a ranker could learn."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,17 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class LearningCurve:
+    """Held-out nDCG@10 on sampled lists by number of trees. Parallel."""
+
+    loss: Loss
+    trees: tuple[int, ...]
+    ndcg: tuple[float, ...]
+    """Means over the held-out groups."""
+    standard_errors: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class RankerChoice:
     """Loss and number of trees, chosen on held-out groups."""
 
@@ -56,6 +72,8 @@ class RankerChoice:
     iterations: int
     held_out_ndcg: Mapping[Loss, float]
     """The best nDCG@10 of each loss, on sampled lists: for comparing losses, with nothing else."""
+    curves: tuple[LearningCurve, ...] = ()
+    """What was chosen from; empty when the choice was given."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +85,8 @@ class TwoStage:
     choice: RankerChoice
     groups: int
     """Groups that the ranker learned from."""
+    inner_scores: npt.NDArray[np.float32]
+    """ALS scores of candidates in the inner cuts, of some users: what the ranker learned to read."""
 
     def recommend(self, user_rows: Rows, progress: Callable[[], None] = lambda: None) -> list[Rows]:
         """Every candidate of each user, best first, as the servers order them."""
@@ -110,18 +130,32 @@ def fit_two_stage(
     """
     rng = np.random.default_rng(recipe.seed)
     cuts = inner_cuts(past, recipe.protocol)
-    parts = []
+    parts, inner_scores = [], []
     for i, cut in enumerate(cuts):
         stage = fit_first_stage(cut.past, table, recipe, progress, f"inner cut {i + 1} of {len(cuts)}")
         with progress.step("Candidates of the ranker's groups", cut.users.size) as advance:
             parts.append(labelled_groups(stage, cut, recipe.ranker, rng=rng, advance=advance))
+        inner_scores.append(candidate_scores(stage, cut.users))
     groups = Groups.stacked(parts)
     if choice is None:
         choice = choose_ranker(groups, recipe, progress)
     with progress.step(f"Ranker: {choice.iterations} trees, {choice.loss}"):
         ranker = _fit(groups, choice.loss, choice.iterations, recipe)
     stage = fit_first_stage(past, table, recipe, progress, "all of the past")
-    return TwoStage(stage=stage, ranker=ranker, choice=choice, groups=np.unique(groups.group_ids).size)
+    return TwoStage(
+        stage=stage,
+        ranker=ranker,
+        choice=choice,
+        groups=np.unique(groups.group_ids).size,
+        inner_scores=np.concatenate(inner_scores),
+    )
+
+
+def candidate_scores(stage: FirstStage, users: Rows) -> npt.NDArray[np.float32]:
+    """ALS scores of all candidates of at most some hundred of the users, evenly spread."""
+    some = users[:: max(1, users.size // _SCORED_USERS)]
+    scores = [found.scores for found in stage.candidates(some)]
+    return np.concatenate([np.empty(0, np.float32), *scores])
 
 
 def fit_first_stage(
@@ -187,12 +221,15 @@ def choose_ranker(groups: Groups, recipe: Recipe, progress: Progress) -> RankerC
     taken unless Logloss is better by more than a standard error of the difference.
 
     Raises:
-        ValueError: there are too few groups to hold any out.
+        TooFewUsersError: there are too few groups to hold any out.
     """
     unique = np.unique(groups.group_ids)
     n_folds = 3 if unique.size < _FEW_GROUPS else 5
     if unique.size < 2 * n_folds:
-        raise ValueError(f"only {unique.size} users give the ranker something to learn from")
+        raise TooFewUsersError(
+            f"only {unique.size} users give the ranker something to learn from under '{recipe.protocol}'; at "
+            f"least {2 * n_folds} are needed"
+        )
     fold_of = np.random.default_rng(recipe.seed).permutation(unique.size) % n_folds
     folds = range(n_folds if unique.size < _FEW_GROUPS else 1)
     grid = range(_TREES_STEP, recipe.ranker.iterations + 1, _TREES_STEP) or [recipe.ranker.iterations]
@@ -216,6 +253,7 @@ def choose_ranker(groups: Groups, recipe: Recipe, progress: Progress) -> RankerC
         loss=loss,
         iterations=grid[best[loss]],
         held_out_ndcg={name: float(mean.max()) for name, mean in means.items()},
+        curves=tuple(_curve(name, tuple(grid), quality) for name, quality in qualities.items()),
     )
 
 
@@ -249,6 +287,16 @@ def _held_out_ndcg(model: CatBoost, groups: Groups, grid: Sequence[int]) -> npt.
             ]
             for g, liked in enumerate(labels)
         ]
+    )
+
+
+def _curve(loss: Loss, trees: tuple[int, ...], quality: npt.NDArray[np.float64]) -> LearningCurve:
+    """Of nDCG by group and number of trees, shape (n_groups, len(trees))."""
+    return LearningCurve(
+        loss=loss,
+        trees=trees,
+        ndcg=tuple(quality.mean(axis=0).tolist()),
+        standard_errors=tuple((quality.std(axis=0) / np.sqrt(len(quality))).tolist()),
     )
 
 
