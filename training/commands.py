@@ -27,6 +27,7 @@ from training.models.two_stage import Recipe, TooFewUsersError, fit_two_stage
 from training.progress import Progress
 from training.publish import Build, publish, recipe_record
 from training.ratings import DataError, read_data_set
+from training.report import Subject, render_report
 from training.splits import Protocol
 from training.strong import strong_generalisation
 from training.tables import print_measurements, print_strong, quality_table
@@ -115,8 +116,17 @@ def train(
         print_measurements(console, [measurement], tag)
         console.print("Training what is served: the same recipe on all ratings")
         two_stage = fit_two_stage(clean.ratings, table, recipe, progress, measurement.choice)
-        metrics = {model: quality.means() for model, quality in measurement.qualities.items()}
-        build = Build(two_stage=two_stage, table=table, recipe=recipe, dataset_tag=tag, metrics=metrics)
+        with progress.step("Report"):
+            subject = Subject(dataset_tag=tag, source=dataset.source, table=table, cleaning=clean.counts)
+            report = render_report(subject, measurement, two_stage)
+        build = Build(
+            two_stage=two_stage,
+            table=table,
+            recipe=recipe,
+            dataset_tag=tag,
+            metrics={model: quality.means() for model, quality in measurement.qualities.items()},
+            report=report,
+        )
         bundle_id = publish(bundle_root, build, progress)
         with progress.step("Recording the runs in MLflow"):
             track(
@@ -124,6 +134,8 @@ def train(
             )
         seconds = f"{time.monotonic() - began:.0f} s"
         console.print(f"Published bundle {bundle_id} in {bundle_root} after {seconds}", highlight=False)
+        report_path = BundleStore(bundle_root).path(bundle_id) / "reports" / "report.html"
+        console.print(f"Report: {report_path}", highlight=False, soft_wrap=True)
 
 
 @app.command()

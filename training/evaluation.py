@@ -128,6 +128,11 @@ def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def paired_interval(better: npt.NDArray[np.float64], worse: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean difference over users; the same users on both sides."""
+    return interval(better - worse)
+
+
 @dataclass(frozen=True)
 class Lift:
     """How much better one model is than another, in nDCG@10 on the same users."""
@@ -142,9 +147,9 @@ class Lift:
 
 def lift(qualities: Mapping[str, Quality], model: str, over: str) -> Lift:
     """The mean difference per user, and its interval."""
-    differences = qualities[model].per_user["ndcg_at_10"] - qualities[over].per_user["ndcg_at_10"]
-    low, high = interval(differences)
-    return Lift(model=model, over=over, mean=float(differences.mean()), low=low, high=high)
+    ours, theirs = (qualities[name].per_user["ndcg_at_10"] for name in (model, over))
+    low, high = paired_interval(ours, theirs)
+    return Lift(model=model, over=over, mean=float((ours - theirs).mean()), low=low, high=high)
 
 
 @dataclass(frozen=True)

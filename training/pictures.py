@@ -21,28 +21,26 @@ from training.metrics import recall
 from training.models.two_stage import LearningCurve, RankerChoice
 from training.verdict import TITLES
 
-_STYLE: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        "font.family": "DejaVu Sans",
-        "font.size": 10,
-        "axes.edgecolor": "#b8bdc4",
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 10.5,
-        "axes.titlelocation": "left",
-        "axes.labelcolor": "#3c434c",
-        "axes.titlecolor": "#1c2128",
-        "grid.color": "#e7e9ec",
-        "xtick.color": "#5b636e",
-        "ytick.color": "#3c434c",
-        "xtick.major.size": 0,
-        "ytick.major.size": 0,
-        "legend.frameon": False,
-        "svg.hashsalt": "movierec",  # else ids in the file are random
-    }
-)
+_STYLE: Final[dict[Any, Any]] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.edgecolor": "#b8bdc4",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.labelcolor": "#3c434c",
+    "axes.titlecolor": "#1c2128",
+    "grid.color": "#e7e9ec",
+    "xtick.color": "#5b636e",
+    "ytick.color": "#3c434c",
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "svg.hashsalt": "movierec",  # else ids in the file are random
+}
 _COLOURS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "popularity": "#9aa1ab",
@@ -68,16 +66,18 @@ _WIDTH: Final = 9.6
 
 def quality_by_model(qualities: Mapping[str, Quality]) -> str:
     """NDCG@10 of each model with its bootstrap interval over users."""
-    with mpl.rc_context(dict(_STYLE)):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 0.6 + 0.42 * len(qualities)), layout="constrained")
         axes = figure.subplots()
-        for place, (model, quality) in enumerate(reversed(qualities.items())):
+        for place, (model, quality) in enumerate(reversed(list(qualities.items()))):
             values = quality.per_user["ndcg_at_10"]
             low, high = interval(values)
             axes.plot([low, high], [place, place], color=_COLOURS[model], linewidth=5, alpha=0.35)
             axes.plot(values.mean(), place, "o", color=_COLOURS[model], markersize=8)
-            axes.annotate(f"{values.mean():.3f}", (high, place), (8, 0), textcoords="offset points", va="center")
-        axes.set_yticks(range(len(qualities)), [TITLES[model] for model in reversed(qualities)])
+            axes.annotate(
+                f"{values.mean():.3f}", (high, place), (8, 0), textcoords="offset points", va="center"
+            )
+        axes.set_yticks(range(len(qualities)), [TITLES[model] for model in reversed(list(qualities))])
         axes.set_xlabel("nDCG@10, mean over users and 95 % interval")
         axes.set_xlim(left=0)
         axes.set_ylim(-0.6, len(qualities) - 0.4)
@@ -87,7 +87,7 @@ def quality_by_model(qualities: Mapping[str, Quality]) -> str:
 
 def quality_by_segment(qualities: Mapping[str, Quality], evidence: Evidence) -> str:
     """NDCG@10 by history length; recall@10 by popularity of what was liked."""
-    with mpl.rc_context(dict(_STYLE)):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 3.7), layout="constrained")
         left, right = figure.subplots(1, 2)
         segments = by_history_length(evidence.history_lengths)
@@ -114,7 +114,7 @@ def quality_by_segment(qualities: Mapping[str, Quality], evidence: Evidence) -> 
 
 def recall_by_candidates(evidence: Evidence) -> str:
     """Recall by how many movies of the list are looked at, of the models that could retrieve."""
-    with mpl.rc_context(dict(_STYLE)):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 3.7), layout="constrained")
         axes = figure.subplots()
         for model, lists in evidence.lists.items():
@@ -134,14 +134,16 @@ def recall_by_candidates(evidence: Evidence) -> str:
 
 def learning_curve(choice: RankerChoice) -> str:
     """Held-out nDCG by number of trees, one line per loss, with standard errors."""
-    with mpl.rc_context(dict(_STYLE)):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
         axes = figure.subplots()
         for curve, colour in zip(choice.curves, ("#0a7c66", "#b5562f"), strict=False):
             _curve(axes, curve, colour)
             if curve.loss is choice.loss:
                 place = curve.trees.index(choice.iterations)
-                axes.plot(choice.iterations, curve.ndcg[place], "o", color=colour, markersize=10, label="taken")
+                axes.plot(
+                    choice.iterations, curve.ndcg[place], "o", color=colour, markersize=10, label="taken"
+                )
         axes.set_xlabel("trees")
         axes.set_title("nDCG@10 of held-out users, on lists of their liked movies and sampled others")
         axes.legend(loc="lower right")
@@ -151,7 +153,7 @@ def learning_curve(choice: RankerChoice) -> str:
 def feature_importance(importance: Mapping[str, float]) -> str:
     """The features that move the ranker's score most, coloured by what they are about."""
     best = sorted(importance.items(), key=lambda pair: -pair[1])[:_SHOWN_FEATURES]
-    with mpl.rc_context(dict(_STYLE)):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 0.9 + 0.27 * len(best)), layout="constrained")
         axes = figure.subplots()
         for about, colour, family in _FAMILIES:
@@ -167,23 +169,22 @@ def feature_importance(importance: Mapping[str, float]) -> str:
         return _embedded(figure)
 
 
-def beeswarm(
-    values: npt.NDArray[np.float64], features: npt.NDArray[np.float32], names: Sequence[str]
-) -> str:
+def beeswarm(values: npt.NDArray[np.float64], features: npt.NDArray[np.float32], names: Sequence[str]) -> str:
     """One point per candidate and feature: how the feature's value moved the score."""
     mpl.use("Agg")  # shap draws by pyplot
     # shap compiles code on import, which takes seconds: only who draws pays.
     import shap  # noqa: PLC0415
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    with mpl.rc_context(dict(_STYLE)):
+    with mpl.rc_context(_STYLE):
         figure = plt.figure(figsize=(_WIDTH, 6.2), layout="constrained")
         axes = figure.subplots()
         explanation = shap.Explanation(values=values, data=features, feature_names=list(names))
         shap.plots.beeswarm(
             explanation, max_display=15, show=False, ax=axes, plot_size=None, group_remaining_features=False
         )
-        axes.set_xlabel("SHAP value: how far the feature moves the score of a candidate")
+        axes.set_xlabel("SHAP value: how far the feature moves the score of a candidate", fontsize=10)
+        axes.tick_params(axis="y", labelsize=9, labelfontfamily="DejaVu Sans Mono")
         for drawn in axes.collections:
             drawn.set_rasterized(True)
         plt.close(figure)
@@ -192,7 +193,7 @@ def beeswarm(
 
 def score_distributions(inner: npt.NDArray[np.float32], refit: npt.NDArray[np.float32]) -> str:
     """ALS scores of candidates: where the ranker learned to read them, and where it reads them now."""
-    with mpl.rc_context(dict(_STYLE)):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 3.0), layout="constrained")
         axes = figure.subplots()
         both = np.concatenate([inner, refit])
@@ -202,7 +203,9 @@ def score_distributions(inner: npt.NDArray[np.float32], refit: npt.NDArray[np.fl
             (refit, "#2f75b5", "refit on everything: what it is served with"),
         ):
             axes.hist(scores, bins=bins, density=True, color=colour, alpha=0.22)
-            axes.hist(scores, bins=bins, density=True, color=colour, histtype="step", linewidth=1.6, label=label)
+            axes.hist(
+                scores, bins=bins, density=True, color=colour, histtype="step", linewidth=1.6, label=label
+            )
             if scores.size:
                 axes.axvline(float(np.median(scores)), color=colour, linewidth=1, linestyle="--")
         axes.set_xlabel("ALS score of a candidate; dashed: the medians")

@@ -49,6 +49,8 @@ class Build:
     dataset_tag: str
     metrics: Mapping[str, Mapping[str, float]]
     """By model, then metric: what the recipe reached on the test part."""
+    report: str | None = None
+    """The page for people, as HTML; laid into `reports/`, which the manifest does not know."""
 
 
 def recipe_record(recipe: Recipe) -> dict[str, str | int | float | bool]:
@@ -89,6 +91,9 @@ def publish(root: Path, build: Build, progress: Progress) -> str:
         (staging / "build.json").write_bytes(
             orjson.dumps({"host": os.uname().nodename, "finished_at": time.time()})
         )
+        if build.report is not None:
+            (staging / "reports").mkdir()
+            (staging / "reports" / "report.html").write_text(build.report, encoding="utf-8")
         store.publish(staging, manifest)
     store.point_to(manifest.bundle_id, published_at=time.time())
     return manifest.bundle_id

@@ -52,13 +52,13 @@ def warnings_of(runs: Sequence[Measurement]) -> list[str]:
     ours, als, popular = (means[model] for model in ("two_stage", "als", "popularity"))
     if ours < als:
         found.append(
-            f"Two-stage ({ours:.3f}) is below its own stage one ({als:.3f}): the ranker trusts something that "
-            "does not hold later. The usual cause is a leak: labels from ratings that stage one, or a "
+            f"Two-stage ({ours:.3f}) is below its own stage one ({als:.3f}): the ranker trusts something "
+            "that does not hold later. The usual cause is a leak: labels from ratings that stage one, or a "
             "feature, was fitted on. Do not serve it."
         )
     found.extend(
-        f"{TITLES[model]} ({means[model]:.3f}) is below plain popularity ({popular:.3f}): as it is, it is not "
-        "worth its cost. Look at the data and at its parameters."
+        f"{TITLES[model]} ({means[model]:.3f}) is below plain popularity ({popular:.3f}): as it is, it is "
+        "not worth its cost. Look at the data and at its parameters."
         for model in ("als", "two_stage")
         if means[model] < popular
     )

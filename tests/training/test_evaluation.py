@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.training.small import ratings_of
-from training.evaluation import CUTOFFS, Quality, judge, paired_interval
+from training.evaluation import BANDS, CUTOFFS, Quality, bands, by_history_length, judge, paired_interval
 from training.splits import Split
 
 SPLIT = Split(
@@ -20,8 +20,10 @@ LISTS = [np.array([3, 1], np.int32), np.array([1, 2, 0], np.int32)]
 def test_judge_by_hand() -> None:
     quality = judge(LISTS, SPLIT, candidates=300)
     assert set(quality.per_user) == {
-        *(f"{name}_at_{k}" for name in ("ndcg", "recall", "precision", "map") for k in CUTOFFS),
+        *(f"{name}_at_{k}" for name in ("ndcg", "recall", "precision", "map", "novelty") for k in CUTOFFS),
+        *(f"recall_at_10_{band}" for band in BANDS),
         "recall_at_300",
+        "ceiling_ndcg_at_10",
     }
     second, third = 1 / np.log2(3), 1 / 2
     np.testing.assert_allclose(quality.per_user["ndcg_at_10"], [second / (1 + second), third])
@@ -88,3 +90,28 @@ def test_about_95_percent_of_intervals_hold_the_truth() -> None:
         low, high = paired_interval(differences, np.zeros(60))
         held += low < 0.1 < high
     assert 34 <= held <= 40
+
+
+def test_each_band_took_a_third_of_the_ratings() -> None:
+    # 12 ratings: the movie with 5 reaches over a third, those with 2 end the second, the rest is the tail.
+    assert bands(np.array([1, 5, 2, 2, 0, 1, 1])).tolist() == [2, 0, 1, 1, 2, 2, 2]
+
+
+def test_recall_by_band_counts_only_liked_movies_of_that_band() -> None:
+    past = ratings_of([(0, 5, 1), (1, 5, 2)], [(0, 5, 1), (2, 5, 2)], [(0, 5, 1), (3, 5, 2)])  # the head is movie 0; 1 is the middle; 2 and 3 are the tail
+    split = Split(past, np.array([0, 1], dtype=np.int32), (np.array([2, 3], np.int32), np.array([1, 3], np.int32)))
+    quality = judge([np.array([3, 1], np.int32), np.array([1, 2], np.int32)], split, candidates=300)
+    assert quality.per_user["recall_at_10_tail"].tolist() == [0.5, 0.0]
+    np.testing.assert_array_equal(quality.per_user["recall_at_10_mid"], [np.nan, 1.0])
+    assert quality.means()["recall_at_10_mid"] == 1.0
+    assert "recall_at_10_head" not in quality.means(), "nobody liked a movie of the head"
+
+
+def test_history_segments_are_thirds_of_the_users() -> None:
+    segments = by_history_length(np.array([3, 50, 4, 7, 9, 8]))
+    assert [(one.shortest, one.longest, int(one.members.sum())) for one in segments] == [
+        *((3, 4, 2), (7, 8, 2), (9, 50, 2))
+    ]
+    same = by_history_length(np.array([5, 5, 5]))
+    assert [(one.shortest, one.longest, int(one.members.sum())) for one in same] == [(5, 5, 3)]
+    assert by_history_length(np.empty(0, dtype=np.int64)) == []

@@ -1,12 +1,16 @@
 """Metrics by hand, and nDCG against scikit-learn's."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score  # type: ignore[import-untyped]
 
-from training.metrics import average_precision, coverage, hits, ndcg, precision, recall
+from training.metrics import (
+    average_precision, capped_recall, ceiling_ndcg, coverage, hits, ndcg, novelty, precision, recall, self_information,
+)
 
 LIST = np.array([7, 3, 9, 1])
 SECOND, FOURTH = 1 / np.log2(3), 1 / np.log2(5)
@@ -67,3 +71,23 @@ def test_coverage_counts_each_movie_once_among_the_first_k() -> None:
     assert coverage(lists, 8, 1) == 2 / 8
     assert coverage(lists, 8, 10) == 4 / 8
     assert coverage([], 8, 10) == 0
+
+
+def test_ceiling_is_what_a_perfect_order_reaches() -> None:
+    candidates, relevant = np.array([7, 1, 8, 2]), np.array([1, 2, 3])
+    assert ceiling_ndcg(candidates, relevant, 10) == ndcg(np.array([1, 2, 7, 8]), relevant, 10)
+    assert ceiling_ndcg(candidates, relevant, 2) == 1.0
+    assert ceiling_ndcg(np.array([7, 8]), relevant, 10) == 0.0
+
+
+def test_capped_recall_can_be_reached_by_everybody() -> None:
+    assert capped_recall(np.array([1, 2]), np.array([1, 2, 3, 4]), 2) == 1.0
+    assert capped_recall(np.array([1, 9]), np.array([1, 2, 3, 4]), 2) == 0.5
+    assert capped_recall(np.array([1, 9]), np.array([1]), 2) == 1.0
+
+
+def test_novelty_is_mean_self_information_in_bits() -> None:
+    information = self_information(np.array([4, 2, 1, 0]), n_users=4)
+    assert information.tolist() == [0, 1, 2, math.inf]
+    assert novelty(np.array([0, 2, 1]), information, 2) == 1.0
+    assert novelty(np.array([]), information, 2) == 0.0

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from tests.training.small import RECIPE
 from training.evaluation import Quality
-from training.experiment import Measurement
+from training.experiment import Evidence, Measurement
 from training.models.ranker import Loss
 from training.models.two_stage import RankerChoice
 from training.publish import recipe_record
@@ -37,6 +37,11 @@ def measurement() -> Measurement:
             model: Quality(per_user={"ndcg_at_10": np.array([0.1, 0.3])}, coverage={"coverage_at_10": 0.5})
             for model in EXPERIMENTS
         },
+        validation={},
+        ease_ndcg={},
+        evidence=Evidence(
+            history_lengths=np.array([4, 5]), movie_counts=np.array([9]), truth=(), lists={}
+        ),
     )
 
 

@@ -1,0 +1,133 @@
+"""The page that says what was trained, how good it is, and how far to believe that."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from catboost import Pool
+from jinja2 import Environment, StrictUndefined
+
+from training import pictures
+from training.evaluation import CUTOFFS, Quality, interval
+from training.experiment import Measurement
+from training.models.first_stage import FirstStage
+from training.models.two_stage import TwoStage, candidate_scores
+from training.publish import recipe_record
+from training.ratings import CleaningCounts, MovieTable
+from training.verdict import TITLES, lifts, merged, warnings_of
+from training.yardsticks import best_regularization
+
+_LIBRARIES: Final = ("movierec", "numpy", "scipy", "implicit", "catboost", "shap", "matplotlib")
+_COLUMNS: Final = (
+    *("ndcg_at_10", "recall_at_10", "precision_at_10", "map_at_10"),
+    *("coverage_at_10", "novelty_at_10", "recall_at_300", "ceiling_ndcg_at_10"),
+)
+_EXPLAINED_USERS: Final = 100
+_EXPLAINED_MOVIES: Final = 10
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was trained on."""
+
+    dataset_tag: str
+    source: str
+    """Where the data set came from, in words."""
+    table: MovieTable
+    cleaning: CleaningCounts
+
+
+def render_report(subject: Subject, measurement: Measurement, served: TwoStage) -> str:
+    """The page as one HTML text, with its styles and pictures inside.
+
+    Args:
+        subject: the data.
+        measurement: of the recipe, on the past and the future.
+        served: the same recipe trained on all ratings: what the bundle holds.
+    """
+    qualities = merged([measurement])
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page.filters["number"] = _number
+    page.filters["signed"] = lambda value: f"{value:+.3f}"
+    template = page.from_string(files("training").joinpath("report.html.jinja").read_text(encoding="utf-8"))
+    sample = sample_features(served.stage)
+    refit_scores = candidate_scores(served.stage, np.arange(len(served.stage.ratings.users), dtype=np.int32))
+    return template.render(
+        subject=subject,
+        measurement=measurement,
+        ratings=served.stage.ratings,
+        rated_movies=np.unique(served.stage.ratings.movie_rows).size,
+        feature_names=served.stage.tables.names,
+        titles=TITLES,
+        columns=_COLUMNS,
+        cutoffs=CUTOFFS,
+        rows=_rows(qualities, measurement.validation),
+        lifts=lifts(qualities),
+        warnings=warnings_of([measurement]),
+        recipe=recipe_record(measurement.recipe),
+        ease_regularization=best_regularization(measurement.ease_ndcg) if measurement.ease_ndcg else None,
+        pictures=_pictures_of_quality(qualities, measurement)
+        | _pictures_of_ranker(served, sample, refit_scores),
+        shap_rows=len(sample),
+        medians=(float(np.median(served.inner_scores)), float(np.median(refit_scores))),
+        libraries={"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
+    )
+
+
+def _rows(qualities: Mapping[str, Quality], validation: Mapping[str, Quality]) -> list[dict[str, Any]]:
+    return [
+        {
+            "model": model,
+            "means": quality.means(),
+            "interval": interval(quality.per_user["ndcg_at_10"]),
+            "validation": validation[model].means().get("ndcg_at_10") if model in validation else None,
+        }
+        for model, quality in qualities.items()
+    ]
+
+
+def _pictures_of_quality(qualities: Mapping[str, Quality], measurement: Measurement) -> dict[str, str]:
+    drawn = {}
+    if measurement.judged_users:
+        drawn = {
+            "quality": pictures.quality_by_model(qualities),
+            "segments": pictures.quality_by_segment(qualities, measurement.evidence),
+            "recall": pictures.recall_by_candidates(measurement.evidence),
+            "coverage": pictures.coverage_by_decile(measurement.evidence),
+        }
+    if measurement.choice.curves:
+        drawn["learning"] = pictures.learning_curve(measurement.choice)
+    return drawn
+
+
+def _pictures_of_ranker(
+    served: TwoStage, sample: npt.NDArray[np.float32], refit_scores: npt.NDArray[np.float32]
+) -> dict[str, str]:
+    names = served.stage.tables.names
+    shap_values = served.ranker.get_feature_importance(Pool(sample), type="ShapValues")[:, :-1]
+    importance = served.ranker.get_feature_importance(type="PredictionValuesChange")
+    return {
+        "importance": pictures.feature_importance(dict(zip(names, importance.tolist(), strict=True))),
+        "beeswarm": pictures.beeswarm(shap_values, sample, names),
+        "scores": pictures.score_distributions(served.inner_scores, refit_scores),
+    }
+
+
+def sample_features(stage: FirstStage) -> npt.NDArray[np.float32]:
+    """Feature rows of at most 1,000 candidates, of users and places in the list evenly spread."""
+    users = np.flatnonzero(stage.als.user_factors.any(axis=1)).astype(np.int32)
+    users = users[np.linspace(0, users.size - 1, min(_EXPLAINED_USERS, users.size)).astype(np.int64)]
+    parts = [np.empty((0, len(stage.tables.names)), np.float32)]
+    for user, found in zip(users, stage.candidates(users), strict=True):
+        features = stage.features(int(user), found)
+        parts.append(features[:: max(1, -(-len(features) // _EXPLAINED_MOVIES))])
+    return np.concatenate(parts)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
