@@ -98,8 +98,12 @@ def test_each_band_took_a_third_of_the_ratings() -> None:
 
 
 def test_recall_by_band_counts_only_liked_movies_of_that_band() -> None:
-    past = ratings_of([(0, 5, 1), (1, 5, 2)], [(0, 5, 1), (2, 5, 2)], [(0, 5, 1), (3, 5, 2)])  # the head is movie 0; 1 is the middle; 2 and 3 are the tail
-    split = Split(past, np.array([0, 1], dtype=np.int32), (np.array([2, 3], np.int32), np.array([1, 3], np.int32)))
+    past = ratings_of(
+        [(0, 5, 1), (1, 5, 2)], [(0, 5, 1), (2, 5, 2)], [(0, 5, 1), (3, 5, 2)]
+    )  # the head is movie 0; 1 is the middle; 2 and 3 are the tail
+    split = Split(
+        past, np.array([0, 1], dtype=np.int32), (np.array([2, 3], np.int32), np.array([1, 3], np.int32))
+    )
     quality = judge([np.array([3, 1], np.int32), np.array([1, 2], np.int32)], split, candidates=300)
     assert quality.per_user["recall_at_10_tail"].tolist() == [0.5, 0.0]
     np.testing.assert_array_equal(quality.per_user["recall_at_10_mid"], [np.nan, 1.0])

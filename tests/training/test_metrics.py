@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score  # type: ignore[import-untyped]
 
 from training.metrics import (
-    average_precision, capped_recall, ceiling_ndcg, coverage, hits, ndcg, novelty, precision, recall, self_information,
+    average_precision,
+    capped_recall,
+    ceiling_ndcg,
+    coverage,
+    hits,
+    ndcg,
+    novelty,
+    precision,
+    recall,
+    self_information,
 )
 
 LIST = np.array([7, 3, 9, 1])

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from serving.features import FeatureSet
 from serving.fold_in import AlsParameters, Confidence
+from tests.training.small import PROGRESS
 from training.evaluation import Quality, lift
 from training.experiment import Measurement, measure
 from training.models.als import Als
@@ -22,7 +23,6 @@ from training.models.first_stage import FirstStage
 from training.models.ranker import Loss, RankerParameters
 from training.models.two_stage import LearningCurve, RankerChoice, Recipe, TwoStage, fit_two_stage
 from training.pictures import decile_coverage
-from training.progress import Progress
 from training.publish import Build, publish
 from training.ratings import CleanRatings, MovieTable, read_data_set
 from training.report import Subject, render_report
@@ -31,10 +31,6 @@ from training.splits import Protocol, split
 from training.tables import print_measurements
 from training.verdict import warnings_of
 
-# shap, on import.
-pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
-
-QUIET = Progress(Console(quiet=True))
 CURVES = tuple(
     LearningCurve(loss=loss, trees=(20, 40), ndcg=(0.3, 0.4), standard_errors=(0.02, 0.02)) for loss in Loss
 )
@@ -64,8 +60,8 @@ def measured(sample: tuple[MovieTable, CleanRatings]) -> tuple[Measurement, TwoS
     table, clean = sample
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.models.two_stage.choose_ranker", lambda *_: CHOICE)
-        measurement = measure(clean.ratings, table, RECIPE, QUIET, validate=True)
-    return measurement, fit_two_stage(clean.ratings, table, RECIPE, QUIET, CHOICE)
+        measurement = measure(clean.ratings, table, RECIPE, PROGRESS, validate=True)
+    return measurement, fit_two_stage(clean.ratings, table, RECIPE, PROGRESS, CHOICE)
 
 
 @pytest.fixture(scope="module")
@@ -154,10 +150,10 @@ def test_report_lies_in_the_bundle_and_not_in_its_identity(
     build = Build(
         two_stage=measured[1], table=sample[0], recipe=RECIPE, dataset_tag="sample", metrics={}, report=page
     )
-    bundle_id = publish(tmp_path / "with", build, QUIET)
+    bundle_id = publish(tmp_path / "with", build, PROGRESS)
     report = tmp_path / "with" / "bundles" / bundle_id / "reports" / "report.html"
     assert report.read_text() == page
-    assert publish(tmp_path / "without", replace(build, report=None), QUIET) == bundle_id
+    assert publish(tmp_path / "without", replace(build, report=None), PROGRESS) == bundle_id
 
 
 def test_nothing_is_learned_from_the_validation_part(
@@ -236,7 +232,7 @@ def test_a_leak_that_no_guard_sees_shows_as_a_ranker_below_stage_one(
     monkeypatch.setattr("training.experiment.split", lambda *_: test)
     monkeypatch.setattr(FirstStage, "fit", leaking_fit)
     monkeypatch.setattr("training.models.two_stage.choose_ranker", lambda *_: CHOICE)
-    measurement = measure(clean.ratings, table, recipe, QUIET)
+    measurement = measure(clean.ratings, table, recipe, PROGRESS)
     printed = io.StringIO()
     print_measurements(Console(file=printed, width=10_000), [measurement], "sample")
     assert "labels from ratings that stage one" in printed.getvalue()

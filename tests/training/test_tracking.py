@@ -39,9 +39,7 @@ def measurement() -> Measurement:
         },
         validation={},
         ease_ndcg={},
-        evidence=Evidence(
-            history_lengths=np.array([4, 5]), movie_counts=np.array([9]), truth=(), lists={}
-        ),
+        evidence=Evidence(history_lengths=np.array([4, 5]), movie_counts=np.array([9]), truth=(), lists={}),
     )
 
 

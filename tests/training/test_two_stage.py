@@ -15,6 +15,7 @@ from training.models.two_stage import (
     LeakError,
     RankerChoice,
     Recipe,
+    TooFewUsersError,
     TwoStage,
     choose_ranker,
     fit_first_stage,
@@ -184,7 +185,7 @@ def test_held_out_groups_are_not_learned_from() -> None:
 
 
 def test_too_few_groups_are_an_error_that_says_so() -> None:
-    with pytest.raises(ValueError, match="only 5 users give the ranker something to learn from"):
+    with pytest.raises(TooFewUsersError, match="only 5 users give the ranker something to learn from"):
         choose_ranker(planted(5), RECIPE, PROGRESS)
 
 
@@ -257,7 +258,9 @@ def test_a_user_without_a_vector_gets_an_empty_list() -> None:
         seed=0,
         threads=1,
     )
-    model = TwoStage(stage, ranker, RankerChoice(Loss.LOGLOSS, 5, {}), groups=1)
+    model = TwoStage(
+        stage, ranker, RankerChoice(Loss.LOGLOSS, 5, {}), groups=1, inner_scores=np.empty(0, np.float32)
+    )
     lists: list[Rows] = model.recommend(np.array([2, 0], dtype=np.int32))
     assert lists[0].size == 0
     assert lists[1].size > 0
