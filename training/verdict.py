@@ -39,15 +39,16 @@ def lifts(qualities: Mapping[str, Quality]) -> list[Lift]:
 
 
 def warnings_of(runs: Sequence[Measurement]) -> list[str]:
-    """What is wrong or weak about measurements of one recipe; empty when nothing is."""
+    """What is wrong or weak about measurements of one recipe; empty when nothing is.
+
+    Where too few users were judged, that alone is said: whatever else the numbers show may be chance.
+    """
     qualities, users = merged(runs), runs[0].judged_users
-    found = []
     if users < ENOUGH_USERS:
-        found.append(
+        return [
             f"Only {users} users can be judged under '{runs[0].recipe.protocol}': conclude nothing from it."
-        )
-    if not users:
-        return found
+        ]
+    found = []
     means = {model: quality.means()["ndcg_at_10"] for model, quality in qualities.items()}
     ours, als, popular = (means[model] for model in ("two_stage", "als", "popularity"))
     if ours < als:
@@ -70,7 +71,7 @@ def warnings_of(runs: Sequence[Measurement]) -> list[str]:
         f"Two-stage over {TITLES[one.over]}: the interval [{one.low:+.3f}, {one.high:+.3f}] contains 0, so "
         "the difference may be chance."
         for one in lifts(qualities)
-        if one.low <= 0 <= one.high and users >= ENOUGH_USERS
+        if one.low <= 0 <= one.high
     )
     if "ease" not in means:
         found.append("More than 10,000 movies are rated: item-kNN and EASE, the yardsticks, were skipped.")
