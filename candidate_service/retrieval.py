@@ -7,6 +7,7 @@ from enum import StrEnum, auto
 import numpy as np
 import numpy.typing as npt
 
+from candidate_service.reasons import reasons_for
 from serving.bundle.catalogue import read_movies
 from serving.bundle.factors import read_item_factors, read_ratings, read_user_factors
 from serving.bundle.golden import WARM_UP_REQUESTS, check_movie_ids, check_scores
@@ -17,7 +18,7 @@ from serving.fold_in import AlsParameters, FoldIn
 from serving.ids import Ids, Rows
 from serving.movies import Movies
 from serving.ratings import EMPTY_HISTORY, History, RatedMovies, Ratings
-from serving.retrieval import finite_factors, retrieve
+from serving.retrieval import finite_factors, retrieve, score_and_rank
 
 _FOLDER = "candidate"
 
@@ -47,6 +48,37 @@ class CandidateQuery:
     include_seen: bool = False
     """Whether movies that the user has rated may come back."""
     history: RatedMovies = field(default_factory=RatedMovies)
+    probes: Ids = field(default_factory=lambda: np.empty(0, np.int64))
+    """Movies to tell of beside the candidates; they change nothing else."""
+    because_of: int = 0
+    """How many likes to name with each candidate."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Where one movie stands, whether or not it is a candidate."""
+
+    movie_id: int
+    unknown: bool = False
+    """The bundle does not hold it, and there is nothing else to say."""
+    seen: bool = False
+    """The user has rated it."""
+    excluded: bool = False
+    filtered_out: bool = False
+    score: float | None = None
+    """None when ALS has no factors for it."""
+    rank: int | None = None
+    """From 1, among all movies that may be returned: what it has, or would have if it might be returned."""
+
+
+@dataclass(frozen=True)
+class LikedMovies:
+    """The likes that speak most for each candidate, strongest first. Shapes (n_candidates, because_of)."""
+
+    movie_ids: Ids
+    """0 where fewer speak for the candidate."""
+    weights: npt.NDArray[np.float32]
+    """What each adds to the candidate's score: positive, 0 beside movie 0."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +89,13 @@ class CandidateList:
     scores: npt.NDArray[np.float32]
     """Inner products of the user's and the movies' factors, finite."""
     user_vector: UserVector
+    because_of: LikedMovies
+    probes: tuple[Probe, ...] = ()
+    """One per movie asked for, in order; none without a vector."""
 
 
-_NOTHING = CandidateList(np.empty(0, np.int64), np.empty(0, np.float32), UserVector.NONE)
+_NO_LIKES = LikedMovies(np.empty((0, 0), np.int64), np.empty((0, 0), np.float32))
+_NOTHING = CandidateList(np.empty(0, np.int64), np.empty(0, np.float32), UserVector.NONE, _NO_LIKES)
 
 
 @dataclass(frozen=True)
@@ -69,8 +105,10 @@ class _User:
     origin: UserVector
     vector: npt.NDArray[np.float32]
     """Shape (n_factors,), finite, not zero."""
-    seen: tuple[Rows, ...]
-    """Movies rated in training, and in the request's history."""
+    trained: History
+    """Ratings in training,"""
+    new: History
+    """and in the request's history."""
 
 
 class Retriever:
@@ -144,22 +182,25 @@ class Retriever:
             retrieve(
                 self._item_factors,
                 np.stack([user.vector for _, user in asking]),
-                self._blocked(asking),
+                (self._blocked(query, user) for query, user in asking),
                 [query.limit for query, _ in asking],
             )
         )
         answers = []
-        for user in users:
+        for query, user in zip(queries, users, strict=True):
             if user is None:
                 answers.append(_NOTHING)
                 continue
             best = next(found)
             finite = np.isfinite(best.scores)  # finite factors can still overflow
+            rows = best.movie_rows[finite]
             answers.append(
                 CandidateList(
-                    movie_ids=self._movies.ids.ids[best.movie_rows[finite]],
+                    movie_ids=self._movies.ids.ids[rows],
                     scores=best.scores[finite],
                     user_vector=user.origin,
+                    because_of=self._because_of(query, user, rows),
+                    probes=tuple(self._probes(query, user)),
                 )
             )
         return answers
@@ -174,22 +215,50 @@ class Retriever:
             origin, vector = UserVector.TRAINED, self._user_factors[row] if row >= 0 else None
         if vector is None or not vector.any():
             return None
-        return _User(origin, vector, seen=(trained.movie_rows, new.movie_rows))
+        return _User(origin, vector, trained, new)
 
     def _folded_in(self, trained: History, new: History) -> npt.NDArray[np.float32] | None:
         vector = self._fold_in.user_vector(trained.joined_by(new))
         return vector if vector is not None and np.isfinite(vector).all() else None
 
-    def _blocked(self, asking: Sequence[tuple[CandidateQuery, _User]]) -> Iterator[npt.NDArray[np.bool_]]:
-        """Per user, a mask over movies: cold, not matching, excluded, seen."""
-        for query, user in asking:
-            blocked = self._cold.copy()
-            if query.movie_filter:
-                blocked |= ~query.movie_filter.matches(self._movies)
-            if query.excluded.size:
-                rows = self._movies.ids.rows(query.excluded)
-                blocked[rows[rows >= 0]] = True
-            if not query.include_seen:
-                for rows in user.seen:
-                    blocked[rows] = True
-            yield blocked
+    def _blocked(self, query: CandidateQuery, user: _User) -> npt.NDArray[np.bool_]:
+        """Shape (n_movies,), fresh: cold, not matching, excluded, seen."""
+        blocked = self._cold.copy()
+        if query.movie_filter:
+            blocked |= ~query.movie_filter.matches(self._movies)
+        if query.excluded.size:
+            rows = self._movies.ids.rows(query.excluded)
+            blocked[rows[rows >= 0]] = True
+        if not query.include_seen:
+            blocked[user.trained.movie_rows] = True
+            blocked[user.new.movie_rows] = True
+        return blocked
+
+    def _because_of(self, query: CandidateQuery, user: _User, candidates: Rows) -> LikedMovies:
+        if query.because_of == 0:
+            return _NO_LIKES
+        history = user.trained.joined_by(user.new)
+        reasons = reasons_for(candidates, history, self._fold_in, query.because_of)
+        movie_ids = np.where(reasons.movie_rows >= 0, self._movies.ids.ids[reasons.movie_rows], 0)
+        return LikedMovies(movie_ids, reasons.weights)
+
+    def _probes(self, query: CandidateQuery, user: _User) -> Iterator[Probe]:
+        if not query.probes.size:
+            return
+        blocked = self._blocked(query, user)
+        matching = query.movie_filter.matches(self._movies)
+        for movie_id in query.probes.tolist():
+            row = self._movies.ids.row(movie_id)
+            if row < 0:
+                yield Probe(movie_id, unknown=True)
+                continue
+            score, rank = score_and_rank(self._item_factors, user.vector, blocked, row)
+            scored = not self._cold[row] and np.isfinite(score)
+            yield Probe(
+                movie_id,
+                seen=row in user.trained.movie_rows or row in user.new.movie_rows,
+                excluded=movie_id in query.excluded,
+                filtered_out=not matching[row],
+                score=score if scored else None,
+                rank=rank if scored else None,
+            )

@@ -6,19 +6,22 @@ import numpy as np
 from grpc import aio
 from typing_extensions import override
 
-from candidate_service.retrieval import CandidateList, CandidateQuery, Retriever, UserVector
+from candidate_service.retrieval import CandidateList, CandidateQuery, Probe, Retriever, UserVector
 from movierec.candidate.v1 import candidate_service_pb2 as pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as pb_grpc
 from serving.bundle.holder import BundleHolder
 from serving.rpc.checks import (
+    MAX_BECAUSE_OF,
     MAX_EXCLUDED,
     MAX_LIMIT,
+    MAX_PROBES,
     Violations,
     check_filter,
     check_history,
     check_movie_ids,
     check_query_count,
     check_range,
+    check_unique,
     check_user_id,
 )
 from serving.rpc.messages import decode_filter, decode_history
@@ -68,6 +71,9 @@ def check(request: pb.GenerateCandidatesRequest) -> None:
         check_filter(violations, f"{at}.filter", query.filter)
         check_movie_ids(violations, f"{at}.exclude_movie_ids", query.exclude_movie_ids, most=MAX_EXCLUDED)
         check_history(violations, f"{at}.history", query.history)
+        check_movie_ids(violations, f"{at}.probe_movie_ids", query.probe_movie_ids, most=MAX_PROBES)
+        check_unique(violations, f"{at}.probe_movie_ids", query.probe_movie_ids)
+        check_range(violations, f"{at}.because_of", query.because_of, low=0, high=MAX_BECAUSE_OF)
     violations.raise_any()
 
 
@@ -79,6 +85,8 @@ def _query(message: pb.CandidateQuery) -> CandidateQuery:
         excluded=np.array(message.exclude_movie_ids, dtype=np.int64),
         include_seen=message.include_seen,
         history=decode_history(message.history),
+        probes=np.array(message.probe_movie_ids, dtype=np.int64),
+        because_of=message.because_of,
     )
 
 
@@ -86,4 +94,19 @@ def _list(candidates: CandidateList) -> pb.CandidateList:
     message = pb.CandidateList(user_vector=_USER_VECTORS[candidates.user_vector])
     message.movie_ids.extend(candidates.movie_ids.tolist())
     message.scores.extend(candidates.scores.tolist())
+    message.because_of_movie_ids.extend(candidates.because_of.movie_ids.ravel().tolist())
+    message.because_of_weights.extend(candidates.because_of.weights.ravel().tolist())
+    message.probes.extend(map(_probe, candidates.probes))
     return message
+
+
+def _probe(probe: Probe) -> pb.CandidateProbe:
+    return pb.CandidateProbe(
+        movie_id=probe.movie_id,
+        unknown=probe.unknown,
+        seen=probe.seen,
+        excluded=probe.excluded,
+        filtered_out=probe.filtered_out,
+        score=probe.score,
+        rank=probe.rank,
+    )

@@ -1,7 +1,8 @@
 """Candidates in the ranker's order: features of all users in one matrix, one model call, reasons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +15,28 @@ from serving.bundle.manifest import GoldenRanking
 from serving.bundle.ranker import RankerContent
 from serving.bundle.store import BundleStore
 from serving.errors import FieldViolation, InvalidArgumentError
+from serving.features import Standing
 from serving.ids import Ids, Rows
 from serving.movies import Movies
 from serving.ratings import EMPTY_HISTORY, History, RatedMovies, Ratings
 from serving.retrieval import best_first
 
 _FOLDER = "ranking"
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Movies to score as if they stood in a list. Arrays of one length."""
+
+    movie_ids: Ids
+    """Unique; of one that is in the list, score and rank are those of the list."""
+    retrieval_scores: npt.NDArray[np.float32]
+    """Finite."""
+    retrieval_ranks: npt.NDArray[np.int64]
+    """Places in retrieval, from 1."""
+
+
+NO_PROBES: Final = Probes(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -39,6 +56,8 @@ class RankingQuery:
     diversity: float = 0.0
     """0 (relevance only) to 1 (as different as possible)."""
     history: RatedMovies = field(default_factory=RatedMovies)
+    probes: Probes = NO_PROBES
+    """They never alter the list."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,23 @@ class Contribution:
     contribution: float
 
 
+Explanation: TypeAlias = tuple[Contribution, ...]
+"""Why a movie got its score: the largest absolute contribution first."""
+
+
+@dataclass(frozen=True)
+class RankedProbe:
+    """Where a movie stands in the order of scores, or would stand if it were in the list."""
+
+    movie_id: int
+    score: float
+    """Finite."""
+    rank: int
+    """From 1, among all movies of the list, returned or not."""
+    explanation: Explanation
+    """All contributions."""
+
+
 @dataclass(frozen=True)
 class RankedList:
     """The order for one user, best first. Arrays of one length."""
@@ -58,10 +94,14 @@ class RankedList:
     movie_ids: Ids
     scores: npt.NDArray[np.float64]
     """Finite; descending unless diversity was asked for, ties in ascending movie_id."""
-    explanations: tuple[tuple[Contribution, ...], ...]
-    """One per movie, largest absolute contribution first; empty unless asked for."""
+    explanations: tuple[Explanation, ...]
+    """One per movie; empty unless asked for."""
     unknown_movie_ids: Ids
     """Movies of the query that the bundle does not know."""
+    probes: tuple[RankedProbe, ...] = ()
+    """Those that can be scored, in the order of the query."""
+    last_explanation: Explanation = ()
+    """All contributions to the last movie returned, to hold a probe's against; only with probes."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +116,16 @@ class Ranking:
 
 @dataclass(frozen=True)
 class _Part:
-    """One query's known candidates, and their rows of the feature matrix."""
+    """One query's known movies, and their rows of the feature matrix."""
 
     rows: slice
     movie_rows: Rows
     retrieval_scores: npt.NDArray[np.float32]
     unknown_movie_ids: Ids
+    probe_rows: slice
+    """Of the probes that are not in the list,"""
+    outsiders: Probes
+    """and these are they."""
 
 
 class Ranker:
@@ -148,7 +192,7 @@ class Ranker:
         histories = self._histories(queries)
         parts = self._parts(queries)
         # Fortran order is what CatBoost reads fastest; it also locks the matrix, hence a fresh one per call.
-        n_rows = parts[-1].rows.stop if parts else 0
+        n_rows = parts[-1].probe_rows.stop if parts else 0
         names = self._content.tables.names
         features = np.empty((n_rows, len(names)), dtype=np.float32, order="F")
         for history, part in zip(histories, parts, strict=True):
@@ -158,12 +202,19 @@ class Ranker:
                 movie_rows=part.movie_rows,
                 retrieval_scores=part.retrieval_scores,
             )
+            if part.outsiders.movie_ids.size:
+                self._content.tables.compute(
+                    features[part.probe_rows],
+                    history=history,
+                    movie_rows=self._movies.ids.rows(part.outsiders.movie_ids),
+                    retrieval_scores=part.outsiders.retrieval_scores,
+                    standing=Standing(part.outsiders.retrieval_ranks, part.retrieval_scores),
+                )
         scores = self._content.predict(features) if n_rows else np.empty(0, np.float64)
         missing = np.isnan(features).sum(axis=0)
         return Ranking(
             lists=tuple(
-                self._list(query, part, features[part.rows], scores[part.rows])
-                for query, part in zip(queries, parts, strict=True)
+                self._list(query, part, features, scores) for query, part in zip(queries, parts, strict=True)
             ),
             missing_features={names[column]: int(missing[column]) for column in np.flatnonzero(missing)},
         )
@@ -191,15 +242,26 @@ class Ranker:
             rows = self._movies.ids.rows(query.movie_ids)
             known = rows >= 0
             end = start + int(np.count_nonzero(known))
+            probes = query.probes
+            outside = (self._movies.ids.rows(probes.movie_ids) >= 0) & ~np.isin(
+                probes.movie_ids, query.movie_ids
+            )
+            probes_end = end + int(np.count_nonzero(outside))
             parts.append(
                 _Part(
                     rows=slice(start, end),
                     movie_rows=rows[known],
                     retrieval_scores=query.retrieval_scores[known],
                     unknown_movie_ids=query.movie_ids[~known],
+                    probe_rows=slice(end, probes_end),
+                    outsiders=Probes(
+                        probes.movie_ids[outside],
+                        probes.retrieval_scores[outside],
+                        probes.retrieval_ranks[outside],
+                    ),
                 )
             )
-            start = end
+            start = probes_end
         return parts
 
     def _list(
@@ -209,13 +271,42 @@ class Ranker:
         features: npt.NDArray[np.float32],
         scores: npt.NDArray[np.float64],
     ) -> RankedList:
-        order = self._order(query, part.movie_rows, scores)
+        """The answer to a query, out of the features and scores of all."""
+        order = self._order(query, part.movie_rows, scores[part.rows])
+        shown = part.rows.start + order
         return RankedList(
             movie_ids=self._movies.ids.ids[part.movie_rows[order]],
-            scores=scores[order],
-            explanations=self._explanations(features[order], query.explain_features),
+            scores=scores[shown],
+            explanations=self._explanations(features[shown], query.explain_features),
             unknown_movie_ids=part.unknown_movie_ids,
+            probes=tuple(self._probes(query, part, features, scores)),
+            last_explanation=self._full_explanation(features, shown[-1])
+            if query.probes.movie_ids.size and shown.size
+            else (),
         )
+
+    def _probes(
+        self,
+        query: RankingQuery,
+        part: _Part,
+        features: npt.NDArray[np.float32],
+        scores: npt.NDArray[np.float64],
+    ) -> Iterator[RankedProbe]:
+        rows = np.concatenate([part.movie_rows, self._movies.ids.rows(part.outsiders.movie_ids)])
+        place_of = {row: place for place, row in enumerate(rows.tolist(), part.rows.start)}
+        listed = scores[part.rows]
+        for movie_id in query.probes.movie_ids.tolist():
+            row = self._movies.ids.row(movie_id)
+            place = place_of.get(row)
+            if place is None or not np.isfinite(scores[place]):
+                continue
+            ahead = (listed > scores[place]) | ((listed == scores[place]) & (part.movie_rows < row))
+            yield RankedProbe(
+                movie_id=movie_id,
+                score=float(scores[place]),
+                rank=1 + int(np.count_nonzero(ahead & np.isfinite(listed))),
+                explanation=self._full_explanation(features, place),
+            )
 
     def _order(
         self, query: RankingQuery, movie_rows: Rows, scores: npt.NDArray[np.float64]
@@ -229,9 +320,11 @@ class Ranker:
         directions = self._content.tables.item_directions[movie_rows[ascending]]
         return ascending[diversified(scores[ascending], directions, diversity=query.diversity, limit=limit)]
 
-    def _explanations(
-        self, features: npt.NDArray[np.float32], n_strongest: int
-    ) -> tuple[tuple[Contribution, ...], ...]:
+    def _full_explanation(self, features: npt.NDArray[np.float32], row: int) -> Explanation:
+        (explanation,) = self._explanations(features[row : row + 1], features.shape[1])
+        return explanation
+
+    def _explanations(self, features: npt.NDArray[np.float32], n_strongest: int) -> tuple[Explanation, ...]:
         if n_strongest == 0:
             return ()
         names = self._content.tables.names

@@ -1,6 +1,7 @@
 """The ranking service on the wire: decodes, delegates, encodes."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -10,13 +11,14 @@ from typing_extensions import override
 from movierec.ranking.v1 import ranking_service_pb2 as pb
 from movierec.ranking.v1 import ranking_service_pb2_grpc as pb_grpc
 from ranking_service.metrics import RankingMetrics
-from ranking_service.ranking import Contribution, RankedList, Ranker, RankingQuery
+from ranking_service.ranking import NO_PROBES, Explanation, Probes, RankedList, Ranker, RankingQuery
 from serving.bundle.holder import BundleHolder
 from serving.bundle.manifest import BUNDLE_ID_PATTERN
 from serving.errors import FailedPreconditionError, Reason
 from serving.rpc.checks import (
     MAX_EXPLAIN_FEATURES,
     MAX_LIMIT,
+    MAX_PROBES,
     Violations,
     check_finite,
     check_history,
@@ -89,7 +91,18 @@ def check(request: pb.RankMoviesRequest) -> None:
         )
         check_range(violations, f"{at}.diversity", query.diversity, low=0, high=1)
         check_history(violations, f"{at}.history", query.history)
+        _check_probes(violations, f"{at}.probes", query.probes)
     violations.raise_any()
+
+
+def _check_probes(violations: Violations, field: str, probes: Sequence[pb.RankingProbe]) -> None:
+    movie_ids = [probe.movie_id for probe in probes]
+    check_movie_ids(violations, field, movie_ids, most=MAX_PROBES)
+    check_unique(violations, field, movie_ids)
+    check_finite(violations, f"{field}.retrieval_score", [probe.retrieval_score for probe in probes])
+    violations.require(
+        all(probe.retrieval_rank >= 1 for probe in probes), f"{field}.retrieval_rank", "must be at least 1"
+    )
 
 
 def require_bundle(requested: str, *, held: str) -> None:
@@ -116,6 +129,13 @@ def _query(message: pb.RankingQuery) -> RankingQuery:
         explain_features=message.explain_features,
         diversity=message.diversity,
         history=decode_history(message.history),
+        probes=Probes(
+            movie_ids=np.array([probe.movie_id for probe in message.probes], dtype=np.int64),
+            retrieval_scores=np.array([probe.retrieval_score for probe in message.probes], dtype=np.float32),
+            retrieval_ranks=np.array([probe.retrieval_rank for probe in message.probes], dtype=np.int64),
+        )
+        if message.probes
+        else NO_PROBES,
     )
 
 
@@ -124,10 +144,21 @@ def _list(ranked: RankedList) -> pb.RankedList:
     message.movie_ids.extend(ranked.movie_ids.tolist())
     message.scores.extend(ranked.scores.tolist())
     message.unknown_movie_ids.extend(ranked.unknown_movie_ids.tolist())
+    message.probes.extend(
+        pb.RankedProbe(
+            movie_id=probe.movie_id,
+            score=probe.score,
+            rank=probe.rank,
+            explanation=_explanation(probe.explanation),
+        )
+        for probe in ranked.probes
+    )
+    if ranked.last_explanation:
+        message.last_explanation.CopyFrom(_explanation(ranked.last_explanation))
     return message
 
 
-def _explanation(contributions: tuple[Contribution, ...]) -> pb.Explanation:
+def _explanation(contributions: Explanation) -> pb.Explanation:
     return pb.Explanation(
         contributions=[
             pb.FeatureContribution(feature=c.feature, value=c.value, contribution=c.contribution)

@@ -141,6 +141,16 @@ def user_features(history: History) -> npt.NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How movies stand to a candidate list that they are not on."""
+
+    ranks: npt.NDArray[np.int64]
+    """Shape (n_movies,): the place of each in retrieval, from 1."""
+    list_scores: npt.NDArray[np.float32]
+    """Shape (n_candidates,): the ALS scores of the list."""
+
+
+@dataclass(frozen=True)
 class FeatureTables:
     """What features need besides the user's history and the candidates. Immutable, shared by requests."""
 
@@ -174,6 +184,7 @@ class FeatureTables:
         history: History,
         movie_rows: Rows,
         retrieval_scores: npt.NDArray[np.float32],
+        standing: Standing | None = None,
     ) -> None:
         """Fills one user's rows of a feature matrix.
 
@@ -181,8 +192,9 @@ class FeatureTables:
             out: shape (n_candidates, len(names)), written; a slice of a Fortran-ordered matrix is fastest.
             history: all that is known of the user, training ratings and request history joined.
             movie_rows: shape (n_candidates,), the whole candidate list: ranks and standardised scores
-                are those within it.
+                are those within it. With `standing`, movies that are held against another list.
             retrieval_scores: shape (n_candidates,), ALS scores, finite.
+            standing: how the movies stand to that list; none: they are the list.
         """
         n_user, n_movie = len(USER_FEATURES), len(MOVIE_FEATURES)
         out[:, :n_user] = user_features(history)
@@ -190,7 +202,9 @@ class FeatureTables:
         out[:, n_user + n_movie] = retrieval_scores
         if self.feature_set is FeatureSet.EXTENDED:
             context = out[:, n_user + n_movie + 1 :]
-            context[:, 0:2] = _place_in_list(movie_rows, retrieval_scores)
+            standing = standing or Standing(_ranks(movie_rows, retrieval_scores), retrieval_scores)
+            context[:, 0] = standing.ranks
+            context[:, 1] = _standardised(retrieval_scores, standing.list_scores)
             context[:, 2:10] = self._closeness(history.movie_rows, movie_rows)
             context[:, 10:13] = self._at_last_rating(history.times, movie_rows)
             context[:, 13:15] = self._genre_match(history, movie_rows)
@@ -235,10 +249,20 @@ class FeatureTables:
         return means
 
 
-def _place_in_list(movie_rows: Rows, retrieval_scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Rank from 1, ties to the lower movie row, and the score standardised within the list."""
-    places = np.empty((movie_rows.size, 2))
-    places[np.lexsort((movie_rows, -retrieval_scores)), 0] = np.arange(1, movie_rows.size + 1)
-    scores = retrieval_scores.astype(np.float64)
-    places[:, 1] = (scores - scores.mean()) / (scores.std() or 1.0) if scores.size else 0.0
-    return places
+def _ranks(movie_rows: Rows, retrieval_scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Places from 1, ties to the lower movie row."""
+    ranks = np.empty(movie_rows.size, dtype=np.int64)
+    ranks[np.lexsort((movie_rows, -retrieval_scores))] = np.arange(1, movie_rows.size + 1)
+    return ranks
+
+
+def _standardised(
+    retrieval_scores: npt.NDArray[np.float32], list_scores: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
+    """Scores in standard deviations from the mean of a list's; all 0 without a list."""
+    if not list_scores.size:
+        return np.zeros(retrieval_scores.size)
+    of_list = list_scores.astype(np.float64)
+    deviation = float(of_list.std()) or 1.0
+    standardised: npt.NDArray[np.float64] = (retrieval_scores - of_list.mean()) / deviation
+    return standardised

@@ -12,6 +12,7 @@ from typing import assert_never
 import numpy as np
 import numpy.typing as npt
 
+from serving.ids import Rows
 from serving.ratings import LIKED, History
 
 
@@ -89,6 +90,39 @@ class FoldIn:
         if not factors.any():
             return None
         weights = self._parameters.confidences(history.values[order]).astype(np.float64)
-        system = self._gram + (factors * (weights - 1.0)[:, None]).T @ factors
+        system = self._system(factors, weights)
         vector: npt.NDArray[np.float32] = np.linalg.solve(system, weights @ factors).astype(np.float32)
         return vector
+
+    def score_terms(
+        self, history: History, of: npt.NDArray[np.intp], movie_rows: Rows
+    ) -> npt.NDArray[np.float32]:
+        """What ratings add to the scores of movies: `c_j · y_iᵀ A⁻¹ y_j` (section 5 of the paper).
+
+        A is the system of `user_vector`. Over the whole history, a movie's terms add up to its score.
+
+        Args:
+            history: all that is known of the user.
+            of: shape (n_terms,), places in the history: the ratings whose terms are wanted.
+            movie_rows: shape (n_movies,), whose scores they add to.
+
+        Returns:
+            Shape (n_movies, n_terms).
+        """
+        weights = self._parameters.confidences(history.values).astype(np.float64)
+        system = self._system(self._item_factors[history.movie_rows].astype(np.float64), weights)
+        # One solve, for the fewer of both: A is symmetric.
+        rated = self._item_factors[history.movie_rows[of]]
+        movies = self._item_factors[movie_rows]
+        if movies.shape[0] < rated.shape[0]:
+            terms = np.linalg.solve(system, movies.T).astype(np.float32).T @ rated.T
+        else:
+            terms = movies @ np.linalg.solve(system, rated.T).astype(np.float32)
+        return terms * weights[of].astype(np.float32)
+
+    def _system(
+        self, factors: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        """A, shape (n_factors, n_factors), of rated movies' factors and confidences."""
+        system: npt.NDArray[np.float64] = self._gram + (factors * (weights - 1.0)[:, None]).T @ factors
+        return system

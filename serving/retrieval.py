@@ -77,3 +77,28 @@ def retrieve(
         order = best_first(exact, rows)[:limit]
         answers.append(Candidates(movie_rows=rows[order], scores=exact[order]))
     return answers
+
+
+def score_and_rank(
+    item_factors: npt.NDArray[np.float32],
+    user_vector: npt.NDArray[np.float32],
+    blocked: npt.NDArray[np.bool_],
+    movie_row: int,
+) -> tuple[float, int]:
+    """A movie's score, and the place, from 1, that it has or would have among all that may be returned.
+
+    Args:
+        item_factors: shape (n_movies, n_factors).
+        user_vector: shape (n_factors,).
+        blocked: shape (n_movies,): what must not be returned, and so is ahead of nothing.
+        movie_row: the movie, blocked or not.
+    """
+    rows = np.flatnonzero(~blocked).astype(np.int32)
+    rough = (item_factors @ user_vector)[rows]
+    score = inner_products(item_factors, user_vector, np.array([movie_row], np.int32))[0]
+    close = _CLOSE * np.abs(rough).max(initial=np.abs(score))
+    near = rows[np.abs(rough - score) <= close]  # as in `retrieve`: scored again, one by one
+    exact = inner_products(item_factors, user_vector, near)
+    ahead = (exact > score) | ((exact == score) & (near < movie_row))
+    rank = 1 + np.count_nonzero(rough > score + close) + np.count_nonzero(ahead)
+    return float(score), int(rank)

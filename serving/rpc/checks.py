@@ -16,6 +16,10 @@ MAX_EXCLUDED: Final = 100_000
 """Excluded movies that a stage takes: what a user has seen."""
 MAX_EXPLAIN_FEATURES: Final = 100
 """Contributions per movie."""
+MAX_BECAUSE_OF: Final = 3
+"""Likes named with a candidate."""
+MAX_PROBES: Final = 10
+"""Movies asked about beside a list."""
 MAX_HISTORY: Final = 500
 """Ratings in a history."""
 MIN_STARS: Final = 0.5

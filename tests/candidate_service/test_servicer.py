@@ -73,6 +73,11 @@ async def test_answers_in_order(stub: pb_grpc.CandidateServiceStub) -> None:
             [Query(limit=1, history=[pb.RatedMovie(movie_id=1, rating=9)])],
             ["queries[0].history[0].rating"],
         ),
+        ([Query(limit=1, probe_movie_ids=[0])], ["queries[0].probe_movie_ids"]),
+        ([Query(limit=1, probe_movie_ids=[1, 1])], ["queries[0].probe_movie_ids"]),
+        ([Query(limit=1, probe_movie_ids=range(1, 12))], ["queries[0].probe_movie_ids"]),
+        ([Query(limit=1, because_of=-1)], ["queries[0].because_of"]),
+        ([Query(limit=1, because_of=4)], ["queries[0].because_of"]),
         (
             [Query(user_id=-1), Query(limit=-1)],
             ["queries[0].user_id", "queries[0].limit", "queries[1].limit"],
@@ -89,8 +94,29 @@ async def test_every_broken_rule_is_named(
     assert violations_of(error) == fields
 
 
+async def test_probes_and_reasons(stub: pb_grpc.CandidateServiceStub) -> None:
+    query = Query(user_id=1, limit=1, probe_movie_ids=[20, 40, 99], because_of=2)
+    response = await stub.GenerateCandidates(pb.GenerateCandidatesRequest(queries=[query]), timeout=5)
+    (answer,) = response.lists
+    seen, cold, unknown = answer.probes
+    assert seen == pb.CandidateProbe(movie_id=20, seen=True, score=2, rank=1)
+    assert cold == pb.CandidateProbe(movie_id=40)
+    assert unknown == pb.CandidateProbe(movie_id=99, unknown=True)
+    assert list(answer.because_of_movie_ids) == [20, 0]
+    assert answer.because_of_weights[0] > 0
+    assert answer.because_of_weights[1] == 0
+
+
 async def test_edges_are_accepted(stub: pb_grpc.CandidateServiceStub) -> None:
-    queries = [Query(user_id=2**63 - 1, limit=1000, exclude_movie_ids=[2**31 - 1] * 100_000)]
+    queries = [
+        Query(
+            user_id=2**63 - 1,
+            limit=1000,
+            exclude_movie_ids=[2**31 - 1] * 100_000,
+            probe_movie_ids=range(1, 11),
+            because_of=3,
+        )
+    ]
     queries += [Query(limit=1)] * 99
     response = await stub.GenerateCandidates(pb.GenerateCandidatesRequest(queries=queries), timeout=5)
     assert len(response.lists) == 100

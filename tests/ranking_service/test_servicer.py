@@ -74,6 +74,27 @@ async def test_answers_in_order_and_counts(
     assert value("movierec_unknown_items_total") == 1
 
 
+async def test_probes(stub: pb_grpc.RankingServiceStub) -> None:
+    probes = [
+        pb.RankingProbe(movie_id=20, retrieval_score=0.5, retrieval_rank=3),
+        pb.RankingProbe(movie_id=99, retrieval_score=0.5, retrieval_rank=3),
+    ]
+    query = Query(user_id=1, movie_ids=[50, 10], retrieval_scores=[3, 2], limit=1, probes=probes)
+    response = await stub.RankMovies(pb.RankMoviesRequest(queries=[query]), timeout=5)
+    (answer,) = response.lists
+    assert list(answer.movie_ids) == [10]
+    (probe,) = answer.probes  # 99 is unknown
+    assert (probe.movie_id, probe.score, probe.rank) == (20, -0.5, 1)
+    added = sum(c.contribution for c in probe.explanation.contributions)
+    assert added == 0.5 - 1 + 1  # as the leaf tables say, not the model
+    last = {c.feature: c.value for c in answer.last_explanation.contributions}
+    assert last["als_score"] == 2
+
+
+def probed(*probes: pb.RankingProbe) -> pb.RankingQuery:
+    return Query(user_id=1, movie_ids=[10], retrieval_scores=[1], probes=probes)
+
+
 RULES = [
     (Query(user_id=-1, movie_ids=[10], retrieval_scores=[1]), "user_id"),
     (Query(user_id=2, movie_ids=[10], retrieval_scores=[1]), "user_id"),
@@ -92,6 +113,14 @@ RULES = [
         Query(user_id=1, movie_ids=[10], retrieval_scores=[1], history=[pb.RatedMovie()]),
         "history[0].movie_id",
     ),
+    (probed(pb.RankingProbe(retrieval_rank=1)), "probes"),
+    (probed(*[pb.RankingProbe(movie_id=1, retrieval_rank=1)] * 2), "probes"),
+    (probed(*[pb.RankingProbe(movie_id=n, retrieval_rank=1) for n in range(1, 12)]), "probes"),
+    (
+        probed(pb.RankingProbe(movie_id=1, retrieval_rank=1, retrieval_score=float("inf"))),
+        "probes.retrieval_score",
+    ),
+    (probed(pb.RankingProbe(movie_id=1)), "probes.retrieval_rank"),
 ]
 """Queries that break one rule each, and the field they break it in."""
 

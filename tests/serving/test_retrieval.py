@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.retrieval import Candidates, finite_factors, inner_products, retrieve
+from serving.retrieval import Candidates, finite_factors, inner_products, retrieve, score_and_rank
 
 Floats = npt.NDArray[np.float32]
 
@@ -85,6 +85,26 @@ def test_random_floats_equal_sorting_exact_products() -> None:
     found = alone(item_factors, vector, nothing_blocked(5_000), 300)
     assert found.movie_rows.tolist() == np.argsort(-exact, kind="stable")[:300].tolist()
     assert found.scores.tobytes() == exact[found.movie_rows].tobytes()
+
+
+@pytest.mark.parametrize("alike", [1, 40], ids=["all different", "in groups of 40 alike"])
+def test_scores_and_ranks_equal_sorting_everything(alike: int) -> None:
+    item_factors, vector = np.repeat(normal(11, 2_000 // alike, 64), alike, axis=0), normal(12, 64)
+    blocked = np.random.default_rng(13).random(2_000) < 0.5
+    found = alone(item_factors, vector, blocked, 2_000)
+    for row in range(0, 2_000, 7):
+        score, rank = score_and_rank(item_factors, vector, blocked, row)
+        assert score == inner_products(item_factors, vector, np.array([row], np.int32))[0]
+        if not blocked[row]:
+            assert found.movie_rows[rank - 1] == row
+        else:  # the place where it would stand
+            opened = blocked.copy()
+            opened[row] = False
+            assert alone(item_factors, vector, opened, 2_000).movie_rows[rank - 1] == row
+
+
+def test_where_nothing_may_be_returned_every_movie_would_be_first() -> None:
+    assert score_and_rank(normal(6, 50, 4), normal(7, 4), ~nothing_blocked(50), 49)[1] == 1
 
 
 def test_fewer_than_the_limit_come_back_when_fewer_are_left() -> None:

@@ -116,12 +116,16 @@ class CandidateQuery(_message.Message):
     EXCLUDE_MOVIE_IDS_FIELD_NUMBER: _builtins.int
     INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    PROBE_MOVIE_IDS_FIELD_NUMBER: _builtins.int
+    BECAUSE_OF_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """User to retrieve for, at least 1; 0: only the history counts."""
     limit: _builtins.int
     """Candidates to return, 1 to 1000."""
     include_seen: _builtins.bool
     """Also returns movies the user has rated, in training or in history."""
+    because_of: _builtins.int
+    """Reasons per candidate in CandidateList.because_of_movie_ids, up to 3; 0: none."""
     @_builtins.property
     def filter(self) -> Global___MovieFilter:
         """Leaves out movies that do not match. Applied before the limit: the list is the best of what matches."""
@@ -134,6 +138,10 @@ class CandidateQuery(_message.Message):
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___RatedMovie]:
         """Ratings to fold in, at most 500, joined to the training ratings of a known user."""
 
+    @_builtins.property
+    def probe_movie_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Movies to tell of in CandidateList.probes, at most 10, unique. They change nothing else."""
+
     def __init__(
         self,
         *,
@@ -143,10 +151,12 @@ class CandidateQuery(_message.Message):
         exclude_movie_ids: _abc.Iterable[_builtins.int] | None = ...,
         include_seen: _builtins.bool = ...,
         history: _abc.Iterable[Global___RatedMovie] | None = ...,
+        probe_movie_ids: _abc.Iterable[_builtins.int] | None = ...,
+        because_of: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_movie_ids", b"exclude_movie_ids", "filter", b"filter", "history", b"history", "include_seen", b"include_seen", "limit", b"limit", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["because_of", b"because_of", "exclude_movie_ids", b"exclude_movie_ids", "filter", b"filter", "history", b"history", "include_seen", b"include_seen", "limit", b"limit", "probe_movie_ids", b"probe_movie_ids", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -161,6 +171,9 @@ class CandidateList(_message.Message):
     MOVIE_IDS_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
     USER_VECTOR_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
+    BECAUSE_OF_MOVIE_IDS_FIELD_NUMBER: _builtins.int
+    BECAUSE_OF_WEIGHTS_FIELD_NUMBER: _builtins.int
     user_vector: Global___UserVector.ValueType
     """Where the user's vector came from."""
     @_builtins.property
@@ -171,20 +184,95 @@ class CandidateList(_message.Message):
     def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Inner product of the user's and the movie's factors, one per movie; finite."""
 
+    @_builtins.property
+    def probes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateProbe]:
+        """One per CandidateQuery.probe_movie_ids, in order. Empty when the user has no vector."""
+
+    @_builtins.property
+    def because_of_movie_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """CandidateQuery.because_of entries per candidate, in the candidates' order: the movies among the
+        user's likes that add most to its score, most first; 0 where fewer add anything. Likes are
+        ratings from 4 stars on, the newest 1000.
+        """
+
+    @_builtins.property
+    def because_of_weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """What each of them adds to the score; positive, 0 beside movie 0. Over everything that the user
+        has rated, such terms add up to the score.
+        """
+
     def __init__(
         self,
         *,
         movie_ids: _abc.Iterable[_builtins.int] | None = ...,
         scores: _abc.Iterable[_builtins.float] | None = ...,
         user_vector: Global___UserVector.ValueType = ...,
+        probes: _abc.Iterable[Global___CandidateProbe] | None = ...,
+        because_of_movie_ids: _abc.Iterable[_builtins.int] | None = ...,
+        because_of_weights: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["movie_ids", b"movie_ids", "scores", b"scores", "user_vector", b"user_vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["because_of_movie_ids", b"because_of_movie_ids", "because_of_weights", b"because_of_weights", "movie_ids", b"movie_ids", "probes", b"probes", "scores", b"scores", "user_vector", b"user_vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CandidateList: _TypeAlias = CandidateList  # noqa: Y015
+
+@_typing.final
+class CandidateProbe(_message.Message):
+    """Where one movie stands with retrieval, whether or not it is a candidate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVIE_ID_FIELD_NUMBER: _builtins.int
+    UNKNOWN_FIELD_NUMBER: _builtins.int
+    SEEN_FIELD_NUMBER: _builtins.int
+    EXCLUDED_FIELD_NUMBER: _builtins.int
+    FILTERED_OUT_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    movie_id: _builtins.int
+    """As asked for."""
+    unknown: _builtins.bool
+    """The bundle does not hold it; nothing below is set."""
+    seen: _builtins.bool
+    """The user has rated it, in training or in history."""
+    excluded: _builtins.bool
+    """It stands in exclude_movie_ids."""
+    filtered_out: _builtins.bool
+    """It does not match the filter."""
+    score: _builtins.float
+    """Inner product of the user's and the movie's factors. Unset: ALS has no factors for the movie."""
+    rank: _builtins.int
+    """Place from 1 among all movies that may be returned, limit or not: the place that it has, or that
+    it would have if it might be returned. Set with score.
+    """
+    def __init__(
+        self,
+        *,
+        movie_id: _builtins.int = ...,
+        unknown: _builtins.bool = ...,
+        seen: _builtins.bool = ...,
+        excluded: _builtins.bool = ...,
+        filtered_out: _builtins.bool = ...,
+        score: _builtins.float | None = ...,
+        rank: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rank", b"_rank", "_score", b"_score", "rank", b"rank", "score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rank", b"_rank", "_score", b"_score", "excluded", b"excluded", "filtered_out", b"filtered_out", "movie_id", b"movie_id", "rank", b"rank", "score", b"score", "seen", b"seen", "unknown", b"unknown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__rank: _TypeAlias = _typing.Literal["rank"]  # noqa: Y015
+    _WhichOneofArgType__rank: _TypeAlias = _typing.Literal["_rank", b"_rank"]  # noqa: Y015
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rank) -> _WhichOneofReturnType__rank | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___CandidateProbe: _TypeAlias = CandidateProbe  # noqa: Y015
 
 @_typing.final
 class RatedMovie(_message.Message):

@@ -20,6 +20,62 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
+    """Never sent."""
+    VERDICT_LISTED: _Verdict.ValueType  # 1
+    """It is in the list."""
+    VERDICT_FILTERED_OUT: _Verdict.ValueType  # 2
+    """The request's filter leaves it out."""
+    VERDICT_EXCLUDED: _Verdict.ValueType  # 3
+    """The request excludes it."""
+    VERDICT_SEEN: _Verdict.ValueType  # 4
+    """The user has rated it, and include_seen is not set."""
+    VERDICT_RETRIEVAL_FAILED: _Verdict.ValueType  # 5
+    """Retrieval did not answer: the list is what is popular, and others are more so."""
+    VERDICT_UNKNOWN_USER: _Verdict.ValueType  # 6
+    """Nothing is known of the user: the list is what is popular, and others are more so."""
+    VERDICT_COLD_MOVIE: _Verdict.ValueType  # 7
+    """ALS has no factors for it, so that it can only fill up a short list."""
+    VERDICT_NOT_RETRIEVED: _Verdict.ValueType  # 8
+    """Its ALS score is too low to become a candidate."""
+    VERDICT_NOT_RANKED: _Verdict.ValueType  # 9
+    """It is a candidate that the ranker could not score."""
+    VERDICT_RANKED_BELOW: _Verdict.ValueType  # 10
+    """It is a candidate, and model puts others before it: enough to fill the list."""
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
+    """Why a movie is in a list, or what keeps it out: the first that applies."""
+
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
+"""Never sent."""
+VERDICT_LISTED: Verdict.ValueType  # 1
+"""It is in the list."""
+VERDICT_FILTERED_OUT: Verdict.ValueType  # 2
+"""The request's filter leaves it out."""
+VERDICT_EXCLUDED: Verdict.ValueType  # 3
+"""The request excludes it."""
+VERDICT_SEEN: Verdict.ValueType  # 4
+"""The user has rated it, and include_seen is not set."""
+VERDICT_RETRIEVAL_FAILED: Verdict.ValueType  # 5
+"""Retrieval did not answer: the list is what is popular, and others are more so."""
+VERDICT_UNKNOWN_USER: Verdict.ValueType  # 6
+"""Nothing is known of the user: the list is what is popular, and others are more so."""
+VERDICT_COLD_MOVIE: Verdict.ValueType  # 7
+"""ALS has no factors for it, so that it can only fill up a short list."""
+VERDICT_NOT_RETRIEVED: Verdict.ValueType  # 8
+"""Its ALS score is too low to become a candidate."""
+VERDICT_NOT_RANKED: Verdict.ValueType  # 9
+"""It is a candidate that the ranker could not score."""
+VERDICT_RANKED_BELOW: Verdict.ValueType  # 10
+"""It is a candidate, and model puts others before it: enough to fill the list."""
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
 class _FallbackPolicy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -201,6 +257,7 @@ class ListPersonalMoviesRequest(_message.Message):
     DIVERSITY_FIELD_NUMBER: _builtins.int
     EXPLAIN_FEATURES_FIELD_NUMBER: _builtins.int
     FALLBACK_POLICY_FIELD_NUMBER: _builtins.int
+    BECAUSE_OF_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """User to recommend to, at least 1. May be unset when history is not empty."""
     limit: _builtins.int
@@ -213,6 +270,8 @@ class ListPersonalMoviesRequest(_message.Message):
     """Strongest feature contributions to return with each movie, 0 to 100; 0: none."""
     fallback_policy: Global___FallbackPolicy.ValueType
     """What to do when the two stages cannot answer."""
+    because_of: _builtins.int
+    """Movies that the user liked to name with each movie as reasons for it, 0 to 3; 0: none."""
     @_builtins.property
     def filter(self) -> Global___MovieFilter:
         """Leaves out movies that do not match."""
@@ -239,10 +298,11 @@ class ListPersonalMoviesRequest(_message.Message):
         diversity: _builtins.float = ...,
         explain_features: _builtins.int = ...,
         fallback_policy: Global___FallbackPolicy.ValueType = ...,
+        because_of: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["diversity", b"diversity", "exclude_movie_ids", b"exclude_movie_ids", "explain_features", b"explain_features", "fallback_policy", b"fallback_policy", "filter", b"filter", "history", b"history", "include_seen", b"include_seen", "limit", b"limit", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["because_of", b"because_of", "diversity", b"diversity", "exclude_movie_ids", b"exclude_movie_ids", "explain_features", b"explain_features", "fallback_policy", b"fallback_policy", "filter", b"filter", "history", b"history", "include_seen", b"include_seen", "limit", b"limit", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -489,6 +549,270 @@ class BatchListPersonalMoviesResponse(_message.Message):
 Global___BatchListPersonalMoviesResponse: _TypeAlias = BatchListPersonalMoviesResponse  # noqa: Y015
 
 @_typing.final
+class WhyMovieRequest(_message.Message):
+    """Request of WhyMovie. Fields that ListPersonalMoviesRequest has too mean the same; the list in
+    question is the one without history and diversity, fallbacks allowed.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVIE_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    EXCLUDE_MOVIE_IDS_FIELD_NUMBER: _builtins.int
+    INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FEATURES_FIELD_NUMBER: _builtins.int
+    movie_id: _builtins.int
+    """Movie to ask about. Not in the catalogue: NOT_FOUND, reason UNKNOWN_MOVIE."""
+    user_id: _builtins.int
+    """User whose list is in question, at least 1."""
+    limit: _builtins.int
+    """Length of that list. 0 or unset: 10. Above 100: 100. Negative: INVALID_ARGUMENT."""
+    include_seen: _builtins.bool
+    """Whether that list also has movies the user has rated."""
+    explain_features: _builtins.int
+    """Feature contributions to compare, 0 to 100. 0 or unset: 10."""
+    @_builtins.property
+    def filter(self) -> Global___MovieFilter:
+        """Filter of that list."""
+
+    @_builtins.property
+    def exclude_movie_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Exclusions of that list; at most 1000, repetitions and unknown ids allowed."""
+
+    def __init__(
+        self,
+        *,
+        movie_id: _builtins.int = ...,
+        user_id: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        filter: Global___MovieFilter | None = ...,
+        exclude_movie_ids: _abc.Iterable[_builtins.int] | None = ...,
+        include_seen: _builtins.bool = ...,
+        explain_features: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_movie_ids", b"exclude_movie_ids", "explain_features", b"explain_features", "filter", b"filter", "include_seen", b"include_seen", "limit", b"limit", "movie_id", b"movie_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhyMovieRequest: _TypeAlias = WhyMovieRequest  # noqa: Y015
+
+@_typing.final
+class WhyMovieResponse(_message.Message):
+    """Response of WhyMovie."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVIE_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    SEEN_FIELD_NUMBER: _builtins.int
+    EXCLUDED_FIELD_NUMBER: _builtins.int
+    FILTERED_OUT_FIELD_NUMBER: _builtins.int
+    RETRIEVAL_FIELD_NUMBER: _builtins.int
+    RANKING_FIELD_NUMBER: _builtins.int
+    LAST_MOVIE_FIELD_NUMBER: _builtins.int
+    SCORE_GAP_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    DEGRADED_FIELD_NUMBER: _builtins.int
+    FALLBACK_REASON_FIELD_NUMBER: _builtins.int
+    BUNDLE_ID_FIELD_NUMBER: _builtins.int
+    verdict: Global___Verdict.ValueType
+    """Why it is in the list or not. Where several apply, the first of the enum."""
+    rank: _builtins.int
+    """Its place in the list, from 1; set when verdict is LISTED."""
+    seen: _builtins.bool
+    """The user has rated it."""
+    excluded: _builtins.bool
+    """It stands in exclude_movie_ids."""
+    filtered_out: _builtins.bool
+    """It does not match the filter."""
+    score_gap: _builtins.float
+    """Score of last_movie less that of this movie, both by model: 0 or less for a movie ahead of it.
+    Unset when model does not score this movie.
+    """
+    model: _builtins.str
+    """Of the list, as in ListPersonalMoviesResponse."""
+    degraded: _builtins.bool
+    """Of the list, as in ListPersonalMoviesResponse. True: a stage failed, and what is known without
+    it was answered.
+    """
+    fallback_reason: Global___FallbackReason.ValueType
+    """Of the list, as in ListPersonalMoviesResponse."""
+    bundle_id: _builtins.str
+    """Of the list, as in ListPersonalMoviesResponse."""
+    @_builtins.property
+    def movie(self) -> Global___Movie:
+        """The movie."""
+
+    @_builtins.property
+    def retrieval(self) -> Global___RetrievalStanding:
+        """Where it stands with ALS. Unset for a movie without ALS factors and a user without a vector, and
+        when retrieval did not answer.
+        """
+
+    @_builtins.property
+    def ranking(self) -> Global___RankingStanding:
+        """Where it stands with the ranker. Unset without retrieval, without candidates to stand beside, and
+        when ranking did not answer.
+        """
+
+    @_builtins.property
+    def last_movie(self) -> Global___RecommendedMovie:
+        """The last movie that model put on the list: what this one had to beat. Unset: the list is empty."""
+
+    def __init__(
+        self,
+        *,
+        movie: Global___Movie | None = ...,
+        verdict: Global___Verdict.ValueType = ...,
+        rank: _builtins.int | None = ...,
+        seen: _builtins.bool = ...,
+        excluded: _builtins.bool = ...,
+        filtered_out: _builtins.bool = ...,
+        retrieval: Global___RetrievalStanding | None = ...,
+        ranking: Global___RankingStanding | None = ...,
+        last_movie: Global___RecommendedMovie | None = ...,
+        score_gap: _builtins.float | None = ...,
+        model: _builtins.str = ...,
+        degraded: _builtins.bool = ...,
+        fallback_reason: Global___FallbackReason.ValueType = ...,
+        bundle_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rank", b"_rank", "_score_gap", b"_score_gap", "last_movie", b"last_movie", "movie", b"movie", "rank", b"rank", "ranking", b"ranking", "retrieval", b"retrieval", "score_gap", b"score_gap"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rank", b"_rank", "_score_gap", b"_score_gap", "bundle_id", b"bundle_id", "degraded", b"degraded", "excluded", b"excluded", "fallback_reason", b"fallback_reason", "filtered_out", b"filtered_out", "last_movie", b"last_movie", "model", b"model", "movie", b"movie", "rank", b"rank", "ranking", b"ranking", "retrieval", b"retrieval", "score_gap", b"score_gap", "seen", b"seen", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__rank: _TypeAlias = _typing.Literal["rank"]  # noqa: Y015
+    _WhichOneofArgType__rank: _TypeAlias = _typing.Literal["_rank", b"_rank"]  # noqa: Y015
+    _WhichOneofReturnType__score_gap: _TypeAlias = _typing.Literal["score_gap"]  # noqa: Y015
+    _WhichOneofArgType__score_gap: _TypeAlias = _typing.Literal["_score_gap", b"_score_gap"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rank) -> _WhichOneofReturnType__rank | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score_gap) -> _WhichOneofReturnType__score_gap | None: ...
+
+Global___WhyMovieResponse: _TypeAlias = WhyMovieResponse  # noqa: Y015
+
+@_typing.final
+class RetrievalStanding(_message.Message):
+    """Where a movie stands with retrieval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORE_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    CUT_SCORE_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """ALS score."""
+    rank: _builtins.int
+    """Place from 1 that it has, or would have, among all movies that may be recommended."""
+    cut_score: _builtins.float
+    """Score of the last candidate: with less, a movie does not reach the ranker. Unset when all movies
+    that may be recommended do.
+    """
+    def __init__(
+        self,
+        *,
+        score: _builtins.float = ...,
+        rank: _builtins.int = ...,
+        cut_score: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cut_score", b"_cut_score", "cut_score", b"cut_score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cut_score", b"_cut_score", "cut_score", b"cut_score", "rank", b"rank", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cut_score: _TypeAlias = _typing.Literal["cut_score"]  # noqa: Y015
+    _WhichOneofArgType__cut_score: _TypeAlias = _typing.Literal["_cut_score", b"_cut_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cut_score) -> _WhichOneofReturnType__cut_score | None: ...
+
+Global___RetrievalStanding: _TypeAlias = RetrievalStanding  # noqa: Y015
+
+@_typing.final
+class RankingStanding(_message.Message):
+    """Where a movie stands with the ranker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORE_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    BASE_VALUE_FIELD_NUMBER: _builtins.int
+    COMPARISONS_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """The ranker's score, from the features that the movie has beside these candidates."""
+    rank: _builtins.int
+    """Place from 1 that it has, or would have, among all candidates."""
+    base_value: _builtins.float
+    """SHAP expected value of the ranker: with all contributions of a movie it adds up to its score."""
+    @_builtins.property
+    def comparisons(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContributionComparison]:
+        """Exact contributions beside those of last_movie, largest difference first."""
+
+    def __init__(
+        self,
+        *,
+        score: _builtins.float = ...,
+        rank: _builtins.int = ...,
+        base_value: _builtins.float = ...,
+        comparisons: _abc.Iterable[Global___ContributionComparison] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_value", b"base_value", "comparisons", b"comparisons", "rank", b"rank", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankingStanding: _TypeAlias = RankingStanding  # noqa: Y015
+
+@_typing.final
+class ContributionComparison(_message.Message):
+    """What one feature adds to a movie's score, and to that of the last movie on the list (SHAP)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    CONTRIBUTION_FIELD_NUMBER: _builtins.int
+    LAST_VALUE_FIELD_NUMBER: _builtins.int
+    LAST_CONTRIBUTION_FIELD_NUMBER: _builtins.int
+    feature: _builtins.str
+    """Feature name, as in the bundle's feature manifest."""
+    value: _builtins.float
+    """Value the ranker saw; unset when it was missing."""
+    contribution: _builtins.float
+    """Contribution, in units of the score."""
+    last_value: _builtins.float
+    """Value it saw for the last movie; unset when it was missing."""
+    last_contribution: _builtins.float
+    """Contribution to the last movie's score."""
+    def __init__(
+        self,
+        *,
+        feature: _builtins.str = ...,
+        value: _builtins.float | None = ...,
+        contribution: _builtins.float = ...,
+        last_value: _builtins.float | None = ...,
+        last_contribution: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_value", b"_last_value", "_value", b"_value", "last_value", b"last_value", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_value", b"_last_value", "_value", b"_value", "contribution", b"contribution", "feature", b"feature", "last_contribution", b"last_contribution", "last_value", b"last_value", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__last_value: _TypeAlias = _typing.Literal["last_value"]  # noqa: Y015
+    _WhichOneofArgType__last_value: _TypeAlias = _typing.Literal["_last_value", b"_last_value"]  # noqa: Y015
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_value) -> _WhichOneofReturnType__last_value | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+Global___ContributionComparison: _TypeAlias = ContributionComparison  # noqa: Y015
+
+@_typing.final
 class Movie(_message.Message):
     """A catalogue entry."""
 
@@ -558,6 +882,7 @@ class RecommendedMovie(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    BECAUSE_OF_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """Place in the whole list, from 1."""
     score: _builtins.float
@@ -572,6 +897,12 @@ class RecommendedMovie(_message.Message):
     def explanation(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureContribution]:
         """Largest absolute contribution first; empty unless asked for and source is "two_stage"."""
 
+    @_builtins.property
+    def because_of(self) -> _containers.RepeatedCompositeFieldContainer[Global___LikedMovie]:
+        """Movies that the user liked (4 stars or more) and that speak most for this one, most first. Empty
+        unless asked for and source is "two_stage" or "als_only"; fewer when fewer speak for it.
+        """
+
     def __init__(
         self,
         *,
@@ -580,14 +911,47 @@ class RecommendedMovie(_message.Message):
         score: _builtins.float = ...,
         source: _builtins.str = ...,
         explanation: _abc.Iterable[Global___FeatureContribution] | None = ...,
+        because_of: _abc.Iterable[Global___LikedMovie] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["movie", b"movie"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "movie", b"movie", "rank", b"rank", "score", b"score", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["because_of", b"because_of", "explanation", b"explanation", "movie", b"movie", "rank", b"rank", "score", b"score", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecommendedMovie: _TypeAlias = RecommendedMovie  # noqa: Y015
+
+@_typing.final
+class LikedMovie(_message.Message):
+    """A movie that a user liked, as a reason for another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVIE_ID_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    movie_id: _builtins.int
+    """Catalogue identifier."""
+    title: _builtins.str
+    """Display title, without the year."""
+    weight: _builtins.float
+    """What it adds to the other movie's ALS score; positive. Over everything that the user has rated,
+    dislikes included, such terms add up to that score.
+    """
+    def __init__(
+        self,
+        *,
+        movie_id: _builtins.int = ...,
+        title: _builtins.str = ...,
+        weight: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["movie_id", b"movie_id", "title", b"title", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LikedMovie: _TypeAlias = LikedMovie  # noqa: Y015
 
 @_typing.final
 class FeatureContribution(_message.Message):

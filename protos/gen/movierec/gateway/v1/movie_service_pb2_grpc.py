@@ -55,6 +55,11 @@ class MovieServiceStub:
                 request_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetMovieRequest.SerializeToString,
                 response_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetMovieResponse.FromString,
                 _registered_method=True)
+        self.WhyMovie = channel.unary_unary(
+                '/movierec.gateway.v1.MovieService/WhyMovie',
+                request_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieRequest.SerializeToString,
+                response_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieResponse.FromString,
+                _registered_method=True)
         self.BatchListPersonalMovies = channel.unary_unary(
                 '/movierec.gateway.v1.MovieService/BatchListPersonalMovies',
                 request_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.BatchListPersonalMoviesRequest.SerializeToString,
@@ -95,6 +100,15 @@ class MovieServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WhyMovie(self, request, context):
+        """Says why a movie is, or is not, in the list that ListPersonalMovies gives the same request.
+        Reveals what a user has watched: an installation without authentication can turn it off, which
+        answers UNIMPLEMENTED, reason METHOD_DISABLED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def BatchListPersonalMovies(self, request, context):
         """Returns recommendations for 1 to 100 users. Atomic: one invalid request fails all.
         Faults do not, as each user steps down on their own.
@@ -125,6 +139,11 @@ def add_MovieServiceServicer_to_server(servicer, server):
                     servicer.GetMovie,
                     request_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetMovieRequest.FromString,
                     response_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetMovieResponse.SerializeToString,
+            ),
+            'WhyMovie': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhyMovie,
+                    request_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieRequest.FromString,
+                    response_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieResponse.SerializeToString,
             ),
             'BatchListPersonalMovies': grpc.unary_unary_rpc_method_handler(
                     servicer.BatchListPersonalMovies,
@@ -241,6 +260,33 @@ class MovieService:
             '/movierec.gateway.v1.MovieService/GetMovie',
             movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetMovieRequest.SerializeToString,
             movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetMovieResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WhyMovie(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/movierec.gateway.v1.MovieService/WhyMovie',
+            movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieRequest.SerializeToString,
+            movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,6 +26,11 @@ class MovieServiceStub:
     """Returns movies similar to one movie."""
     GetMovie: _aio.UnaryUnaryMultiCallable[_movie_service_pb2.GetMovieRequest, _movie_service_pb2.GetMovieResponse]
     """Returns one catalogue entry."""
+    WhyMovie: _aio.UnaryUnaryMultiCallable[_movie_service_pb2.WhyMovieRequest, _movie_service_pb2.WhyMovieResponse]
+    """Says why a movie is, or is not, in the list that ListPersonalMovies gives the same request.
+    Reveals what a user has watched: an installation without authentication can turn it off, which
+    answers UNIMPLEMENTED, reason METHOD_DISABLED.
+    """
     BatchListPersonalMovies: _aio.UnaryUnaryMultiCallable[_movie_service_pb2.BatchListPersonalMoviesRequest, _movie_service_pb2.BatchListPersonalMoviesResponse]
     """Returns recommendations for 1 to 100 users. Atomic: one invalid request fails all.
     Faults do not, as each user steps down on their own.
@@ -67,6 +72,17 @@ class MovieServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_movie_service_pb2.GetMovieRequest, _abc.Awaitable[_movie_service_pb2.GetMovieResponse]],
     ) -> _abc.Awaitable[_movie_service_pb2.GetMovieResponse]:
         """Returns one catalogue entry."""
+
+    @_abc_1.abstractmethod
+    def WhyMovie(
+        self,
+        request: _movie_service_pb2.WhyMovieRequest,
+        context: _aio.ServicerContext[_movie_service_pb2.WhyMovieRequest, _abc.Awaitable[_movie_service_pb2.WhyMovieResponse]],
+    ) -> _abc.Awaitable[_movie_service_pb2.WhyMovieResponse]:
+        """Says why a movie is, or is not, in the list that ListPersonalMovies gives the same request.
+        Reveals what a user has watched: an installation without authentication can turn it off, which
+        answers UNIMPLEMENTED, reason METHOD_DISABLED.
+        """
 
     @_abc_1.abstractmethod
     def BatchListPersonalMovies(

@@ -92,6 +92,7 @@ class RankingQuery(_message.Message):
     EXPLAIN_FEATURES_FIELD_NUMBER: _builtins.int
     DIVERSITY_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """User to rank for, at least 1; 0: only the history counts."""
     limit: _builtins.int
@@ -112,6 +113,10 @@ class RankingQuery(_message.Message):
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___RatedMovie]:
         """As sent to retrieval. User features are computed from it and the training ratings."""
 
+    @_builtins.property
+    def probes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankingProbe]:
+        """Movies to score beside the list, at most 10, ids unique. They never alter the list."""
+
     def __init__(
         self,
         *,
@@ -122,14 +127,45 @@ class RankingQuery(_message.Message):
         explain_features: _builtins.int = ...,
         diversity: _builtins.float = ...,
         history: _abc.Iterable[Global___RatedMovie] | None = ...,
+        probes: _abc.Iterable[Global___RankingProbe] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["diversity", b"diversity", "explain_features", b"explain_features", "history", b"history", "limit", b"limit", "movie_ids", b"movie_ids", "retrieval_scores", b"retrieval_scores", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["diversity", b"diversity", "explain_features", b"explain_features", "history", b"history", "limit", b"limit", "movie_ids", b"movie_ids", "probes", b"probes", "retrieval_scores", b"retrieval_scores", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RankingQuery: _TypeAlias = RankingQuery  # noqa: Y015
+
+@_typing.final
+class RankingProbe(_message.Message):
+    """A movie to score as if it stood in the list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVIE_ID_FIELD_NUMBER: _builtins.int
+    RETRIEVAL_SCORE_FIELD_NUMBER: _builtins.int
+    RETRIEVAL_RANK_FIELD_NUMBER: _builtins.int
+    movie_id: _builtins.int
+    """The movie; of one that is in the list, score and rank are those of the list."""
+    retrieval_score: _builtins.float
+    """Its score of retrieval, finite."""
+    retrieval_rank: _builtins.int
+    """Its place in retrieval, at least 1."""
+    def __init__(
+        self,
+        *,
+        movie_id: _builtins.int = ...,
+        retrieval_score: _builtins.float = ...,
+        retrieval_rank: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["movie_id", b"movie_id", "retrieval_rank", b"retrieval_rank", "retrieval_score", b"retrieval_score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankingProbe: _TypeAlias = RankingProbe  # noqa: Y015
 
 @_typing.final
 class RankedList(_message.Message):
@@ -141,6 +177,8 @@ class RankedList(_message.Message):
     SCORES_FIELD_NUMBER: _builtins.int
     EXPLANATIONS_FIELD_NUMBER: _builtins.int
     UNKNOWN_MOVIE_IDS_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
+    LAST_EXPLANATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def movie_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Movies, best first; a subset of the query."""
@@ -157,6 +195,16 @@ class RankedList(_message.Message):
     def unknown_movie_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Movies of the query that the bundle has no features for; not in movie_ids."""
 
+    @_builtins.property
+    def probes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankedProbe]:
+        """One per RankingQuery.probes that can be scored, in order."""
+
+    @_builtins.property
+    def last_explanation(self) -> Global___Explanation:
+        """All contributions to the score of the last of movie_ids, to hold a probe's against. Set when
+        probes were asked for.
+        """
+
     def __init__(
         self,
         *,
@@ -164,14 +212,52 @@ class RankedList(_message.Message):
         scores: _abc.Iterable[_builtins.float] | None = ...,
         explanations: _abc.Iterable[Global___Explanation] | None = ...,
         unknown_movie_ids: _abc.Iterable[_builtins.int] | None = ...,
+        probes: _abc.Iterable[Global___RankedProbe] | None = ...,
+        last_explanation: Global___Explanation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_explanation", b"last_explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanations", b"explanations", "movie_ids", b"movie_ids", "scores", b"scores", "unknown_movie_ids", b"unknown_movie_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanations", b"explanations", "last_explanation", b"last_explanation", "movie_ids", b"movie_ids", "probes", b"probes", "scores", b"scores", "unknown_movie_ids", b"unknown_movie_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RankedList: _TypeAlias = RankedList  # noqa: Y015
+
+@_typing.final
+class RankedProbe(_message.Message):
+    """Where a probe stands, in the order of scores: diversity does not count."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVIE_ID_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    movie_id: _builtins.int
+    """As asked for."""
+    score: _builtins.float
+    """The ranker's output, from the features it has beside this list; finite."""
+    rank: _builtins.int
+    """Place from 1 that it has, or would have, among all movies of the query, returned or not."""
+    @_builtins.property
+    def explanation(self) -> Global___Explanation:
+        """All contributions."""
+
+    def __init__(
+        self,
+        *,
+        movie_id: _builtins.int = ...,
+        score: _builtins.float = ...,
+        rank: _builtins.int = ...,
+        explanation: Global___Explanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "movie_id", b"movie_id", "rank", b"rank", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankedProbe: _TypeAlias = RankedProbe  # noqa: Y015
 
 @_typing.final
 class Explanation(_message.Message):

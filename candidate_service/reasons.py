@@ -1,0 +1,48 @@
+"""Which of a user's likes speak most for a candidate (Hu, Koren and Volinsky 2008, section 5)."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.fold_in import FoldIn
+from serving.ids import Rows
+from serving.ratings import LIKED, History
+
+# A candidate's reasons are looked for among so many: for a user of a thousand likes that takes 2 ms.
+_MAX_LIKES: Final = 1_000
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """The strongest reasons for each candidate, strongest first. Shapes (n_candidates, n_reasons)."""
+
+    movie_rows: Rows
+    """Liked movies; -1 where fewer speak for the candidate."""
+    weights: npt.NDArray[np.float32]
+    """What each adds to the candidate's score, positive; 0 where there is none."""
+
+
+def reasons_for(movie_rows: Rows, history: History, fold_in: FoldIn, n_reasons: int) -> Reasons:
+    """The likes that add most to the scores of candidates.
+
+    Args:
+        movie_rows: shape (n_candidates,), the candidates.
+        history: all that is known of the user; the newest 1000 likes are looked at.
+        fold_in: what the user's vector comes from, or would.
+        n_reasons: how many to name for each candidate.
+    """
+    likes = np.flatnonzero(history.values >= LIKED)[-_MAX_LIKES:]
+    terms = fold_in.score_terms(history, likes, movie_rows)
+    candidates = np.arange(movie_rows.size)
+    rows = np.full((movie_rows.size, n_reasons), -1, dtype=np.int32)
+    weights = np.zeros((movie_rows.size, n_reasons), dtype=np.float32)
+    for place in range(min(n_reasons, likes.size)):  # three passes cost less than any sorting
+        best = terms.argmax(axis=1)
+        added = terms[candidates, best]
+        speaks = np.isfinite(added) & (added > 0)
+        rows[speaks, place] = history.movie_rows[likes[best[speaks]]]
+        weights[speaks, place] = added[speaks]
+        terms[candidates, best] = -np.inf
+    return Reasons(rows, weights)

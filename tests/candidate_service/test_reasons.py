@@ -1,0 +1,110 @@
+"""Reasons for candidates: terms that add up, and the largest of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from candidate_service.reasons import reasons_for
+from candidate_service.retrieval import CandidateQuery, Retriever
+from serving.bundle.catalogue import read_movies
+from serving.bundle.factors import read_item_factors, read_ratings, read_user_factors
+from serving.bundle.store import BundleStore
+from serving.fold_in import FoldIn
+from serving.ratings import LIKED, NO_TIME, History, RatedMovies
+from tests.candidate_service.small import ITEM_FACTORS, PARAMETERS, retriever
+
+ALL = np.arange(5, dtype=np.int32)
+
+
+def history(stars: dict[int, float]) -> History:
+    """Ratings by movie row, in this order."""
+    return History(
+        movie_rows=np.array(list(stars), dtype=np.int32),
+        values=np.array(list(stars.values()), dtype=np.float32),
+        times=np.arange(len(stars)),
+    )
+
+
+def test_terms_by_hand() -> None:
+    # One factor, movies of 1 and 2: A = (1 + 4) + 0.1 + 5 · 1, as the first is liked with confidence 6.
+    fold_in = FoldIn(np.array([[1], [2]], dtype=np.float32), PARAMETERS)
+    terms = fold_in.score_terms(history({0: 5}), np.array([0]), np.array([0, 1], dtype=np.int32))
+    np.testing.assert_allclose(terms, [[6 / 10.1], [12 / 10.1]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_movies", [1, 2, 5], ids=lambda n: f"{n} movies, 3 ratings")
+def test_terms_add_up_to_the_score(n_movies: int) -> None:
+    rated = history({0: 5, 2: 1, 4: 4})
+    fold_in = FoldIn(ITEM_FACTORS, PARAMETERS)
+    vector = fold_in.user_vector(rated)
+    assert vector is not None
+    terms = fold_in.score_terms(rated, np.arange(3), ALL[:n_movies])
+    np.testing.assert_allclose(terms.sum(axis=1), ITEM_FACTORS[:n_movies] @ vector, rtol=1e-5)
+
+
+def test_terms_add_up_on_a_trained_bundle(bundle_root: Path) -> None:
+    store = BundleStore(bundle_root)
+    folder = store.folder(store.pointer().bundle_id, "candidate")
+    _, parameters = read_user_factors(folder)
+    ratings, ids = read_ratings(folder), read_movies(folder).ids
+    fold_in = FoldIn(read_item_factors(folder), parameters)
+    model = Retriever.load(store, store.pointer().bundle_id)
+    served = 0
+    for user_row, user_id in enumerate(ratings.users.ids.tolist()):
+        (found,) = model.retrieve([CandidateQuery(user_id=user_id, limit=300)])
+        if not found.movie_ids.size:
+            continue
+        served += 1
+        own = ratings.of(user_row)
+        terms = fold_in.score_terms(own, np.arange(len(own)), ids.rows(found.movie_ids))
+        np.testing.assert_allclose(terms.sum(axis=1, dtype=np.float64), found.scores, rtol=1e-5, atol=1e-7)
+    assert served > 50
+
+
+def test_the_likes_that_add_most_come_first() -> None:
+    rated = history({0: 5, 1: 1, 2: 4, 4: 5})
+    fold_in = FoldIn(ITEM_FACTORS, PARAMETERS)
+    terms = fold_in.score_terms(rated, np.arange(4), ALL)
+    found = reasons_for(ALL, rated, fold_in, 3)
+    for place in ALL.tolist():
+        likes = {row: terms[place, n] for n, row in enumerate([0, 1, 2, 4]) if rated.values[n] >= LIKED}
+        expected = sorted((row for row in likes if likes[row] > 0), key=lambda row: -likes[row])
+        assert [row for row in found.movie_rows[place].tolist() if row >= 0] == expected
+        weights = [weight for weight in found.weights[place].tolist() if weight > 0]
+        np.testing.assert_allclose(weights, [likes[row] for row in expected], rtol=1e-5)
+
+
+def test_fewer_likes_than_asked_for_leave_gaps() -> None:
+    found = reasons_for(ALL[:2], history({0: 5, 1: 1}), FoldIn(ITEM_FACTORS, PARAMETERS), 3)
+    assert found.movie_rows.tolist() == [[0, -1, -1]] * 2  # 1 is no like
+    assert (found.weights[:, 0] > 0).all()
+    assert found.weights[:, 1:].tolist() == [[0, 0]] * 2
+
+
+def test_what_speaks_against_a_candidate_is_no_reason() -> None:
+    factors = np.array([[1, 0], [-1, 0.5]], dtype=np.float32)
+    found = reasons_for(np.array([1], np.int32), history({0: 5}), FoldIn(factors, PARAMETERS), 1)
+    assert (found.movie_rows.tolist(), found.weights.tolist()) == ([[-1]], [[0.0]])
+
+
+def test_only_the_newest_of_very_many_likes_are_looked_at() -> None:
+    factors = np.ones((1200, 2), dtype=np.float32)
+    factors[:200] *= 5  # the oldest would speak most
+    everything = history(dict.fromkeys(range(1200), 5.0))
+    found = reasons_for(np.array([0], np.int32), everything, FoldIn(factors, PARAMETERS), 3)
+    assert found.movie_rows.min() >= 200
+
+
+def test_reasons_of_the_retriever() -> None:
+    history = RatedMovies((10, 30), (5.0, 5.0), (NO_TIME, NO_TIME))
+    (answer,) = retriever().retrieve([CandidateQuery(user_id=0, limit=9, history=history, because_of=2)])
+    assert answer.movie_ids.tolist() == [50, 20]
+    assert answer.because_of.movie_ids.tolist() == [[30, 10], [10, 0]]
+    assert answer.because_of.weights.shape == (2, 2)
+    assert answer.because_of.weights[1, 1] == 0
+
+
+def test_reasons_are_asked_for() -> None:
+    (answer,) = retriever().retrieve([CandidateQuery(user_id=1, limit=9)])
+    assert answer.because_of.movie_ids.size == answer.because_of.weights.size == 0

@@ -1,0 +1,118 @@
+"""Probes beside a list: scored as the list is, and the list is what it is without them."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ranking_service.ranking import Contribution, Probes, RankedList, Ranker, RankingQuery
+from serving.features import FEATURE_NAMES, FeatureSet
+from serving.ratings import NO_TIME, RatedMovies
+from tests.ranking_service.small import ALS_SCORE, ReversingModel, ranker
+from tests.ranking_service.test_ranking import BrokenModel
+
+
+def probes(*standing: tuple[int, float, int]) -> Probes:
+    """Movie, retrieval score and retrieval rank of each."""
+    movie_ids, scores, places = zip(*standing, strict=True)
+    return Probes(np.array(movie_ids), np.array(scores, dtype=np.float32), np.array(places))
+
+
+def query(**fields: Any) -> RankingQuery:
+    """Retrieval gives 50, 10 and 30 the scores 3, 2, 1; the model turns them around."""
+    return RankingQuery(1, np.array([50, 10, 30]), np.array([3, 2, 1], dtype=np.float32), **fields)
+
+
+def ask(question: RankingQuery, model: Ranker | None = None) -> RankedList:
+    (answer,) = (model or ranker()).rank([question]).lists
+    return answer
+
+
+def test_a_movie_of_the_list_has_its_place_in_it() -> None:
+    answer = ask(query(limit=1, probes=probes((10, 77.0, 77), (30, 77.0, 77))))
+    assert answer.movie_ids.tolist() == [30]
+    assert [(p.movie_id, p.score, p.rank) for p in answer.probes] == [(10, -2.0, 2), (30, -1.0, 1)]
+
+
+def test_another_movie_has_the_place_that_it_would_have() -> None:
+    answer = ask(query(probes=probes((20, 0.5, 4), (40, 2.5, 9))))
+    assert [(p.movie_id, p.score, p.rank) for p in answer.probes] == [(20, -0.5, 1), (40, -2.5, 3)]
+    assert answer.movie_ids.tolist() == [30, 10, 50]
+
+
+def test_ties_go_to_the_lower_id() -> None:
+    answer = ask(query(probes=probes((20, 2.0, 4), (40, 1.0, 4))))
+    assert [p.rank for p in answer.probes] == [3, 2]  # after 10 and before 50; after 30
+
+
+def test_features_are_held_against_the_list() -> None:
+    model = ReversingModel()
+    ask(query(probes=probes((20, 0.5, 301))), ranker(model))
+    (features,) = model.seen
+    assert features[:, ALS_SCORE].tolist() == [3, 2, 1, 0.5]
+    assert features[:, ALS_SCORE + 1].tolist() == [1, 2, 3, 301]
+    deviation = np.std([3, 2, 1])
+    np.testing.assert_allclose(features[:, ALS_SCORE + 2], np.array([1, 0, -1, -1.5]) / deviation, rtol=1e-6)
+
+
+def test_a_probe_has_the_features_that_it_has_in_a_list() -> None:
+    listed, probing = ReversingModel(), ReversingModel()
+    ask(query(), ranker(listed))
+    without_10 = RankingQuery(
+        1, np.array([50, 30]), np.array([3, 1], dtype=np.float32), probes=probes((10, 2.0, 2))
+    )
+    ask(without_10, ranker(probing))
+    of_list = [column for column in range(listed.seen[0].shape[1]) if column != ALS_SCORE + 2]  # but als_z
+    np.testing.assert_array_equal(listed.seen[0][1, of_list], probing.seen[0][2, of_list])
+
+
+def test_all_contributions_of_the_probe_and_of_the_last_movie() -> None:
+    answer = ask(query(limit=2, probes=probes((40, 0.25, 4))))
+    names = FEATURE_NAMES[FeatureSet.EXTENDED]
+    (probe,) = answer.probes
+    assert len(probe.explanation) == len(answer.last_explanation) == len(names)
+    # als_score up to 0.5: +0.5; a year that is not known: -1; a mean above 3: +1
+    assert probe.explanation[:3] == (
+        Contribution("user_avg_rating", 5.0, 1.0),
+        Contribution("year", None, -1.0),
+        Contribution("als_score", 0.25, 0.5),
+    )
+    assert answer.movie_ids.tolist() == [30, 10]
+    by_feature = {c.feature: c for c in answer.last_explanation}
+    assert by_feature["year"] == Contribution("year", 1990.0, -1.0)
+    assert by_feature["als_score"] == Contribution("als_score", 2.0, -2.0)
+
+
+def test_what_cannot_be_scored_is_left_out() -> None:
+    answer = ask(query(probes=probes((99, 1.0, 4), (20, 0.5, 5))))
+    assert [p.movie_id for p in answer.probes] == [20]
+    broken = ask(query(probes=probes((50, 1.0, 4), (30, 0.5, 5))), ranker(BrokenModel()))
+    assert [(p.movie_id, p.rank) for p in broken.probes] == [(30, 1)]  # NaN for 50, infinity for 10
+
+
+def test_a_list_that_the_bundle_does_not_know() -> None:
+    unknown = RankingQuery(
+        1, np.array([99]), np.array([1], dtype=np.float32), probes=probes((10, 2.0, 1), (99, 1.0, 1))
+    )
+    answer = ask(unknown)
+    assert answer.movie_ids.size == 0
+    assert [(p.movie_id, p.rank) for p in answer.probes] == [(10, 1)]
+    assert answer.last_explanation == ()
+
+
+@pytest.mark.parametrize("diversity", [0.0, 0.5])
+def test_a_probe_never_alters_a_list(diversity: float) -> None:
+    history = RatedMovies((20,), (4.0,), (NO_TIME,))
+    plain = query(diversity=diversity, explain_features=3, history=history)
+    probed = query(
+        diversity=diversity, explain_features=3, history=history, probes=probes((20, 9.0, 1), (50, 1.0, 1))
+    )
+    model = ReversingModel()
+    for answer in ranker(model).rank([probed, plain, probed]).lists:
+        expected = ask(plain)
+        assert answer.movie_ids.tolist() == expected.movie_ids.tolist()
+        assert answer.scores.tobytes() == expected.scores.tobytes()
+        assert answer.explanations == expected.explanations
+    assert len(model.seen) == 1
+    assert ask(plain).probes == ()
+    assert ask(plain).last_explanation == ()
