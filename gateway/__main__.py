@@ -50,6 +50,7 @@ async def serve(settings: GatewaySettings) -> None:
             budgets=settings.budgets,
             candidates_per_user=settings.candidates_per_user,
             batch_concurrency=settings.batch_concurrency,
+            why_movie=settings.why_movie,
             metrics=metrics,
         )
         await serve_until_stopped(

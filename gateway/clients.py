@@ -16,12 +16,16 @@ from typing_extensions import override
 from gateway.fallback import FallbackReason
 from gateway.metrics import OK, GatewayMetrics
 from gateway.ports import (
+    NO_LIKES,
     CandidateAnswer,
     CandidateList,
+    CandidateProbe,
     CandidateQuery,
     CandidateStage,
     Contribution,
+    LikedMovies,
     RankedList,
+    RankedProbe,
     RankingAnswer,
     RankingQuery,
     RankingStage,
@@ -282,6 +286,8 @@ def _candidate_query(query: CandidateQuery) -> candidate.CandidateQuery:
         exclude_movie_ids=query.exclude_movie_ids,
         include_seen=query.include_seen,
         history=encode_history(query.history, candidate.RatedMovie),
+        because_of=query.because_of,
+        probe_movie_ids=query.probe_movie_ids,
     )
 
 
@@ -292,7 +298,38 @@ def _candidate_list(message: candidate.CandidateList, query: CandidateQuery) -> 
     if user_vector is None:
         raise _RubbishError("expected to be told where the user's vector came from")
     _require(user_vector is not UserVector.NONE or not movie_ids.size, "no movies without a vector")
-    return CandidateList(movie_ids, scores.astype(np.float32), user_vector)
+    because_of = _liked_movies(message, query.because_of)
+    probed = query.probe_movie_ids if user_vector is not UserVector.NONE else ()
+    _require([probe.movie_id for probe in message.probes] == list(probed), "one probe per movie asked for")
+    probes = tuple(map(_candidate_probe, message.probes))
+    return CandidateList(movie_ids, scores.astype(np.float32), user_vector, because_of, probes)
+
+
+def _liked_movies(message: candidate.CandidateList, most: int) -> LikedMovies:
+    expected = len(message.movie_ids) * most
+    for values in (message.because_of_movie_ids, message.because_of_weights):
+        _require(len(values) == expected, "because_of entries for each candidate, if asked for")
+    if not expected:
+        return NO_LIKES
+    movie_ids = np.array(message.because_of_movie_ids, dtype=np.int64).reshape(-1, most)
+    weights = np.array(message.because_of_weights, dtype=np.float32).reshape(-1, most)
+    _require(np.isfinite(weights).all(), "finite weights")
+    return LikedMovies(movie_ids, weights)
+
+
+def _candidate_probe(message: candidate.CandidateProbe) -> CandidateProbe:
+    scored = message.HasField("score")
+    _require(scored == message.HasField("rank"), "a rank with a score")
+    _require(math.isfinite(message.score), "finite scores of probes")
+    _require(not scored or message.rank >= 1, "ranks of probes from 1")
+    return CandidateProbe(
+        movie_id=message.movie_id,
+        seen=message.seen,
+        excluded=message.excluded,
+        filtered_out=message.filtered_out,
+        score=message.score if scored else None,
+        rank=message.rank if scored else None,
+    )
 
 
 def _ranking_query(query: RankingQuery) -> ranking.RankingQuery:
@@ -304,6 +341,14 @@ def _ranking_query(query: RankingQuery) -> ranking.RankingQuery:
         explain_features=query.explain_features,
         diversity=query.diversity,
         history=encode_history(query.history, ranking.RatedMovie),
+        probes=[
+            ranking.RankingProbe(
+                movie_id=probe.movie_id,
+                retrieval_score=probe.retrieval_score,
+                retrieval_rank=probe.retrieval_rank,
+            )
+            for probe in query.probes
+        ],
     )
 
 
@@ -318,11 +363,23 @@ def _ranked_list(message: ranking.RankedList, query: RankingQuery) -> RankedList
     explained = movie_ids.size if query.explain_features else 0
     _require(len(message.explanations) == explained, "one explanation per movie, if asked for")
     explanations = tuple(_contributions(e, query.explain_features) for e in message.explanations)
-    return RankedList(movie_ids, scores, explanations, unknown)
+    probed = [probe.movie_id for probe in message.probes]
+    _require(len(set(probed)) == len(probed), "unique probes")
+    _require({probe.movie_id for probe in query.probes}.issuperset(probed), "only probes that were sent")
+    probes = tuple(map(_ranked_probe, message.probes))
+    last_explanation = _contributions(message.last_explanation)
+    _require(bool(last_explanation) == bool(query.probes), "an explanation of the last movie beside probes")
+    return RankedList(movie_ids, scores, explanations, unknown, probes, last_explanation)
 
 
-def _contributions(message: ranking.Explanation, most: int) -> tuple[Contribution, ...]:
-    _require(len(message.contributions) <= most, "no more contributions than asked for")
+def _ranked_probe(message: ranking.RankedProbe) -> RankedProbe:
+    _require(math.isfinite(message.score), "finite scores of probes")
+    _require(message.rank >= 1, "ranks of probes from 1")
+    return RankedProbe(message.movie_id, message.score, message.rank, _contributions(message.explanation))
+
+
+def _contributions(message: ranking.Explanation, most: int | None = None) -> tuple[Contribution, ...]:
+    _require(most is None or len(message.contributions) <= most, "no more contributions than asked for")
     contributions = tuple(
         Contribution(c.feature, c.value if c.HasField("value") else None, c.contribution)
         for c in message.contributions

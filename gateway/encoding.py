@@ -8,8 +8,9 @@ from gateway.catalogue import Movie
 from gateway.fallback import FallbackPolicy, FallbackReason
 from gateway.pages import Item, ListAnswer
 from gateway.pipeline import MovieAnswer
-from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest
+from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest, WhyRequest
 from gateway.validation import LIMITS
+from gateway.why import RankingStanding, RetrievalStanding, Verdict, WhyAnswer
 from movierec.gateway.v1 import movie_service_pb2 as public
 from serving.rpc.messages import decode_filter, decode_history
 
@@ -23,6 +24,10 @@ _POLICIES: Final[Mapping[int, FallbackPolicy]] = MappingProxyType(
 _REASONS: Final[Mapping[FallbackReason | None, "public.FallbackReason.ValueType"]] = MappingProxyType(
     {reason: public.FallbackReason.Value(f"FALLBACK_REASON_{reason}") for reason in FallbackReason}
     | {None: public.FALLBACK_REASON_UNSPECIFIED}
+)
+
+_VERDICTS: Final[Mapping[Verdict, "public.Verdict.ValueType"]] = MappingProxyType(
+    {verdict: public.Verdict.Value(f"VERDICT_{verdict.name}") for verdict in Verdict}
 )
 
 # One entry more than is accepted gets a list refused; to decode the rest of a million is work for nobody.
@@ -52,6 +57,20 @@ def decode_personal(message: public.ListPersonalMoviesRequest) -> PersonalReques
         diversity=message.diversity,
         explain_features=message.explain_features,
         fallback_policy=_policy(message.fallback_policy),
+        because_of=message.because_of,
+    )
+
+
+def decode_why(message: public.WhyMovieRequest) -> WhyRequest:
+    """What the message asks for."""
+    return WhyRequest(
+        movie_id=message.movie_id,
+        user_id=message.user_id,
+        limit=message.limit,
+        movie_filter=decode_filter(message.filter),
+        exclude_movie_ids=tuple(message.exclude_movie_ids),
+        include_seen=message.include_seen,
+        explain_features=message.explain_features,
     )
 
 
@@ -109,6 +128,26 @@ def encode_similar(answer: ListAnswer) -> public.ListSimilarMoviesResponse:
     )
 
 
+def encode_why(why: WhyAnswer) -> public.WhyMovieResponse:
+    """The answer as a message."""
+    return public.WhyMovieResponse(
+        movie=_movie(why.movie),
+        verdict=_VERDICTS[why.verdict],
+        rank=why.rank,
+        seen=why.facts.seen,
+        excluded=why.facts.excluded,
+        filtered_out=why.facts.filtered_out,
+        retrieval=_retrieval(why.retrieval) if why.retrieval else None,
+        ranking=_ranking(why.ranking) if why.ranking else None,
+        last_movie=_recommended(why.last, why.last_rank) if why.last else None,
+        score_gap=why.score_gap,
+        model=why.answer.model,
+        degraded=why.answer.degraded,
+        fallback_reason=_REASONS[why.answer.reason],
+        bundle_id=why.answer.bundle_id,
+    )
+
+
 def encode_movie(answer: MovieAnswer) -> public.GetMovieResponse:
     """The entry as a message."""
     return public.GetMovieResponse(movie=_movie(answer.movie), bundle_id=answer.bundle_id)
@@ -135,6 +174,32 @@ def _recommended(item: Item, rank: int) -> public.RecommendedMovie:
         explanation=[
             public.FeatureContribution(feature=c.feature, value=c.value, contribution=c.contribution)
             for c in item.explanation
+        ],
+        because_of=[
+            public.LikedMovie(movie_id=liked.movie_id, title=liked.title, weight=liked.weight)
+            for liked in item.because_of
+        ],
+    )
+
+
+def _retrieval(standing: RetrievalStanding) -> public.RetrievalStanding:
+    return public.RetrievalStanding(score=standing.score, rank=standing.rank, cut_score=standing.cut_score)
+
+
+def _ranking(standing: RankingStanding) -> public.RankingStanding:
+    return public.RankingStanding(
+        score=standing.score,
+        rank=standing.rank,
+        base_value=standing.base_value,
+        comparisons=[
+            public.ContributionComparison(
+                feature=comparison.of_movie.feature,
+                value=comparison.of_movie.value,
+                contribution=comparison.of_movie.contribution,
+                last_value=comparison.of_last.value,
+                last_contribution=comparison.of_last.contribution,
+            )
+            for comparison in standing.comparisons
         ],
     )
 

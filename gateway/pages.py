@@ -16,6 +16,16 @@ from serving.ids import Rows
 
 
 @dataclass(frozen=True)
+class LikedMovie:
+    """A movie that the user liked, as a reason for another."""
+
+    movie_id: int
+    title: str
+    weight: float
+    """What it adds to the other's ALS score; positive."""
+
+
+@dataclass(frozen=True)
 class Item:
     """A movie in a list."""
 
@@ -24,6 +34,8 @@ class Item:
     """Finite; higher is better; comparable within one source of one answer."""
     source: Model
     explanation: tuple[Contribution, ...] = ()
+    because_of: tuple[LikedMovie, ...] = ()
+    """The movies that speak most for this one, most first."""
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,21 @@
 """Lists for one user: candidates, ordered by the ranker, filled up with what is popular."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
 from gateway.catalogue import Catalogue, Scored
 from gateway.deadlines import Budgets, Deadline
 from gateway.fallback import Model, Outcome
 from gateway.metrics import GatewayMetrics
-from gateway.pages import Course, ListAnswer, Page, Sources, assemble
+from gateway.pages import Course, LikedMovie, ListAnswer, Page, Sources, assemble
 from gateway.ports import (
     CandidateList,
     CandidateQuery,
     CandidateStage,
+    LikedMovies,
     RankedList,
+    RankingProbe,
     RankingQuery,
     RankingStage,
     Stage,
@@ -22,6 +25,18 @@ from gateway.ports import (
     usable,
 )
 from gateway.requests import PersonalRequest
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A list, and what the stages said on the way to it; none where they failed or were not asked."""
+
+    answer: ListAnswer
+    candidates: CandidateList | None = None
+    """Without those that must not be shown."""
+    ranked: RankedList | None = None
+    base_value: float = 0.0
+    """What a score is without any contribution; beside `ranked`."""
 
 
 class PersonalLists:
@@ -61,36 +76,62 @@ class PersonalLists:
             NotFoundError: the user is unknown and the request denies fallbacks.
         """
         catalogue = self._catalogue()  # once: a bundle that arrives meanwhile is for the next request
+        return (await self.trace(request, deadline, catalogue)).answer
+
+    async def trace(
+        self,
+        request: PersonalRequest,
+        deadline: Deadline,
+        catalogue: Catalogue,
+        *,
+        probe_id: int | None = None,
+    ) -> Trace:
+        """The list for a checked request, and how it came about.
+
+        Args:
+            request: the request.
+            deadline: when the answer must be there.
+            catalogue: what to answer from.
+            probe_id: a movie for the stages to tell of on the way; it does not change the list.
+
+        Raises:
+            UnavailableError: a stage failed and the request denies fallbacks.
+            NotFoundError: the user is unknown and the request denies fallbacks.
+        """
         page = _empty_page(catalogue, request)
         sources: Sources = {
             Model.POPULARITY_FALLBACK: lambda: catalogue.most_popular(page.blocked).part(0, page.missing)
         }
         finish = partial(_finish, request, page, sources)
         try:
-            candidates, bundle_id = await self._retrieve(request, deadline)
+            candidates, bundle_id = await self._retrieve(request, deadline, probe_id)
         except StageError as error:
-            return finish(Outcome.CANDIDATES_FAILED, failure=error.failure)
+            return Trace(finish(Outcome.CANDIDATES_FAILED, failure=error.failure))
         if candidates.user_vector is UserVector.NONE:
-            return finish(Outcome.UNKNOWN_USER)
+            return Trace(finish(Outcome.UNKNOWN_USER), candidates)
         candidates = self._admitted(candidates, page)
         rows = catalogue.movies.ids.rows(candidates.movie_ids)
         in_als_order = Scored(rows, candidates.scores, bundle_id)
         sources[Model.ALS_ONLY] = lambda: in_als_order
         if not rows.size:
             sources[Model.TWO_STAGE] = lambda: in_als_order  # an empty list needs no ranking
-            return finish(Outcome.NOTHING_TO_RANK)
+            return Trace(finish(Outcome.NOTHING_TO_RANK), candidates)
         try:
             ranked, base_value = await self._rank(request, candidates, deadline, bundle_id=bundle_id)
         except StageError as error:
-            return finish(Outcome.RANKING_FAILED, failure=error.failure)
+            answer = finish(Outcome.RANKING_FAILED, failure=error.failure)
+            return Trace(_with_reasons(answer, candidates, catalogue), candidates)
         self._drop(ranked, page)
         in_rank_order = Scored(
             catalogue.movies.ids.rows(ranked.movie_ids), ranked.scores, bundle_id, ranked.explanations
         )
         sources[Model.TWO_STAGE] = lambda: in_rank_order
-        return finish(Outcome.RANKED, base_value=base_value)
+        answer = finish(Outcome.RANKED, base_value=base_value)
+        return Trace(_with_reasons(answer, candidates, catalogue), candidates, ranked, base_value)
 
-    async def _retrieve(self, request: PersonalRequest, deadline: Deadline) -> tuple[CandidateList, str]:
+    async def _retrieve(
+        self, request: PersonalRequest, deadline: Deadline, probe_id: int | None
+    ) -> tuple[CandidateList, str]:
         query = CandidateQuery(
             user_id=request.user_id,
             limit=self._candidates_per_user,
@@ -98,6 +139,8 @@ class PersonalLists:
             exclude_movie_ids=request.exclude_movie_ids,
             include_seen=request.include_seen,
             history=request.history,
+            because_of=request.because_of,
+            probe_movie_ids=() if probe_id is None else (probe_id,),
         )
         seconds = deadline.stage_seconds(Stage.CANDIDATE, self._budgets.stages[Stage.CANDIDATE])
         answer = await self._candidates.generate([query], seconds=seconds)
@@ -115,7 +158,15 @@ class PersonalLists:
         known = rows >= 0
         self._metrics.unknown_items.inc(int((~known).sum()))
         shown = known & ~page.blocked[rows]
-        return CandidateList(candidates.movie_ids[shown], candidates.scores[shown], candidates.user_vector)
+        because_of = candidates.because_of
+        if because_of.movie_ids.size:
+            because_of = LikedMovies(because_of.movie_ids[shown], because_of.weights[shown])
+        return replace(
+            candidates,
+            movie_ids=candidates.movie_ids[shown],
+            scores=candidates.scores[shown],
+            because_of=because_of,
+        )
 
     async def _rank(
         self, request: PersonalRequest, candidates: CandidateList, deadline: Deadline, *, bundle_id: str
@@ -128,6 +179,11 @@ class PersonalLists:
             explain_features=request.explain_features,
             diversity=request.diversity,
             history=request.history,
+            probes=tuple(
+                RankingProbe(probe.movie_id, probe.score, probe.rank)
+                for probe in candidates.probes
+                if probe.score is not None and probe.rank is not None
+            ),
         )
         seconds = deadline.stage_seconds(Stage.RANKING, self._budgets.stages[Stage.RANKING])
         answer = await self._ranking.rank([query], bundle_id=bundle_id, seconds=seconds)
@@ -138,6 +194,33 @@ class PersonalLists:
         """Keeps movies that ranking does not know from coming back as fill."""
         self._metrics.unknown_items.inc(ranked.unknown_movie_ids.size)
         page.block(page.catalogue.movies.ids.rows(ranked.unknown_movie_ids))
+
+
+def _with_reasons(answer: ListAnswer, candidates: CandidateList, catalogue: Catalogue) -> ListAnswer:
+    """The list with the liked movies that speak for its candidates, where they were asked for."""
+    if not candidates.because_of.movie_ids.size:
+        return answer
+    place_of = {movie_id: place for place, movie_id in enumerate(candidates.movie_ids.tolist())}
+    liked_rows = catalogue.movies.ids.rows(candidates.because_of.movie_ids)
+
+    def reasons(place: int) -> tuple[LikedMovie, ...]:
+        return tuple(
+            LikedMovie(int(catalogue.movies.ids.ids[row]), catalogue.content.titles[row], weight)
+            for row, weight in zip(
+                liked_rows[place].tolist(), candidates.because_of.weights[place].tolist(), strict=True
+            )
+            if row >= 0
+        )
+
+    return replace(
+        answer,
+        items=tuple(
+            replace(item, because_of=reasons(place_of[item.movie.movie_id]))
+            if item.movie.movie_id in place_of
+            else item
+            for item in answer.items
+        ),
+    )
 
 
 def _empty_page(catalogue: Catalogue, request: PersonalRequest) -> Page:

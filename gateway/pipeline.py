@@ -15,7 +15,7 @@ from gateway.pages import ListAnswer
 from gateway.personal import PersonalLists
 from gateway.popular import PopularLists
 from gateway.ports import CandidateStage, RankingStage, SimilarityStage, Stage
-from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest
+from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest, WhyRequest
 from gateway.similar import SimilarLists
 from gateway.validation import (
     checked_batch,
@@ -23,7 +23,10 @@ from gateway.validation import (
     checked_personal,
     checked_popular,
     checked_similar,
+    checked_why,
 )
+from gateway.why import WhyAnswer, WhyAnswers
+from serving.errors import Reason, UnsupportedError
 
 _logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
@@ -35,6 +38,7 @@ class Method(StrEnum):
     PERSONAL = "ListPersonalMovies"
     BATCH = "BatchListPersonalMovies"
     SIMILAR = "ListSimilarMovies"
+    WHY = "WhyMovie"
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Pipeline:
     popular_lists: PopularLists
     personal_lists: PersonalLists
     similar_lists: SimilarLists
+    why_answers: WhyAnswers | None
+    """None: turned off."""
     budgets: Budgets
     batch_concurrency: int
     """Users of one batch that are at work at once."""
@@ -74,23 +80,26 @@ class Pipeline:
         budgets: Budgets,
         candidates_per_user: int,
         batch_concurrency: int,
+        why_movie: bool,
         metrics: GatewayMetrics,
     ) -> "Pipeline":
-        """Puts a pipeline together from the stages."""
+        """Puts a pipeline together from the stages; `why_movie`: whether it answers `why`."""
+        personal_lists = PersonalLists(
+            catalogue=catalogue,
+            candidates=candidates,
+            ranking=ranking,
+            budgets=budgets,
+            candidates_per_user=candidates_per_user,
+            metrics=metrics,
+        )
         return cls(
             catalogue=catalogue,
             popular_lists=PopularLists(catalogue),
-            personal_lists=PersonalLists(
-                catalogue=catalogue,
-                candidates=candidates,
-                ranking=ranking,
-                budgets=budgets,
-                candidates_per_user=candidates_per_user,
-                metrics=metrics,
-            ),
+            personal_lists=personal_lists,
             similar_lists=SimilarLists(
                 catalogue=catalogue, similarity=similarity, budgets=budgets, metrics=metrics
             ),
+            why_answers=WhyAnswers(catalogue, personal_lists) if why_movie else None,
             budgets=budgets,
             batch_concurrency=batch_concurrency,
             metrics=metrics,
@@ -144,6 +153,22 @@ class Pipeline:
         answer = await self.similar_lists.answer(request, self._begin(client_seconds))
         self._report(Method.SIMILAR, answer, Stage.SIMILARITY)
         return answer
+
+    async def why(self, request: WhyRequest, client_seconds: float | None) -> WhyAnswer:
+        """Why a movie is in, or not in, the list that `personal` gives.
+
+        Raises:
+            UnsupportedError: it is turned off.
+            NotFoundError: the movie is not in the catalogue.
+        """
+        if self.why_answers is None:
+            raise UnsupportedError(
+                f"{Method.WHY} is turned off here.", reason=Reason.METHOD_DISABLED, method=Method.WHY
+            )
+        request = checked_why(request)
+        why = await self.why_answers.answer(request, self._begin(client_seconds))
+        self._report(Method.WHY, why.answer, Stage.CANDIDATE)
+        return why
 
     async def movie(self, movie_id: int, client_seconds: float | None) -> MovieAnswer:
         """One catalogue entry.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +77,37 @@ class CandidateQuery:
     exclude_movie_ids: tuple[int, ...]
     include_seen: bool
     history: RatedMovies
+    because_of: int = 0
+    """How many liked movies to name with each candidate."""
+    probe_movie_ids: tuple[int, ...] = ()
+    """Movies to tell of beside the candidates; they change nothing else."""
+
+
+@dataclass(frozen=True)
+class CandidateProbe:
+    """Where one movie stands with retrieval, whether or not it is a candidate."""
+
+    movie_id: int
+    seen: bool
+    excluded: bool
+    filtered_out: bool
+    score: float | None
+    """Finite; none when ALS has no factors for the movie."""
+    rank: int | None
+    """From 1; that it has, or would have if it might be returned. None without a score."""
+
+
+@dataclass(frozen=True)
+class LikedMovies:
+    """The likes that speak most for each candidate, most first. Shapes (n_candidates, because_of)."""
+
+    movie_ids: Ids
+    """0 where fewer speak for the candidate."""
+    weights: npt.NDArray[np.float32]
+    """Finite."""
+
+
+NO_LIKES: Final = LikedMovies(np.empty((0, 0), np.int64), np.empty((0, 0), np.float32))
 
 
 @dataclass(frozen=True)
@@ -86,6 +117,10 @@ class CandidateList:
     movie_ids: Ids
     scores: npt.NDArray[np.float32]
     user_vector: UserVector
+    because_of: LikedMovies = NO_LIKES
+    """Only when asked for."""
+    probes: tuple[CandidateProbe, ...] = ()
+    """One per movie asked for, in order; none without a vector."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +149,15 @@ class CandidateStage(Protocol):
 
 
 @dataclass(frozen=True)
+class RankingProbe:
+    """A movie to score as if it stood in the list."""
+
+    movie_id: int
+    retrieval_score: float
+    retrieval_rank: int
+
+
+@dataclass(frozen=True)
 class RankingQuery:
     """What to order for one user."""
 
@@ -125,6 +169,8 @@ class RankingQuery:
     explain_features: int
     diversity: float
     history: RatedMovies
+    probes: tuple[RankingProbe, ...] = ()
+    """Movies to score beside the list; they never alter it."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +181,19 @@ class Contribution:
     value: float | None
     """What the ranker saw; none when it was missing."""
     contribution: float
+
+
+@dataclass(frozen=True)
+class RankedProbe:
+    """Where a probe stands in the order of scores."""
+
+    movie_id: int
+    score: float
+    """Finite."""
+    rank: int
+    """From 1; that it has, or would have, among all movies of the query."""
+    explanation: tuple[Contribution, ...]
+    """All contributions."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +208,10 @@ class RankedList:
     """One per movie when explanations were asked for, else empty. Largest contribution first."""
     unknown_movie_ids: Ids
     """Movies of the query that ranking has no features for."""
+    probes: tuple[RankedProbe, ...] = ()
+    """Those that can be scored, in order."""
+    last_explanation: tuple[Contribution, ...] = ()
+    """All contributions to the last movie; only with probes."""
 
 
 @dataclass(frozen=True)

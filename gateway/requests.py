@@ -33,6 +33,22 @@ class PersonalRequest:
     """0: relevance only. 1: as different from one another as possible."""
     explain_features: int = 0
     fallback_policy: FallbackPolicy = FallbackPolicy.ALLOW
+    because_of: int = 0
+    """Liked movies to name with each movie."""
+
+
+@dataclass(frozen=True)
+class WhyRequest:
+    """Asks why a movie is in, or not in, the list of a `PersonalRequest` with the same fields."""
+
+    movie_id: int
+    user_id: int
+    limit: int = 0
+    movie_filter: MovieFilter = UNRESTRICTED
+    exclude_movie_ids: tuple[int, ...] = ()
+    include_seen: bool = False
+    explain_features: int = 0
+    """Contributions to compare."""
 
 
 @dataclass(frozen=True)

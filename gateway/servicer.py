@@ -10,10 +10,12 @@ from gateway.encoding import (
     decode_personal,
     decode_popular,
     decode_similar,
+    decode_why,
     encode_movie,
     encode_personal,
     encode_popular,
     encode_similar,
+    encode_why,
 )
 from gateway.pipeline import Pipeline
 from movierec.gateway.v1 import movie_service_pb2 as public
@@ -48,6 +50,12 @@ class MovieServicer(MovieServiceServicer):
     ) -> public.ListSimilarMoviesResponse:
         answer = await self._pipeline.similar(decode_similar(request), context.time_remaining())
         return encode_similar(answer)
+
+    @override
+    async def WhyMovie(
+        self, request: public.WhyMovieRequest, context: aio.ServicerContext[Any, Any]
+    ) -> public.WhyMovieResponse:
+        return encode_why(await self._pipeline.why(decode_why(request), context.time_remaining()))
 
     @override
     async def GetMovie(

@@ -8,13 +8,15 @@ from types import MappingProxyType
 from typing import Final
 
 from gateway.fallback import FallbackPolicy
-from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest
+from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest, WhyRequest
 from serving.errors import FieldViolation, InvalidArgumentError
 from serving.filters import MovieFilter
 from serving.ratings import RatedMovies
 
 DEFAULT_LIMIT: Final = 10
 """What a limit of 0 stands for."""
+DEFAULT_COMPARISONS: Final = 10
+"""What explain_features of 0 stands for in WhyMovie, whose answer they are."""
 MAX_LIMIT: Final = 100
 """What a higher limit stands for: not an error, as the client cannot know what is too much."""
 
@@ -75,6 +77,7 @@ LIMITS: Final[Mapping[str, Limits]] = MappingProxyType(
         "history[].rating": Limits(0.5, 5),
         "diversity": Limits(0, 1),
         "explain_features": Limits(0, 100),
+        "because_of": Limits(0, 3),
         "filter.genres": _GENRES,
         "filter.genres[]": _GENRE,
         "filter.exclude_genres": _GENRES,
@@ -150,6 +153,28 @@ def checked_personal(request: PersonalRequest) -> PersonalRequest:
     return _normal(request)
 
 
+def checked_why(request: WhyRequest) -> WhyRequest:
+    """The request with defaults filled in and repeated exclusions merged.
+
+    Raises:
+        InvalidArgumentError: it breaks rules.
+    """
+    check = _Check()
+    check.limits("movie_id", request.movie_id)
+    check.limits("user_id", request.user_id)
+    check.limits("limit", request.limit)
+    check.movie_filter(request.movie_filter)
+    check.exclusions(request.exclude_movie_ids)
+    check.limits("explain_features", request.explain_features)
+    check.raise_any()
+    return replace(
+        request,
+        limit=_page_size(request.limit),
+        exclude_movie_ids=_merged(request.exclude_movie_ids),
+        explain_features=request.explain_features or DEFAULT_COMPARISONS,
+    )
+
+
 def checked_batch(requests: Sequence[PersonalRequest]) -> list[PersonalRequest]:
     """The requests of a batch as `checked_personal` returns them: all, or none.
 
@@ -184,8 +209,12 @@ def _page_size(limit: int) -> int:
 
 
 def _normal(request: PersonalRequest) -> PersonalRequest:
-    excluded = tuple(dict.fromkeys(request.exclude_movie_ids))
+    excluded = _merged(request.exclude_movie_ids)
     return replace(request, limit=_page_size(request.limit), exclude_movie_ids=excluded)
+
+
+def _merged(movie_ids: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(movie_ids))
 
 
 class _Check:
@@ -230,16 +259,20 @@ class _Check:
             )
         self.limits("limit", request.limit)
         self.movie_filter(request.movie_filter)
-        if self.limits("exclude_movie_ids", len(request.exclude_movie_ids)):
-            for place, movie_id in enumerate(request.exclude_movie_ids):
-                self.limits("exclude_movie_ids[]", movie_id, path=f"exclude_movie_ids[{place}]")
+        self.exclusions(request.exclude_movie_ids)
         self.history(request.history)
         self.limits("diversity", request.diversity)
         self.limits("explain_features", request.explain_features)
+        self.limits("because_of", request.because_of)
         self.policy(request.fallback_policy)
 
     def policy(self, policy: FallbackPolicy) -> None:
         self.require(policy is not FallbackPolicy.UNDEFINED, "fallback_policy", "must be a value of the enum")
+
+    def exclusions(self, movie_ids: Sequence[int]) -> None:
+        if self.limits("exclude_movie_ids", len(movie_ids)):
+            for place, movie_id in enumerate(movie_ids):
+                self.limits("exclude_movie_ids[]", movie_id, path=f"exclude_movie_ids[{place}]")
 
     def movie_filter(self, movie_filter: MovieFilter) -> None:
         self._genres("filter.genres", movie_filter.genres)

@@ -16,6 +16,7 @@ class Reason(StrEnum):
     DEPENDENCY_UNAVAILABLE = "DEPENDENCY_UNAVAILABLE"
     MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"
     BUNDLE_MISMATCH = "BUNDLE_MISMATCH"
+    METHOD_DISABLED = "METHOD_DISABLED"
     INTERNAL = "INTERNAL"
 
 
@@ -78,6 +79,10 @@ class OverloadedError(ServiceError):
 
 class DeadlineError(ServiceError):
     """Too little time was left to begin. Ask again with more."""
+
+
+class UnsupportedError(ServiceError):
+    """The method is turned off here; asking again gives the same answer."""
 
 
 class UnavailableError(ServiceError):

@@ -20,6 +20,7 @@ from serving.errors import (
     Reason,
     ServiceError,
     UnavailableError,
+    UnsupportedError,
 )
 
 DOMAIN: Final = "movierec"
@@ -33,6 +34,7 @@ STATUS_CODES: Final[Mapping[type[ServiceError], StatusCode]] = MappingProxyType(
         OverloadedError: StatusCode.RESOURCE_EXHAUSTED,
         DeadlineError: StatusCode.DEADLINE_EXCEEDED,
         UnavailableError: StatusCode.UNAVAILABLE,
+        UnsupportedError: StatusCode.UNIMPLEMENTED,
     }
 )
 

@@ -68,6 +68,10 @@ class Gateway(pb_grpc.MovieServiceServicer):
         return await self._serve(request, context)
 
     @override
+    async def WhyMovie(self, request: Any, context: Any) -> Any:
+        return await self._serve(request, context)
+
+    @override
     async def GetMovie(self, request: Any, context: Any) -> Any:
         return await self._serve(request, context)
 

@@ -79,6 +79,18 @@ def error_of(response: httpx.Response) -> tuple[int, int, str]:
             pb.ListPersonalMoviesResponse(),
         ),
         ("/api/movies/7/similar/", pb.ListSimilarMoviesRequest(movie_id=7), pb.ListSimilarMoviesResponse()),
+        (
+            "/api/movies/7/why?user_id=8&limit=5&filter.genres=Drama&exclude_movie_ids=9&explain_features=3",
+            pb.WhyMovieRequest(
+                movie_id=7,
+                user_id=8,
+                limit=5,
+                filter=pb.MovieFilter(genres=["Drama"]),
+                exclude_movie_ids=[9],
+                explain_features=3,
+            ),
+            pb.WhyMovieResponse(),
+        ),
         ("/api/movies/7", pb.GetMovieRequest(movie_id=7), pb.GetMovieResponse()),
         ("/api/./x/../movies/7", pb.GetMovieRequest(movie_id=7), pb.GetMovieResponse()),
     ],
@@ -210,6 +222,7 @@ async def test_slow_headers_are_cut_off(edge: Edge) -> None:
         "/api/movies/",
         "/api/movies/7:x",
         "/api/movies/7/similar/8",
+        "/api/movies/7/why/8",
         "/api/movies/personal:batch/",
         "/readyz/x",
         "/stats",
@@ -225,7 +238,14 @@ async def test_unknown_path(edge: Edge, client: httpx.AsyncClient, url: str) -> 
 
 @pytest.mark.parametrize("method", ["DELETE", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"])
 @pytest.mark.parametrize(
-    "url", ["/api/movies/popular", "/api/movies/7", "/api/movies/7/similar?limit=1", "/openapi.json"]
+    "url",
+    [
+        "/api/movies/popular",
+        "/api/movies/7",
+        "/api/movies/7/similar?limit=1",
+        "/api/movies/7/why?user_id=1",
+        "/openapi.json",
+    ],
 )
 async def test_other_methods(edge: Edge, client: httpx.AsyncClient, method: str, url: str) -> None:
     response = await client.request(method, url)
@@ -254,6 +274,7 @@ async def test_other_methods_where_post_is_one(
         "/api/movies/2147483648",
         "/api/movies/7%2Fsimilar",
         "/api/movies/%00",
+        "/api/movies/7/why?user_id=8&history=1",
         "/api/movies/%ff",
         "/api/movies/popular?limit=",
         "/api/movies/popular?limit=abc",

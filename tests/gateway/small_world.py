@@ -9,7 +9,7 @@ By popularity: 1 2 5 3 8 6 4 7. User 100 has seen 1 and 2, user 200 everything, 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,10 +25,12 @@ from gateway.pipeline import Pipeline
 from gateway.ports import (
     CandidateAnswer,
     CandidateList,
+    CandidateProbe,
     CandidateQuery,
     CandidateStage,
     Contribution,
     RankedList,
+    RankedProbe,
     RankingAnswer,
     RankingQuery,
     RankingStage,
@@ -38,6 +40,7 @@ from gateway.ports import (
     SimilarQuery,
     Stage,
     StageError,
+    StageFailure,
     UserVector,
 )
 from serving.bundle.catalogue import CatalogueContent
@@ -122,6 +125,8 @@ class StubCandidates(CandidateStage):
     """Stage one as a test wants it."""
 
     answer: CandidateAnswer | Exception = NO_VECTOR
+    cold: tuple[int, ...] = ()
+    seen: tuple[int, ...] = ()
     queries: list[CandidateQuery] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
@@ -131,7 +136,25 @@ class StubCandidates(CandidateStage):
         self.seconds.append(seconds)
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
+        (listed,) = self.answer.lists
+        (query,) = queries
+        if isinstance(listed, StageFailure) or listed.user_vector is UserVector.NONE:
+            return self.answer
+        probes = tuple(self._probe(movie_id, listed) for movie_id in query.probe_movie_ids)
+        return CandidateAnswer((replace(listed, probes=probes),), self.answer.bundle_id)
+
+    def _probe(self, movie_id: int, listed: CandidateList) -> CandidateProbe:
+        """As in the list; a movie that is not in it follows with a score of 0.05."""
+        standing: tuple[float | None, int | None] = (0.05, listed.movie_ids.size + 1)
+        if movie_id in listed.movie_ids:
+            place = listed.movie_ids.tolist().index(movie_id)
+            standing = (float(listed.scores[place]), place + 1)
+        if movie_id in self.cold:
+            standing = (None, None)
+        score, rank = standing
+        return CandidateProbe(
+            movie_id, seen=movie_id in self.seen, excluded=False, filtered_out=False, score=score, rank=rank
+        )
 
 
 @dataclass
@@ -153,14 +176,28 @@ class StubRanking(RankingStage):
 
     def _ranked(self, query: RankingQuery) -> RankedList:
         known = ~np.isin(query.movie_ids, self.unknown)
-        movie_ids = query.movie_ids[known][::-1][: query.limit]
+        order = query.movie_ids[known][::-1]
+        movie_ids = order[: query.limit]
         explanation = (Contribution("als_score", 0.5, 0.25), Contribution("year", None, -0.125))
+        probes = tuple(
+            RankedProbe(
+                probe.movie_id,
+                score=float(movie_ids.size - place),
+                rank=place + 1,
+                explanation=(Contribution("year", 1999.0, 2.0), Contribution("als_score", 0.4, 0.125)),
+            )
+            for probe in query.probes
+            for place in [order.tolist().index(probe.movie_id) if probe.movie_id in order else order.size]
+            if probe.movie_id not in self.unknown
+        )
         shown = explanation[: query.explain_features]
         return RankedList(
             movie_ids=movie_ids,
             scores=np.arange(movie_ids.size, 0, -1, dtype=np.float64),
             explanations=(shown,) * movie_ids.size if shown else (),
             unknown_movie_ids=query.movie_ids[~known],
+            probes=probes,
+            last_explanation=explanation if query.probes else (),
         )
 
 
@@ -211,6 +248,7 @@ class World:
             "budgets": BUDGETS,
             "candidates_per_user": 300,
             "batch_concurrency": 32,
+            "why_movie": True,
             "metrics": self.metrics,
         }
         return Pipeline.create(**(parts | changes))

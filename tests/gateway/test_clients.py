@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,13 @@ from gateway.clients import CandidateClient, RankingClient, SimilarityClient
 from gateway.fallback import FallbackReason
 from gateway.metrics import GatewayMetrics
 from gateway.ports import (
+    CandidateList,
+    CandidateProbe,
     CandidateQuery,
     Contribution,
+    RankedList,
+    RankedProbe,
+    RankingProbe,
     RankingQuery,
     RefusedError,
     SimilarityMethod,
@@ -65,6 +71,8 @@ RANKING = RankingQuery(
     diversity=0.0,
     history=RatedMovies((1,), (0.5,), (NO_TIME,)),
 )
+PROBED_CANDIDATES = replace(CANDIDATES, probe_movie_ids=(20, 99), because_of=2)
+PROBED_RANKING = replace(RANKING, explain_features=0, probes=(RankingProbe(99, 0.125, 4),))
 SIMILAR = SimilarQuery(movie_id=5, limit=3, movie_filter=UNRESTRICTED, exclude_movie_ids=(8,))
 
 
@@ -229,6 +237,121 @@ async def test_neighbours(stages: Stages) -> None:
     sent = similarity.FindSimilarMoviesRequest.FromString(stages.stage.requests[0])
     assert (sent.movie_id, sent.limit, list(sent.exclude_movie_ids)) == (5, 3, [8])
     assert not sent.HasField("filter")
+
+
+def probed_candidates(**fields: Any) -> candidate.GenerateCandidatesResponse:
+    """Two candidates of two reasons each, and two probes; `fields` replace those of the list."""
+    listed: dict[str, Any] = {
+        "movie_ids": [30, 10],
+        "scores": [0.75, 0.5],
+        "user_vector": candidate.USER_VECTOR_TRAINED,
+        "because_of_movie_ids": [1, 2, 3, 0],
+        "because_of_weights": [0.5, 0.25, 0.5, 0],
+        "probes": [
+            candidate.CandidateProbe(movie_id=20, seen=True, filtered_out=True, score=0.25, rank=4),
+            candidate.CandidateProbe(movie_id=99, excluded=True),
+        ],
+    }
+    one = candidate.CandidateList(**(listed | fields))
+    return candidate.GenerateCandidatesResponse(lists=[one], bundle_id="b")
+
+
+async def probed_by_retrieval(stages: Stages) -> CandidateList:
+    (found,) = (await stages.candidate.generate([PROBED_CANDIDATES], seconds=SECONDS)).lists
+    return usable(found)
+
+
+async def test_probes_and_reasons_of_candidates(stages: Stages) -> None:
+    stages.stage.behave = saying(probed_candidates())
+    found = await probed_by_retrieval(stages)
+    assert found.because_of.movie_ids.tolist() == [[1, 2], [3, 0]]
+    assert found.because_of.weights.tolist() == [[0.5, 0.25], [0.5, 0]]
+    assert found.probes == (
+        CandidateProbe(20, seen=True, excluded=False, filtered_out=True, score=0.25, rank=4),
+        CandidateProbe(99, seen=False, excluded=True, filtered_out=False, score=None, rank=None),
+    )
+    sent = candidate.GenerateCandidatesRequest.FromString(stages.stage.requests[0]).queries[0]
+    assert (list(sent.probe_movie_ids), sent.because_of) == ([20, 99], 2)
+
+
+async def test_a_user_without_a_vector_has_no_probes(stages: Stages) -> None:
+    stages.stage.behave = saying(candidates_of([], [], vector=3))
+    found = await probed_by_retrieval(stages)
+    assert (found.probes, found.because_of.movie_ids.size) == ((), 0)
+
+
+def probed_ranking(*, last: int = 1, **fields: Any) -> ranking.RankMoviesResponse:
+    """One movie and one probe; `fields` replace those of the probe."""
+    explanation = ranking.Explanation(contributions=[ranking.FeatureContribution(feature="year")])
+    probe: dict[str, Any] = {"movie_id": 99, "score": 0.5, "rank": 3, "explanation": explanation}
+    listed = ranking.RankedList(
+        movie_ids=[10], scores=[2.0], probes=[ranking.RankedProbe(**(probe | fields))]
+    )
+    if last:
+        listed.last_explanation.CopyFrom(explanation)
+    return ranking.RankMoviesResponse(lists=[listed], bundle_id="b")
+
+
+async def probed_by_ranking(stages: Stages) -> RankedList:
+    (found,) = (await stages.ranking.rank([PROBED_RANKING], bundle_id="b", seconds=SECONDS)).lists
+    return usable(found)
+
+
+async def test_probes_of_ranking(stages: Stages) -> None:
+    stages.stage.behave = saying(probed_ranking())
+    found = await probed_by_ranking(stages)
+    year = Contribution("year", None, 0.0)
+    assert found.probes == (RankedProbe(99, 0.5, 3, (year,)),)
+    assert found.last_explanation == (year,)
+    (sent,) = ranking.RankMoviesRequest.FromString(stages.stage.requests[0]).queries[0].probes
+    assert (sent.movie_id, sent.retrieval_score, sent.retrieval_rank) == (99, 0.125, 4)
+
+
+PROBE = candidate.CandidateProbe
+WRONG_CANDIDATES = {
+    "a reason too few": {"because_of_movie_ids": [1, 2, 3]},
+    "a weight too many": {"because_of_weights": [0.5] * 5},
+    "no reasons": {"because_of_movie_ids": [], "because_of_weights": []},
+    "weight NaN": {"because_of_weights": [0.5, NAN, 0.5, 0.25]},
+    "no probes": {"probes": []},
+    "a probe that was not asked for": {"probes": [PROBE(movie_id=20), PROBE(movie_id=98)]},
+    "probes out of order": {"probes": [PROBE(movie_id=99), PROBE(movie_id=20)]},
+    "a score without a rank": {"probes": [PROBE(movie_id=20, score=0.5), PROBE(movie_id=99)]},
+    "a rank of 0": {"probes": [PROBE(movie_id=20, score=0.5, rank=0), PROBE(movie_id=99)]},
+    "score infinite": {"probes": [PROBE(movie_id=20, score=INF, rank=1), PROBE(movie_id=99)]},
+}
+WRONG_RANKING: dict[str, dict[str, Any]] = {
+    "a probe that was not sent": {"movie_id": 98},
+    "score NaN": {"score": NAN},
+    "a rank of 0": {"rank": 0},
+    "contribution NaN": {
+        "explanation": ranking.Explanation(contributions=[ranking.FeatureContribution(contribution=NAN)])
+    },
+    "no explanation of the last movie": {"last": 0},
+}
+
+
+@pytest.mark.parametrize("fields", WRONG_CANDIDATES.values(), ids=WRONG_CANDIDATES)
+async def test_rubbish_beside_candidates(stages: Stages, fields: dict[str, Any]) -> None:
+    stages.stage.behave = saying(probed_candidates(**fields))
+    with pytest.raises(StageError) as caught:
+        await probed_by_retrieval(stages)
+    assert caught.value.failure.reason == "INVALID_RESPONSE"
+
+
+@pytest.mark.parametrize("fields", WRONG_RANKING.values(), ids=WRONG_RANKING)
+async def test_rubbish_beside_a_ranking(stages: Stages, fields: dict[str, Any]) -> None:
+    stages.stage.behave = saying(probed_ranking(**fields))
+    with pytest.raises(StageError) as caught:
+        await probed_by_ranking(stages)
+    assert caught.value.failure.reason == "INVALID_RESPONSE"
+
+
+async def test_what_was_not_asked_for_is_rubbish_too(stages: Stages) -> None:
+    stages.stage.behave = saying(probed_candidates())
+    assert await stages.failure(Stage.CANDIDATE) == "INVALID_RESPONSE"
+    stages.stage.behave = saying(probed_ranking(movie_id=10))
+    assert await stages.failure(Stage.RANKING) == "INVALID_RESPONSE"
 
 
 async def test_a_request_id_travels_on(stages: Stages) -> None:

@@ -8,8 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.fallback import FallbackReason
-from gateway.pages import ListAnswer
-from gateway.ports import CandidateAnswer, Stage, UserVector, usable
+from gateway.pages import LikedMovie, ListAnswer
+from gateway.ports import CandidateAnswer, LikedMovies, Stage, UserVector, usable
 from gateway.requests import PersonalRequest
 from serving.errors import Reason, UnavailableError
 from serving.filters import MovieFilter
@@ -292,3 +292,38 @@ async def test_every_answer_has_an_id_of_its_own(world: World) -> None:
     one, two = (await ask(world)).recommendation_id, (await ask(world)).recommendation_id
     assert one != two
     assert len(one) == len(two) == 32
+
+
+# The liked movies that speak for a movie.
+
+
+async def test_reasons_follow_their_movies(world: World) -> None:
+    answer = candidates(3, 900, 4)
+    liked = LikedMovies(
+        np.array([[1, 2], [2, 0], [901, 8]]), np.array([[0.5, 0.25], [0.5, 0], [0.25, 0.125]], np.float32)
+    )
+    world.candidates.answer = replace(answer, lists=(replace(usable(answer.lists[0]), because_of=liked),))
+    page = await ask(world, user_id=100, limit=3, because_of=2)
+    assert ids(page) == [4, 3, 5]
+    assert [item.because_of for item in page.items] == [
+        (LikedMovie(8, "Movie 8", 0.125),),  # 901 is in no catalogue
+        (LikedMovie(1, "Movie 1", 0.5), LikedMovie(2, "Movie 2", 0.25)),
+        (),  # for what fills up, no like speaks
+    ]
+    assert world.candidates.queries[0].because_of == 2
+
+
+async def test_als_order_has_reasons_too(world: World) -> None:
+    answer = candidates(3)
+    liked = LikedMovies(np.array([[1]]), np.array([[0.5]], np.float32))
+    world.candidates.answer = replace(answer, lists=(replace(usable(answer.lists[0]), because_of=liked),))
+    world.ranking.failure = failing(Stage.RANKING)
+    page = await ask(world, limit=1, because_of=1)
+    assert page.items[0].because_of == (LikedMovie(1, "Movie 1", 0.5),)
+
+
+async def test_reasons_are_asked_for(world: World) -> None:
+    world.candidates.answer = candidates(3)
+    page = await ask(world, limit=1)
+    assert page.items[0].because_of == ()
+    assert world.candidates.queries[0].because_of == 0

@@ -2,19 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 from grpc import StatusCode, aio
 from grpc_status import rpc_status
 
 from gateway.fallback import FallbackReason
-from gateway.ports import Stage, UserVector
+from gateway.ports import LikedMovies, Stage, UserVector, usable
 from gateway.servicer import SERVICE_NAME, MovieServicer
 from gateway.settings import GatewaySettings
+from gateway.why import Verdict
 from movierec.gateway.v1 import movie_service_pb2 as public
 from movierec.gateway.v1.movie_service_pb2_grpc import (
     MovieServiceStub,
@@ -30,8 +34,8 @@ from tests.gateway.small_world import BUNDLE, World, candidates, failing, neighb
 SECONDS = 20.0  # ample: no test is decided by it
 
 
-@pytest.fixture
-async def api(world: World) -> AsyncIterator[MovieServiceStub]:
+@asynccontextmanager
+async def served(world: World) -> AsyncIterator[MovieServiceStub]:
     async def at_once() -> None:
         pass
 
@@ -49,6 +53,12 @@ async def api(world: World) -> AsyncIterator[MovieServiceStub]:
         open_channel(f"127.0.0.1:{port}") as channel,
     ):
         yield MovieServiceStub(channel)
+
+
+@pytest.fixture
+async def api(world: World) -> AsyncIterator[MovieServiceStub]:
+    async with served(world) as stub:
+        yield stub
 
 
 async def refused(call: Any, code: StatusCode, reason: Reason) -> aio.AioRpcError:
@@ -199,6 +209,109 @@ async def test_similar(api: MovieServiceStub, world: World) -> None:
 async def test_similar_to_an_unknown_movie(api: MovieServiceStub, world: World) -> None:
     request = public.ListSimilarMoviesRequest(movie_id=9)
     await refused(api.ListSimilarMovies(request), StatusCode.NOT_FOUND, Reason.UNKNOWN_MOVIE)
+
+
+async def test_why(api: MovieServiceStub, world: World) -> None:
+    world.candidates.answer = candidates(5, 8)
+    request = public.WhyMovieRequest(
+        movie_id=5,
+        user_id=300,
+        limit=1,
+        filter=public.MovieFilter(genres=["Comedy"]),
+        exclude_movie_ids=[2, 2],
+        include_seen=True,
+        explain_features=1,
+    )
+    answer = await api.WhyMovie(request)
+    (query,) = world.candidates.queries
+    assert (query.user_id, query.exclude_movie_ids, query.include_seen) == (300, (2,), True)
+    assert query.movie_filter.genres == ("Comedy",)
+    assert query.probe_movie_ids == (5,)
+    last = answer.last_movie
+    assert (last.movie.movie_id, last.rank, last.score, last.source) == (8, 1, 1.0, "two_stage")
+    (listed,) = (await api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=300, limit=1))).movies
+    assert last == listed
+    assert answer == public.WhyMovieResponse(
+        movie=(await api.GetMovie(public.GetMovieRequest(movie_id=5))).movie,
+        verdict=public.VERDICT_RANKED_BELOW,
+        retrieval=public.RetrievalStanding(
+            score=query_score(world, 0), rank=1, cut_score=query_score(world, 1)
+        ),
+        ranking=public.RankingStanding(
+            score=0.0,
+            rank=2,
+            base_value=-2.0,
+            comparisons=[
+                public.ContributionComparison(
+                    feature="year", value=1999.0, contribution=2.0, last_contribution=-0.125
+                )
+            ],
+        ),
+        last_movie=last,
+        score_gap=1.0,
+        model="two_stage",
+        fallback_reason=public.FALLBACK_REASON_UNSPECIFIED,
+        bundle_id=BUNDLE,
+    )
+    assert not answer.HasField("rank")
+
+
+def query_score(world: World, place: int) -> float:
+    return float(world.ranking.queries[0].retrieval_scores[place])
+
+
+async def test_why_of_a_listed_and_of_a_seen_movie(api: MovieServiceStub, world: World) -> None:
+    world.candidates.answer = candidates(5, 8)
+    listed = await api.WhyMovie(public.WhyMovieRequest(movie_id=8, user_id=100))
+    assert (listed.verdict, listed.rank, listed.seen) == (public.VERDICT_LISTED, 1, False)
+    seen = await api.WhyMovie(public.WhyMovieRequest(movie_id=1, user_id=100, exclude_movie_ids=[1]))
+    assert (seen.verdict, seen.excluded, seen.seen) == (public.VERDICT_EXCLUDED, True, True)
+
+
+async def test_why_when_retrieval_fails(api: MovieServiceStub, world: World) -> None:
+    world.candidates.answer = failing(Stage.CANDIDATE)
+    answer = await api.WhyMovie(public.WhyMovieRequest(movie_id=6, user_id=300, limit=1))
+    assert answer.verdict == public.VERDICT_RETRIEVAL_FAILED
+    assert (answer.model, answer.degraded) == ("popularity_fallback", True)
+    assert answer.fallback_reason == public.FALLBACK_REASON_DEPENDENCY_UNAVAILABLE
+    assert not answer.HasField("retrieval")
+    assert not answer.HasField("ranking")
+
+
+async def test_an_invalid_question(api: MovieServiceStub, world: World) -> None:
+    request = public.WhyMovieRequest(limit=-1, explain_features=101)
+    error = await refused(api.WhyMovie(request), StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST)
+    assert violations(error) == ["movie_id", "user_id", "limit", "explain_features"]
+    request = public.WhyMovieRequest(movie_id=9, user_id=1)
+    await refused(api.WhyMovie(request), StatusCode.NOT_FOUND, Reason.UNKNOWN_MOVIE)
+
+
+async def test_why_can_be_turned_off(world: World) -> None:
+    world.pipeline = world.gateway(why_movie=False)
+    async with served(world) as api:
+        request = public.WhyMovieRequest(movie_id=1, user_id=1)
+        error = await refused(api.WhyMovie(request), StatusCode.UNIMPLEMENTED, Reason.METHOD_DISABLED)
+        info = error_info(error)
+        assert info is not None
+        assert info.metadata == {"method": "WhyMovie"}
+        assert (await api.GetMovie(public.GetMovieRequest(movie_id=1))).movie.movie_id == 1
+
+
+async def test_because_of(api: MovieServiceStub, world: World) -> None:
+    answer = candidates(3)
+    liked = LikedMovies(np.array([[1, 2]]), np.array([[0.5, 0.25]], np.float32))
+    world.candidates.answer = replace(answer, lists=(replace(usable(answer.lists[0]), because_of=liked),))
+    page = await api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=100, limit=1, because_of=2))
+    assert list(page.movies[0].because_of) == [
+        public.LikedMovie(movie_id=1, title="Movie 1", weight=0.5),
+        public.LikedMovie(movie_id=2, title="Movie 2", weight=0.25),
+    ]
+    assert world.candidates.queries[0].because_of == 2
+
+
+def test_every_verdict_is_in_the_public_enum_in_the_same_order() -> None:
+    names = ["VERDICT_UNSPECIFIED", *(f"VERDICT_{verdict.name}" for verdict in Verdict)]
+    assert public.Verdict.keys() == names
 
 
 async def test_a_movie(api: MovieServiceStub, world: World) -> None:

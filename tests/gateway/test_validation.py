@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.fallback import FallbackPolicy
-from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest
+from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest, WhyRequest
 from gateway.validation import (
     LIMITS,
     checked_batch,
@@ -16,6 +16,7 @@ from gateway.validation import (
     checked_personal,
     checked_popular,
     checked_similar,
+    checked_why,
 )
 from serving.errors import InvalidArgumentError, Reason
 from serving.filters import MovieFilter
@@ -25,6 +26,7 @@ from serving.rpc import checks
 POPULAR = PopularRequest()
 PERSONAL = PersonalRequest(user_id=1)
 SIMILAR = SimilarRequest(movie_id=1)
+WHY = WhyRequest(movie_id=1, user_id=1)
 MAX_INT32 = 2**31 - 1
 MAX_INT64 = 2**63 - 1
 
@@ -44,6 +46,10 @@ def personal(**fields: Any) -> Callable[[], object]:
 
 def similar(**fields: Any) -> Callable[[], object]:
     return lambda: checked_similar(replace(SIMILAR, **fields))
+
+
+def why(**fields: Any) -> Callable[[], object]:
+    return lambda: checked_why(replace(WHY, **fields))
 
 
 def movie(movie_id: int) -> Callable[[], object]:
@@ -96,6 +102,16 @@ ACCEPTED = {
     "min_year least": filtered(min_year=1870),
     "max_year most": filtered(max_year=2200),
     "one year": filtered(min_year=1999, max_year=1999),
+    "because_of 0": personal(because_of=0),
+    "because_of 3": personal(because_of=3),
+    "why at most": why(
+        movie_id=MAX_INT32,
+        user_id=MAX_INT64,
+        limit=MAX_INT32,
+        exclude_movie_ids=(7,) * 1000,
+        explain_features=100,
+        movie_filter=MovieFilter(genres=names(20), min_year=1870, max_year=2200),
+    ),
     "ALLOW": personal(fallback_policy=FallbackPolicy.ALLOW),
     "DENY": personal(fallback_policy=FallbackPolicy.DENY),
     "similar DENY": similar(fallback_policy=FallbackPolicy.DENY),
@@ -152,6 +168,17 @@ REFUSED = {
     "min_year 0": (filtered(min_year=0), ["filter.min_year"]),
     "max_year too high": (filtered(max_year=2201), ["filter.max_year"]),
     "years out of order": (filtered(min_year=2000, max_year=1999), ["filter.min_year"]),
+    "because_of negative": (personal(because_of=-1), ["because_of"]),
+    "because_of 4": (personal(because_of=4), ["because_of"]),
+    "why movie_id 0": (why(movie_id=0), ["movie_id"]),
+    "why user_id 0": (why(user_id=0), ["user_id"]),
+    "why limit": (why(limit=-1), ["limit"]),
+    "why explain_features": (why(explain_features=101), ["explain_features"]),
+    "why filter": (why(movie_filter=MovieFilter(min_year=1)), ["filter.min_year"]),
+    "why exclude_movie_ids": (
+        why(movie_id=-1, exclude_movie_ids=(0,)),
+        ["movie_id", "exclude_movie_ids[0]"],
+    ),
     "policy undefined": (personal(fallback_policy=FallbackPolicy.UNDEFINED), ["fallback_policy"]),
     "similar policy undefined": (similar(fallback_policy=FallbackPolicy.UNDEFINED), ["fallback_policy"]),
     "requests 0": (batch(), ["requests"]),
@@ -194,6 +221,7 @@ def test_all_violations_are_named_at_once() -> None:
         history=history(1, 1, rating=9),
         diversity=2,
         explain_features=-1,
+        because_of=-1,
         fallback_policy=FallbackPolicy.UNDEFINED,
     )
     with pytest.raises(InvalidArgumentError) as caught:
@@ -210,6 +238,7 @@ def test_all_violations_are_named_at_once() -> None:
         "history[1].movie_id",
         "diversity",
         "explain_features",
+        "because_of",
         "fallback_policy",
     ]
 
@@ -244,6 +273,12 @@ def test_repeated_exclusions_are_merged() -> None:
     assert checked_personal(replace(PERSONAL, exclude_movie_ids=(7, 3, 7))).exclude_movie_ids == (7, 3)
 
 
+def test_the_defaults_of_why() -> None:
+    request = checked_why(replace(WHY, exclude_movie_ids=(7, 3, 7)))
+    assert (request.limit, request.explain_features, request.exclude_movie_ids) == (10, 10, (7, 3))
+    assert checked_why(replace(WHY, limit=101, explain_features=1)).limit == 100
+
+
 def test_the_stages_take_all_that_the_gateway_takes() -> None:
     assert LIMITS["history"].high == checks.MAX_HISTORY
     assert (LIMITS["history[].rating"].low, LIMITS["history[].rating"].high) == (
@@ -257,4 +292,5 @@ def test_the_stages_take_all_that_the_gateway_takes() -> None:
         checks.MAX_YEAR,
     )
     assert LIMITS["explain_features"].high == checks.MAX_EXPLAIN_FEATURES
+    assert LIMITS["because_of"].high == checks.MAX_BECAUSE_OF
     assert LIMITS["exclude_movie_ids"].high <= checks.MAX_EXCLUDED

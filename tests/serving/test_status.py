@@ -17,6 +17,7 @@ from serving.errors import (
     Reason,
     ServiceError,
     UnavailableError,
+    UnsupportedError,
 )
 from serving.rpc.status import STATUS_CODES, error_info, internal_status, status_of
 
@@ -58,6 +59,12 @@ FAILURES = [
         StatusCode.UNAVAILABLE,
         {},
         error_details_pb2.RetryInfo,
+    ),
+    (
+        UnsupportedError("Off.", reason=Reason.METHOD_DISABLED, method="WhyMovie"),
+        StatusCode.UNIMPLEMENTED,
+        {"method": "WhyMovie"},
+        None,
     ),
 ]
 

@@ -711,9 +711,7 @@ class RetrievalStanding(_message.Message):
     rank: _builtins.int
     """Place from 1 that it has, or would have, among all movies that may be recommended."""
     cut_score: _builtins.float
-    """Score of the last candidate: with less, a movie does not reach the ranker. Unset when all movies
-    that may be recommended do.
-    """
+    """Score of the last candidate: with less, a movie does not reach the ranker. Unset: there are none."""
     def __init__(
         self,
         *,

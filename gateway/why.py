@@ -1,0 +1,196 @@
+"""Why a movie is in, or not in, a user's list: that very list, with the movie as a probe."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum, auto
+
+from gateway.catalogue import Catalogue, Movie
+from gateway.deadlines import Deadline
+from gateway.fallback import Model
+from gateway.pages import Item, ListAnswer
+from gateway.personal import PersonalLists, Trace
+from gateway.ports import CandidateProbe, Contribution, RankedProbe, UserVector
+from gateway.requests import PersonalRequest, WhyRequest
+
+
+class Verdict(StrEnum):
+    """Why a movie is in a list, or what keeps it out: the first that applies. As in the public enum."""
+
+    LISTED = auto()
+    FILTERED_OUT = auto()
+    EXCLUDED = auto()
+    SEEN = auto()
+    RETRIEVAL_FAILED = auto()
+    """Nobody knows: the list is what is popular."""
+    UNKNOWN_USER = auto()
+    """Nothing is known of the user: the list is what is popular."""
+    COLD_MOVIE = auto()
+    """ALS has no factors for it: it can only fill up a short list."""
+    NOT_RETRIEVED = auto()
+    """Its ALS score is too low."""
+    NOT_RANKED = auto()
+    """A candidate that the ranker could not score."""
+    RANKED_BELOW = auto()
+    """A candidate with enough others before it to fill the list."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What speaks against showing a movie; all that apply."""
+
+    seen: bool
+    excluded: bool
+    filtered_out: bool
+
+
+@dataclass(frozen=True)
+class RetrievalStanding:
+    """Where the movie stands with ALS."""
+
+    score: float
+    rank: int
+    """From 1; that it has, or would have, among all that may be recommended."""
+    cut_score: float | None
+    """Score of the last candidate; none when there is none."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one feature adds to the movie's score, and to that of the last movie on the list."""
+
+    of_movie: Contribution
+    of_last: Contribution
+
+    @property
+    def difference(self) -> float:
+        """How far they are apart."""
+        return abs(self.of_movie.contribution - self.of_last.contribution)
+
+
+@dataclass(frozen=True)
+class RankingStanding:
+    """Where the movie stands with the ranker."""
+
+    score: float
+    rank: int
+    """From 1; that it has, or would have, among all candidates."""
+    base_value: float
+    comparisons: tuple[Comparison, ...]
+    """Largest difference first."""
+
+
+@dataclass(frozen=True)
+class WhyAnswer:
+    """What is known of a movie and a list; what is not known is none."""
+
+    movie: Movie
+    verdict: Verdict
+    rank: int | None
+    """From 1; its place in the list."""
+    facts: Facts
+    retrieval: RetrievalStanding | None
+    ranking: RankingStanding | None
+    last: Item | None
+    """The last movie that the list's model put there; none: the list is empty."""
+    last_rank: int
+    """Its place in the list."""
+    score_gap: float | None
+    """Its score less the movie's, both by the list's model."""
+    answer: ListAnswer
+    """The list."""
+
+
+class WhyAnswers:
+    """Has the list made that is in question, and reads off where the movie went.
+
+    Args:
+        catalogue: the catalogue to answer from now.
+        personal_lists: what makes the list.
+    """
+
+    def __init__(self, catalogue: Callable[[], Catalogue], personal_lists: PersonalLists) -> None:
+        self._catalogue = catalogue
+        self._personal_lists = personal_lists
+
+    async def answer(self, request: WhyRequest, deadline: Deadline) -> WhyAnswer:
+        """The answer to a checked request.
+
+        Raises:
+            UnavailableError: no bundle is loaded.
+            NotFoundError: the movie is not in the catalogue.
+        """
+        catalogue = self._catalogue()
+        row = catalogue.row(request.movie_id)
+        in_question = PersonalRequest(
+            user_id=request.user_id,
+            limit=request.limit,
+            movie_filter=request.movie_filter,
+            exclude_movie_ids=request.exclude_movie_ids,
+            include_seen=request.include_seen,
+        )
+        trace = await self._personal_lists.trace(in_question, deadline, catalogue, probe_id=request.movie_id)
+        # The gateway leaves movies out by its own bundle, retrieval by its own.
+        probe = trace.candidates.probes[0] if trace.candidates and trace.candidates.probes else None
+        facts = Facts(
+            seen=row in catalogue.seen.of(request.user_id) or (probe is not None and probe.seen),
+            excluded=request.movie_id in request.exclude_movie_ids,
+            filtered_out=not request.movie_filter.matches(catalogue.movies)[row]
+            or (probe is not None and probe.filtered_out),
+        )
+        ranked = trace.ranked.probes[0] if trace.ranked and trace.ranked.probes else None
+        model = trace.answer.model
+        score_of = {
+            Model.TWO_STAGE: ranked.score if ranked else None,
+            Model.ALS_ONLY: probe.score if probe else None,
+            Model.POPULARITY_FALLBACK: float(catalogue.content.popularity[row]),
+        }
+        places = {item.movie.movie_id: place for place, item in enumerate(trace.answer.items, 1)}
+        last = next((item for item in reversed(trace.answer.items) if item.source is model), None)
+        score = score_of[model]
+        return WhyAnswer(
+            movie=catalogue.movie(row),
+            verdict=_verdict(request, trace, facts, probe, listed=request.movie_id in places),
+            rank=places.get(request.movie_id),
+            facts=facts,
+            retrieval=_retrieval(trace, probe),
+            ranking=_ranking(trace, ranked, request.explain_features),
+            last=last,
+            last_rank=places[last.movie.movie_id] if last else 0,
+            score_gap=last.score - score if last and score is not None else None,
+            answer=trace.answer,
+        )
+
+
+def _verdict(
+    request: WhyRequest, trace: Trace, facts: Facts, probe: CandidateProbe | None, *, listed: bool
+) -> Verdict:
+    candidates = trace.candidates
+    applies = {
+        Verdict.LISTED: listed,
+        Verdict.FILTERED_OUT: facts.filtered_out,
+        Verdict.EXCLUDED: facts.excluded,
+        Verdict.SEEN: facts.seen and not request.include_seen,
+        Verdict.RETRIEVAL_FAILED: candidates is None,
+        Verdict.UNKNOWN_USER: candidates is not None and candidates.user_vector is UserVector.NONE,
+        Verdict.COLD_MOVIE: probe is None or probe.score is None,
+        Verdict.NOT_RETRIEVED: candidates is not None and request.movie_id not in candidates.movie_ids,
+        Verdict.NOT_RANKED: trace.ranked is not None and not trace.ranked.probes,
+        Verdict.RANKED_BELOW: True,
+    }
+    return next(verdict for verdict in Verdict if applies[verdict])
+
+
+def _retrieval(trace: Trace, probe: CandidateProbe | None) -> RetrievalStanding | None:
+    if trace.candidates is None or probe is None or probe.score is None or probe.rank is None:
+        return None
+    scores = trace.candidates.scores
+    return RetrievalStanding(probe.score, probe.rank, cut_score=float(scores[-1]) if scores.size else None)
+
+
+def _ranking(trace: Trace, probe: RankedProbe | None, n_comparisons: int) -> RankingStanding | None:
+    if trace.ranked is None or probe is None:
+        return None
+    of_last = {c.feature: c for c in trace.ranked.last_explanation}
+    comparisons = [Comparison(c, of_last[c.feature]) for c in probe.explanation if c.feature in of_last]
+    comparisons.sort(key=lambda comparison: -comparison.difference)
+    return RankingStanding(probe.score, probe.rank, trace.base_value, tuple(comparisons[:n_comparisons]))

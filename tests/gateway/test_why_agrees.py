@@ -1,0 +1,193 @@
+"""WhyMovie and because_of over real stages and channels on a trained bundle: they agree with the lists."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from candidate_service.retrieval import CandidateQuery, Retriever
+from candidate_service.servicer import SERVICE_NAME as CANDIDATE
+from candidate_service.servicer import CandidateServicer
+from gateway.catalogue import Catalogue
+from gateway.clients import CandidateClient, RankingClient
+from gateway.fallback import Model
+from gateway.metrics import GatewayMetrics
+from gateway.pages import Item
+from gateway.pipeline import Pipeline
+from gateway.requests import PersonalRequest, WhyRequest
+from gateway.why import Verdict
+from movierec.candidate.v1.candidate_service_pb2_grpc import add_CandidateServiceServicer_to_server
+from movierec.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServicer_to_server
+from ranking_service.metrics import RankingMetrics
+from ranking_service.ranking import Ranker
+from ranking_service.servicer import SERVICE_NAME as RANKING
+from ranking_service.servicer import RankingServicer
+from serving.bundle.store import BundleStore
+from serving.filters import UNRESTRICTED, MovieFilter
+from tests.gateway.small_world import World
+from tests.serving.stage_under_test import stage
+
+CANDIDATES_PER_USER = 100
+"""Fewer than production's, so that many movies of the small bundle are not retrieved."""
+LIMITS = (1, 10, 100)
+FILTERS = (
+    *[UNRESTRICTED] * 4,
+    MovieFilter(genres=("Drama", "Comedy")),
+    MovieFilter(exclude_genres=("Comedy",), min_year=1990),
+    MovieFilter(genres=("Western",), max_year=1960),
+)
+UNKNOWN_USER = 10**9
+HEALTHY = set(Verdict) - {Verdict.RETRIEVAL_FAILED, Verdict.NOT_RANKED}
+"""What stages without a fault give."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """What the stages and the gateway hold."""
+
+    catalogue: Catalogue
+    retriever: Retriever
+    ranker: Ranker
+
+
+@pytest.fixture(scope="module")
+def models(bundle_root: Path) -> Models:
+    store = BundleStore(bundle_root)
+    bundle_id = store.pointer().bundle_id
+    return Models(
+        Catalogue.load(store, bundle_id), Retriever.load(store, bundle_id), Ranker.load(store, bundle_id)
+    )
+
+
+@pytest.fixture
+async def gateway(models: Models, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pipeline]:
+    """A gateway over both stages, each behind a port of its own."""
+    metrics = GatewayMetrics.create(CollectorRegistry())
+    async with (
+        stage(
+            tmp_path_factory.mktemp("candidate"),
+            models.retriever,
+            lambda holder, server, _: add_CandidateServiceServicer_to_server(
+                CandidateServicer(holder), server
+            ),
+            CANDIDATE,
+        ) as (candidate, _),
+        stage(
+            tmp_path_factory.mktemp("ranking"),
+            models.ranker,
+            lambda holder, server, counted: add_RankingServiceServicer_to_server(
+                RankingServicer(holder, RankingMetrics.create(counted.registry)), server
+            ),
+            RANKING,
+        ) as (ranking, _),
+    ):
+        yield World(models.catalogue).gateway(
+            candidates=CandidateClient(candidate, metrics),
+            ranking=RankingClient(ranking, metrics),
+            candidates_per_user=CANDIDATES_PER_USER,
+        )
+
+
+def questions(models: Models, n_questions: int) -> Iterator[WhyRequest]:
+    """Random users, known or not, and movies: half of them any, half near the top of the user's list."""
+    generator = np.random.default_rng(20260101)
+    movie_ids = models.catalogue.movies.ids.ids
+    users = models.catalogue.seen.users.ids
+    for place in range(n_questions):
+        user_id = int(generator.choice(users)) if place % 10 else UNKNOWN_USER
+        (near,) = models.retriever.retrieve([CandidateQuery(user_id, limit=60, include_seen=True)])
+        near_ids = near.movie_ids if place % 2 and near.movie_ids.size else movie_ids
+        yield WhyRequest(
+            movie_id=int(generator.choice(near_ids)),
+            user_id=user_id,
+            limit=LIMITS[place % len(LIMITS)],
+            movie_filter=FILTERS[int(generator.integers(len(FILTERS)))],
+            exclude_movie_ids=tuple(generator.choice(near_ids, 5).tolist()),
+            include_seen=bool(generator.integers(2)),
+            explain_features=100,
+        )
+
+
+def listing(question: WhyRequest) -> PersonalRequest:
+    """The request for the list in question; explanations of a hundred movies would only take time."""
+    fields = {name: value for name, value in vars(question).items() if name != "movie_id"}
+    if question.limit == LIMITS[-1]:
+        fields["explain_features"] = 0
+    return PersonalRequest(**fields)
+
+
+def shown(items: tuple[Item, ...]) -> list[tuple[int, float, Model]]:
+    return [(item.movie.movie_id, item.score, item.source) for item in items]
+
+
+async def test_the_answers_agree_with_the_lists(models: Models, gateway: Pipeline) -> None:
+    verdicts: Counter[Verdict] = Counter()
+    for question in questions(models, 500):
+        page = await gateway.personal(listing(question), None)
+        why = await gateway.why(question, None)
+        assert shown(why.answer.items) == shown(page.items)  # a probe does not alter the list
+        assert (why.answer.model, why.answer.reason) == (page.model, page.reason)
+        ids = [item.movie.movie_id for item in page.items]
+        assert (why.verdict is Verdict.LISTED) == (question.movie_id in ids)
+        assert why.rank == (ids.index(question.movie_id) + 1 if question.movie_id in ids else None)
+        verdicts[why.verdict] += 1
+        if why.verdict is Verdict.NOT_RETRIEVED:
+            assert why.retrieval is not None
+            assert why.retrieval.cut_score is not None
+            assert why.retrieval.rank > CANDIDATES_PER_USER
+            assert why.retrieval.score <= why.retrieval.cut_score
+        if why.last is None or why.ranking is None:
+            continue
+        last = page.items[why.last_rank - 1]
+        assert why.last == replace(last, explanation=())
+        # The contributions are exact, and they are those of the list's own explanations.
+        for add, score in (
+            (sum(c.of_movie.contribution for c in why.ranking.comparisons), why.ranking.score),
+            (sum(c.of_last.contribution for c in why.ranking.comparisons), last.score),
+        ):
+            assert abs(why.ranking.base_value + add - score) < 1e-9
+        if last.explanation:
+            assert {c.of_last for c in why.ranking.comparisons} == set(last.explanation)
+        differences = [c.difference for c in why.ranking.comparisons]
+        assert differences == sorted(differences, reverse=True)
+        assert why.score_gap == last.score - why.ranking.score
+        if why.verdict is Verdict.RANKED_BELOW:
+            assert why.score_gap >= 0
+            assert why.ranking.rank > question.limit
+        if why.rank is not None and page.items[why.rank - 1].source is Model.TWO_STAGE:
+            assert (why.ranking.rank, why.ranking.score) == (why.rank, page.items[why.rank - 1].score)
+    assert set(verdicts) == HEALTHY, verdicts
+
+
+async def test_reasons_follow_their_movies(models: Models, gateway: Pipeline) -> None:
+    catalogue = models.catalogue
+    named = 0
+    for user_id in catalogue.seen.users.ids[:20].tolist():
+        request = PersonalRequest(user_id=user_id, limit=20)
+        page = await gateway.personal(replace(request, because_of=3), None)
+        assert shown(page.items) == shown((await gateway.personal(request, None)).items)
+        (found,) = models.retriever.retrieve([CandidateQuery(user_id, CANDIDATES_PER_USER, because_of=3)])
+        expected = {
+            movie_id: [(m, w) for m, w in zip(movies, weights, strict=True) if m]
+            for movie_id, movies, weights in zip(
+                found.movie_ids.tolist(),
+                found.because_of.movie_ids.tolist(),
+                found.because_of.weights.tolist(),
+                strict=True,
+            )
+        }
+        for item in page.items:
+            reasons = [(liked.movie_id, liked.weight) for liked in item.because_of]
+            assert reasons == expected.get(item.movie.movie_id, [])
+            assert all(
+                liked.title == catalogue.movie(catalogue.row(liked.movie_id)).title
+                for liked in item.because_of
+            )
+            seen = catalogue.seen_movie_ids(user_id)
+            assert all(liked.movie_id in seen and liked.weight > 0 for liked in item.because_of)
+            named += len(reasons)
+    assert named > 0
