@@ -1,8 +1,10 @@
 """Lists for one user: candidates, ordered by the ranker, filled up with what is popular."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+
+import numpy as np
 
 from gateway.catalogue import Catalogue, Scored
 from gateway.deadlines import Budgets, Deadline
@@ -200,26 +202,30 @@ def _with_reasons(answer: ListAnswer, candidates: CandidateList, catalogue: Cata
     """The list with the liked movies that speak for its candidates, where they were asked for."""
     if not candidates.because_of.movie_ids.size:
         return answer
-    place_of = {movie_id: place for place, movie_id in enumerate(candidates.movie_ids.tolist())}
-    liked_rows = catalogue.movies.ids.rows(candidates.because_of.movie_ids)
+    ids = np.array([item.movie.movie_id for item in answer.items])
+    found = candidates.movie_ids == ids[:, None]  # a page and its candidates: less work than a dict of them
+    places = found.argmax(axis=1)
+    liked_ids = candidates.because_of.movie_ids[places]
+    reasons = zip(
+        answer.items,
+        found.any(axis=1).tolist(),
+        catalogue.movies.ids.rows(liked_ids).tolist(),
+        candidates.because_of.weights[places].tolist(),
+        strict=True,
+    )
+    items = tuple(
+        replace(item, because_of=_liked(catalogue, rows, weights)) if is_candidate else item
+        for item, is_candidate, rows, weights in reasons
+    )
+    return replace(answer, items=items)
 
-    def reasons(place: int) -> tuple[LikedMovie, ...]:
-        return tuple(
-            LikedMovie(int(catalogue.movies.ids.ids[row]), catalogue.content.titles[row], weight)
-            for row, weight in zip(
-                liked_rows[place].tolist(), candidates.because_of.weights[place].tolist(), strict=True
-            )
-            if row >= 0
-        )
 
-    return replace(
-        answer,
-        items=tuple(
-            replace(item, because_of=reasons(place_of[item.movie.movie_id]))
-            if item.movie.movie_id in place_of
-            else item
-            for item in answer.items
-        ),
+def _liked(catalogue: Catalogue, rows: Sequence[int], weights: Sequence[float]) -> tuple[LikedMovie, ...]:
+    """Reasons of one movie; row -1 is none, or one that the catalogue does not know."""
+    return tuple(
+        LikedMovie(int(catalogue.movies.ids.ids[row]), catalogue.content.titles[row], weight)
+        for row, weight in zip(rows, weights, strict=True)
+        if row >= 0
     )
 
 

@@ -109,16 +109,18 @@ class FoldIn:
         Returns:
             Shape (n_movies, n_terms).
         """
-        weights = self._parameters.confidences(history.values).astype(np.float64)
-        system = self._system(self._item_factors[history.movie_rows].astype(np.float64), weights)
-        # One solve, for the fewer of both: A is symmetric.
-        rated = self._item_factors[history.movie_rows[of]]
+        weights = self._parameters.confidences(history.values)
+        system = self._system(
+            self._item_factors[history.movie_rows].astype(np.float64), weights.astype(np.float64)
+        )
         movies = self._item_factors[movie_rows]
+        rated = self._item_factors[history.movie_rows[of]] * weights[of][:, None]
+        # One solve, for the fewer of both: A is symmetric.
         if movies.shape[0] < rated.shape[0]:
-            terms = np.linalg.solve(system, movies.T).astype(np.float32).T @ rated.T
+            terms: npt.NDArray[np.float32] = np.linalg.solve(system, movies.T).astype(np.float32).T @ rated.T
         else:
             terms = movies @ np.linalg.solve(system, rated.T).astype(np.float32)
-        return terms * weights[of].astype(np.float32)
+        return terms
 
     def _system(
         self, factors: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]

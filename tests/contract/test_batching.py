@@ -145,6 +145,7 @@ async def stages(models: tuple[Catalogue, Retriever, Ranker], tmp_path: Path) ->
                 budgets=BUDGETS,
                 candidates_per_user=300,
                 batch_concurrency=32,
+                why_movie=True,
                 metrics=metrics,
             ),
             registry=registry,

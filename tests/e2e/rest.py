@@ -77,6 +77,10 @@ class Rest:
         """One movie."""
         return ask(self.client, Question(f"/api/movies/{movie_id}"), pb.GetMovieResponse)
 
+    def why(self, movie_id: int, *query: tuple[str, str | int]) -> pb.WhyMovieResponse:
+        """Why a movie is in a list or not."""
+        return ask(self.client, Question(f"/api/movies/{movie_id}/why", query), pb.WhyMovieResponse)
+
     def failure(
         self, path: str, *query: tuple[str, str | int], body: dict[str, Any] | None = None
     ) -> Failure:

@@ -232,13 +232,50 @@ async def test_a_negative_limit_is_named_by_grpc(system: System) -> None:
     assert [violation.field for violation in bad_request.field_violations] == ["limit"]
 
 
-@pytest.mark.parametrize("path", [f"/api/movies/{UNKNOWN_MOVIE}", f"/api/movies/{UNKNOWN_MOVIE}/similar"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/api/movies/{UNKNOWN_MOVIE}",
+        f"/api/movies/{UNKNOWN_MOVIE}/similar",
+        f"/api/movies/{UNKNOWN_MOVIE}/why?user_id={USER}",
+    ],
+)
 def test_an_unknown_movie(rest: Rest, path: str) -> None:
     failure = rest.failure(path)
     assert (failure.http_status, failure.status.code) == (404, code_pb2.NOT_FOUND)
     assert (failure.info.reason, failure.info.domain) == ("UNKNOWN_MOVIE", "movierec")
     assert failure.info.metadata["movie_id"] == str(UNKNOWN_MOVIE)
     assert failure.detail(error_details_pb2.ResourceInfo).resource_name == str(UNKNOWN_MOVIE)
+
+
+# Why
+
+
+def test_why_each_movie_is_in_a_list_or_not(rest: Rest, oracle: Oracle) -> None:
+    listed = ids(rest.personal(("user_id", USER), ("limit", FULL_PAGE)))
+    query = (("user_id", USER), ("limit", FULL_PAGE // 2))
+    for rank, movie_id in enumerate(listed, 1):
+        why = rest.why(movie_id, *query)
+        assert why.ranking.rank == rank
+        assert why.last_movie.movie.movie_id == listed[FULL_PAGE // 2 - 1]
+        if rank <= FULL_PAGE // 2:
+            assert (why.verdict, why.rank) == (pb.VERDICT_LISTED, rank)
+        else:
+            assert (why.verdict, why.HasField("rank")) == (pb.VERDICT_RANKED_BELOW, False)
+            assert why.score_gap >= 0
+    als = [movie_id for movie_id, _ in oracle.als(Wish(USER))]
+    assert rest.why(als[0], *query).retrieval.rank == 1
+    seen = min(oracle.seen(USER))
+    assert rest.why(seen, *query).verdict == pb.VERDICT_SEEN
+
+
+def test_the_likes_that_speak_for_a_movie(rest: Rest, oracle: Oracle) -> None:
+    answer = rest.personal(("user_id", USER), ("limit", FULL_PAGE), ("because_of", 3))
+    for item in answer.movies:
+        weights = [liked.weight for liked in item.because_of]
+        assert len(weights) == 3
+        assert weights == sorted(weights, reverse=True)
+        assert {liked.movie_id for liked in item.because_of} <= set(oracle.seen(USER))
 
 
 # Popular, similar, single movies

@@ -1,5 +1,6 @@
 """WhyMovie and because_of over real stages and channels on a trained bundle: they agree with the lists."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from candidate_service.retrieval import CandidateQuery, Retriever
 from candidate_service.servicer import SERVICE_NAME as CANDIDATE
 from candidate_service.servicer import CandidateServicer
+from gateway.batching import BatchingCandidates, BatchingRanking, CallLimits
 from gateway.catalogue import Catalogue
 from gateway.clients import CandidateClient, RankingClient
 from gateway.fallback import Model
@@ -34,6 +36,8 @@ from tests.serving.stage_under_test import stage
 CANDIDATES_PER_USER = 100
 """Fewer than production's, so that many movies of the small bundle are not retrieved."""
 LIMITS = (1, 10, 100)
+AT_ONCE = 10
+SHARED_CALLS = CallLimits(max_calls=1, max_queries=32, hold_seconds=60.0)
 FILTERS = (
     *[UNRESTRICTED] * 4,
     MovieFilter(genres=("Drama", "Comedy")),
@@ -86,8 +90,8 @@ async def gateway(models: Models, tmp_path_factory: pytest.TempPathFactory) -> A
         ) as (ranking, _),
     ):
         yield World(models.catalogue).gateway(
-            candidates=CandidateClient(candidate, metrics),
-            ranking=RankingClient(ranking, metrics),
+            candidates=BatchingCandidates(CandidateClient(candidate, metrics), SHARED_CALLS, metrics),
+            ranking=BatchingRanking(RankingClient(ranking, metrics), SHARED_CALLS, metrics),
             candidates_per_user=CANDIDATES_PER_USER,
         )
 
@@ -126,9 +130,16 @@ def shown(items: tuple[Item, ...]) -> list[tuple[int, float, Model]]:
 
 async def test_the_answers_agree_with_the_lists(models: Models, gateway: Pipeline) -> None:
     verdicts: Counter[Verdict] = Counter()
-    for question in questions(models, 500):
-        page = await gateway.personal(listing(question), None)
-        why = await gateway.why(question, None)
+    asked = list(questions(models, 500))
+    pages, answers = [], []
+    for start in range(0, len(asked), AT_ONCE):  # pages and questions share calls
+        some = asked[start : start + AT_ONCE]
+        async with asyncio.TaskGroup() as group:
+            pages += [group.create_task(gateway.personal(listing(question), None)) for question in some]
+            answers += [group.create_task(gateway.why(question, None)) for question in some]
+    for question, page, why in zip(
+        asked, (task.result() for task in pages), (task.result() for task in answers), strict=True
+    ):
         assert shown(why.answer.items) == shown(page.items)  # a probe does not alter the list
         assert (why.answer.model, why.answer.reason) == (page.model, page.reason)
         ids = [item.movie.movie_id for item in page.items]

@@ -16,6 +16,7 @@ from serving.features import (
     FeatureSet,
     FeatureTables,
     MovieLinks,
+    Standing,
     feature_hash,
     user_features,
 )
@@ -85,7 +86,11 @@ def history(movie_rows: Sequence[int], values: Sequence[float], times: Sequence[
 
 
 def computed(
-    of: History, movie_rows: list[int], scores: list[float], feature_set: FeatureSet = FeatureSet.EXTENDED
+    of: History,
+    movie_rows: list[int],
+    scores: list[float],
+    feature_set: FeatureSet = FeatureSet.EXTENDED,
+    standing: Standing | None = None,
 ) -> Mapping[str, list[float]]:
     """Columns by name."""
     model = tables(feature_set)
@@ -95,6 +100,7 @@ def computed(
         history=of,
         movie_rows=np.array(movie_rows, np.int32),
         retrieval_scores=np.array(scores, np.float32),
+        standing=standing,
     )
     return {name: out[:, column].tolist() for column, name in enumerate(model.names)}
 
@@ -176,6 +182,28 @@ def test_place_in_the_list() -> None:
 @pytest.mark.parametrize(("movie_rows", "scores"), [([1], [3.0]), ([0, 1], [2.0, 2.0])])
 def test_equal_scores_do_not_deviate(movie_rows: list[int], scores: list[float]) -> None:
     assert set(computed(RATED, movie_rows, scores)["als_z"]) == {0}
+
+
+def test_a_movie_that_is_held_against_a_list() -> None:
+    against = Standing(np.array([301]), np.array([3, 2, 1], dtype=np.float32))
+    columns = computed(RATED, [3], [0.5], standing=against)
+    assert (columns["als_score"], columns["als_rank"]) == ([0.5], [301])
+    np.testing.assert_allclose(columns["als_z"], -1.5 / np.std([3, 2, 1]), rtol=1e-6)
+
+
+def test_a_movie_of_the_list_held_against_it_has_its_own_features() -> None:
+    scores = [0.25, 4, 2, 1]
+    listed = computed(RATED, [0, 1, 2, 3], scores)
+    for row, rank in enumerate([4, 1, 2, 3]):
+        against = Standing(np.array([rank]), np.array(scores, dtype=np.float32))
+        alone = computed(RATED, [row], [scores[row]], standing=against)
+        for name, values in listed.items():
+            np.testing.assert_array_equal(alone[name], values[row : row + 1], err_msg=name)
+
+
+def test_held_against_an_empty_list_nothing_deviates() -> None:
+    against = Standing(np.array([7]), np.empty(0, dtype=np.float32))
+    assert computed(RATED, [3], [0.5], standing=against)["als_z"] == [0]
 
 
 def test_transitions_from_the_last_movies() -> None:

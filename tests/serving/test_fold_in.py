@@ -117,3 +117,29 @@ def test_a_dislike_beside_a_like_counts_a_little() -> None:
     assert alone is not None
     assert beside is not None
     assert not np.array_equal(alone, beside)
+
+
+@given(data=st.data(), confidence=st.sampled_from(list(Confidence)))
+def test_the_terms_of_all_ratings_add_up_to_the_score(data: st.DataObject, confidence: Confidence) -> None:
+    ratings = st.tuples(st.integers(0, N_MOVIES - 1), st.sampled_from(STARS))
+    rated = data.draw(st.lists(ratings, min_size=1, max_size=20, unique_by=lambda one: one[0]))
+    movie_rows = np.array(data.draw(st.lists(st.integers(0, N_MOVIES - 1), max_size=30)), dtype=np.int32)
+    of = history([row for row, _ in rated], [stars for _, stars in rated])
+    fold_in = FoldIn(ITEM_FACTORS, parameters(confidence))
+    vector = fold_in.user_vector(of)
+    if vector is None:
+        return
+    terms = fold_in.score_terms(of, np.arange(len(of)), movie_rows)
+    assert terms.shape == (movie_rows.size, len(of))
+    np.testing.assert_allclose(terms.sum(axis=1), ITEM_FACTORS[movie_rows] @ vector, rtol=1e-4, atol=1e-5)
+
+
+def test_terms_of_some_ratings_are_columns_of_those_of_all() -> None:
+    fold_in = FoldIn(ITEM_FACTORS, parameters(Confidence.LIKES))
+    of = history([3, 29, 7, 0], [3.5, 4.0, 5.0, 0.5])
+    every, some = (
+        fold_in.score_terms(of, places, np.arange(30, dtype=np.int32))
+        for places in (np.arange(4), np.array([3, 1]))
+    )
+    np.testing.assert_allclose(some, every[:, [3, 1]], rtol=1e-4, atol=1e-6)
+    assert not every[:, 2].any()  # movie 7 is cold
