@@ -94,6 +94,12 @@ class AsyncMovieClient:
         """Returns movies similar to one movie."""
         return await self._call(self._stub.ListSimilarMovies, request, timeout_seconds)
 
+    async def why_movie(
+        self, request: pb.WhyMovieRequest, *, timeout_seconds: float | None = None
+    ) -> pb.WhyMovieResponse:
+        """Says why a movie is, or is not, in a user's list."""
+        return await self._call(self._stub.WhyMovie, request, timeout_seconds)
+
     async def get_movie(
         self, request: pb.GetMovieRequest, *, timeout_seconds: float | None = None
     ) -> pb.GetMovieResponse:

@@ -100,6 +100,13 @@ class MovieClient:
         )
         return answer
 
+    def why_movie(
+        self, request: pb.WhyMovieRequest, *, timeout_seconds: float | None = None
+    ) -> pb.WhyMovieResponse:
+        """Says why a movie is, or is not, in a user's list."""
+        answer: pb.WhyMovieResponse = self._call(self._stub.WhyMovie, request, timeout_seconds)
+        return answer
+
     def get_movie(
         self, request: pb.GetMovieRequest, *, timeout_seconds: float | None = None
     ) -> pb.GetMovieResponse:

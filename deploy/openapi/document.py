@@ -56,6 +56,11 @@ _WELL_KNOWN: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 _POSITIVE_INT64: Final = "^[1-9][0-9]{0,18}$"
 
 
+_DISABLED: Final = "METHOD_DISABLED"
+"""What the comment of a method says that an installation may turn off."""
+_DISABLED_STATUS: Final = 501
+
+
 @dataclass(frozen=True)
 class _Failure:
     """A reason to fail."""
@@ -93,14 +98,15 @@ def document(descriptors: Descriptors, examples: Mapping[str, Example]) -> Json:
             id_ = operation_id(method, binding)
             example = examples.get(id_)
             request = descriptors.messages[method.input_type]
+            comment = descriptors.comments[f"{SERVICE}.{method.name}"]
             errors = {
                 str(status): {"$ref": f"#/components/responses/{status}"}
                 for status in statuses
-                if _may_fail_with(status, request, binding)
+                if _may_fail_with(status, request, binding, comment)
             }
             paths[binding.path][binding.verb] = {
                 "operationId": id_,
-                **_summary(descriptors.comments[f"{SERVICE}.{method.name}"]),
+                **_summary(comment),
                 **_request(schemas, method, binding, example),
                 "responses": {"200": _answer(schemas, method, example), **errors},
             }
@@ -162,9 +168,11 @@ def _answer(schemas: "_Schemas", method: MethodDescriptorProto, example: Example
     return {"description": "The answer.", "content": {"application/json": _given(content)}}
 
 
-def _may_fail_with(status: int, request: DescriptorProto, binding: Binding) -> bool:
+def _may_fail_with(status: int, request: DescriptorProto, binding: Binding, comment: str) -> bool:
     if status == _BODY_TOO_LARGE.http_status:
         return binding.has_body
+    if status == _DISABLED_STATUS:
+        return _DISABLED in comment
     names = {field.name for field in request.field}
     return status != 404 or bool(names & {"movie_id", "fallback_policy"})  # noqa: PLR2004  # all know it
 

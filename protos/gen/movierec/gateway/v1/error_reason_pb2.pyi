@@ -99,6 +99,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "INTERNAL", "domain": "movierec",
          "metadata": {"request_id": "0f9d2c4e-7c3b-4b57-9a3d-5f0c1f6f2a11"}}
     """
+    ERROR_REASON_METHOD_DISABLED: _ErrorReason.ValueType  # 10
+    """The method is turned off in this installation; asking again does not help. With UNIMPLEMENTED,
+    HTTP 501.
+
+    Example of an ErrorInfo:
+
+        {"reason": "METHOD_DISABLED", "domain": "movierec", "metadata": {"method": "WhyMovie"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Every error of this API carries one google.rpc.ErrorInfo, whose domain is
@@ -184,5 +192,13 @@ Example of an ErrorInfo:
 
     {"reason": "INTERNAL", "domain": "movierec",
      "metadata": {"request_id": "0f9d2c4e-7c3b-4b57-9a3d-5f0c1f6f2a11"}}
+"""
+ERROR_REASON_METHOD_DISABLED: ErrorReason.ValueType  # 10
+"""The method is turned off in this installation; asking again does not help. With UNIMPLEMENTED,
+HTTP 501.
+
+Example of an ErrorInfo:
+
+    {"reason": "METHOD_DISABLED", "domain": "movierec", "metadata": {"method": "WhyMovie"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
