@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from serving.bundle.store import BundleStore
 from serving.errors import FieldViolation, InvalidArgumentError
 from serving.features import Standing
 from serving.ids import Ids, Rows
+from serving.leaf_tables import Explanation
 from serving.movies import Movies
 from serving.ratings import EMPTY_HISTORY, History, RatedMovies, Ratings
 from serving.retrieval import best_first
@@ -58,20 +59,6 @@ class RankingQuery:
     history: RatedMovies = field(default_factory=RatedMovies)
     probes: Probes = NO_PROBES
     """They never alter the list."""
-
-
-@dataclass(frozen=True)
-class Contribution:
-    """What one feature added to a movie's score (SHAP)."""
-
-    feature: str
-    value: float | None
-    """What the ranker saw; None when it was missing."""
-    contribution: float
-
-
-Explanation: TypeAlias = tuple[Contribution, ...]
-"""Why a movie got its score: the largest absolute contribution first."""
 
 
 @dataclass(frozen=True)
@@ -327,18 +314,4 @@ class Ranker:
     def _explanations(self, features: npt.NDArray[np.float32], n_strongest: int) -> tuple[Explanation, ...]:
         if n_strongest == 0:
             return ()
-        names = self._content.tables.names
-        contributions = self._content.leaf_tables.contributions(features)
-        # Stable: ties stay in feature order.
-        strongest = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :n_strongest]
-        return tuple(
-            tuple(
-                Contribution(
-                    feature=names[column],
-                    value=None if np.isnan(values[column]) else float(values[column]),
-                    contribution=float(added[column]),
-                )
-                for column in columns
-            )
-            for values, added, columns in zip(features, contributions, strongest.tolist(), strict=True)
-        )
+        return self._content.leaf_tables.strongest(features, self._content.tables.names, n_strongest)

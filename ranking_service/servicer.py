@@ -11,10 +11,11 @@ from typing_extensions import override
 from movierec.ranking.v1 import ranking_service_pb2 as pb
 from movierec.ranking.v1 import ranking_service_pb2_grpc as pb_grpc
 from ranking_service.metrics import RankingMetrics
-from ranking_service.ranking import NO_PROBES, Explanation, Probes, RankedList, Ranker, RankingQuery
+from ranking_service.ranking import NO_PROBES, Probes, RankedList, Ranker, RankingQuery
 from serving.bundle.holder import BundleHolder
 from serving.bundle.manifest import BUNDLE_ID_PATTERN
 from serving.errors import FailedPreconditionError, Reason
+from serving.leaf_tables import Explanation
 from serving.rpc.checks import (
     MAX_EXPLAIN_FEATURES,
     MAX_LIMIT,

@@ -5,10 +5,26 @@ tree's exact SHAP values (Lundberg et al. 2020, path-dependent) depend on the le
 them down once; explaining a row adds up one table row per tree. Values equal CatBoost's own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one feature added to a movie's score (SHAP)."""
+
+    feature: str
+    value: float | None
+    """What the ranker saw; None when it was missing."""
+    contribution: float
+
+
+Explanation: TypeAlias = tuple[Contribution, ...]
+"""Why a movie got its score: the largest absolute contribution first."""
 
 
 @dataclass(frozen=True)
@@ -40,3 +56,27 @@ class LeafTables:
             columns.ravel(), weights=values.ravel(), minlength=n_rows * (n_features + 1)
         ).astype(np.float64, copy=False)
         return sums.reshape(n_rows, n_features + 1)[:, :n_features]
+
+    def strongest(
+        self, features: npt.NDArray[np.float32], names: Sequence[str], limit: int
+    ) -> tuple[Explanation, ...]:
+        """Each row's largest contributions by absolute value, ties in feature order.
+
+        Args:
+            features: shape (n_rows, n_features).
+            names: of the features, in column order.
+            limit: contributions per row.
+        """
+        contributions = self.contributions(features)
+        columns = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :limit]
+        return tuple(
+            tuple(
+                Contribution(
+                    feature=names[column],
+                    value=None if np.isnan(values[column]) else float(values[column]),
+                    contribution=float(added[column]),
+                )
+                for column in chosen
+            )
+            for values, added, chosen in zip(features, contributions, columns.tolist(), strict=True)
+        )

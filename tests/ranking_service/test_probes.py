@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ranking_service.ranking import Contribution, Probes, RankedList, Ranker, RankingQuery
+from ranking_service.ranking import Probes, RankedList, Ranker, RankingQuery
 from serving.features import FEATURE_NAMES, FeatureSet
+from serving.leaf_tables import Contribution
 from serving.ratings import NO_TIME, RatedMovies
 from tests.ranking_service.small import ALS_SCORE, ReversingModel, ranker
 from tests.ranking_service.test_ranking import BrokenModel
