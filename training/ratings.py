@@ -591,8 +591,9 @@ def _clean(columns: _RatingColumns, out_of_range: int, movie_ids: IdMap, *, now:
     order = np.lexsort((_hashes(columns.user_ids, columns.movie_ids), columns.times, user_rows))
     movie_rows, values, times = movie_rows[order], columns.stars[order], columns.times[order]
     indptr = np.concatenate([[0], np.cumsum(np.bincount(user_rows, minlength=len(users)))]).astype(np.int64)
+    ratings = Ratings(users=users, indptr=indptr, movie_rows=movie_rows, values=values, times=times)
     return CleanRatings(
-        ratings=Ratings(users=users, indptr=indptr, movie_rows=movie_rows, values=values, times=times),
+        ratings=ratings,
         counts=CleaningCounts(
             read=n_read,
             repeated=n_repeated,
@@ -601,7 +602,7 @@ def _clean(columns: _RatingColumns, out_of_range: int, movie_ids: IdMap, *, now:
             future_times=int(np.count_nonzero(times > now + _SECONDS_PER_DAY)),
             kept=values.size,
         ),
-        digest=_digest(users.ids, indptr, movie_ids.ids[movie_rows], values, times),
+        digest=ratings_digest(ratings, movie_ids),
     )
 
 
@@ -630,9 +631,15 @@ def _mixed(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return keys ^ keys >> np.uint64(31)
 
 
-def _digest(*arrays: npt.NDArray[Any]) -> str:
+def ratings_digest(ratings: Ratings, movie_ids: IdMap) -> str:
     """sha256 in hex. Movies count by id, so that an unrated movie more in the catalogue changes nothing."""
     hasher = hashlib.sha256()
-    for array in arrays:
+    for array in (
+        ratings.users.ids,
+        ratings.indptr,
+        movie_ids.ids[ratings.movie_rows],
+        ratings.values,  # noqa: PD011  # not a frame
+        ratings.times,
+    ):
         hasher.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
     return hasher.hexdigest()

@@ -1,0 +1,37 @@
+"""A part of the users, for a quick try: every tenth, from the least to the most active."""
+
+from typing import Final
+
+import numpy as np
+
+from serving.ids import IdMap
+from serving.ratings import Ratings
+
+SHARE: Final = 0.1
+"""Of the users."""
+_SEED: Final = 0
+
+
+def active_and_idle(ratings: Ratings, share: float = SHARE) -> Ratings:
+    """Ratings of a share of the users, drawn evenly over their activity; always the same ones.
+
+    Users are put in the order of their number of ratings and cut into as many strata as users are wanted;
+    each stratum gives one at random, so that the share of active and of idle users stays.
+
+    Args:
+        ratings: of all users, each with at least one rating.
+        share: of the users to keep, above 0, at most 1; at least one user is kept.
+    """
+    counts = ratings.counts()
+    by_activity = np.argsort(counts, kind="stable")
+    strata = np.array_split(by_activity, max(1, round(share * counts.size)))
+    rng = np.random.default_rng(_SEED)
+    chosen = np.sort([rng.choice(stratum) for stratum in strata])
+    kept = ratings.where(np.isin(ratings.user_rows(), chosen))
+    return Ratings(
+        users=IdMap(ratings.users.ids[chosen]),
+        indptr=np.concatenate([[0], np.cumsum(counts[chosen])]).astype(np.int64),
+        movie_rows=kept.movie_rows,
+        values=kept.values,
+        times=kept.times,
+    )
