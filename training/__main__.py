@@ -5,7 +5,29 @@ import os
 # Before numpy: BLAS threads beside implicit's and CatBoost's own only get in each other's way.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+from training.quiet import MLFLOW_QUIET
+
+os.environ.update({**MLFLOW_QUIET, **os.environ})
+
+import signal
+import threading
+
 from training.commands import app
 
+_TERMINATED = 128 + signal.SIGTERM
+
+
+def _end_at_sigterm() -> None:
+    """Ends this process at once, wherever it is: finished steps are kept, and nothing else is half done.
+
+    Python's own handlers wait until CatBoost returns, which may take minutes; and without a handler the
+    first process of a container ignores the signal.
+    """
+    signal.sigwait({signal.SIGTERM})
+    os._exit(_TERMINATED)
+
+
 if __name__ == "__main__":
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_at_sigterm, daemon=True).start()
     app(prog_name="python -m training")

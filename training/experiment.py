@@ -17,6 +17,7 @@ from training.models.two_stage import RankerChoice, Recipe, TwoStage, fit_two_st
 from training.progress import Progress
 from training.ratings import MovieTable
 from training.splits import Protocol, Split, split
+from training.work import NO_WORK, Work
 from training.yardsticks import choose_regularization, svd_lists, yardstick_lists
 
 ENOUGH_USERS: Final = 300
@@ -73,8 +74,10 @@ def measure(
     recipe: Recipe,
     progress: Progress,
     *,
+    choice: RankerChoice | None = None,
     validate: bool = False,
     variants: bool = False,
+    work: Work = NO_WORK,
 ) -> Measurement:
     """Fits the models on the past and judges them on the future, by the recipe's protocol.
 
@@ -83,12 +86,14 @@ def measure(
         table: the catalogue.
         recipe: of the two-stage recommender.
         progress: shows the steps.
+        choice: loss and trees; chosen on held-out groups of the past when None.
         validate: measure on the validation part too, after a fit of its own on what was before that.
         variants: measure ALS with the reference's preset and a ranker with the reference's features too.
+        work: steps that were finished before, and where to keep those to come.
     """
     n_movies = len(table.movies.ids)
     test = split(ratings, recipe.protocol)
-    two_stage = fit_two_stage(test.past, table, recipe, progress)
+    two_stage = fit_two_stage(test.past, table, recipe, progress, choice, work=work)
     with progress.step("Regularization of EASE, on the validation part"):
         ease_ndcg = choose_regularization(test.past, n_movies, recipe.protocol)
     lists = _lists(test, two_stage, n_movies, ease_ndcg, seed=recipe.seed, progress=progress)
@@ -98,7 +103,9 @@ def measure(
     if validate:
         progress.console.print("Measuring on the validation part: fitted on what was before it")
         before = split(test.past, recipe.protocol)
-        earlier = fit_two_stage(before.past, table, recipe, progress, two_stage.choice)
+        earlier = fit_two_stage(
+            before.past, table, recipe, progress, two_stage.choice, work=work.part("validation")
+        )
         found = _lists(before, earlier, n_movies, ease_ndcg, seed=recipe.seed, progress=progress)
         validation = _qualities(found, before)
     return Measurement(

@@ -34,13 +34,14 @@ class Split:
     model can know another."""
 
 
-def split(ratings: Ratings, protocol: Protocol, past_share: float = 0.8) -> Split:
+def split(ratings: Ratings, protocol: Protocol, past_share: float = 0.8, *, liked: float = LIKED) -> Split:
     """Cuts off the future.
 
     Args:
         ratings: in canonical order, each user's oldest first.
         protocol: how to cut.
         past_share: share of each user's ratings (`user`) or of all ratings (`time`) that is the past.
+        liked: ratings from here on count as likes.
     """
     counts = ratings.counts()
     if protocol is Protocol.USER:
@@ -53,7 +54,7 @@ def split(ratings: Ratings, protocol: Protocol, past_share: float = 0.8) -> Spli
     past, future = ratings.where(in_past), ratings.where(~in_past)
     rated_before = np.zeros(int(ratings.movie_rows.max(initial=-1)) + 1, dtype=np.bool_)
     rated_before[past.movie_rows] = True
-    future = future.where((future.values >= LIKED) & rated_before[future.movie_rows])
+    future = future.where((future.values >= liked) & rated_before[future.movie_rows])
     users = np.flatnonzero((past.counts() >= min_past) & (future.counts() > 0)).astype(np.int32)
     return Split(past=past, users=users, truth=tuple(future.of(int(u)).movie_rows for u in users))
 

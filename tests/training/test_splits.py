@@ -106,3 +106,12 @@ def test_a_cut_loses_nothing_and_never_looks_ahead(protocol: Protocol, share: fl
 def test_nothing_cuts_to_nothing() -> None:
     nothing: Ratings = ratings_of([], [])
     assert split(nothing, Protocol.USER).users.size == 0
+
+
+def test_what_counts_as_liked_can_be_told() -> None:
+    ratings = ratings_of(
+        [(0, 5.0, 1), (1, 5.0, 2), (2, 5.0, 3), (3, 5.0, 4), (4, 3.0, 5)], [(4, 5.0, 0), (0, 1.0, 9)]
+    )
+    assert split(ratings, Protocol.USER).users.size == 0
+    (liked,) = split(ratings, Protocol.USER, liked=3.0).truth
+    assert liked.tolist() == [4]

@@ -18,6 +18,7 @@ from training.models.als import Als
 from training.models.links import cooccurrence, transitions
 from training.models.popularity import MovieStatistics, popularity
 from training.ratings import MovieTable
+from training.work import NO_WORK, Arrays, Work
 
 CANDIDATES = 300
 """Movies that stage one hands to stage two."""
@@ -83,10 +84,16 @@ class FirstStage:
         seed: int,
         threads: int,
         progress: Callable[[], None] = lambda: None,
+        work: Work = NO_WORK,
     ) -> "FirstStage":
         """Fits ALS, movie statistics, transitions and co-occurrence on `ratings` alone."""
         n_movies = len(table.movies.ids)
-        als = Als.fit(ratings, n_movies, parameters, seed=seed, threads=threads, progress=progress)
+
+        def factors() -> Arrays:
+            model = Als.fit(ratings, n_movies, parameters, seed=seed, threads=threads, progress=progress)
+            return {"item_factors": model.item_factors, "user_factors": model.user_factors}
+
+        als = Als(parameters=parameters, **work.step("als", factors))
         tables = FeatureTables(
             feature_set=feature_set,
             movie_features=movie_features(table, MovieStatistics.of(ratings, n_movies), ratings),

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
 from catboost import CatBoost, Pool
+
+from serving.ratings import LIKED
 
 
 class Loss(StrEnum):
@@ -30,6 +34,8 @@ class RankerParameters:
     """Unliked candidates kept per group, at random."""
     max_users: int = 20_000
     """Groups at the most, at random."""
+    relevance_threshold: float = LIKED
+    """Stars from which a rating is a positive label. What is judged counts likes, whatever this says."""
 
 
 @dataclass(frozen=True)
@@ -108,4 +114,19 @@ def fit_ranker(
         feature_names=list(feature_names),
     )
     model.fit(pool)
+    return model
+
+
+def model_bytes(model: CatBoost) -> npt.NDArray[np.uint8]:
+    """The model in CatBoost's own format, shape (n_bytes,)."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.cbm"
+        model.save_model(str(path))
+        return np.frombuffer(path.read_bytes(), dtype=np.uint8)
+
+
+def model_of(content: npt.NDArray[np.uint8]) -> CatBoost:
+    """The model that `model_bytes` wrote down."""
+    model = CatBoost()
+    model.load_model(blob=content.tobytes())
     return model

@@ -16,14 +16,15 @@ from catboost import CatBoost
 from serving.features import FEATURE_NAMES, FeatureSet
 from serving.fold_in import AlsParameters
 from serving.ids import Rows
-from serving.ratings import Ratings
+from serving.ratings import LIKED, Ratings
 from serving.retrieval import best_first
 from training.metrics import ndcg
 from training.models.first_stage import FirstStage
-from training.models.ranker import Groups, Loss, RankerParameters, fit_ranker
+from training.models.ranker import Groups, Loss, RankerParameters, fit_ranker, model_bytes, model_of
 from training.progress import Progress
 from training.ratings import MovieTable
 from training.splits import Protocol, Split, split
+from training.work import NO_WORK, Arrays, Work
 
 _TIME_CUTS: Final = (0.5, 0.6, 0.7, 0.8, 0.9)
 _FEW_GROUPS: Final = 2_000
@@ -102,14 +103,14 @@ class TwoStage:
         return lists
 
 
-def inner_cuts(past: Ratings, protocol: Protocol) -> list[Split]:
+def inner_cuts(past: Ratings, protocol: Protocol, *, liked: float = LIKED) -> list[Split]:
     """The cuts whose futures label the ranker's groups: one per user, or several by time, stacked.
 
     One cut by time leaves few groups, as few users rate on both sides of it.
     """
     if protocol is Protocol.USER:
-        return [split(past, Protocol.USER)]
-    return [split(past, Protocol.TIME, share) for share in _TIME_CUTS]
+        return [split(past, Protocol.USER, liked=liked)]
+    return [split(past, Protocol.TIME, share, liked=liked) for share in _TIME_CUTS]
 
 
 def fit_two_stage(
@@ -118,6 +119,8 @@ def fit_two_stage(
     recipe: Recipe,
     progress: Progress,
     choice: RankerChoice | None = None,
+    *,
+    work: Work = NO_WORK,
 ) -> TwoStage:
     """Trains on `past` alone.
 
@@ -127,27 +130,25 @@ def fit_two_stage(
         recipe: how.
         progress: shows the steps.
         choice: loss and trees; chosen on held-out groups when None.
+        work: steps that were finished before, and where to keep those to come.
     """
-    rng = np.random.default_rng(recipe.seed)
-    cuts = inner_cuts(past, recipe.protocol)
-    parts, inner_scores = [], []
-    for i, cut in enumerate(cuts):
-        stage = fit_first_stage(cut.past, table, recipe, progress, f"inner cut {i + 1} of {len(cuts)}")
-        with progress.step("Candidates of the ranker's groups", cut.users.size) as advance:
-            parts.append(labelled_groups(stage, cut, recipe.ranker, rng=rng, advance=advance))
-        inner_scores.append(candidate_scores(stage, cut.users))
-    groups = Groups.stacked(parts)
+    groups, inner_scores = ranker_groups(past, table, recipe, progress, work)
     if choice is None:
-        choice = choose_ranker(groups, recipe, progress)
+        choice = choose_ranker(groups, recipe, progress, work)
+
+    def trees() -> Arrays:
+        return {"cbm": model_bytes(_fit(groups, choice.loss, choice.iterations, recipe))}
+
     with progress.step(f"Ranker: {choice.iterations} trees, {choice.loss}"):
-        ranker = _fit(groups, choice.loss, choice.iterations, recipe)
-    stage = fit_first_stage(past, table, recipe, progress, "all of the past")
+        # Always by way of its bytes: a resumed job must end with those of an uninterrupted one.
+        ranker = model_of(work.step("ranker", trees)["cbm"])
+    stage = fit_first_stage(past, table, recipe, progress, "all of the past", work=work)
     return TwoStage(
         stage=stage,
         ranker=ranker,
         choice=choice,
         groups=np.unique(groups.group_ids).size,
-        inner_scores=np.concatenate(inner_scores),
+        inner_scores=inner_scores,
     )
 
 
@@ -158,8 +159,41 @@ def candidate_scores(stage: FirstStage, users: Rows) -> npt.NDArray[np.float32]:
     return np.concatenate([np.empty(0, np.float32), *scores])
 
 
+def ranker_groups(
+    past: Ratings, table: MovieTable, recipe: Recipe, progress: Progress, work: Work = NO_WORK
+) -> tuple[Groups, npt.NDArray[np.float32]]:
+    """What the ranker learns from: labelled candidates of every inner cut of `past`.
+
+    Returns:
+        The groups, and the ALS scores of some users' candidates in all cuts.
+    """
+    cuts = inner_cuts(past, recipe.protocol, liked=recipe.ranker.relevance_threshold)
+    parts, inner_scores = [], []
+    for i, cut in enumerate(cuts):
+
+        def labelled(i: int = i, cut: Split = cut) -> Arrays:
+            what = f"inner cut {i + 1} of {len(cuts)}"
+            stage = fit_first_stage(cut.past, table, recipe, progress, what)
+            # Each cut its own: it does not matter which of them were done before.
+            rng = np.random.default_rng([recipe.seed, i])
+            with progress.step("Candidates of the ranker's groups", cut.users.size) as advance:
+                found = labelled_groups(stage, cut, recipe.ranker, rng=rng, advance=advance)
+            return {**vars(found), "inner_scores": candidate_scores(stage, cut.users)}
+
+        arrays = dict(work.step(f"groups-{i}", labelled))
+        inner_scores.append(arrays.pop("inner_scores"))
+        parts.append(Groups(**arrays))
+    return Groups.stacked(parts), np.concatenate(inner_scores)
+
+
 def fit_first_stage(
-    ratings: Ratings, table: MovieTable, recipe: Recipe, progress: Progress, what: str
+    ratings: Ratings,
+    table: MovieTable,
+    recipe: Recipe,
+    progress: Progress,
+    what: str,
+    *,
+    work: Work = NO_WORK,
 ) -> FirstStage:
     """Fits stage one on `ratings`, named `what` to whoever watches."""
     with progress.step(f"ALS on {what}", recipe.als.iterations) as advance:
@@ -171,6 +205,7 @@ def fit_first_stage(
             seed=recipe.seed,
             threads=recipe.threads,
             progress=advance,
+            work=work,
         )
 
 
@@ -213,7 +248,7 @@ def labelled_groups(
     return Groups.of_lists(matrices, labels, group_ids, n_features=len(stage.tables.names))
 
 
-def choose_ranker(groups: Groups, recipe: Recipe, progress: Progress) -> RankerChoice:
+def choose_ranker(groups: Groups, recipe: Recipe, progress: Progress, work: Work = NO_WORK) -> RankerChoice:
     """Chooses loss and number of trees on groups that the candidates for the choice did not learn from.
 
     With few groups one held-out part says little, so that each third is held out once. The number of
@@ -239,8 +274,12 @@ def choose_ranker(groups: Groups, recipe: Recipe, progress: Progress) -> RankerC
             rows = []
             for fold in folds:
                 out = np.isin(groups.group_ids, unique[fold_of == fold])
-                model = _fit(groups.where(~out), loss, recipe.ranker.iterations, recipe)
-                rows.append(_held_out_ndcg(model, groups.where(out), grid))
+
+                def held_out(loss: Loss = loss, out: npt.NDArray[np.bool_] = out) -> Arrays:
+                    model = _fit(groups.where(~out), loss, recipe.ranker.iterations, recipe)
+                    return {"ndcg": _held_out_ndcg(model, groups.where(out), grid)}
+
+                rows.append(work.step(f"held-out-{loss}-{fold}", held_out)["ndcg"])
                 advance()
             qualities[loss] = np.concatenate(rows)
     means = {loss: _smoothed(quality.mean(axis=0)) for loss, quality in qualities.items()}

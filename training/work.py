@@ -1,0 +1,82 @@
+"""Finished steps of a job that is under way, so that a killed one goes on where it was.
+
+A step is the arrays that it computed, in a file that appears whole or not at all. Steps belong to a key:
+data, recipe and the code itself. Another key starts anew.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+import serving
+import training
+
+_FOLDER: Final = "work"
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class Work:
+    """Remembers steps in a folder.
+
+    Args:
+        folder: of one key; None remembers nothing.
+        prefix: of the names of steps.
+    """
+
+    def __init__(self, folder: Path | None = None, prefix: str = "") -> None:
+        self._folder = folder
+        self._prefix = prefix
+
+    @classmethod
+    def of(cls, root: Path, *parts: str) -> "Work":
+        """The steps of the job that `parts` describe, below a root of bundles."""
+        hasher = hashlib.sha256("\n".join(parts).encode())
+        for package in (serving, training):
+            for path in sorted(Path(package.__path__[0]).rglob("*.py")):
+                hasher.update(path.read_bytes())
+        folder = root / _FOLDER / hasher.hexdigest()[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        for torn in folder.glob(".*"):
+            torn.unlink()
+        return cls(folder)
+
+    def part(self, name: str) -> "Work":
+        """Steps of a part of the job: their names begin with that of the part."""
+        return Work(self._folder, f"{self._prefix}{name}-")
+
+    def step(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
+        """The arrays of a step: read if it was finished before, else computed and written.
+
+        Both ways give the same arrays, dtype and bits. Memory order is that of numpy's format: C, or
+        Fortran where an array is only that.
+        """
+        if self._folder is None:
+            return compute()
+        path = self._folder / f"{self._prefix}{name}.npz"
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        arrays = compute()
+        aside = path.with_name(f".{path.name}")
+        with aside.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(path)
+        return arrays
+
+
+def forget(root: Path) -> None:
+    """Removes all steps below a root of bundles: a job has ended well."""
+    shutil.rmtree(root / _FOLDER, ignore_errors=True)
+
+
+NO_WORK: Final = Work()
+"""Remembers nothing."""
