@@ -5,6 +5,10 @@ import os
 # Before numpy: implicit warns of BLAS threads beside its own, and warnings fail tests.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+from training.quiet import MLFLOW_QUIET
+
+os.environ.update(MLFLOW_QUIET)
+
 import shutil
 from dataclasses import dataclass
 from pathlib import Path

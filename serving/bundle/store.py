@@ -165,6 +165,32 @@ class BundleStore:
             staging.rename(final)
             _sync(final.parent)
 
+    def adopt(self, staging: Path) -> Manifest:
+        """Makes a bundle of a staging directory that was copied from elsewhere, manifest included.
+
+        Files with equal contents become hard links to one another again, as they were when published.
+
+        Raises:
+            BundleError: it is not a bundle, or a file is not what the manifest says.
+        """
+        try:
+            manifest = Manifest.model_validate_json(_read_without_links(staging, MANIFEST_NAME))
+        except ValidationError as error:
+            raise BundleError(f"{MANIFEST_NAME} of the copied bundle is unreadable") from error
+        if manifest.bundle_id != bundle_id_of(manifest.files):
+            raise BundleError(f"bundle {manifest.bundle_id}: the manifest is that of another bundle")
+        first_of: dict[str, Path] = {}
+        for relative, record in manifest.files.items():
+            folder, _, name = relative.partition("/")
+            BundleFolder(manifest, folder, staging).read(name)
+            path = staging / relative
+            first = first_of.setdefault(record.sha256, path)
+            if first != path:
+                path.unlink()
+                os.link(first, path)
+        self.publish(staging, manifest)
+        return manifest
+
     def point_to(self, bundle_id: str, *, published_at: float) -> None:
         """Makes a published bundle the current one, and removes what is too old to go back to."""
         self.manifest(bundle_id)

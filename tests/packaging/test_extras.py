@@ -24,16 +24,19 @@ class Process:
     """A process, and what its image must do without."""
 
     extra: str
-    module: str
+    entry: str
     absent: frozenset[str]
 
 
 PROCESSES = (
-    Process("candidate", "candidate_service", TRAINING_ONLY | {"catboost", "pandas"}),
-    Process("ranking", "ranking_service", TRAINING_ONLY),
-    Process("similarity", "similarity_service", TRAINING_ONLY | {"catboost", "pandas"}),
-    Process("gateway", "gateway", TRAINING_ONLY | {"catboost", "pandas", "scipy"}),
-    Process("training", "training", frozenset()),
+    Process("candidate", "candidate_service.__main__", TRAINING_ONLY | {"catboost", "pandas"}),
+    Process("ranking", "ranking_service.__main__", TRAINING_ONLY),
+    Process("similarity", "similarity_service.__main__", TRAINING_ONLY | {"catboost", "pandas"}),
+    Process("gateway", "gateway.__main__", TRAINING_ONLY | {"catboost", "pandas", "scipy"}),
+    Process("training", "training.__main__", frozenset()),
+    Process(
+        "sync", "training.sync", TRAINING_ONLY - {"mlflow-skinny"} | {"catboost", "pandas", "scipy", "typer"}
+    ),
 )
 
 
@@ -63,7 +66,7 @@ def test_an_extra_alone_is_enough(process: Process, environment: Path) -> None:
 
     python = environment / "bin/python"
     imported = subprocess.run(  # isolated, and elsewhere: only what is installed counts
-        [python, "-I", "-c", f"import {process.module}.__main__"],
+        [python, "-I", "-c", f"import {process.entry}"],
         cwd=environment,
         capture_output=True,
         text=True,

@@ -1,0 +1,47 @@
+"""What tests of whole jobs share: the generated data set, and an MLflow store that is set up already."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from training.registry import local_store
+from training.sample import write_sample
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the generated data set; not to be changed."""
+    folder = tmp_path_factory.mktemp("data") / "generated"
+    folder.mkdir()
+    write_sample(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with MLflow's tables: making them takes seconds."""
+    root = tmp_path_factory.mktemp("mlflow")
+    MlflowClient(tracking_uri=local_store(root)).search_experiments()
+    return root / "mlflow.db"
+
+
+@pytest.fixture
+def make_root(empty_store: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Makes folders of artefacts, each with an MLflow store."""
+
+    def make(name: str) -> Path:
+        root = tmp_path / name
+        root.mkdir()
+        shutil.copy(empty_store, root / "mlflow.db")
+        return root
+
+    return make
+
+
+@pytest.fixture
+def root(make_root: Callable[[str], Path]) -> Path:
+    """A folder of artefacts with an MLflow store."""
+    return make_root("root")

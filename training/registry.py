@@ -1,0 +1,136 @@
+"""The model registry: versions of bundles, and which of them is candidate and which champion.
+
+Needs no more than mlflow-skinny: `training.sync` runs beside servers, without the training stack.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+MODEL: Final = "movierec"
+"""Name of the registered model."""
+CANDIDATE: Final = "candidate"
+"""Alias of the version that was published last."""
+CHAMPION: Final = "champion"
+"""Alias of the version that `training.sync` brings down to servers."""
+BUNDLE_TAG: Final = "bundle_id"
+"""Tag of runs and of versions."""
+BUNDLE_ARTIFACT: Final = "bundle"
+"""Folder of a run's artefacts that holds the bundle."""
+
+
+class RegistryError(Exception):
+    """The registry does not hold what was asked for, or does not answer. The message says which."""
+
+
+def local_store(root: Path) -> str:
+    """Tracking URI of the store that lies beside the bundles of a root."""
+    return f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+@contextmanager
+def limited_requests(*, seconds: int) -> Iterator[None]:
+    """Requests to an MLflow server fail after `seconds` without an answer, at once and without retries.
+
+    By default a server that is down costs 247 s.
+    """
+    limits = {
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds),
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    }
+    before = {name: os.environ.get(name) for name in limits}
+    os.environ.update(limits)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def root_cause(error: BaseException) -> str:
+    """What began it, in short: libraries' own texts quote the URI, which may hold a password."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+class Registry:
+    """Versions of the model in one MLflow store.
+
+    Args:
+        tracking_uri: of a server, or of an SQLite store.
+    """
+
+    def __init__(self, tracking_uri: str) -> None:
+        self.client = MlflowClient(tracking_uri=tracking_uri)
+
+    def register(self, run_id: str, tags: Mapping[str, str]) -> str:
+        """Registers the bundle among a run's artefacts, once, and makes it the candidate.
+
+        Args:
+            run_id: of the run.
+            tags: of the version; `bundle_id` is one of them.
+
+        Returns:
+            The version.
+        """
+        known = {model.name for model in self.client.search_registered_models(f"name = '{MODEL}'")}
+        if MODEL not in known:
+            self.client.create_registered_model(MODEL)
+        versions = self._versions(f"run_id = '{run_id}'")
+        if versions:
+            version = versions[0]
+        else:
+            uri = self.client.get_run(run_id).info.artifact_uri
+            version = self.client.create_model_version(
+                MODEL,
+                source=f"{uri}/{BUNDLE_ARTIFACT}",
+                run_id=run_id,
+                tags=dict(tags),
+                await_creation_for=0,
+            )
+        self.client.set_registered_model_alias(MODEL, CANDIDATE, version.version)
+        return str(version.version)
+
+    def aliased(self, alias: str) -> ModelVersion | None:
+        """The version of an alias; None if it has none."""
+        try:
+            return self.client.get_model_version_by_alias(MODEL, alias)
+        except MlflowException as error:
+            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                return None
+            raise
+
+    def promote(self, bundle_id: str | None = None) -> tuple[str, str]:
+        """Makes the candidate the champion, or the latest version of a bundle.
+
+        Returns:
+            Version and bundle_id of the champion.
+
+        Raises:
+            RegistryError: there is no such version.
+        """
+        if bundle_id is None:
+            version = self.aliased(CANDIDATE)
+            if version is None:
+                raise RegistryError("no version is the candidate: nothing was published here yet")
+        else:
+            versions = [v for v in self._versions() if v.tags.get(BUNDLE_TAG) == bundle_id]
+            if not versions:
+                raise RegistryError(f"no version holds bundle {bundle_id}")
+            version = max(versions, key=lambda v: int(v.version))
+        self.client.set_registered_model_alias(MODEL, CHAMPION, version.version)
+        return str(version.version), str(version.tags[BUNDLE_TAG])
+
+    def _versions(self, condition: str = "") -> list[ModelVersion]:
+        where = f"name = '{MODEL}'" + (f" and {condition}" if condition else "")
+        return list(self.client.search_model_versions(where, max_results=1_000))

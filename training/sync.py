@@ -1,0 +1,72 @@
+"""Brings the champion down beside a server: `python -m training.sync --bundle-root bundles`.
+
+Needs the extra `sync` and nothing of the training stack.
+"""
+
+import os
+
+from training.quiet import MLFLOW_QUIET
+
+os.environ.update({**MLFLOW_QUIET, **os.environ})
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from serving.bundle.store import BundleError
+from serving.logs import configure_logs
+from training.champion import bring_down
+from training.lock import BusyError, alone
+from training.registry import Registry, RegistryError, limited_requests, local_store
+
+_ANSWER_SECONDS: Final = 30
+
+_logger = structlog.get_logger(__name__)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Syncs once, or until a signal asks to stop; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training.sync", description=__doc__)
+    parser.add_argument("--bundle-root", type=Path, required=True, help="folder that the servers read")
+    parser.add_argument(
+        "--tracking-uri",
+        default=os.environ.get("MLFLOW_TRACKING_URI"),
+        help="MLflow server with the registry; default: MLFLOW_TRACKING_URI, else a store beside the bundles",
+    )
+    parser.add_argument("--watch", type=float, metavar="SECONDS", help="look again and again, this often")
+    options = parser.parse_args(arguments)
+    configure_logs("sync")
+    root: Path = options.bundle_root
+    registry = Registry(options.tracking_uri or local_store(root))
+    with limited_requests(seconds=_ANSWER_SECONDS):
+        if options.watch is None:
+            return 0 if _sync(registry, root) else 1
+        stopped = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+        signal.signal(signal.SIGINT, lambda *_: stopped.set())
+        while not stopped.is_set():
+            _sync(registry, root)
+            stopped.wait(options.watch)
+    return 0
+
+
+def _sync(registry: Registry, root: Path) -> bool:
+    """Whether it went well. What went wrong is logged, and servers go on with what they have."""
+    try:
+        with alone(root):
+            bundle_id = bring_down(registry, root)
+    except (BundleError, BusyError, OSError, RegistryError) as error:
+        _logger.error("not synced", error=str(error))  # noqa: TRY400  # the message says all there is
+        return False
+    if bundle_id is not None:
+        _logger.info("champion brought down", bundle_id=bundle_id)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
