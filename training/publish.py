@@ -26,6 +26,8 @@ from serving.bundle.neighbours import NeighboursContent
 from serving.bundle.ranker import RankerContent
 from serving.bundle.store import BundleStore, file_records
 from serving.features import feature_hash
+from training.exports import write_exports
+from training.gate import Evaluation
 from training.models.leaf_tables import build_leaf_tables
 from training.models.popularity import MovieStatistics, popularity
 from training.models.similarity import build_index
@@ -33,7 +35,8 @@ from training.models.two_stage import Recipe, TwoStage
 from training.progress import Progress
 from training.ratings import MovieTable
 
-_LIBRARIES: Final = ("catboost", "implicit", "movierec", "numpy", "scipy")
+LIBRARIES: Final = ("catboost", "implicit", "movierec", "numpy", "scipy")
+"""Those that decide what is trained."""
 _GOLDEN_MOVIES: Final = 20
 _CHECKED_ROWS: Final = 1_000
 
@@ -51,6 +54,8 @@ class Build:
     """By model, then metric: what the recipe reached on the test part."""
     report: str | None = None
     """The page for people, as HTML; laid into `reports/`, which the manifest does not know."""
+    evaluation: Evaluation | None = None
+    """What it reached for each user: what the next one will be compared with."""
 
 
 def recipe_record(recipe: Recipe) -> dict[str, str | int | float | bool]:
@@ -79,21 +84,20 @@ def publish(root: Path, build: Build, progress: Progress) -> str:
             files=files,
             dataset_tag=build.dataset_tag,
             features=_feature_record(build),
-            recipe=recipe_record(build.recipe)
-            | {
-                "ranker_loss": build.two_stage.choice.loss,
-                "ranker_trees": build.two_stage.choice.iterations,
-            },
+            recipe=_full_recipe(build),
             metrics=build.metrics,
-            libraries={name: version(name) for name in _LIBRARIES},
+            libraries={name: version(name) for name in LIBRARIES},
             golden=golden,
         )
         (staging / "build.json").write_bytes(
             orjson.dumps({"host": os.uname().nodename, "finished_at": time.time()})
         )
+        # Beside what is served and outside of its hash: the same model is the same bundle, however judged.
+        (staging / "reports").mkdir()
         if build.report is not None:
-            (staging / "reports").mkdir()
             (staging / "reports" / "report.html").write_text(build.report, encoding="utf-8")
+        if build.evaluation is not None:
+            build.evaluation.write(staging / "reports")
         store.publish(staging, manifest)
     store.point_to(manifest.bundle_id, published_at=time.time())
     return manifest.bundle_id
@@ -131,7 +135,24 @@ def _write(staging: Path, build: Build, progress: Progress) -> Golden:
     ):
         for name in names:
             os.link(candidate / name, folder / name)
+    with progress.step("Tables for analysts"):
+        summary = {
+            "dataset_tag": build.dataset_tag,
+            "ratings": len(stage.ratings),
+            "users": len(stage.ratings.users),
+            "movies": len(movies.ids),
+            "groups": build.two_stage.groups,
+            "recipe": _full_recipe(build),
+            "metrics": build.metrics,
+        }
+        write_exports(staging / "exports", build.two_stage, build.table, neighbours, summary)
     return _golden(build, ranker, neighbours)
+
+
+def _full_recipe(build: Build) -> dict[str, str | int | float | bool]:
+    """The recipe, and what was chosen by it."""
+    choice = build.two_stage.choice
+    return recipe_record(build.recipe) | {"ranker_loss": choice.loss, "ranker_trees": choice.iterations}
 
 
 def ranker_content(two_stage: TwoStage) -> RankerContent:

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from training.evaluation import BANDS, by_history_length
 from training.experiment import Measurement
+from training.recommenders import Recommendation
 from training.strong import CUTOFF, Strong
 from training.verdict import TITLES, lifts, merged, warnings_of
 
@@ -100,3 +101,21 @@ def _number(value: float | None) -> str:
 
 def _say(console: Console, text: str) -> None:
     console.print(text, highlight=False)
+
+
+def recommendation_table(items: Sequence[Recommendation], user_id: int, *, explain: bool) -> Table:
+    """One line a movie, with the strongest reasons if they were asked for."""
+    table = Table("", "movie", "year", caption_justify="left", caption=f"for user {user_id}")
+    table.add_column("score", justify="right")
+    table.add_column("model")
+    if explain:
+        table.add_column("what moved the score")
+    for place, item in enumerate(items, start=1):
+        reasons = "\n".join(f"{r.contribution:+.3f} {r.feature}{_seen(r.value)}" for r in item.reasons[:3])
+        cells = (str(place), item.title, str(item.year or ""), f"{item.score:.3f}", item.model)
+        table.add_row(*cells, *([reasons] if explain else []))
+    return table
+
+
+def _seen(value: float | None) -> str:
+    return ", unknown" if value is None else f" = {value:.4g}"

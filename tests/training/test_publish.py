@@ -130,6 +130,7 @@ def test_the_manifest_says_what_the_bundle_is(manifest: Manifest) -> None:
         "ranker_depth": 3,
         "ranker_negatives": 10,
         "ranker_max_users": 20_000,
+        "ranker_relevance_threshold": 4.0,
         "feature_set": "extended",
         "protocol": "user",
         "seed": 0,
