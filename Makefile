@@ -2,7 +2,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install lock protos openapi protos-check baseline format lint test fuzz extras check demo oracle clean
+TRAINERS := train-popularity train-cf train-als train-ranker
+.PHONY: help install lock protos openapi protos-check baseline format lint test fuzz extras check demo oracle clean \
+  preprocess extract-movies build-similarity tune promote rollback mlflow-ui $(TRAINERS) $(TRAINERS:=-sample)
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -13,10 +15,28 @@ GOOGLE_PROTOS := google/api/annotations.proto google/api/field_behavior.proto go
   google/rpc/code.proto google/rpc/error_details.proto google/rpc/status.proto
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z][a-z\/-]*:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z\/-]*:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/installed ## train, serve and show recommendations; ONCE=1 ends after the tour
 	exec python -m deploy.demo $(if $(ONCE),--once)
+
+# Training jobs; OPTIONS="--alpha 3" passes options on, `python -m training JOB --help` lists them.
+preprocess: .venv/installed ## check and clean the ratings, once
+extract-movies: .venv/installed ## the catalogue for people: artifacts/exports/movies.parquet
+train-popularity: .venv/installed ## measure plain popularity
+train-cf: .venv/installed ## measure SVD of the rating matrix
+train-als: .venv/installed ## measure implicit ALS, stage one
+train-ranker: .venv/installed ## measure all, train the two-stage recommender and publish it
+build-similarity: .venv/installed ## each movie's nearest: artifacts/exports/similarity_index.parquet
+tune: .venv/installed ## look for better parameters, on the validation part alone
+promote: .venv/installed ## the candidate of the registry becomes the champion
+rollback: .venv/installed ## back to the previous bundle
+mlflow-ui: .venv/installed ## the runs in a browser, http://127.0.0.1:5000
+preprocess extract-movies build-similarity tune promote rollback mlflow-ui $(TRAINERS):
+	exec python -m training $@ $(OPTIONS)
+
+$(TRAINERS:=-sample): %-sample: .venv/installed # the same on a tenth of the users
+	exec python -m training $* --sample $(OPTIONS)
 
 test: .venv/installed protos/vendor ## run every test
 	exec pytest

@@ -1,37 +1,64 @@
 """The commands of the training job."""
 
-import sys
+import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
-from filelock import FileLock, Timeout
-from rich.console import Console
 
 from serving.bundle.manifest import Manifest
 from serving.bundle.store import BundleError, BundleStore
 from serving.features import FEATURE_NAMES, FeatureSet, feature_hash
-from serving.logs import configure_logs
-from serving.ratings import Ratings
-from serving.settings import LogLevel
-from training import datasets
-from training.experiment import Measurement, measure, measure_seeds, production_protocol
-from training.models.als import REFERENCE_PARAMETERS, default_parameters
-from training.models.ranker import RankerParameters
-from training.models.two_stage import Recipe, TooFewUsersError, fit_two_stage
+from training import release_commands, single_commands
+from training.console import failing_clearly, open_console
+from training.experiment import Measurement, measure, measure_seeds
+from training.gate import pass_gate
+from training.lock import alone
+from training.models.two_stage import Recipe, fit_two_stage
+from training.options import (
+    ROOT,
+    Alpha,
+    AlsIterations,
+    BundleRoot,
+    ConfidenceMode,
+    DataDir,
+    DatasetTag,
+    Depth,
+    Factors,
+    Features,
+    LearningRate,
+    MaxRankerUsers,
+    Negatives,
+    ParamsFile,
+    Preset,
+    PresetOption,
+    ProtocolChoice,
+    ProtocolOption,
+    RankerIterations,
+    Regularization,
+    RelevanceThreshold,
+    Sample,
+    Seed,
+    Threads,
+    TrackingUri,
+    recipe_of_options,
+)
+from training.preparation import SAMPLE_FOLDER, Prepared, prepare
 from training.progress import Progress
-from training.publish import Build, publish, recipe_record
-from training.ratings import DataError, read_data_set
+from training.publish import LIBRARIES, Build, publish, recipe_record
+from training.registry import BUNDLE_TAG
 from training.report import Subject, render_report
 from training.splits import Protocol
 from training.strong import strong_generalisation
 from training.tables import print_measurements, print_strong, quality_table
-from training.tracking import track
+from training.tracking import RunRecord, track
+from training.tune import Bounds, Study
+from training.tune import tune as run_studies
+from training.work import Work, forget
 
 app = typer.Typer(
     help="Trains movierec: from MovieLens ratings to a published bundle.",
@@ -39,110 +66,153 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-
-class Preset(StrEnum):
-    """Parameters of ALS."""
-
-    DEFAULT = "default"
-    """Likes weigh; regularised for the size of the data set."""
-    REFERENCE = "reference"
-    """The reference's, for comparison."""
+_REFUSED: Final = 3
+"""Exit status when the gate refuses a bundle."""
 
 
-class ProtocolOption(StrEnum):
-    """How the future is cut off, in evaluation and for the ranker's labels alike."""
-
-    AUTO = "auto"
-    """`time` where it leaves at least 300 users to learn from and to judge by, else `user`."""
-    USER = "user"
-    TIME = "time"
-
-
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        envvar=datasets.DATA_DIR_VARIABLE,
-        help="Folder of a MovieLens data set. Unset: data/ml-latest-small, else a download, else a sample.",
-    ),
-]
-BundleRoot = Annotated[Path, typer.Option(help="Directory of the bundles and the pointer.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of every random choice: equal seeds, equal bundles.")]
-PresetOption = Annotated[Preset, typer.Option(help="Parameters of ALS.")]
-Features = Annotated[FeatureSet, typer.Option(help="What the ranker sees.")]
-ProtocolChoice = Annotated[ProtocolOption, typer.Option(help="How the future is cut off.")]
-Threads = Annotated[int, typer.Option(min=1, help="Of ALS and CatBoost. Another number, another bundle.")]
-
-
-@app.command()
+@app.command("train", help="The same as train-ranker.")
+@app.command("train-ranker")
 def train(
     *,
     data_dir: DataDir = None,
-    bundle_root: BundleRoot = Path("artifacts"),
+    bundle_root: BundleRoot = ROOT,
+    sample: Sample = False,
+    dataset_tag: DatasetTag = None,
     seed: Seed = 0,
-    preset: PresetOption = Preset.DEFAULT,
-    features: Features = FeatureSet.EXTENDED,
-    protocol: ProtocolChoice = ProtocolOption.AUTO,
     threads: Threads = 2,
+    protocol: ProtocolChoice = ProtocolOption.AUTO,
+    features: Features = FeatureSet.EXTENDED,
+    params: ParamsFile = None,
+    preset: PresetOption = Preset.DEFAULT,
+    als_factors: Factors = None,
+    als_iterations: AlsIterations = None,
+    als_regularization: Regularization = None,
+    als_alpha: Alpha = None,
+    als_confidence_mode: ConfidenceMode = None,
+    iterations: RankerIterations = None,
+    learning_rate: LearningRate = None,
+    depth: Depth = None,
+    relevance_threshold: RelevanceThreshold = None,
+    negatives: Negatives = None,
+    max_ranker_users: MaxRankerUsers = None,
     reuse: Annotated[
         bool, typer.Option("--reuse", help="Keep the current bundle if it is of this data and recipe.")
     ] = False,
-    tracking_uri: Annotated[
-        str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server. Unset: a local store.")
-    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Publish although the gate refuses.")] = False,
+    tracking_uri: TrackingUri = None,
 ) -> None:
-    """Train all models, measure them, train again on everything, and publish a bundle."""
-    console = _console()
-    with _failing_clearly(), _alone(bundle_root):
-        dataset = datasets.resolve(data_dir)
-        console.print(f"Data set: {dataset.source}", highlight=False)
-        progress = Progress(console)
-        with progress.step("Reading and checking ratings"):
-            table, clean = read_data_set(dataset.folder)
-        tag = clean.tag(dataset.name)
-        console.print(
-            f"{tag}: {len(clean.ratings):,} ratings, {len(clean.ratings.users):,} users", highlight=False
+    """Train all models, measure them, train again on everything, and publish a bundle.
+
+    A job that was killed goes on where it was when it is started again, and ends with the same bundle.
+    """
+    console = open_console()
+    progress = Progress(console)
+    root = bundle_root / SAMPLE_FOLDER if sample else bundle_root
+    with failing_clearly(), alone(bundle_root):
+        prepared = prepare(
+            data_dir, bundle_root, sample=sample, dataset_tag=dataset_tag, console=console, progress=progress
         )
-        recipe = _recipe(
-            clean.ratings, seed=seed, preset=preset, features=features, protocol=protocol, threads=threads
+        recipe = recipe_of_options(
+            prepared.clean.ratings,
+            preset=preset,
+            params=params,
+            als={
+                "factors": als_factors,
+                "iterations": als_iterations,
+                "regularization": als_regularization,
+                "alpha": als_alpha,
+                "confidence": als_confidence_mode,
+            },
+            ranker={
+                "iterations": iterations,
+                "learning_rate": learning_rate,
+                "depth": depth,
+                "relevance_threshold": relevance_threshold,
+                "negatives": negatives,
+                "max_users": max_ranker_users,
+            },
+            features=features,
+            protocol=protocol,
+            seed=seed,
+            threads=threads,
         )
-        current = _current(bundle_root) if reuse else None
-        if current is not None and _is_of(current, tag, recipe):
+        current = _current(root) if reuse else None
+        if current is not None and _is_of(current, prepared.dataset_tag, recipe):
             console.print(quality_table(current.metrics, _caption(current)))
-            console.print(f"Reusing bundle {current.bundle_id} in {bundle_root}", highlight=False)
+            console.print(f"Reusing bundle {current.bundle_id} in {root}", highlight=False)
             return
         began = time.monotonic()
-        console.print("Measuring: trained on the past, judged on the future")
-        measurement = measure(clean.ratings, table, recipe, progress, validate=True)
-        print_measurements(console, [measurement], tag)
-        console.print("Training what is served: the same recipe on all ratings")
-        two_stage = fit_two_stage(clean.ratings, table, recipe, progress, measurement.choice)
-        with progress.step("Report"):
-            subject = Subject(dataset_tag=tag, source=dataset.source, table=table, cleaning=clean.counts)
-            report = render_report(subject, measurement, two_stage)
-        build = Build(
-            two_stage=two_stage,
-            table=table,
-            recipe=recipe,
-            dataset_tag=tag,
-            metrics={model: quality.means() for model, quality in measurement.qualities.items()},
-            report=report,
-        )
-        bundle_id = publish(bundle_root, build, progress)
+        # A tenth of the users is for trying the commands out: it says too little to refuse anything.
+        measurement, bundle_id = _train(root, prepared, recipe, progress, force=force or sample)
         with progress.step("Recording the runs in MLflow"):
-            track(
-                measurement, dataset_tag=tag, bundle_id=bundle_id, root=bundle_root, tracking_uri=tracking_uri
-            )
+            path = None if bundle_id is None else BundleStore(root).path(bundle_id)
+            record = _run_record(measurement, prepared, path, sample=sample)
+            track(bundle_root, record, tracking_uri)
+        if bundle_id is None:
+            raise typer.Exit(_REFUSED)
         seconds = f"{time.monotonic() - began:.0f} s"
-        console.print(f"Published bundle {bundle_id} in {bundle_root} after {seconds}", highlight=False)
-        report_path = BundleStore(bundle_root).path(bundle_id) / "reports" / "report.html"
+        console.print(f"Published bundle {bundle_id} in {root} after {seconds}", highlight=False)
+        report_path = BundleStore(root).path(bundle_id) / "reports" / "report.html"
         console.print(f"Report: {report_path}", highlight=False, soft_wrap=True)
+
+
+def _train(
+    root: Path, prepared: Prepared, recipe: Recipe, progress: Progress, *, force: bool
+) -> tuple[Measurement, str | None]:
+    """Measures, asks the gate, trains on everything and publishes.
+
+    Returns:
+        The measurement, and the bundle_id; None when the gate refused.
+    """
+    console, store = progress.console, BundleStore(root)
+    clean, table = prepared.clean, prepared.table
+    work = Work.of(
+        root,
+        prepared.inputs,
+        clean.digest,
+        repr(recipe),
+        *(f"{name} {version(name)}" for name in LIBRARIES),
+    )
+    console.print("Measuring: trained on the past, judged on the future")
+    measurement = measure(clean.ratings, table, recipe, progress, validate=True, work=work.part("past"))
+    print_measurements(console, [measurement], prepared.dataset_tag)
+    evaluation, verdict = pass_gate(store, measurement, clean, table, progress, work=work)
+    console.print(f"Gate: {verdict.remark}", highlight=False)
+    for refusal in verdict.refusals:
+        console.print(f"Gate: {'overridden' if force else 'refused'}: {refusal}", highlight=False)
+    if verdict.refusals and not force:
+        console.print("Nothing was published; what is served stays. --force publishes it all the same")
+        return measurement, None
+    console.print("Training what is served: the same recipe on all ratings")
+    two_stage = fit_two_stage(
+        clean.ratings, table, recipe, progress, measurement.choice, work=work.part("all")
+    )
+    with progress.step("Report"):
+        subject = Subject(
+            dataset_tag=prepared.dataset_tag, source=prepared.source, table=table, cleaning=clean.counts
+        )
+        report = render_report(subject, measurement, two_stage)
+    build = Build(
+        two_stage=two_stage,
+        table=table,
+        recipe=recipe,
+        dataset_tag=prepared.dataset_tag,
+        metrics={model: quality.means() for model, quality in measurement.qualities.items()},
+        evaluation=evaluation,
+        report=report,
+    )
+    bundle_id = publish(root, build, progress)
+    forget(root)
+    return measurement, bundle_id
 
 
 @app.command()
 def evaluate(
     *,
     data_dir: DataDir = None,
+    bundle_root: BundleRoot = ROOT,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to n - 1; the table shows their mean.")] = 3,
+    params: ParamsFile = None,
     preset: PresetOption = Preset.DEFAULT,
     features: Features = FeatureSet.EXTENDED,
     protocol: Annotated[Protocol | None, typer.Option(help="One protocol. Unset: both.")] = None,
@@ -153,16 +223,17 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure all models on the same users, with several seeds; publish nothing."""
-    console = _console()
-    with _failing_clearly():
-        dataset = datasets.resolve(data_dir)
-        console.print(f"Data set: {dataset.source}", highlight=False)
-        table, clean = read_data_set(dataset.folder)
-        progress, tag = Progress(console), clean.tag(dataset.name)
-        recipe = _recipe(
+    console = open_console()
+    progress = Progress(console)
+    with failing_clearly():
+        prepared = prepare(
+            data_dir, bundle_root, sample=False, dataset_tag=None, console=console, progress=progress
+        )
+        clean, table = prepared.clean, prepared.table
+        recipe = recipe_of_options(
             clean.ratings,
-            seed=0,
             preset=preset,
+            params=params,
             features=features,
             protocol=ProtocolOption.USER,
             threads=threads,
@@ -184,45 +255,69 @@ def evaluate(
             progress=progress,
         )
         for runs in measured:
-            print_measurements(console, runs, tag)
+            print_measurements(console, runs, prepared.dataset_tag)
         print_strong(console, strong)
 
 
 @app.command()
-def rollback(*, bundle_root: BundleRoot = Path("artifacts")) -> None:
-    """Serve the previous bundle again; a second rollback undoes it."""
-    with _failing_clearly(), _alone(bundle_root):
-        pointer = BundleStore(bundle_root).roll_back(published_at=time.time())
-        typer.echo(f"Serving bundle {pointer.bundle_id}; the previous one is {pointer.previous}")
-
-
-def _console() -> Console:
-    configure_logs("training", LogLevel.WARNING)
-    # Where there is no terminal to ask: wide enough for the table.
-    return Console(width=None if sys.stdout.isatty() else 110)
-
-
-def _recipe(
-    ratings: Ratings,
+def tune(
     *,
-    seed: int,
-    preset: Preset,
-    features: FeatureSet,
-    protocol: ProtocolOption,
-    threads: int,
-) -> Recipe:
-    return Recipe(
-        als=REFERENCE_PARAMETERS if preset is Preset.REFERENCE else default_parameters(len(ratings.users)),
-        ranker=RankerParameters(),
-        feature_set=features,
-        protocol=production_protocol(ratings) if protocol is ProtocolOption.AUTO else Protocol(protocol),
-        seed=seed,
-        threads=threads,
-    )
+    data_dir: DataDir = None,
+    bundle_root: BundleRoot = ROOT,
+    sample: Sample = False,
+    dataset_tag: DatasetTag = None,
+    trials: Annotated[int, typer.Option(min=1, help="Per stage, those of earlier runs included.")] = 30,
+    minutes: Annotated[float, typer.Option(min=0.0, help="At the most; the trial under way ends.")] = 20.0,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the best. Unset: best_params.json in the root.")
+    ] = None,
+    features: Features = FeatureSet.EXTENDED,
+    protocol: ProtocolChoice = ProtocolOption.AUTO,
+    seed: Seed = 0,
+    threads: Threads = 2,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Look for better parameters of ALS and of the ranker, on the validation part alone.
+
+    Run again, it goes on. `train --params FILE` takes what it found.
+    """
+    console = open_console()
+    progress = Progress(console)
+    with failing_clearly(), alone(bundle_root):
+        prepared = prepare(
+            data_dir, bundle_root, sample=sample, dataset_tag=dataset_tag, console=console, progress=progress
+        )
+        ratings = prepared.clean.ratings
+        recipe = recipe_of_options(ratings, features=features, protocol=protocol, seed=seed, threads=threads)
+        bounds = Bounds(
+            storage=bundle_root / "tuning.db",
+            name=f"{prepared.clean.digest[:16]}-{recipe.protocol}-{features}-{seed}",
+            trials=trials,
+            seconds=60 * minutes,
+        )
+        studies = run_studies(ratings, prepared.table, recipe, bounds, progress)
+        path = out or bundle_root / "best_params.json"
+        path.write_text(
+            json.dumps({stage: study.best.parameters for stage, study in studies.items()}, indent=1)
+        )
+        for stage, study in studies.items():
+            best, defaults = study.best, study.trials[0]
+            console.print(
+                f"{stage}: nDCG@10 {best.ndcg:.4f} on the validation part, {defaults.ndcg:.4f} with the "
+                f"defaults, after {len(study.trials)} trials: {dict(best.parameters)}",
+                highlight=False,
+            )
+        with progress.step("Recording the runs in MLflow"):
+            track(bundle_root, _tuning_record(studies, prepared, recipe, path), tracking_uri)
+        console.print(f"To train with them: python -m training train --params {path}", highlight=False)
 
 
-def _current(bundle_root: Path) -> Manifest | None:
-    store = BundleStore(bundle_root)
+app.add_typer(single_commands.app)
+app.add_typer(release_commands.app)
+
+
+def _current(root: Path) -> Manifest | None:
+    store = BundleStore(root)
     try:
         return store.manifest(store.pointer().bundle_id)
     except BundleError:
@@ -246,23 +341,85 @@ def _caption(manifest: Manifest) -> str:
     )
 
 
-@contextmanager
-def _alone(bundle_root: Path) -> Iterator[None]:
-    """Holds the job's lock: two jobs in one folder would undo each other's work."""
-    bundle_root.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(bundle_root / ".training.lock", timeout=0):
-            yield
-    except Timeout:
-        typer.echo(f"Another training job is at work in {bundle_root}.", err=True)
-        raise typer.Exit(1) from None
+def _run_record(
+    measurement: Measurement, prepared: Prepared, bundle: Path | None, *, sample: bool
+) -> RunRecord:
+    """The two-stage run, with a nested one for each other model."""
+    recipe, choice = measurement.recipe, measurement.choice
+    tags = {
+        "dataset_tag": prepared.dataset_tag,
+        "sample": str(sample).lower(),
+        "published": str(bundle is not None).lower(),
+    }
+    if bundle is not None:
+        tags[BUNDLE_TAG] = bundle.name
+    chosen: dict[str, str | int] = {"ranker_loss": choice.loss, "ranker_trees": choice.iterations}
+    nested = tuple(
+        RunRecord(
+            experiment="two_stage_ranker",
+            name=model,
+            parameters={"seed": recipe.seed, **(asdict(recipe.als) if model == "als" else {})},
+            metrics=_metrics(measurement, model),
+            tags=tags | {"model": model},
+        )
+        for model in measurement.qualities
+        if model != "two_stage"
+    )
+    return RunRecord(
+        experiment="two_stage_ranker",
+        name=f"two_stage on {prepared.dataset_tag}",
+        parameters={**recipe_record(recipe), **chosen, "dataset_tag": prepared.dataset_tag},
+        metrics=_metrics(measurement, "two_stage"),
+        tags=tags | {"model": "two_stage", "groups": str(measurement.groups)},
+        artifacts=() if bundle is None else _pages_and_tables(bundle),
+        bundle=None if sample else bundle,
+        nested=nested,
+    )
 
 
-@contextmanager
-def _failing_clearly() -> Iterator[None]:
-    """Failures that a person can mend are said in words, not as a traceback."""
-    try:
-        yield
-    except (BundleError, DataError, TooFewUsersError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
+def _pages_and_tables(bundle: Path) -> tuple[Path, ...]:
+    """What a bundle holds for people."""
+    return (*sorted((bundle / "exports").iterdir()), bundle / "reports" / "report.html")
+
+
+def _tuning_record(studies: Mapping[str, Study], prepared: Prepared, recipe: Recipe, path: Path) -> RunRecord:
+    nested = tuple(
+        RunRecord(
+            experiment="tuning",
+            name=f"{stage} {trial.number}",
+            parameters=dict(trial.parameters),
+            metrics={"val_ndcg_at_10": trial.ndcg},
+            tags={"model": stage, "dataset_tag": prepared.dataset_tag},
+        )
+        for stage, study in studies.items()
+        for trial in study.trials
+    )
+    best = {
+        f"{stage}_{name}": value
+        for stage, study in studies.items()
+        for name, value in study.best.parameters.items()
+    }
+    return RunRecord(
+        experiment="tuning",
+        name=f"tuning on {prepared.dataset_tag}",
+        parameters={
+            "dataset_tag": prepared.dataset_tag,
+            "protocol": recipe.protocol,
+            "seed": recipe.seed,
+            **best,
+        },
+        metrics={f"val_{stage}_ndcg_at_10": study.best.ndcg for stage, study in studies.items()},
+        tags={"dataset_tag": prepared.dataset_tag},
+        artifacts=(path,),
+        nested=nested,
+    )
+
+
+def _metrics(measurement: Measurement, model: str) -> dict[str, float]:
+    """A model's means by name, as `val_ndcg_at_10` and `test_ndcg_at_10`."""
+    return {
+        f"{part}_{name}": mean
+        for part, qualities in (("val", measurement.validation), ("test", measurement.qualities))
+        if model in qualities
+        for name, mean in qualities[model].means().items()
+    }

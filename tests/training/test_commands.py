@@ -175,7 +175,7 @@ def test_train_publishes_and_reuses_a_bundle_of_the_same_data_and_recipe(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     write_tastes(no_data)
     root = tmp_path / "bundles"
-    arguments = ("train", "--data-dir", no_data, "--bundle-root", root, "--threads", "1")
+    arguments = ("train", "--data-dir", no_data, "--bundle-root", root, "--threads", "1", "--force")
     trained = run(*arguments)
     assert trained.exit_code == 0, trained.output
     pointer = BundleStore(root).pointer()

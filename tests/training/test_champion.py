@@ -1,0 +1,124 @@
+"""From a published bundle to a folder that servers read: registered, promoted, brought down, rolled back."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ranking_service.ranking import Ranker
+from serving.bundle.manifest import bundle_id_of
+from serving.bundle.store import BundleError, BundleStore
+from tests.conftest import Trained
+from training import sync
+from training.champion import bring_down
+from training.commands import app
+from training.registry import CHAMPION, Registry, RegistryError, local_store
+from training.tracking import RunRecord, track
+
+
+def register(root: Path, bundle: Path) -> Registry:
+    """Records a run with a bundle, as `train` does."""
+    track(root, RunRecord("two_stage_ranker", "n", {}, {}, {"bundle_id": bundle.name}, bundle=bundle), None)
+    return Registry(local_store(root))
+
+
+@pytest.fixture
+def registry(root: Path, trained: Trained) -> Registry:
+    return register(root, trained.root / "bundles" / trained.bundle_id)
+
+
+def test_the_champion_arrives_whole_and_is_served(
+    registry: Registry, tmp_path: Path, trained: Trained
+) -> None:
+    serving = tmp_path / "serving"
+    with pytest.raises(RegistryError, match="no version is the champion"):
+        bring_down(registry, serving)
+    registry.promote()
+    assert bring_down(registry, serving) == trained.bundle_id
+    store = BundleStore(serving)
+    assert store.pointer().bundle_id == trained.bundle_id
+    Ranker.load(store, trained.bundle_id)
+    bundle = store.path(trained.bundle_id)
+    assert (bundle / "candidate/ratings.npz").samefile(bundle / "gateway/ratings.npz")
+    assert not (bundle / "exports").exists()
+    assert bring_down(registry, serving) is None
+
+
+def test_a_tampered_champion_is_refused_and_the_old_one_stays(
+    registry: Registry, root: Path, tmp_path: Path
+) -> None:
+    registry.promote()
+    (model,) = root.glob("mlruns/*/*/artifacts/bundle/ranking/ranker.cbm")
+    content = bytearray(model.read_bytes())
+    content[-1] ^= 1
+    model.write_bytes(content)
+    serving = tmp_path / "serving"
+    with pytest.raises(BundleError, match=r"ranking/ranker.cbm is not what was published"):
+        bring_down(registry, serving)
+    assert [path.name for path in serving.iterdir()] == ["bundles"]
+    assert not list((serving / "bundles").iterdir())
+
+
+def test_the_command_says_what_it_did(
+    registry: Registry, root: Path, tmp_path: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--bundle-root", str(tmp_path / "serving"), "--tracking-uri", local_store(root)]
+    assert sync.main(options) == 1
+    assert "no version is the champion" in capsys.readouterr().out
+    assert CliRunner().invoke(app, ["promote", "--bundle-root", str(root)]).exit_code == 0
+    assert sync.main(options) == 0
+    assert trained.bundle_id in capsys.readouterr().out
+
+
+def test_rollback_moves_the_pointer_and_the_champion(root: Path, trained: Trained) -> None:
+    store = with_bundle(root, trained)
+    other = another_bundle(store, trained.bundle_id)
+    store.point_to(trained.bundle_id, published_at=0)
+    register(root, store.path(trained.bundle_id))
+    store.point_to(other, published_at=1)
+    registry = register(root, store.path(other))
+    registry.promote()
+    result = CliRunner().invoke(app, ["rollback", "--bundle-root", str(root)])
+    assert result.exit_code == 0, result.output
+    assert store.pointer().bundle_id == trained.bundle_id
+    champion = registry.aliased(CHAMPION)
+    assert champion is not None
+    assert champion.tags["bundle_id"] == trained.bundle_id
+    CliRunner().invoke(app, ["rollback", "--bundle-root", str(root)])
+    assert store.pointer().bundle_id == other
+
+
+def test_a_rollback_that_the_registry_does_not_hear_of_says_what_is_left_to_do(
+    root: Path, trained: Trained
+) -> None:
+    store = with_bundle(root, trained)
+    other = another_bundle(store, trained.bundle_id)
+    store.point_to(trained.bundle_id, published_at=0)
+    store.point_to(other, published_at=1)
+    options = ["--bundle-root", str(root), "--tracking-uri", "http://127.0.0.1:1"]
+    result = CliRunner().invoke(app, ["rollback", *options])
+    assert result.exit_code == 1
+    assert store.pointer().bundle_id == trained.bundle_id
+    assert f"python -m training promote --bundle-id {trained.bundle_id}" in result.output
+
+
+def with_bundle(root: Path, trained: Trained) -> BundleStore:
+    """A store that holds the trained bundle."""
+    store = BundleStore(root)
+    with store.staging() as staging:
+        shutil.copytree(trained.root / "bundles" / trained.bundle_id, staging, dirs_exist_ok=True)
+        store.adopt(staging)
+    return store
+
+
+def another_bundle(store: BundleStore, bundle_id: str) -> str:
+    """A second bundle, with one file less."""
+    manifest = store.manifest(bundle_id)
+    files = {path: record for path, record in manifest.files.items() if path != "candidate/als.json"}
+    with store.staging() as staging:
+        shutil.copytree(store.path(bundle_id), staging, dirs_exist_ok=True)
+        (staging / "candidate/als.json").unlink()
+        smaller = manifest.model_copy(update={"files": files, "bundle_id": bundle_id_of(files)})
+        store.publish(staging, smaller)
+    return smaller.bundle_id

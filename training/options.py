@@ -1,0 +1,187 @@
+"""Options that several commands share, and the recipe that they make."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Final, TypeAlias
+
+import typer
+
+from serving.features import FeatureSet
+from serving.fold_in import AlsParameters, Confidence
+from serving.ratings import Ratings
+from training import datasets
+from training.experiment import production_protocol
+from training.models.als import REFERENCE_PARAMETERS, default_parameters
+from training.models.ranker import RankerParameters
+from training.models.two_stage import Recipe
+from training.splits import Protocol
+
+
+class Preset(StrEnum):
+    """Parameters of ALS."""
+
+    DEFAULT = "default"
+    """Likes weigh; regularised for the size of the data set."""
+    REFERENCE = "reference"
+    """The reference's, for comparison."""
+
+
+class ProtocolOption(StrEnum):
+    """How the future is cut off, in evaluation and for the ranker's labels alike."""
+
+    AUTO = "auto"
+    """`time` where it leaves at least 300 users to learn from and to judge by, else `user`."""
+    USER = "user"
+    TIME = "time"
+
+
+ROOT: Final = Path("artifacts")
+"""Where bundles lie unless told otherwise; the demo serves them from there."""
+
+_ALS: Final = "ALS"
+_RANKER: Final = "Ranker"
+
+DataDir: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        envvar=datasets.DATA_DIR_VARIABLE,
+        help="Folder of a MovieLens data set. Unset: data/ml-latest-small, else a download, else a sample.",
+    ),
+]
+BundleRoot: TypeAlias = Annotated[
+    Path, typer.Option(help="Folder of the bundles, the pointer, preprocessed ratings and MLflow's store.")
+]
+Sample: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--sample", help="A tenth of the users, idle and active alike; bundles go to `sample` below the root."
+    ),
+]
+DatasetTag: TypeAlias = Annotated[
+    str | None, typer.Option(help="Name of the data and their state. Unset: name and hash of the ratings.")
+]
+Seed: TypeAlias = Annotated[
+    int, typer.Option(min=0, help="Of every random choice: equal seeds, equal bundles.")
+]
+Threads: TypeAlias = Annotated[
+    int, typer.Option(min=1, help="Of ALS and CatBoost. Another number, another bundle.")
+]
+ProtocolChoice: TypeAlias = Annotated[ProtocolOption, typer.Option(help="How the future is cut off.")]
+Features: TypeAlias = Annotated[FeatureSet, typer.Option(help="What the ranker sees.")]
+PresetOption: TypeAlias = Annotated[Preset, typer.Option(help="Parameters of ALS.", rich_help_panel=_ALS)]
+ParamsFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--params", exists=True, dir_okay=False, help="Parameters that `tune` found; options win."),
+]
+TrackingUri: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        envvar="MLFLOW_TRACKING_URI",
+        help="MLflow server to send runs to. Unset: they stay in the local store.",
+    ),
+]
+
+
+def _als_option(help_text: str, **options: Any) -> Any:
+    return typer.Option(help=f"{help_text} Unset: the preset's.", rich_help_panel=_ALS, **options)
+
+
+Factors: TypeAlias = Annotated[int | None, _als_option("Length of a vector.", min=1)]
+AlsIterations: TypeAlias = Annotated[int | None, _als_option("Alternations.", min=1)]
+Regularization: TypeAlias = Annotated[float | None, _als_option("λ.", min=0.0)]
+Alpha: TypeAlias = Annotated[float | None, _als_option("α of the confidence.", min=0.0)]
+ConfidenceMode: TypeAlias = Annotated[Confidence | None, _als_option("How ratings become confidence.")]
+
+
+def _ranker_option(help_text: str, **options: Any) -> Any:
+    return typer.Option(help=help_text, rich_help_panel=_RANKER, **options)
+
+
+RankerIterations: TypeAlias = Annotated[
+    int | None,
+    _ranker_option("Trees at the most: how many is chosen on held-out groups. Unset: 300.", min=1),
+]
+LearningRate: TypeAlias = Annotated[float | None, _ranker_option("Unset: 0.05.", min=0.0, max=1.0)]
+Depth: TypeAlias = Annotated[int | None, _ranker_option("Of a tree. Unset: 6.", min=1, max=10)]
+RelevanceThreshold: TypeAlias = Annotated[
+    float | None, _ranker_option("Stars from which a label is positive. Unset: 4.", min=0.5, max=5.0)
+]
+Negatives: TypeAlias = Annotated[
+    int | None, _ranker_option("Unliked candidates kept per group. Unset: 75.", min=1)
+]
+MaxRankerUsers: TypeAlias = Annotated[int | None, _ranker_option("Groups at the most. Unset: 20,000.", min=1)]
+
+
+class ParametersError(Exception):
+    """A file of parameters that cannot be used."""
+
+
+Asked: TypeAlias = Mapping[str, Any]
+"""Parameters by name; None: not asked for, and the preset's is taken."""
+
+
+def als_of_options(ratings: Ratings, preset: Preset, asked: Asked) -> AlsParameters:
+    """Parameters of ALS: the preset, but for what was asked for."""
+    chosen = REFERENCE_PARAMETERS if preset is Preset.REFERENCE else default_parameters(len(ratings.users))
+    return replace(chosen, **_given(asked))
+
+
+def recipe_of_options(
+    ratings: Ratings,
+    *,
+    preset: Preset = Preset.DEFAULT,
+    params: Path | None = None,
+    als: Asked = MappingProxyType({}),
+    ranker: Asked = MappingProxyType({}),
+    features: FeatureSet = FeatureSet.EXTENDED,
+    protocol: ProtocolOption = ProtocolOption.AUTO,
+    seed: int = 0,
+    threads: int = 2,
+) -> Recipe:
+    """The recipe: the preset, then the file, then single parameters.
+
+    Raises:
+        ParametersError: the file holds something else than parameters.
+    """
+    found = _read(params) if params is not None else {}
+    return Recipe(
+        als=als_of_options(ratings, preset, {**found.get("als", {}), **_given(als)}),
+        ranker=replace(RankerParameters(), **{**found.get("ranker", {}), **_given(ranker)}),
+        feature_set=features,
+        protocol=chosen_protocol(ratings, protocol),
+        seed=seed,
+        threads=threads,
+    )
+
+
+def _given(asked: Asked) -> dict[str, Any]:
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def chosen_protocol(ratings: Ratings, protocol: ProtocolOption) -> Protocol:
+    """The protocol that an option means for these ratings."""
+    return production_protocol(ratings) if protocol is ProtocolOption.AUTO else Protocol(protocol)
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        content = dict(json.loads(path.read_text()))
+        if not {"als", "ranker"} & set(content):
+            raise ValueError("it has neither als nor ranker")  # noqa: TRY301  # as what json raises
+        found = {stage: dict(content[stage]) for stage in ("als", "ranker") if stage in content}
+        if "confidence" in found.get("als", {}):
+            found["als"]["confidence"] = Confidence(found["als"]["confidence"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ParametersError(f"{path}: expected the JSON that `tune` writes: {error}") from error
+    for stage, parameters in (("als", AlsParameters), ("ranker", RankerParameters)):
+        known = {field.name for field in fields(parameters)}
+        unknown = sorted(set(found.get(stage, {})) - known)
+        if unknown:
+            raise ParametersError(
+                f"{path}: {stage} has no parameter {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+            )
+    return found

@@ -1,0 +1,133 @@
+"""Commands for what was trained: asking it, promoting it, going back, looking at its runs."""
+
+import os
+import signal
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from serving.bundle.store import BundleStore
+from training.console import failing_clearly, open_console
+from training.lock import alone
+from training.options import ROOT, BundleRoot, TrackingUri
+from training.recommenders import (
+    ALSRecommender,
+    PopularityRecommender,
+    Recommender,
+    SVDRecommender,
+    TwoStageRecommender,
+)
+from training.registry import CHAMPION, Registry, RegistryError, limited_requests, local_store, root_cause
+from training.tables import recommendation_table
+from training.tracking import send_runs
+
+app = typer.Typer()
+
+_REGISTRY_SECONDS: Final = 10
+
+
+class Model(StrEnum):
+    """Which model answers."""
+
+    TWO_STAGE = "two-stage"
+    ALS = "als"
+    SVD = "svd"
+    POPULARITY = "popularity"
+
+
+_RECOMMENDERS: Final[dict[Model, type[Recommender]]] = {
+    Model.TWO_STAGE: TwoStageRecommender,
+    Model.ALS: ALSRecommender,
+    Model.SVD: SVDRecommender,
+    Model.POPULARITY: PopularityRecommender,
+}
+
+
+@app.command()
+def recommend(
+    *,
+    user: Annotated[int, typer.Option(min=1, help="user_id; an unknown one gets what is popular.")],
+    n: Annotated[int, typer.Option("-n", "--limit", min=1, help="Movies to show.")] = 10,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what moved each score most.")] = False,
+    model: Annotated[Model, typer.Option(help="Which model answers.")] = Model.TWO_STAGE,
+    bundle_root: Annotated[
+        Path, typer.Option(help="Folder with bundles, of which the current one is asked; or one bundle.")
+    ] = ROOT,
+) -> None:
+    """Show recommendations from a bundle, as the servers would give them."""
+    console = open_console()
+    with failing_clearly():
+        recommender = _RECOMMENDERS[model].load(bundle_root)
+        items = recommender.recommend(user, n, explain=explain)
+        console.print(recommendation_table(items, user, explain=explain))
+
+
+@app.command()
+def promote(
+    *,
+    bundle_id: Annotated[str | None, typer.Option(help="Unset: the bundle of the candidate.")] = None,
+    bundle_root: BundleRoot = ROOT,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Make a registered bundle the champion, which `training.sync` brings down to servers."""
+    open_console()
+    with failing_clearly(), limited_requests(seconds=_REGISTRY_SECONDS):
+        version, champion = _registry(bundle_root, tracking_uri).promote(bundle_id)
+        typer.echo(f"Version {version} is the champion: bundle {champion}")
+
+
+@app.command()
+def rollback(*, bundle_root: BundleRoot = ROOT, tracking_uri: TrackingUri = None) -> None:
+    """Serve the previous bundle again, here and wherever the champion is served; a second one undoes it."""
+    open_console()
+    with failing_clearly(), alone(bundle_root), limited_requests(seconds=_REGISTRY_SECONDS):
+        pointer = BundleStore(bundle_root).roll_back(published_at=time.time())
+        typer.echo(f"Serving bundle {pointer.bundle_id}; the previous one is {pointer.previous}")
+        registry = _registry(bundle_root, tracking_uri)
+        try:
+            if registry.aliased(CHAMPION) is None:
+                return
+            version, _ = registry.promote(pointer.bundle_id)
+        except Exception as error:
+            raise RegistryError(
+                f"The pointer in {bundle_root} has moved, but the champion has not: {root_cause(error)}. "
+                f"To be done: python -m training promote --bundle-id {pointer.bundle_id}"
+            ) from error
+        typer.echo(f"Version {version} is the champion")
+
+
+@app.command()
+def sync_runs(
+    *,
+    tracking_uri: Annotated[str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server.")],
+    bundle_root: BundleRoot = ROOT,
+) -> None:
+    """Send runs to an MLflow server that was down or silent when they were made."""
+    open_console()
+    with failing_clearly(), alone(bundle_root):
+        sent = send_runs(bundle_root, tracking_uri, patient=True)
+        typer.echo(f"{sent} runs sent")
+
+
+@app.command()
+def mlflow_ui(
+    *,
+    bundle_root: BundleRoot = ROOT,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="On this machine only.")] = 5_000,
+) -> None:
+    """Show the runs of the local store in a browser, on the loopback address, until Ctrl-C."""
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # saves a gigabyte of workers
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    bundle_root.mkdir(parents=True, exist_ok=True)
+    arguments = ["--backend-store-uri", local_store(bundle_root), "--host", "127.0.0.1", "--port", str(port)]
+    typer.echo(f"http://127.0.0.1:{port} shows the runs in {bundle_root}; Ctrl-C stops")
+    command = [sys.executable, "-m", "mlflow", "server", *arguments, "--workers", "1"]
+    os.execv(sys.executable, command)  # noqa: S606  # our own interpreter, no shell
+
+
+def _registry(root: Path, tracking_uri: str | None) -> Registry:
+    return Registry(tracking_uri or local_store(root))
