@@ -1,5 +1,6 @@
 """Every call of docs/api and the client's README, against the running system."""
 
+import os
 import re
 import subprocess
 import sys
@@ -110,6 +111,23 @@ def test_differences_are_found() -> None:
     assert differences(page, {"movies": page["movies"]}) == ["$.model"]
     assert differences({"score": 1.5}, {"score": "1.5"}) == ["$.score: '1.5'"]
     assert differences({"score": 1.5}, {"score": 2}) == []
+
+
+def test_the_transcript_of_buf_is_still_right(system: System) -> None:
+    page = (ROOT / FOLDER / "clients.md").read_text()
+    (transcript,) = re.findall(r"```console\n(\$ buf .*?)```", page, re.DOTALL)
+    ran = ""
+    for command in re.findall(r"^\$ ((?:.*\\\n)*.*\n)", transcript, re.MULTILINE):
+        done = subprocess.run(
+            ["/bin/sh", "-c", command.replace(WRITTEN_FOR, system.plan.url)],
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=True,
+        )
+        ran += f"$ {command}{done.stdout}"
+    assert ran == transcript
 
 
 def test_the_clients_readme_works(system: System) -> None:
