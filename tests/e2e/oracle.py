@@ -31,6 +31,7 @@ class Wish:
     excluded: tuple[int, ...] = ()
     include_seen: bool = False
     history: RatedMovies = field(default_factory=RatedMovies)
+    diversity: float = 0
 
 
 @dataclass(frozen=True, repr=False)  # hypothesis prints what fails
@@ -97,6 +98,7 @@ class Oracle:
             retrieval_scores=candidates.scores,
             limit=limit,
             history=wish.history,
+            diversity=wish.diversity,
         )
         (ranked,) = self.ranker.rank([query]).lists
         return list(zip(ranked.movie_ids.tolist(), ranked.scores.tolist(), strict=True))

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,29 @@ def test_a_history_makes_a_user_known(rest: Rest, oracle: Oracle) -> None:
     assert ask_and_check([5, 5, 5, 5, 5]) != ask_and_check([5, 5, 0.5, 5, 5])
 
 
+def test_ratings_sent_as_history_give_their_users_own_list(rest: Rest, oracle: Oracle) -> None:
+    users = [user for user in oracle.ratings.users.ids.tolist() if len(oracle.seen(user)) <= 500][::10]
+    assert len(users) > 50
+    for user in users:
+        history = oracle.ratings.of(oracle.ratings.users.row(user))
+        rated = [  # in the order of training, which counts among those of one second
+            {
+                "movie_id": movie,
+                "rating": stars,
+                "rate_time": datetime.fromtimestamp(seconds, UTC).isoformat(),
+            }
+            for movie, stars, seconds in zip(
+                oracle.catalogue.movies.ids.ids[history.movie_rows].tolist(),
+                history.values.tolist(),
+                history.times.tolist(),
+                strict=True,
+            )
+        ]
+        by_history = rest.personal_by_post({"history": rated, "limit": 100})
+        by_id = rest.personal(("user_id", user), ("limit", 100))
+        assert unnamed(by_history) == unnamed(by_id)
+
+
 def test_a_history_joins_that_of_a_known_user(rest: Rest, oracle: Oracle) -> None:
     movie = oracle.two_stage(Wish(USER), 1)[0][0]
     answer = rest.personal_by_post({"user_id": USER, "history": [{"movie_id": movie}], "limit": FULL_PAGE})
@@ -175,6 +199,14 @@ def test_seen_movies_come_back_on_request(rest: Rest, oracle: Oracle) -> None:
     answer = rest.personal(("user_id", USER), ("limit", 100), ("include_seen", "true"))
     assert set(ids(answer)) & oracle.seen(USER)
     assert scored(answer) == oracle.two_stage(Wish(USER, include_seen=True), 100)
+
+
+def test_a_diverse_list(rest: Rest, oracle: Oracle) -> None:
+    answer = rest.personal(("user_id", USER), ("limit", FULL_PAGE), ("diversity", "0.5"))
+    plain = oracle.two_stage(Wish(USER), FULL_PAGE)
+    assert scored(answer) == oracle.two_stage(Wish(USER, diversity=0.5), FULL_PAGE)
+    assert scored(answer)[0] == plain[0]
+    assert scored(answer) != plain
 
 
 @pytest.mark.parametrize(("limit", "size"), [(0, 10), (1, 1), (100, 100), (101, 100), (1_000_000, 100)])
