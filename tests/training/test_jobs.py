@@ -140,7 +140,7 @@ def test_a_refusal_publishes_nothing_and_says_why(
         return evaluation, Verdict(("nDCG@10 is below popularity",), verdict.remark)
 
     monkeypatch.setattr(commands, "pass_gate", refuse)
-    whole = SMALL[1:]
+    whole = (*SMALL[1:], "--max-ranker-users", "60")
     result = run("train-ranker", *whole, status=3)
     assert "Gate: refused: nDCG@10 is below popularity" in result.output
     assert "--force" in result.output
