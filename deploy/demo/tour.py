@@ -16,6 +16,7 @@ from movierec.gateway.v1 import movie_service_pb2 as pb
 
 PAGE: Final = 5
 REASONS: Final = 3
+LIKES: Final = 1
 TOY_STORY: Final = 1
 UNKNOWN_USER: Final = 999_999_999
 HISTORY_GENRE: Final = "Sci-Fi"
@@ -53,7 +54,8 @@ class Tour:
         return wrong
 
     def _known_user(self, watcher: Watcher) -> list[str]:
-        query = (("user_id", watcher.user_id), ("limit", PAGE), ("explain_features", REASONS))
+        reasons = (("explain_features", REASONS), ("because_of", LIKES))
+        query = (("user_id", watcher.user_id), ("limit", PAGE), *reasons)
         question = Question("/api/movies/personal", query)
         self._heading(f"User {watcher.user_id}, as the model knows them", question)
         expected = Expectation(size=PAGE, models=answers.PERSONAL, absent=watcher.seen, explained=REASONS)
@@ -65,6 +67,7 @@ class Tour:
             "history": [{"movie_id": movie} for movie in history],  # unrated: liked
             "limit": PAGE,
             "explain_features": REASONS,
+            "because_of": LIKES,
         }
         question = Question("/api/movies/personal", body=body)
         self._heading("A new user, known by five movies only", question)

@@ -106,7 +106,12 @@ def _recommended_cells(item: pb.RecommendedMovie | None) -> tuple[Text, Text, Te
         _genres(item.movie),
         Text(item.source, style="dim"),
     )
-    return movie, Text(f"{item.score:.3f}"), _lines(*map(_reason, item.explanation))
+    reasons = _lines(*map(_liked, item.because_of), *map(_reason, item.explanation))
+    return movie, Text(f"{item.score:.3f}"), reasons
+
+
+def _liked(movie: pb.LikedMovie) -> Text:
+    return Text(f"liked {movie.title}", style="italic")
 
 
 def _reason(reason: pb.FeatureContribution) -> Text:
