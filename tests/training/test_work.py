@@ -132,7 +132,7 @@ def test_signals_end_a_real_job_and_leave_nothing_half_done(
     with subprocess.Popen(
         arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as job:
-        while job.poll() is None and not list(tmp_path.glob("sample/work/*/past-*")):
+        while job.poll() is None and not list((tmp_path / "sample" / "work").glob("*/past-*")):
             time.sleep(0.02)
         job.send_signal(sign)
         assert job.wait() == status
