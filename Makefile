@@ -99,7 +99,7 @@ install: .venv/installed ## make .venv with every pinned package
 	@touch $@
 
 lock: .venv/installed ## pin every dependency of every process, with hashes
-	uv pip compile pyproject.toml --all-extras --group dev --universal --generate-hashes \
+	uv pip compile pyproject.toml --all-extras --group dev --group image --universal --generate-hashes \
 	  --prerelease=if-necessary-or-explicit --quiet --output-file constraints.txt
 	uv pip compile tests/oracle/requirements.in --universal --python-version 3.11 --generate-hashes \
 	  --no-header --quiet --output-file tests/oracle/requirements.txt
