@@ -1,6 +1,5 @@
 """The commands of the training job."""
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -46,6 +45,7 @@ from training.options import (
     Threads,
     TrackingUri,
     recipe_of_options,
+    tuning_of_options,
 )
 from training.preparation import SAMPLE_FOLDER, Prepared, prepare
 from training.progress import Progress
@@ -54,9 +54,10 @@ from training.registry import BUNDLE_TAG
 from training.report import Subject, render_report
 from training.splits import Protocol
 from training.strong import strong_generalisation
+from training.studies import Study, Tuning
 from training.tables import print_measurements, print_strong, quality_table
 from training.tracking import RunRecord, track
-from training.tune import Bounds, Study
+from training.tune import Bounds
 from training.tune import tune as run_studies
 from training.work import Work, forget
 
@@ -143,7 +144,14 @@ def train(
             return
         began = time.monotonic()
         # A tenth of the users is for trying the commands out: it says too little to refuse anything.
-        measurement, bundle_id = _train(root, prepared, recipe, progress, force=force or sample)
+        measurement, bundle_id = _train(
+            root,
+            prepared,
+            recipe,
+            progress,
+            tuning=tuning_of_options(params),
+            force=force or sample,
+        )
         with progress.step("Recording the runs in MLflow"):
             path = None if bundle_id is None else BundleStore(root).path(bundle_id)
             record = _run_record(measurement, prepared, path, sample=sample)
@@ -157,7 +165,13 @@ def train(
 
 
 def _train(
-    root: Path, prepared: Prepared, recipe: Recipe, progress: Progress, *, force: bool
+    root: Path,
+    prepared: Prepared,
+    recipe: Recipe,
+    progress: Progress,
+    *,
+    tuning: Tuning | None,
+    force: bool,
 ) -> tuple[Measurement, str | None]:
     """Measures, asks the gate, trains on everything and publishes.
 
@@ -191,7 +205,7 @@ def _train(
         subject = Subject(
             dataset_tag=prepared.dataset_tag, source=prepared.source, table=table, cleaning=clean.counts
         )
-        report = render_report(subject, measurement, two_stage)
+        report = render_report(subject, measurement, two_stage, tuning)
     build = Build(
         two_stage=two_stage,
         table=table,
@@ -297,9 +311,7 @@ def tune(
         )
         studies = run_studies(ratings, prepared.table, recipe, bounds, progress)
         path = out or bundle_root / "best_params.json"
-        path.write_text(
-            json.dumps({stage: study.best.parameters for stage, study in studies.items()}, indent=1)
-        )
+        Tuning(prepared.dataset_tag, studies).write(path)
         for stage, study in studies.items():
             best, defaults = study.best, study.trials[0]
             console.print(

@@ -19,6 +19,7 @@ from training.models.als import REFERENCE_PARAMETERS, default_parameters
 from training.models.ranker import RankerParameters
 from training.models.two_stage import Recipe
 from training.splits import Protocol
+from training.studies import Tuning
 
 
 class Preset(StrEnum):
@@ -156,6 +157,18 @@ def recipe_of_options(
         seed=seed,
         threads=threads,
     )
+
+
+def tuning_of_options(params: Path | None) -> Tuning | None:
+    """The search behind a file of parameters, if there was one.
+
+    Raises:
+        ParametersError: the file holds something else.
+    """
+    try:
+        return None if params is None else Tuning.read(params)
+    except ValueError as error:
+        raise ParametersError(f"{params}: expected the JSON that `tune` writes: {error}") from error
 
 
 def _given(asked: Asked) -> dict[str, Any]:

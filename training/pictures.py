@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from serving.features import CONTEXT_FEATURES, MOVIE_FEATURES, USER_FEATURES
 from serving.ids import Rows
@@ -19,6 +19,7 @@ from training.evaluation import BANDS, Quality, by_history_length, interval
 from training.experiment import Evidence
 from training.metrics import recall
 from training.models.two_stage import LearningCurve, RankerChoice
+from training.studies import Study
 from training.verdict import TITLES
 
 _STYLE: Final[dict[Any, Any]] = {
@@ -147,6 +148,26 @@ def learning_curve(choice: RankerChoice) -> str:
         axes.set_xlabel("trees")
         axes.set_title("nDCG@10 of held-out users, on lists of their liked movies and sampled others")
         axes.legend(loc="lower right")
+        return _embedded(figure)
+
+
+def trials(studies: Mapping[str, Study]) -> str:
+    """Validation nDCG@10 of each trial of a search and the best so far, one panel per stage."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 3.2), layout="constrained")
+        panels = figure.subplots(1, len(studies), squeeze=False)[0]
+        for axes, (stage, study) in zip(panels, studies.items(), strict=True):
+            reached = np.array([trial.ndcg for trial in study.trials])
+            numbers = np.arange(1, reached.size + 1)
+            axes.plot(numbers, reached, "o", color="#9aa1ab", label="a trial")
+            axes.step(
+                numbers, np.maximum.accumulate(reached), where="post", color="#0a7c66", label="best so far"
+            )
+            axes.plot(1, reached[0], "o", color="#c2571a", markersize=8, label="the defaults")
+            axes.set_title(f"{stage}: nDCG@10 on the validation part")
+            axes.set_xlabel("trial")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.legend(loc="lower right")
         return _embedded(figure)
 
 

@@ -19,6 +19,7 @@ from training.models.first_stage import FirstStage
 from training.models.two_stage import TwoStage, candidate_scores
 from training.publish import recipe_record
 from training.ratings import CleaningCounts, MovieTable
+from training.studies import Tuning
 from training.verdict import TITLES, lifts, merged, warnings_of
 from training.yardsticks import best_regularization
 
@@ -42,13 +43,16 @@ class Subject:
     cleaning: CleaningCounts
 
 
-def render_report(subject: Subject, measurement: Measurement, served: TwoStage) -> str:
+def render_report(
+    subject: Subject, measurement: Measurement, served: TwoStage, tuning: Tuning | None = None
+) -> str:
     """The page as one HTML text, with its styles and pictures inside.
 
     Args:
         subject: the data.
         measurement: of the recipe, on the past and the future.
         served: the same recipe trained on all ratings: what the bundle holds.
+        tuning: where the recipe's parameters came from, if from a search.
     """
     qualities = merged([measurement])
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -71,7 +75,9 @@ def render_report(subject: Subject, measurement: Measurement, served: TwoStage) 
         warnings=warnings_of([measurement]),
         recipe=recipe_record(measurement.recipe),
         ease_regularization=best_regularization(measurement.ease_ndcg) if measurement.ease_ndcg else None,
-        pictures=_pictures_of_quality(qualities, measurement)
+        tuning=tuning,
+        pictures=({} if tuning is None else {"trials": pictures.trials(tuning.studies)})
+        | _pictures_of_quality(qualities, measurement)
         | _pictures_of_ranker(served, sample, refit_scores),
         shap_rows=len(sample),
         medians=(float(np.median(served.inner_scores)), float(np.median(refit_scores))),

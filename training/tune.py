@@ -6,10 +6,10 @@ below them on the validation part.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import numpy as np
 import optuna
@@ -26,36 +26,11 @@ from training.models.two_stage import Recipe, fit_first_stage, inner_cuts, label
 from training.progress import Progress
 from training.ratings import MovieTable
 from training.splits import Split, split
-
-Parameters: TypeAlias = Mapping[str, Any]
-"""By name, as the fields of `AlsParameters` or `RankerParameters`."""
+from training.studies import Parameters, Study, Trial
 
 _MOST_USERS: Final = 2_000
 """Judged users, at random where there are more."""
 _RANKER_FIELDS: Final = ("iterations", "learning_rate", "depth", "negatives")
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What one set of parameters reached."""
-
-    number: int
-    parameters: Parameters
-    ndcg: float
-    """nDCG@10 on the validation part."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """All that was tried of one stage."""
-
-    trials: tuple[Trial, ...]
-    """Complete ones, in order; the first has the defaults."""
-
-    @property
-    def best(self) -> Trial:
-        """That with the highest nDCG@10, the earliest of equals."""
-        return max(self.trials, key=lambda trial: trial.ndcg)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from training import commands
 from training.commands import app
 from training.gate import Evaluation, Verdict, pass_gate
 from training.registry import CANDIDATE, Registry, local_store
+from training.studies import Tuning
 
 SMALL = (
     *("--sample", "--threads", "1", "--iterations", "50", "--depth", "3"),
@@ -158,10 +159,18 @@ def test_what_tuning_finds_is_what_training_takes(run: Any, root: Path) -> None:
     assert "after 1 trials" in run(*options, "--trials", "1").output
     assert "after 2 trials" in run(*options, "--trials", "2").output
     found = json.loads((root / "best_params.json").read_text())
-    assert set(found) == {"als", "ranker"}
+    assert set(found) == {"als", "ranker", "tuning"}
+    tuning = Tuning.read(root / "best_params.json")
+    assert tuning is not None
+    assert [len(study.trials) for study in tuning.studies.values()] == [2, 2]
+    assert found["als"] == tuning.studies["als"].best.parameters
     run("train", *SMALL[:3], "--params", str(root / "best_params.json"), "--depth", "2", "--iterations", "50")
     store = BundleStore(root / "sample")
-    recipe = store.manifest(store.pointer().bundle_id).recipe
+    bundle_id = store.pointer().bundle_id
+    report = (store.path(bundle_id) / "reports" / "report.html").read_text()
+    assert "Where its parameters came from" in report
+    assert f"<td>{tuning.studies['ranker'].best.ndcg:.3f}</td>" in report
+    recipe = store.manifest(bundle_id).recipe
     assert recipe["als_factors"] == found["als"]["factors"]
     assert recipe["ranker_learning_rate"] == found["ranker"]["learning_rate"]
     assert recipe["ranker_depth"] == 2
@@ -176,6 +185,7 @@ def test_what_tuning_finds_is_what_training_takes(run: Any, root: Path) -> None:
         ("[]", "expected the JSON that `tune` writes"),
         ("not json", "expected the JSON that `tune` writes"),
         ('{"als": {"confidence": "much"}}', "'much' is not a valid Confidence"),
+        ('{"als": {}, "tuning": {"studies": 3}}', "expected the JSON that `tune` writes"),
         ('{"ranker": {"trees": 3}}', "ranker has no parameter trees; there are depth, iterations"),
     ],
 )

@@ -1,0 +1,63 @@
+"""What tuning tried and what it found: the file between `tune` and `train --params`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import TypeAdapter
+
+Parameters: TypeAlias = Mapping[str, Any]
+"""By name, as the fields of `AlsParameters` or `RankerParameters`."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one set of parameters reached."""
+
+    number: int
+    parameters: Parameters
+    ndcg: float
+    """nDCG@10 on the validation part."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that was tried of one stage."""
+
+    trials: tuple[Trial, ...]
+    """Complete ones, in order; the first has the defaults. At least one."""
+
+    @property
+    def best(self) -> Trial:
+        """That with the highest nDCG@10, the earliest of equals."""
+        return max(self.trials, key=lambda trial: trial.ndcg)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The studies of one run of `tune`."""
+
+    dataset_tag: str
+    studies: Mapping[str, Study]
+    """By stage: als, ranker."""
+
+    def write(self, path: Path) -> None:
+        """Writes the best parameters by stage, as `train --params` takes them, and all trials."""
+        best = {stage: study.best.parameters for stage, study in self.studies.items()}
+        tried = _TUNING.dump_python(self, mode="json")
+        path.write_text(json.dumps({**best, "tuning": tried}, indent=1))
+
+    @classmethod
+    def read(cls, path: Path) -> "Tuning | None":
+        """The trials behind a file of parameters; None when it was written by hand.
+
+        Raises:
+            ValueError: the file holds something else.
+        """
+        content = json.loads(path.read_text())
+        return _TUNING.validate_python(content["tuning"]) if "tuning" in content else None
+
+
+_TUNING: TypeAdapter[Tuning] = TypeAdapter(Tuning)
