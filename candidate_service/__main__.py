@@ -27,7 +27,9 @@ async def serve(settings: CandidateSettings) -> None:
         BundleStore(settings.bundle_root),
         Retriever.load,
         loads=metrics.bundle_loads,
+        info=metrics.bundle_info,
         poll_seconds=settings.bundle_poll_seconds,
+        settle_seconds=settings.settle_delay_seconds,
     )
     with exposed(metrics, settings):
         async with bundles.loading():

@@ -2,7 +2,8 @@
 
 from pydantic_settings import SettingsConfigDict
 
-from serving.settings import Port, ServerSettings
+from serving.bundle.store import SETTLE_SECONDS
+from serving.settings import Port, Seconds, ServerSettings
 
 
 class CandidateSettings(ServerSettings):
@@ -14,3 +15,5 @@ class CandidateSettings(ServerSettings):
     """Port of the gRPC server."""
     metrics_port: Port = 9_102
     """Port of the Prometheus endpoint, plain HTTP on the same address."""
+    settle_delay_seconds: Seconds = SETTLE_SECONDS
+    """How long after a bundle was published it answers here: ranking and the gateway must hold it by then."""

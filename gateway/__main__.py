@@ -28,7 +28,9 @@ async def serve(settings: GatewaySettings) -> None:
         BundleStore(settings.bundle_root),
         Catalogue.load,
         loads=server_metrics.bundle_loads,
+        info=server_metrics.bundle_info,
         poll_seconds=settings.bundle_poll_seconds,
+        keep_previous=True,
     )
     async with AsyncExitStack() as stack:
         stack.enter_context(exposed(server_metrics, settings))
@@ -37,7 +39,7 @@ async def serve(settings: GatewaySettings) -> None:
         ranking = await stack.enter_async_context(open_channel(settings.ranking_target))
         similarity = await stack.enter_async_context(open_channel(settings.similarity_target))
         pipeline = Pipeline.create(
-            catalogue=catalogues.get,
+            catalogues=catalogues,
             candidates=BatchingCandidates(
                 CandidateClient(candidate, metrics),
                 settings.call_limits(settings.candidate_max_calls),

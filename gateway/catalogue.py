@@ -1,9 +1,9 @@
 """What the gateway holds in memory of one bundle: enough for a list when no other service answers."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -166,3 +166,37 @@ class Catalogue:
             rows = rows[values >= np.partition(values, values.size - limit)[values.size - limit]]
         rows = rows[np.argsort(-jaccard[rows], kind="stable")][:limit]
         return Scored(rows, jaccard[rows], self.bundle_id)
+
+
+class Catalogues(Protocol):
+    """The catalogues that are held now: of the current bundle, and of the one before."""
+
+    def get(self) -> Catalogue:
+        """The current one; take it once per request, as the next call may give a newer one.
+
+        Raises:
+            UnavailableError: no bundle is loaded.
+        """
+        ...
+
+    def held(self) -> Sequence[Catalogue]:
+        """All, the current one first.
+
+        Raises:
+            UnavailableError: no bundle is loaded.
+        """
+        ...
+
+    def find(self, bundle_id: str) -> Catalogue | None:
+        """That of a bundle; None if it is not held."""
+        ...
+
+
+def catalogue_with(catalogues: Catalogues, movie_id: int) -> Catalogue:
+    """The first catalogue that knows a movie; the current one when none does.
+
+    Raises:
+        UnavailableError: no bundle is loaded.
+    """
+    held = catalogues.held()
+    return next((one for one in held if one.movies.ids.row(movie_id) >= 0), held[0])

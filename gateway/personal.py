@@ -1,14 +1,14 @@
 """Lists for one user: candidates, ordered by the ranker, filled up with what is popular."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from gateway.catalogue import Catalogue, Scored
+from gateway.catalogue import Catalogue, Catalogues, Scored
 from gateway.deadlines import Budgets, Deadline
-from gateway.fallback import Model, Outcome
+from gateway.fallback import FallbackReason, Model, Outcome
 from gateway.metrics import GatewayMetrics
 from gateway.pages import Course, LikedMovie, ListAnswer, Page, Sources, assemble
 from gateway.ports import (
@@ -34,6 +34,8 @@ class Trace:
     """A list, and what the stages said on the way to it; none where they failed or were not asked."""
 
     answer: ListAnswer
+    catalogue: Catalogue
+    """What the list was joined from."""
     candidates: CandidateList | None = None
     """Without those that must not be shown."""
     ranked: RankedList | None = None
@@ -45,7 +47,7 @@ class PersonalLists:
     """Asks for candidates, has them ranked, and steps down where a stage cannot answer.
 
     Args:
-        catalogue: the catalogue to answer from now.
+        catalogues: that of the candidates' bundle answers, the current one when there are none.
         candidates: stage one.
         ranking: stage two.
         budgets: how long the stages may take.
@@ -56,14 +58,14 @@ class PersonalLists:
     def __init__(
         self,
         *,
-        catalogue: Callable[[], Catalogue],
+        catalogues: Catalogues,
         candidates: CandidateStage,
         ranking: RankingStage,
         budgets: Budgets,
         candidates_per_user: int,
         metrics: GatewayMetrics,
     ) -> None:
-        self._catalogue = catalogue
+        self._catalogues = catalogues
         self._candidates = candidates
         self._ranking = ranking
         self._budgets = budgets
@@ -77,59 +79,55 @@ class PersonalLists:
             UnavailableError: no bundle is loaded; or a stage failed and the request denies fallbacks.
             NotFoundError: the user is unknown and the request denies fallbacks.
         """
-        catalogue = self._catalogue()  # once: a bundle that arrives meanwhile is for the next request
-        return (await self.trace(request, deadline, catalogue)).answer
+        return (await self.trace(request, deadline)).answer
 
     async def trace(
-        self,
-        request: PersonalRequest,
-        deadline: Deadline,
-        catalogue: Catalogue,
-        *,
-        probe_id: int | None = None,
+        self, request: PersonalRequest, deadline: Deadline, *, probe_id: int | None = None
     ) -> Trace:
         """The list for a checked request, and how it came about.
 
         Args:
             request: the request.
             deadline: when the answer must be there.
-            catalogue: what to answer from.
             probe_id: a movie for the stages to tell of on the way; it does not change the list.
 
         Raises:
-            UnavailableError: a stage failed and the request denies fallbacks.
+            UnavailableError: no bundle is loaded; or a stage failed and the request denies fallbacks.
             NotFoundError: the user is unknown and the request denies fallbacks.
         """
-        page = _empty_page(catalogue, request)
-        sources: Sources = {
-            Model.POPULARITY_FALLBACK: lambda: catalogue.most_popular(page.blocked).part(0, page.missing)
-        }
-        finish = partial(_finish, request, page, sources)
+        current = self._catalogues.get()
         try:
             candidates, bundle_id = await self._retrieve(request, deadline, probe_id)
         except StageError as error:
-            return Trace(finish(Outcome.CANDIDATES_FAILED, failure=error.failure))
+            finish = partial(_finish, request, *_begin(request, current))
+            return Trace(finish(Outcome.CANDIDATES_FAILED, failure=error.failure), current)
+        catalogue = self._catalogues.find(bundle_id)
+        page, sources = _begin(request, catalogue or current)
+        finish = partial(_finish, request, page, sources)
+        trace = partial(Trace, catalogue=page.catalogue)
         if candidates.user_vector is UserVector.NONE:
-            return Trace(finish(Outcome.UNKNOWN_USER), candidates)
+            return trace(finish(Outcome.UNKNOWN_USER), candidates=candidates)
         candidates = self._admitted(candidates, page)
-        rows = catalogue.movies.ids.rows(candidates.movie_ids)
+        rows = page.catalogue.movies.ids.rows(candidates.movie_ids)
         in_als_order = Scored(rows, candidates.scores, bundle_id)
         sources[Model.ALS_ONLY] = lambda: in_als_order
         if not rows.size:
             sources[Model.TWO_STAGE] = lambda: in_als_order  # an empty list needs no ranking
-            return Trace(finish(Outcome.NOTHING_TO_RANK), candidates)
+            return trace(finish(Outcome.NOTHING_TO_RANK), candidates=candidates)
         try:
+            _require_held(catalogue, bundle_id)
             ranked, base_value = await self._rank(request, candidates, deadline, bundle_id=bundle_id)
         except StageError as error:
             answer = finish(Outcome.RANKING_FAILED, failure=error.failure)
-            return Trace(_with_reasons(answer, candidates, catalogue), candidates)
+            return trace(_with_reasons(answer, candidates, page.catalogue), candidates=candidates)
         self._drop(ranked, page)
         in_rank_order = Scored(
-            catalogue.movies.ids.rows(ranked.movie_ids), ranked.scores, bundle_id, ranked.explanations
+            page.catalogue.movies.ids.rows(ranked.movie_ids), ranked.scores, bundle_id, ranked.explanations
         )
         sources[Model.TWO_STAGE] = lambda: in_rank_order
         answer = finish(Outcome.RANKED, base_value=base_value)
-        return Trace(_with_reasons(answer, candidates, catalogue), candidates, ranked, base_value)
+        answer = _with_reasons(answer, candidates, page.catalogue)
+        return trace(answer, candidates=candidates, ranked=ranked, base_value=base_value)
 
     async def _retrieve(
         self, request: PersonalRequest, deadline: Deadline, probe_id: int | None
@@ -152,9 +150,8 @@ class PersonalLists:
     def _admitted(self, candidates: CandidateList, page: Page) -> CandidateList:
         """The candidates that may be shown.
 
-        Retrieval leaves out what the request leaves out, but by its own bundle: with another one than the
-        catalogue's, movies may be unknown here, or seen. They go before ranking, so that ranking still
-        returns a whole page.
+        Retrieval leaves out what the request leaves out, but by its own bundle: if that is not held here,
+        movies may be unknown, or seen. They go before ranking, so that ranking still returns a whole page.
         """
         rows = page.catalogue.movies.ids.rows(candidates.movie_ids)
         known = rows >= 0
@@ -198,6 +195,17 @@ class PersonalLists:
         page.block(page.catalogue.movies.ids.rows(ranked.unknown_movie_ids))
 
 
+def _require_held(catalogue: Catalogue | None, bundle_id: str) -> None:
+    """Candidates whose bundle is not held here keep their order, but are not worth ranking.
+
+    Raises:
+        StageError: it is not.
+    """
+    if catalogue is None:
+        detail = f"answered from bundle {bundle_id}"
+        raise StageError(Stage.CANDIDATE, FallbackReason.BUNDLE_MISMATCH, detail)
+
+
 def _with_reasons(answer: ListAnswer, candidates: CandidateList, catalogue: Catalogue) -> ListAnswer:
     """The list with the liked movies that speak for its candidates, where they were asked for."""
     if not candidates.because_of.movie_ids.size:
@@ -229,14 +237,16 @@ def _liked(catalogue: Catalogue, rows: Sequence[int], weights: Sequence[float]) 
     )
 
 
-def _empty_page(catalogue: Catalogue, request: PersonalRequest) -> Page:
+def _begin(request: PersonalRequest, catalogue: Catalogue) -> tuple[Page, Sources]:
+    """An empty page of a catalogue, and what it gives by itself."""
     blocked = catalogue.blocked(
         request.movie_filter,
         seen_by_user_id=None if request.include_seen else request.user_id,
         exclude_movie_ids=request.exclude_movie_ids
         + (() if request.include_seen else request.history.movie_ids),
     )
-    return Page(catalogue, blocked, request.limit)
+    page = Page(catalogue, blocked, request.limit)
+    return page, {Model.POPULARITY_FALLBACK: lambda: catalogue.most_popular(blocked).part(0, page.missing)}
 
 
 def _finish(

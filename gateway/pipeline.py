@@ -1,14 +1,14 @@
 """The way of a request through the gateway: checked, timed, answered, counted."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 import structlog
 
-from gateway.catalogue import Catalogue, Movie
+from gateway.catalogue import Catalogues, Movie, catalogue_with
 from gateway.deadlines import Budgets, Deadline
 from gateway.metrics import GatewayMetrics
 from gateway.pages import ListAnswer
@@ -57,8 +57,7 @@ class Pipeline:
     InvalidArgumentError, DeadlineError, or UnavailableError when no bundle is loaded.
     """
 
-    catalogue: Callable[[], Catalogue]
-    """The catalogue to answer from now."""
+    catalogues: Catalogues
     popular_lists: PopularLists
     personal_lists: PersonalLists
     similar_lists: SimilarLists
@@ -73,7 +72,7 @@ class Pipeline:
     def create(
         cls,
         *,
-        catalogue: Callable[[], Catalogue],
+        catalogues: Catalogues,
         candidates: CandidateStage,
         ranking: RankingStage,
         similarity: SimilarityStage,
@@ -85,7 +84,7 @@ class Pipeline:
     ) -> "Pipeline":
         """Puts a pipeline together from the stages; `why_movie`: whether it answers `why`."""
         personal_lists = PersonalLists(
-            catalogue=catalogue,
+            catalogues=catalogues,
             candidates=candidates,
             ranking=ranking,
             budgets=budgets,
@@ -93,13 +92,13 @@ class Pipeline:
             metrics=metrics,
         )
         return cls(
-            catalogue=catalogue,
-            popular_lists=PopularLists(catalogue),
+            catalogues=catalogues,
+            popular_lists=PopularLists(catalogues),
             personal_lists=personal_lists,
             similar_lists=SimilarLists(
-                catalogue=catalogue, similarity=similarity, budgets=budgets, metrics=metrics
+                catalogues=catalogues, similarity=similarity, budgets=budgets, metrics=metrics
             ),
-            why_answers=WhyAnswers(catalogue, personal_lists) if why_movie else None,
+            why_answers=WhyAnswers(catalogues, personal_lists) if why_movie else None,
             budgets=budgets,
             batch_concurrency=batch_concurrency,
             metrics=metrics,
@@ -130,7 +129,7 @@ class Pipeline:
         """Movies for 1 to 100 users, in their order. A fault steps down one user's list alone."""
         requests = checked_batch(requests)
         deadline = self._begin(client_seconds, self.budgets.batch)
-        self.catalogue()  # without a bundle the batch fails as a whole, and before any work
+        self.catalogues.get()  # without a bundle the batch fails as a whole, and before any work
         places = asyncio.Semaphore(self.batch_concurrency)
 
         async def one(request: PersonalRequest) -> ListAnswer:
@@ -171,14 +170,14 @@ class Pipeline:
         return why
 
     async def movie(self, movie_id: int, client_seconds: float | None) -> MovieAnswer:
-        """One catalogue entry.
+        """One catalogue entry; lists may still come from the bundle before, and so may their movies.
 
         Raises:
-            NotFoundError: the movie is not in the catalogue.
+            NotFoundError: the movie is in no catalogue that is held.
         """
         movie_id = checked_movie_id(movie_id)
         self._begin(client_seconds)
-        catalogue = self.catalogue()
+        catalogue = catalogue_with(self.catalogues, movie_id)
         return MovieAnswer(catalogue.movie(catalogue.row(movie_id)), catalogue.bundle_id)
 
     def _begin(self, client_seconds: float | None, longest: float | None = None) -> Deadline:

@@ -1,9 +1,8 @@
 """The most popular movies: from the gateway's memory alone."""
 
 import uuid
-from collections.abc import Callable
 
-from gateway.catalogue import Catalogue
+from gateway.catalogue import Catalogues
 from gateway.fallback import Model
 from gateway.pages import ListAnswer, Page
 from gateway.requests import PopularRequest
@@ -13,11 +12,11 @@ class PopularLists:
     """Lists the whole catalogue by popularity.
 
     Args:
-        catalogue: the catalogue to answer from now.
+        catalogues: the current one answers.
     """
 
-    def __init__(self, catalogue: Callable[[], Catalogue]) -> None:
-        self._catalogue = catalogue
+    def __init__(self, catalogues: Catalogues) -> None:
+        self._catalogues = catalogues
 
     def answer(self, request: PopularRequest) -> ListAnswer:
         """The list for a checked request.
@@ -25,7 +24,7 @@ class PopularLists:
         Raises:
             UnavailableError: no bundle is loaded.
         """
-        catalogue = self._catalogue()
+        catalogue = self._catalogues.get()
         blocked = catalogue.blocked(request.movie_filter, seen_by_user_id=request.exclude_seen_by_user_id)
         matching = catalogue.most_popular(blocked)
         page = Page(catalogue, blocked, request.limit)

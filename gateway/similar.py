@@ -1,13 +1,12 @@
 """Lists of movies like one movie: the index of neighbours, filled up by shared genres."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from gateway.catalogue import Catalogue, Scored
+from gateway.catalogue import Catalogue, Catalogues, Scored, catalogue_with
 from gateway.deadlines import Budgets, Deadline
-from gateway.fallback import Model, Outcome
+from gateway.fallback import FallbackReason, Model, Outcome
 from gateway.metrics import GatewayMetrics
 from gateway.pages import Course, ListAnswer, Page, Sources, assemble
 from gateway.ports import (
@@ -36,7 +35,7 @@ class SimilarLists:
     """Asks the index, and compares genres where it cannot answer.
 
     Args:
-        catalogue: the catalogue to answer from now.
+        catalogues: that of the index's bundle answers, the current one when the index cannot.
         similarity: the stage that holds the neighbours.
         budgets: how long it may take.
         metrics: what is counted.
@@ -45,12 +44,12 @@ class SimilarLists:
     def __init__(
         self,
         *,
-        catalogue: Callable[[], Catalogue],
+        catalogues: Catalogues,
         similarity: SimilarityStage,
         budgets: Budgets,
         metrics: GatewayMetrics,
     ) -> None:
-        self._catalogue = catalogue
+        self._catalogues = catalogues
         self._similarity = similarity
         self._budgets = budgets
         self._metrics = metrics
@@ -62,7 +61,24 @@ class SimilarLists:
             NotFoundError: the movie is not in the catalogue.
             UnavailableError: no bundle is loaded; or the index failed and the request denies fallbacks.
         """
-        catalogue = self._catalogue()  # once: a bundle that arrives meanwhile is for the next request
+        catalogue_with(self._catalogues, request.movie_id).row(request.movie_id)  # or there is no such movie
+        try:
+            answer, catalogue = await self._find(request, deadline)
+        except StageError as error:
+            current = self._catalogues.get()
+            page, sources = self._begin(request, current)
+            return _finish(request, page, sources, Outcome.INDEX_FAILED, failure=error.failure)
+        page, sources = self._begin(request, catalogue)
+        neighbours = self._admitted(answer, page)
+        if answer.method is SimilarityMethod.ALS_COSINE:
+            sources[Model.ALS_COSINE] = lambda: neighbours
+        elif neighbours.movie_rows.size >= page.missing:
+            # A shorter list by genres is not the start of ours: the index breaks ties in its own way.
+            sources[Model.GENRE_JACCARD] = lambda: neighbours
+        return _finish(request, page, sources, _OUTCOMES[answer.method])
+
+    def _begin(self, request: SimilarRequest, catalogue: Catalogue) -> tuple[Page, Sources]:
+        """An empty page of a catalogue, and what it gives by itself."""
         row = catalogue.row(request.movie_id)
         blocked = catalogue.blocked(
             request.movie_filter,
@@ -70,39 +86,40 @@ class SimilarLists:
             exclude_movie_ids=(request.movie_id,),
         )
         page = Page(catalogue, blocked, request.limit)
-        sources: Sources = {
-            Model.GENRE_JACCARD: lambda: catalogue.alike_by_genre(row, page.blocked, page.missing)
-        }
-        has_genres = bool(catalogue.movies.genres_of(row))
-        finish = partial(
-            _finish, request, page, sources, Model.GENRE_JACCARD if has_genres else Model.NOT_AVAILABLE
-        )
-        try:
-            answer = await self._find(request, catalogue, deadline)
-        except StageError as error:
-            return finish(Outcome.INDEX_FAILED, failure=error.failure)
-        neighbours = self._admitted(answer, page)
-        if answer.method is SimilarityMethod.ALS_COSINE:
-            sources[Model.ALS_COSINE] = lambda: neighbours
-        elif neighbours.movie_rows.size >= page.missing:
-            # A shorter list by genres is not the start of ours: the index breaks ties in its own way.
-            sources[Model.GENRE_JACCARD] = lambda: neighbours
-        return finish(_OUTCOMES[answer.method])
+        return page, {Model.GENRE_JACCARD: lambda: catalogue.alike_by_genre(row, blocked, page.missing)}
 
-    async def _find(self, request: SimilarRequest, catalogue: Catalogue, deadline: Deadline) -> SimilarAnswer:
-        user_id = request.exclude_seen_by_user_id
-        seen = () if user_id is None else catalogue.seen_movie_ids(user_id)[:_MAX_EXCLUDED].tolist()
+    async def _find(self, request: SimilarRequest, deadline: Deadline) -> tuple[SimilarAnswer, Catalogue]:
+        """The neighbours, and the catalogue of their bundle."""
+        current = self._catalogues.get()
+        seen = _seen(request, current)
+        answer = await self._ask(request, seen, deadline)
+        catalogue = self._catalogue_of(answer)
+        if catalogue is not current and seen != (theirs := _seen(request, catalogue)):
+            # A bundle is being rolled out, and for the index the user has not seen the same movies.
+            answer = await self._ask(request, theirs, deadline)
+            catalogue = self._catalogue_of(answer)
+        return answer, catalogue
+
+    async def _ask(self, request: SimilarRequest, seen: tuple[int, ...], deadline: Deadline) -> SimilarAnswer:
         query = SimilarQuery(
             movie_id=request.movie_id,
             limit=request.limit,
             movie_filter=request.movie_filter,
-            exclude_movie_ids=tuple(seen),
+            exclude_movie_ids=seen,
         )
         seconds = deadline.stage_seconds(Stage.SIMILARITY, self._budgets.stages[Stage.SIMILARITY])
         return await self._similarity.find(query, seconds=seconds)
 
+    def _catalogue_of(self, answer: SimilarAnswer) -> Catalogue:
+        catalogue = self._catalogues.find(answer.bundle_id)
+        if catalogue is None:
+            raise StageError(
+                Stage.SIMILARITY, FallbackReason.BUNDLE_MISMATCH, f"answered from bundle {answer.bundle_id}"
+            )
+        return catalogue
+
     def _admitted(self, answer: SimilarAnswer, page: Page) -> Scored:
-        """The neighbours that may be shown; another bundle's may be unknown here, or blocked."""
+        """The neighbours that may be shown."""
         rows = page.catalogue.movies.ids.rows(answer.movie_ids)
         known = rows >= 0
         self._metrics.unknown_items.inc(int((~known).sum()))
@@ -110,15 +127,23 @@ class SimilarLists:
         return Scored(rows[shown], answer.scores[shown], answer.bundle_id)
 
 
+def _seen(request: SimilarRequest, catalogue: Catalogue) -> tuple[int, ...]:
+    user_id = request.exclude_seen_by_user_id
+    return () if user_id is None else tuple(catalogue.seen_movie_ids(user_id)[:_MAX_EXCLUDED].tolist())
+
+
 def _finish(
     request: SimilarRequest,
     page: Page,
     sources: Sources,
-    when_empty: Model,
     outcome: Outcome,
     *,
     failure: StageFailure | None = None,
 ) -> ListAnswer:
     course = Course(outcome, request.fallback_policy, filtered=bool(request.movie_filter), failure=failure)
     course.refuse_if_denied()
-    return assemble(page, course, sources, when_empty=when_empty)
+    row = page.catalogue.row(request.movie_id)
+    has_genres = bool(page.catalogue.movies.genres_of(row))
+    return assemble(
+        page, course, sources, when_empty=Model.GENRE_JACCARD if has_genres else Model.NOT_AVAILABLE
+    )

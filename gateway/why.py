@@ -1,10 +1,9 @@
 """Why a movie is in, or not in, a user's list: that very list, with the movie as a probe."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
-from gateway.catalogue import Catalogue, Movie
+from gateway.catalogue import Catalogues, Movie, catalogue_with
 from gateway.deadlines import Deadline
 from gateway.fallback import Model
 from gateway.pages import Item, ListAnswer
@@ -104,12 +103,12 @@ class WhyAnswers:
     """Has the list made that is in question, and reads off where the movie went.
 
     Args:
-        catalogue: the catalogue to answer from now.
+        catalogues: those that lists are joined from.
         personal_lists: what makes the list.
     """
 
-    def __init__(self, catalogue: Callable[[], Catalogue], personal_lists: PersonalLists) -> None:
-        self._catalogue = catalogue
+    def __init__(self, catalogues: Catalogues, personal_lists: PersonalLists) -> None:
+        self._catalogues = catalogues
         self._personal_lists = personal_lists
 
     async def answer(self, request: WhyRequest, deadline: Deadline) -> WhyAnswer:
@@ -117,10 +116,9 @@ class WhyAnswers:
 
         Raises:
             UnavailableError: no bundle is loaded.
-            NotFoundError: the movie is not in the catalogue.
+            NotFoundError: the movie is not in the catalogue that the list comes from.
         """
-        catalogue = self._catalogue()
-        row = catalogue.row(request.movie_id)
+        catalogue_with(self._catalogues, request.movie_id).row(request.movie_id)  # or no list need be made
         in_question = PersonalRequest(
             user_id=request.user_id,
             limit=request.limit,
@@ -128,8 +126,10 @@ class WhyAnswers:
             exclude_movie_ids=request.exclude_movie_ids,
             include_seen=request.include_seen,
         )
-        trace = await self._personal_lists.trace(in_question, deadline, catalogue, probe_id=request.movie_id)
-        # The gateway leaves movies out by its own bundle, retrieval by its own.
+        trace = await self._personal_lists.trace(in_question, deadline, probe_id=request.movie_id)
+        catalogue = trace.catalogue
+        row = catalogue.row(request.movie_id)
+        # The gateway leaves movies out by the bundle that it joins from, retrieval by its own.
         probe = trace.candidates.probes[0] if trace.candidates and trace.candidates.probes else None
         facts = Facts(
             seen=row in catalogue.seen.of(request.user_id) or (probe is not None and probe.seen),

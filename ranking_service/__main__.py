@@ -28,7 +28,9 @@ async def serve(settings: RankingSettings) -> None:
         BundleStore(settings.bundle_root),
         Ranker.load,
         loads=metrics.bundle_loads,
+        info=metrics.bundle_info,
         poll_seconds=settings.bundle_poll_seconds,
+        keep_previous=True,
     )
     servicer = RankingServicer(bundles, RankingMetrics.create(metrics.registry))
     with exposed(metrics, settings):

@@ -36,10 +36,10 @@ SERVICE_NAME: Final = "movierec.ranking.v1.RankingService"
 
 
 class RankingServicer(pb_grpc.RankingServiceServicer):
-    """Answers from the bundle that is held.
+    """Answers from the bundle that a request names, if it is held.
 
     Args:
-        bundles: the bundle.
+        bundles: the current one and the one before.
         metrics: where to count what was missing.
     """
 
@@ -52,8 +52,7 @@ class RankingServicer(pb_grpc.RankingServiceServicer):
         self, request: pb.RankMoviesRequest, context: aio.ServicerContext[Any, Any]
     ) -> pb.RankMoviesResponse:
         check(request)
-        ranker = self._bundles.get()
-        require_bundle(request.bundle_id, held=ranker.bundle_id)
+        ranker = require_bundle(self._bundles, request.bundle_id)
         ranking = ranker.rank([_query(message) for message in request.queries])
         self._metrics.count(ranking)
         return pb.RankMoviesResponse(
@@ -106,19 +105,28 @@ def _check_probes(violations: Violations, field: str, probes: Sequence[pb.Rankin
     )
 
 
-def require_bundle(requested: str, *, held: str) -> None:
+def require_bundle(bundles: BundleHolder[Ranker], requested: str) -> Ranker:
     """Ranking answers from the bundle that the candidates came from, or not at all.
+
+    Args:
+        bundles: those that are held.
+        requested: bundle_id; empty: the current one.
 
     Raises:
         FailedPreconditionError: the bundle is not held.
+        UnavailableError: none is.
     """
-    if requested not in {"", held}:
+    current, *others = bundles.held()
+    ranker = bundles.find(requested) if requested else current
+    if ranker is None:
+        held = ", ".join(one.bundle_id for one in (current, *others))
         raise FailedPreconditionError(
             f"Bundle {requested} is not held, but {held}.",
             reason=Reason.BUNDLE_MISMATCH,
             requested=requested,
             held=held,
         )
+    return ranker
 
 
 def _query(message: pb.RankingQuery) -> RankingQuery:

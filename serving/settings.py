@@ -54,8 +54,8 @@ class ServerSettings(BaseSettings):
     """How long to answer on after a stop signal, health NOT_SERVING: until callers have noticed."""
     drain_seconds: Seconds = 10.0
     """How long calls in flight may run after that; longer than any deadline."""
-    bundle_poll_seconds: Annotated[Seconds, Field(gt=0)] = 1.0
-    """How often to look again while no bundle is loaded."""
+    bundle_poll_seconds: Annotated[Seconds, Field(gt=0)] = 5.0
+    """How often to look whether another bundle was published."""
     max_request_bytes: Annotated[int, Field(ge=1_024)] = 4 * 1_024 * 1_024
     """Size of the largest request; larger ones are RESOURCE_EXHAUSTED."""
 

@@ -1,20 +1,23 @@
-"""The model that a process answers from: one reference to one immutable object of one bundle."""
+"""What a process answers from: bundles that follow the pointer while it runs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
-from serving.bundle.store import BundleError, BundleStore
+from serving.bundle.store import BundleError, BundleStore, Fingerprint, Pointer
 from serving.errors import Reason, UnavailableError
 
 Model = TypeVar("Model")
+
+_RETRY_SECONDS: Final = 300.0
 
 _logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -26,33 +29,45 @@ class LoadResult(StrEnum):
     FAILED = "failed"
 
 
+class Role(StrEnum):
+    """What a bundle is held for; values of the metric label `role`."""
+
+    CURRENT = "current"
+    """Answers."""
+    PREVIOUS = "previous"
+    """Answers whoever names it."""
+    NEXT = "next"
+    """Will be current once the settle delay has passed."""
+
+
 @dataclass(frozen=True)
-class _Failure:
-    """Why a bundle was refused. Equal when there is nothing new to say."""
+class _Refusal:
+    """A bundle that could not be loaded; not tried again while nothing has changed."""
 
-    bundle_id: str | None
+    files: Fingerprint
     text: str
-    error: Exception = field(compare=False)
-
-    def log(self) -> None:
-        known = isinstance(self.error, BundleError)  # names bundle and file; anything else needs its trace
-        _logger.error(
-            "no usable bundle" if self.bundle_id is None else "bundle refused",
-            bundle_id=self.bundle_id,
-            error=self.text,
-            exc_info=None if known else self.error,
-        )
+    until: float
+    """On the monotonic clock: then the cause may have been outside of the files, and gone."""
 
 
 class BundleHolder(Generic[Model]):
-    """Loads the current bundle, or the previous one, and looks again while neither is usable.
+    """Holds the bundles that the pointer names, and follows it in the background.
+
+    A new bundle is loaded beside what is held, and taken by swapping one reference. Whatever fails, what is
+    held stays. A refused bundle is tried again when the pointer or its files change, or after five minutes.
 
     Args:
         store: where bundles lie.
         load: verifies, reads, checks and warms up a bundle; runs in a thread of its own. Any exception
             refuses the bundle.
         loads: counter with the label `result`.
-        poll_seconds: how often to look again.
+        info: gauge with the labels `bundle_id` and `role`.
+        poll_seconds: how often to look at the pointer.
+        keep_previous: holds the pointer's previous bundle as well, to answer whoever names it.
+        settle_seconds: how long after the pointer has moved its new bundle becomes current here: by then
+            those who keep the previous one have the new one too.
+        wall_clock: seconds since 1970, as in the pointer.
+        clock: seconds that nobody sets.
     """
 
     def __init__(
@@ -61,24 +76,53 @@ class BundleHolder(Generic[Model]):
         load: Callable[[BundleStore, str], Model],
         *,
         loads: Counter,
+        info: Gauge,
         poll_seconds: float,
+        keep_previous: bool = False,
+        settle_seconds: float = 0.0,
+        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._load = load
         self._loads = loads
+        self._info = info
         self._poll_seconds = poll_seconds
-        self._model: Model | None = None
+        self._places = 2 if keep_previous else 1
+        self._settle_seconds = settle_seconds
+        self._wall_clock = wall_clock
+        self._clock = clock
+        self._answering: dict[str, Model] = {}  # the current one first; never altered, only replaced
+        self._next: dict[str, Model] = {}
+        self._shown: dict[str, Role] = {}
+        self._refusals: dict[str, _Refusal] = {}
+        self._pointer: Pointer | None = None
+        self._settled_at = 0.0
+        self._trouble = ""
         self._loaded = asyncio.Event()
 
     def get(self) -> Model:
-        """The model; take it once per request, as the next call may give a newer one.
+        """The current model; take it once per request, as the next call may give a newer one.
 
         Raises:
             UnavailableError: none is loaded.
         """
-        if self._model is None:
+        return self.held()[0]
+
+    def held(self) -> Sequence[Model]:
+        """All models that answer, the current one first.
+
+        Raises:
+            UnavailableError: none is loaded.
+        """
+        held = tuple(self._answering.values())
+        if not held:
             raise UnavailableError("No bundle is loaded.", reason=Reason.MODEL_UNAVAILABLE)
-        return self._model
+        return held
+
+    def find(self, bundle_id: str) -> Model | None:
+        """The model of a bundle; None if it is not held."""
+        return self._answering.get(bundle_id)
 
     async def loaded(self) -> None:
         """Returns once there is a model."""
@@ -86,10 +130,10 @@ class BundleHolder(Generic[Model]):
 
     @asynccontextmanager
     async def loading(self) -> AsyncIterator[None]:
-        """Loads in the background while the block runs. Leaving it does not wait for a load under way."""
+        """Follows the pointer while the block runs. Leaving it does not wait for a load under way."""
         # Not the loop's own executor, which a closing loop waits for.
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bundle")
-        task = asyncio.create_task(self._load_until_valid(executor))
+        task = asyncio.create_task(self._follow(executor))
         try:
             yield
         finally:
@@ -98,37 +142,115 @@ class BundleHolder(Generic[Model]):
                 await task
             executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _load_until_valid(self, executor: ThreadPoolExecutor) -> None:
+    async def _follow(self, executor: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
-        reported: set[_Failure] = set()
         while True:
-            found, failures = await loop.run_in_executor(executor, self._first_valid)
-            for failure in failures:
-                if failure not in reported:
-                    failure.log()
-            reported = set(failures)
-            if found is not None:
-                bundle_id, self._model = found
+            seconds = await loop.run_in_executor(executor, self._step)
+            if self._answering:
                 self._loaded.set()
-                _logger.info("bundle loaded", bundle_id=bundle_id)
-                return
-            await asyncio.sleep(self._poll_seconds)
+            await asyncio.sleep(seconds)
 
-    def _first_valid(self) -> tuple[tuple[str, Model] | None, list[_Failure]]:
+    def _step(self) -> float:
+        """Goes one step, of one bundle at the most, towards what the pointer says.
+
+        Returns:
+            Seconds until the next step.
+        """
         try:
             pointer = self._store.pointer()
         except BundleError as error:
-            return None, [_Failure(None, str(error), error)]
-        failures = []
-        for bundle_id in (pointer.bundle_id, pointer.previous):
-            if bundle_id is None:
-                continue
-            try:
-                model = self._load(self._store, bundle_id)
-            except Exception as error:  # noqa: BLE001  # a damaged file may raise anything; all are logged
-                self._loads.labels(LoadResult.FAILED).inc()
-                failures.append(_Failure(bundle_id, str(error), error))
-            else:
-                self._loads.labels(LoadResult.LOADED).inc()
-                return (bundle_id, model), failures
-        return None, failures
+            if str(error) != self._trouble:
+                _logger.error("no usable pointer", error=str(error))  # noqa: TRY400  # the text says it all
+            self._trouble = str(error)
+            return self._poll_seconds
+        self._trouble = ""
+        seconds = self._seconds_to_settle(pointer)
+        new = pointer.bundle_id
+        settled = not seconds or next(iter(self._answering), None) == new
+        named = [new, pointer.previous] if settled else [pointer.previous, new]
+        order = [bundle_id for bundle_id in named if bundle_id is not None]
+        self._refusals = {name: refusal for name, refusal in self._refusals.items() if name in order}
+        missing = self._missing(order, settled=settled)
+        models = self._answering | self._next
+        if missing is not None:
+            models |= self._tried(missing)
+        self._hold(models, order, settled=settled)
+        if missing is not None:
+            return 0.0
+        return self._poll_seconds if settled else min(self._poll_seconds, seconds)
+
+    def _seconds_to_settle(self, pointer: Pointer) -> float:
+        """How long the pointer's new bundle has to wait.
+
+        The wall clock is asked once per pointer, and trusted within the delay: it may be set at any time.
+        """
+        if pointer != self._pointer:
+            due = pointer.published_at + self._settle_seconds - self._wall_clock()
+            self._settled_at = self._clock() + min(max(due, 0.0), self._settle_seconds)
+            self._pointer = pointer
+        return max(self._settled_at - self._clock(), 0.0)
+
+    def _missing(self, order: Sequence[str], *, settled: bool) -> str | None:
+        """The next bundle to load: the first that is neither held nor refused.
+
+        With one place and nothing to wait for, the second is only needed when the first is refused.
+        """
+        for bundle_id in order:
+            if bundle_id in self._answering or bundle_id in self._next:
+                if settled and self._places == 1:
+                    return None
+            elif not self._is_refused(bundle_id):
+                return bundle_id
+        return None
+
+    def _is_refused(self, bundle_id: str) -> bool:
+        refusal = self._refusals.get(bundle_id)
+        return (
+            refusal is not None
+            and self._clock() < refusal.until
+            and refusal.files == self._store.fingerprint(bundle_id)
+        )
+
+    def _tried(self, bundle_id: str) -> dict[str, Model]:
+        """The bundle by its id; nothing when it is refused."""
+        files = self._store.fingerprint(bundle_id)  # before: what changes meanwhile counts as changed
+        try:
+            model = self._load(self._store, bundle_id)
+        except Exception as error:  # a damaged file may raise anything; all are logged
+            self._loads.labels(LoadResult.FAILED).inc()
+            before = self._refusals.get(bundle_id)
+            if before is None or before.text != str(error):
+                known = isinstance(error, BundleError)  # names bundle and file; all else needs its trace
+                _logger.error(  # noqa: TRY400
+                    "bundle refused",
+                    bundle_id=bundle_id,
+                    error=str(error),
+                    exc_info=None if known else error,
+                )
+            # Not the error itself: its trace holds on to what was already read.
+            self._refusals[bundle_id] = _Refusal(files, str(error), self._clock() + _RETRY_SECONDS)
+            return {}
+        self._loads.labels(LoadResult.LOADED).inc()
+        self._refusals.pop(bundle_id, None)
+        return {bundle_id: model}
+
+    def _hold(self, models: dict[str, Model], order: Sequence[str], *, settled: bool) -> None:
+        """Takes the first loaded ones in order; while there are too few, what was held stays."""
+        named = [bundle_id for bundle_id in order if bundle_id in models]
+        unnamed = [bundle_id for bundle_id in self._answering if bundle_id not in order]
+        answering = (named + unnamed)[: self._places]
+        waiting = [] if settled else [bundle_id for bundle_id in named if bundle_id not in answering]
+        self._answering = {bundle_id: models[bundle_id] for bundle_id in answering}
+        self._next = {bundle_id: models[bundle_id] for bundle_id in waiting}
+        roles = (*(Role.CURRENT, Role.PREVIOUS)[: len(answering)], *(Role.NEXT for _ in waiting))
+        self._show(dict(zip(answering + waiting, roles, strict=True)))
+
+    def _show(self, roles: dict[str, Role]) -> None:
+        if roles == self._shown:
+            return
+        for bundle_id, role in roles.items():
+            self._info.labels(bundle_id, role).set(1)
+        for bundle_id, role in self._shown.items() - roles.items():
+            self._info.remove(bundle_id, role)
+        self._shown = roles
+        _logger.info("bundles held", **{role: bundle_id for bundle_id, role in roles.items()})

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,12 @@ _POINTER: Final = "current"
 _STAGING_PREFIX: Final = ".staging-"
 _KEPT: Final = 3
 SERVED_FOLDERS: Final = ("candidate", "gateway", "ranking", "similarity")
+
+SETTLE_SECONDS: Final = 60.0
+"""From a move of the pointer to the moment at which all processes answer from its new bundle."""
+
+Fingerprint: TypeAlias = frozenset[tuple[str, int, int]]
+"""Path, size and time of change of each file."""
 
 
 class BundleError(Exception):
@@ -137,6 +143,15 @@ class BundleStore:
         """One process's part of a published bundle."""
         return BundleFolder(self.manifest(bundle_id), name, self.path(bundle_id))
 
+    def fingerprint(self, bundle_id: str) -> Fingerprint:
+        """Tells without reading whether anything about a bundle's files has changed; empty without files."""
+        found = set()
+        with suppress(OSError):  # removed while we look
+            for path in self.path(bundle_id).rglob("*"):
+                status = path.lstat()
+                found.add((str(path), status.st_size, status.st_ctime_ns))
+        return frozenset(found)
+
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A hidden directory to fill, and then to `publish`; removed when the block ends."""
@@ -208,8 +223,22 @@ class BundleStore:
         _sync(self.root)
         self._remove_old(pointer)
 
+    def seconds_to_settle(self, bundle_id: str, *, now: float, settle_seconds: float) -> float:
+        """How long the pointer must stay before it may move to a bundle.
+
+        Processes hold the two bundles that the pointer names, and until it has settled they answer from
+        either. So these two may change places at any time, but a third has to wait.
+        """
+        try:
+            pointer = self.pointer()
+        except BundleError:
+            return 0.0
+        if bundle_id in {pointer.bundle_id, pointer.previous} or pointer.previous is None:
+            return 0.0
+        return min(max(pointer.published_at + settle_seconds - now, 0.0), settle_seconds)
+
     def roll_back(self, *, published_at: float) -> Pointer:
-        """Serves the previous bundle again; a second call undoes it.
+        """Serves the previous bundle again, at any time; a second call undoes it.
 
         Raises:
             BundleError: there is no previous bundle.

@@ -39,6 +39,8 @@ class ServerMetrics:
     """Calls whose caller went away or ran out of time."""
     bundle_loads: Counter
     """Bundles tried, by result."""
+    bundle_info: Gauge
+    """1 for each bundle held, by bundle_id and role; the series goes with the bundle."""
     service: str
     """Value of the label `service`."""
 
@@ -64,6 +66,9 @@ class ServerMetrics:
             cancelled=Counter("cancelled", "Calls given up by callers.", namespace=PREFIX, registry=registry),
             bundle_loads=Counter(
                 "bundle_loads", "Bundles tried.", ("result",), namespace=PREFIX, registry=registry
+            ),
+            bundle_info=Gauge(
+                "bundle_info", "Bundles held.", ("bundle_id", "role"), namespace=PREFIX, registry=registry
             ),
             service=service,
         )

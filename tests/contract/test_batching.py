@@ -38,7 +38,7 @@ from serving.errors import DeadlineError, InvalidArgumentError
 from serving.filters import UNRESTRICTED, MovieFilter
 from serving.ratings import NO_TIME, RatedMovies
 from serving.rpc.metrics import ServerMetrics
-from tests.gateway.small_world import BUDGETS
+from tests.gateway.small_world import BUDGETS, HeldCatalogues
 from tests.serving.stage_under_test import stage
 
 SECONDS = 60.0  # ample: no test is decided by it
@@ -138,7 +138,7 @@ async def stages(models: tuple[Catalogue, Retriever, Ranker], tmp_path: Path) ->
             batching_candidates=batching_candidates,
             batching_ranking=batching_ranking,
             gateway=Pipeline.create(
-                catalogue=lambda: catalogue,
+                catalogues=HeldCatalogues([catalogue]),
                 candidates=batching_candidates,
                 ranking=batching_ranking,
                 similarity=SimilarityClient(candidate, metrics),  # not asked

@@ -16,7 +16,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 from typing_extensions import override
 
-from gateway.catalogue import Catalogue
+from gateway.catalogue import Catalogue, Catalogues
 from gateway.deadlines import Budgets, StageBudget
 from gateway.fallback import FallbackReason
 from gateway.metrics import GatewayMetrics
@@ -45,6 +45,7 @@ from gateway.ports import (
 )
 from serving.bundle.catalogue import CatalogueContent
 from serving.bundle.factors import SeenMovies
+from serving.errors import Reason, UnavailableError
 from serving.ids import IdMap
 from serving.movies import Movies, genre_bits
 
@@ -76,24 +77,30 @@ BUDGETS = Budgets(  # ten times those of production: no test may depend on the s
 )
 
 
-def catalogue(bundle_id: str = BUNDLE, *, seen: Mapping[int, Sequence[int]] | None = None) -> Catalogue:
-    """The catalogue of the table above."""
+def catalogue(
+    bundle_id: str = BUNDLE,
+    *,
+    seen: Mapping[int, Sequence[int]] | None = None,
+    popularity: Sequence[float] = POPULARITY,
+) -> Catalogue:
+    """The catalogue of the table above, or of its first movies: as many as `popularity` has."""
     seen = SEEN if seen is None else seen
-    ids = IdMap(range(1, 9))
-    rated = np.array([count > 0 for count in POPULARITY])
+    n_movies = len(popularity)
+    ids = IdMap(range(1, n_movies + 1))
+    rated = np.array([count > 0 for count in popularity])
     return Catalogue(
         bundle_id=bundle_id,
         movies=Movies(
             ids=ids,
-            years=np.array(YEARS, np.int16),
-            genre_bits=np.array([genre_bits(names) for names in GENRES], np.uint32),
+            years=np.array(YEARS[:n_movies], np.int16),
+            genre_bits=np.array([genre_bits(names) for names in GENRES[:n_movies]], np.uint32),
         ),
         content=CatalogueContent(
-            titles=tuple(f"Movie {movie_id}" for movie_id in range(1, 9)),
-            tmdb_ids=np.array([11, 12, 13, 0, 15, 16, 17, 18], np.int32),
+            titles=tuple(f"Movie {movie_id}" for movie_id in range(1, n_movies + 1)),
+            tmdb_ids=np.array([11, 12, 13, 0, 15, 16, 17, 18][:n_movies], np.int32),
             rating_counts=np.where(rated, 7, 0).astype(np.int32),
             rating_means=np.where(rated, 3.5, np.nan),
-            popularity=np.array(POPULARITY),
+            popularity=np.array(popularity),
         ),
         seen=SeenMovies(
             users=IdMap(sorted(seen)),
@@ -101,6 +108,27 @@ def catalogue(bundle_id: str = BUNDLE, *, seen: Mapping[int, Sequence[int]] | No
             movie_rows=ids.rows([movie_id for user in sorted(seen) for movie_id in seen[user]]),
         ),
     )
+
+
+@dataclass
+class HeldCatalogues(Catalogues):
+    """Those that a test puts here, the current one first."""
+
+    catalogues: list[Catalogue] = field(default_factory=list)
+
+    @override
+    def get(self) -> Catalogue:
+        return self.held()[0]
+
+    @override
+    def held(self) -> Sequence[Catalogue]:
+        if not self.catalogues:
+            raise UnavailableError("No bundle is loaded.", reason=Reason.MODEL_UNAVAILABLE)
+        return self.catalogues
+
+    @override
+    def find(self, bundle_id: str) -> Catalogue | None:
+        return next((one for one in self.catalogues if one.bundle_id == bundle_id), None)
 
 
 def failing(stage: Stage, reason: FallbackReason = FallbackReason.DEPENDENCY_UNAVAILABLE) -> StageError:
@@ -164,11 +192,13 @@ class StubRanking(RankingStage):
     failure: Exception | None = None
     unknown: tuple[int, ...] = ()
     queries: list[RankingQuery] = field(default_factory=list)
+    bundles: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
     @override
     async def rank(self, queries: Sequence[RankingQuery], *, bundle_id: str, seconds: float) -> RankingAnswer:
         self.queries += queries
+        self.bundles.append(bundle_id)
         self.seconds.append(seconds)
         if self.failure is not None:
             raise self.failure
@@ -229,8 +259,8 @@ class StubSimilarity(SimilarityStage):
 class World:
     """A gateway over stub stages."""
 
-    def __init__(self, held: Catalogue | None = None) -> None:
-        self.catalogue = held or catalogue()
+    def __init__(self, *held: Catalogue) -> None:
+        self.catalogues = HeldCatalogues(list(held) or [catalogue()])
         self.candidates = StubCandidates()
         self.ranking = StubRanking()
         self.similarity = StubSimilarity()
@@ -241,7 +271,7 @@ class World:
     def gateway(self, **changes: Any) -> Pipeline:
         """The pipeline, with some parts changed."""
         parts: dict[str, Any] = {
-            "catalogue": lambda: self.catalogue,
+            "catalogues": self.catalogues,
             "candidates": self.candidates,
             "ranking": self.ranking,
             "similarity": self.similarity,

@@ -7,19 +7,21 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.fallback import FallbackReason
+from gateway.fallback import FallbackPolicy, FallbackReason
 from gateway.pages import LikedMovie, ListAnswer
 from gateway.ports import CandidateAnswer, LikedMovies, Stage, UserVector, usable
 from gateway.requests import PersonalRequest
-from serving.errors import Reason, UnavailableError
+from serving.errors import UnavailableError
 from serving.filters import MovieFilter
 from serving.ratings import NO_TIME, RatedMovies
 from tests.gateway.small_world import (
     BUNDLE,
     NO_VECTOR,
     OTHER_BUNDLE,
+    POPULARITY,
     World,
     candidates,
+    catalogue,
     failing,
     ids,
     sources,
@@ -131,11 +133,9 @@ async def test_a_user_who_has_seen_everything_gets_an_empty_list(world: World) -
 
 
 async def test_without_a_bundle_there_is_no_answer(world: World) -> None:
-    def nothing_loaded() -> Any:
-        raise UnavailableError("No bundle is loaded.", reason=Reason.MODEL_UNAVAILABLE)
-
+    world.catalogues.catalogues.clear()
     with pytest.raises(UnavailableError):
-        await world.gateway(catalogue=nothing_loaded).personal(PersonalRequest(user_id=1), None)
+        await world.pipeline.personal(PersonalRequest(user_id=1), None)
     assert not world.candidates.queries
 
 
@@ -233,23 +233,77 @@ async def test_include_seen_brings_back_seen_movies_and_history(world: World) ->
     assert world.candidates.queries[0].include_seen
 
 
-async def test_what_another_bundle_lets_through_is_blocked_here(world: World) -> None:
-    world.candidates.answer = candidates(1, 3, 7, bundle_id=OTHER_BUNDLE)
+async def test_a_mistake_of_retrieval_is_blocked(world: World) -> None:
+    world.candidates.answer = candidates(1, 3, 7)
     answer = await ask(world, user_id=100, movie_filter=MovieFilter(exclude_genres=("Horror",)), limit=1)
     assert ids(answer) == [3]
     assert world.ranking.queries[0].movie_ids.tolist() == [3]
 
 
-# Stages that answer from a bundle that the gateway does not hold.
+# While a bundle is rolled out, the gateway holds two, and candidates come from either.
 
 
-async def test_unknown_movies_are_dropped_and_the_list_is_filled(world: World) -> None:
+NEW = catalogue(OTHER_BUNDLE, seen={100: (1, 2, 3)}, popularity=POPULARITY[::-1])
+
+
+async def test_all_of_a_list_is_of_the_bundle_of_its_candidates() -> None:
+    world = World(NEW, catalogue())
+    world.candidates.answer = candidates(3, 1, 7)
+    answer = await ask(world, user_id=100, limit=4)
+    assert ids(answer) == [7, 3, 5, 8]  # 1 is seen; 3 is not, in this bundle
+    assert sources(answer) == [TWO, TWO, POP, POP]
+    assert [item.score for item in answer.items[2:]] == [POPULARITY[4], POPULARITY[7]]
+    assert (answer.bundle_id, answer.degraded, world.ranking.bundles) == (BUNDLE, False, [BUNDLE])
+
+
+async def test_the_new_bundle_as_soon_as_candidates_come_from_it() -> None:
+    world = World(NEW, catalogue())
+    world.candidates.answer = candidates(3, 1, 7, bundle_id=OTHER_BUNDLE)
+    answer = await ask(world, user_id=100, limit=3)
+    assert ids(answer) == [7, 8, 4]  # 3 is seen as well, and what is popular has changed
+    assert (answer.bundle_id, answer.degraded, world.ranking.bundles) == (OTHER_BUNDLE, False, [OTHER_BUNDLE])
+
+
+async def test_an_unknown_user_of_either_bundle_gets_its_popular_movies() -> None:
+    world = World(NEW, catalogue())
+    world.candidates.answer = NO_VECTOR
+    answer = await ask(world, user_id=9, limit=2)
+    assert (ids(answer), answer.bundle_id, answer.degraded) == ([1, 2], BUNDLE, False)
+
+
+async def test_without_candidates_the_current_bundle_answers() -> None:
+    world = World(NEW, catalogue())
+    world.candidates.answer = failing(Stage.CANDIDATE)
+    answer = await ask(world, user_id=9, limit=2)
+    assert (ids(answer), answer.bundle_id, answer.degraded) == ([8, 4], OTHER_BUNDLE, True)
+
+
+# Candidates from a bundle that the gateway does not hold.
+
+
+async def test_what_comes_from_a_bundle_that_is_not_held_is_not_ranked(world: World) -> None:
     world.candidates.answer = candidates(900, 3, 901, 4, bundle_id=OTHER_BUNDLE)
     answer = await ask(world, limit=3)
-    assert ids(answer) == [4, 3, 1]
-    assert sources(answer) == [TWO, TWO, POP]
+    assert ids(answer) == [3, 4, 1]
+    assert sources(answer) == [ALS, ALS, POP]
+    assert (answer.model, answer.degraded, answer.reason) == (ALS, True, "BUNDLE_MISMATCH")
     assert answer.bundle_id == OTHER_BUNDLE  # it set the order
+    assert not world.ranking.queries
     assert world.counted("unknown_items") == 2
+    assert world.counted("fallbacks", service="candidate", reason="BUNDLE_MISMATCH") == 1
+
+
+async def test_what_must_not_be_shown_is_left_out_of_such_a_list(world: World) -> None:
+    world.candidates.answer = candidates(1, 3, 7, bundle_id=OTHER_BUNDLE)
+    answer = await ask(world, user_id=100, movie_filter=MovieFilter(exclude_genres=("Horror",)), limit=1)
+    assert ids(answer) == [3]
+
+
+async def test_deny_makes_such_a_list_an_error(world: World) -> None:
+    world.candidates.answer = candidates(3, bundle_id=OTHER_BUNDLE)
+    with pytest.raises(UnavailableError) as caught:
+        await ask(world, fallback_policy=FallbackPolicy.DENY)
+    assert caught.value.metadata == {"service": "candidate", "cause": "BUNDLE_MISMATCH"}
 
 
 async def test_the_popular_list_is_the_gateways_own(world: World) -> None:

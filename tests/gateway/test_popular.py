@@ -9,7 +9,7 @@ from gateway.pages import ListAnswer
 from gateway.requests import PopularRequest
 from serving.errors import DeadlineError, NotFoundError, Reason
 from serving.filters import MovieFilter
-from tests.gateway.small_world import BUNDLE, World, ids
+from tests.gateway.small_world import BUNDLE, OTHER_BUNDLE, POPULARITY, World, catalogue, ids
 
 BY_POPULARITY = [1, 2, 5, 3, 8, 6, 4, 7]
 
@@ -96,3 +96,11 @@ async def test_too_little_time_is_an_error(world: World) -> None:
         await world.pipeline.popular(PopularRequest(), 0.01)
     with pytest.raises(DeadlineError):
         await world.pipeline.movie(1, 0.01)
+
+
+async def test_a_movie_that_only_the_bundle_before_has() -> None:
+    world = World(catalogue(OTHER_BUNDLE, seen={}, popularity=POPULARITY[:5]), catalogue())
+    assert (await world.pipeline.movie(5, None)).bundle_id == OTHER_BUNDLE
+    assert (await world.pipeline.movie(6, None)).bundle_id == BUNDLE
+    with pytest.raises(NotFoundError):
+        await world.pipeline.movie(9, None)

@@ -34,6 +34,7 @@ from tests.gateway.small_world import (
     SEEN,
     YEARS,
     World,
+    catalogue,
     failing,
     ids,
 )
@@ -83,7 +84,8 @@ def scores(draw: st.DrawFn, n: int) -> list[float]:
     return sorted(draw(st.lists(values, min_size=n, max_size=n)), reverse=True)
 
 
-bundles = st.sampled_from([BUNDLE, OTHER_BUNDLE])
+NOT_HELD = "bundle-3"
+bundles = st.sampled_from([BUNDLE, OTHER_BUNDLE, NOT_HELD])
 failures = st.sampled_from(FallbackReason).map(lambda reason: failing(Stage.CANDIDATE, reason))
 
 
@@ -147,11 +149,26 @@ def check_items(answer: ListAnswer) -> None:
     if answer.items:
         assert answer.model == answer.items[0].source
     assert answer.degraded is (answer.failure is not None)
-    assert answer.bundle_id in {BUNDLE, OTHER_BUNDLE}
+    assert answer.bundle_id in {BUNDLE, OTHER_BUNDLE, NOT_HELD}
+    if answer.bundle_id == NOT_HELD and answer.items:
+        assert (answer.model, answer.degraded) in {("als_only", True), ("popularity_fallback", False)}
+
+
+def world_of_two() -> World:
+    """A gateway that holds two bundles."""
+    return World(catalogue(), catalogue(OTHER_BUNDLE))
 
 
 def page_size(limit: int) -> int:
     return min(limit or 10, 100)
+
+
+def any_may_be_shown(request: PersonalRequest, found: CandidateList) -> bool:
+    """Whether there is anything to rank."""
+    seen = () if request.include_seen else (*SEEN.get(request.user_id, ()), *request.history.movie_ids)
+    return bool(
+        allowed(request.movie_filter, request.exclude_movie_ids, seen) & set(found.movie_ids.tolist())
+    )
 
 
 @given(personal_requests(), candidate_answers(), st.none() | failures, st.sets(movie_ids))
@@ -161,7 +178,7 @@ def test_personal(
     ranking_failure: StageError | None,
     unknown: set[int],
 ) -> None:
-    world = World()
+    world = world_of_two()
     world.candidates.answer = found
     world.ranking.failure = ranking_failure
     world.ranking.unknown = tuple(unknown)
@@ -183,14 +200,16 @@ def test_personal(
 def test_personal_that_denies_fallbacks(
     request: PersonalRequest, found: CandidateAnswer | StageError
 ) -> None:
-    world = World()
+    world = world_of_two()
     world.candidates.answer = found
     denying = PersonalRequest(**{**vars(request), "fallback_policy": FallbackPolicy.DENY})
     error: type[Exception] | None = None
     if isinstance(found, StageError):
         error = UnavailableError
-    elif usable(*found.lists).user_vector is UserVector.NONE:
+    elif (listed := usable(*found.lists)).user_vector is UserVector.NONE:
         error = NotFoundError
+    elif found.bundle_id == NOT_HELD and any_may_be_shown(denying, listed):
+        error = UnavailableError
     if error is not None:
         with pytest.raises(error):
             asyncio.run(world.pipeline.personal(denying, None))
@@ -209,7 +228,7 @@ def test_similar(
     user_id: int | None,
     found: SimilarAnswer | StageError,
 ) -> None:
-    world = World()
+    world = world_of_two()
     world.similarity.answer = found
     request = SimilarRequest(movie_id, limit, movie_filter, user_id)
     answer = asyncio.run(world.pipeline.similar(request, None))
@@ -218,10 +237,11 @@ def test_similar(
     assert set(ids(answer)) <= may_be_shown
     named = set(GENRES[movie_id - 1]) - {"(no genres listed)"}
     alike = {other for other in may_be_shown if named & set(GENRES[other - 1])}
-    if not isinstance(found, StageError) and found.method is SimilarityMethod.ALS_COSINE:
-        alike |= set(found.movie_ids.tolist()) & may_be_shown
+    answered = None if isinstance(found, StageError) or found.bundle_id == NOT_HELD else found
+    if answered is not None and answered.method is SimilarityMethod.ALS_COSINE:
+        alike |= set(answered.movie_ids.tolist()) & may_be_shown
         assert len(answer.items) == min(page_size(limit), len(alike))
-    elif isinstance(found, StageError):
+    elif answered is None:
         assert len(answer.items) == min(page_size(limit), len(alike))
 
 

@@ -14,7 +14,9 @@ from serving.filters import MovieFilter
 from tests.gateway.small_world import (
     BUNDLE,
     OTHER_BUNDLE,
+    POPULARITY,
     World,
+    catalogue,
     failing,
     ids,
     neighbours,
@@ -147,12 +149,46 @@ async def test_when_all_neighbours_fail_the_filter_genres_take_over(world: World
     assert not answer.degraded
 
 
-async def test_movies_of_another_bundle_are_dropped_and_counted(world: World) -> None:
-    world.similarity.answer = neighbours(900, 6, bundle_id=OTHER_BUNDLE)
-    answer = await ask(world, limit=2)
-    assert ids(answer) == [6, 5]
-    assert answer.bundle_id == OTHER_BUNDLE
+async def test_unknown_movies_are_dropped_and_counted(world: World) -> None:
+    world.similarity.answer = neighbours(900, 6)
+    assert ids(await ask(world, limit=2)) == [6, 5]
     assert world.counted("unknown_items") == 1
+
+
+async def test_neighbours_of_a_bundle_that_is_not_held_are_not_shown(world: World) -> None:
+    world.similarity.answer = neighbours(6, 7, bundle_id=OTHER_BUNDLE)
+    answer = await ask(world, limit=2)
+    assert (ids(answer), answer.bundle_id) == ([5, 2], BUNDLE)
+    assert (answer.model, answer.degraded, answer.reason) == (GENRES, True, "BUNDLE_MISMATCH")
+
+
+# While a bundle is rolled out, the gateway holds two, and the index has either.
+
+
+async def test_all_of_a_list_is_of_the_bundle_of_the_index() -> None:
+    world = World(catalogue(OTHER_BUNDLE, popularity=POPULARITY[::-1]), catalogue())
+    world.similarity.answer = neighbours(6)
+    answer = await ask(world, limit=4)
+    assert ids(answer) == [6, 5, 2, 3]  # 5 shares most; then by this bundle's popularity
+    assert (answer.model, answer.bundle_id, answer.degraded) == (COSINE, BUNDLE, False)
+    assert len(world.similarity.queries) == 1
+
+
+async def test_seen_movies_are_those_of_the_bundle_of_the_index() -> None:
+    world = World(catalogue(OTHER_BUNDLE, seen={100: (1, 2, 3)}), catalogue())
+    world.similarity.answer = neighbours(3, 6)
+    answer = await ask(world, exclude_seen_by_user_id=100, limit=2)
+    assert (ids(answer), answer.bundle_id) == ([3, 6], BUNDLE)
+    assert [query.exclude_movie_ids for query in world.similarity.queries] == [(1, 2, 3), (1, 2)]
+
+
+async def test_a_movie_that_only_the_bundle_before_has() -> None:
+    world = World(catalogue(OTHER_BUNDLE, popularity=POPULARITY[:5], seen={}), catalogue())
+    world.similarity.answer = neighbours(7, 3)
+    assert ids(await ask(world, movie_id=6, limit=2)) == [7, 3]
+    world.similarity.answer = failing(Stage.SIMILARITY, FallbackReason.BUNDLE_MISMATCH)  # has gone on
+    with pytest.raises(NotFoundError):
+        await ask(world, movie_id=6)
 
 
 async def test_deny_makes_a_fault_an_error(world: World) -> None:

@@ -12,7 +12,17 @@ from gateway.requests import WhyRequest
 from gateway.why import Comparison, RetrievalStanding, Verdict, WhyAnswer
 from serving.errors import NotFoundError, Reason, UnsupportedError
 from serving.filters import MovieFilter
-from tests.gateway.small_world import BUNDLE, NO_VECTOR, World, candidates, failing, ids
+from tests.gateway.small_world import (
+    BUNDLE,
+    NO_VECTOR,
+    OTHER_BUNDLE,
+    POPULARITY,
+    World,
+    candidates,
+    catalogue,
+    failing,
+    ids,
+)
 
 BEST, LAST = float(np.float32(0.9)), float(np.float32(0.1))
 """ALS scores of the first and of the last candidate."""
@@ -218,3 +228,21 @@ async def test_another_list_is_not_altered(world: World) -> None:
     one = await world.pipeline.why(request, None)
     other = await world.pipeline.why(replace(request, movie_id=7), None)
     assert one.answer.items == other.answer.items
+
+
+# While a bundle is rolled out, the gateway holds two, and candidates come from either.
+
+
+async def test_all_that_is_said_is_of_the_bundle_of_the_list() -> None:
+    world = World(catalogue(OTHER_BUNDLE, seen={100: (3,)}, popularity=POPULARITY[::-1]), catalogue())
+    world.candidates.answer = candidates(3, 4)
+    answer = await why(world, 3, user_id=100)
+    assert (answer.verdict, answer.facts.seen, answer.answer.bundle_id) == (Verdict.LISTED, False, BUNDLE)
+
+
+async def test_a_movie_that_the_bundle_of_the_list_does_not_have() -> None:
+    world = World(catalogue(), catalogue(OTHER_BUNDLE, seen={}, popularity=POPULARITY[:5]))
+    world.candidates.answer = candidates(3, 4, bundle_id=OTHER_BUNDLE)
+    with pytest.raises(NotFoundError):
+        await why(world, 6)
+    assert (await why(world, 5)).answer.bundle_id == OTHER_BUNDLE

@@ -36,7 +36,7 @@ async def stage(
         register: adds the servicer, which answers from the holder, to the server.
         service_name: for health.
     """
-    pointer = Pointer(bundle_id="b", published_at=0)
+    pointer = Pointer(bundle_id=getattr(model, "bundle_id", "b"), published_at=0)
     root.joinpath("current").write_text(pointer.model_dump_json())
 
     def load(_store: BundleStore, _bundle_id: str) -> Model:
@@ -45,7 +45,9 @@ async def stage(
         return model
 
     metrics = ServerMetrics.create("test")
-    holder = BundleHolder(BundleStore(root), load, loads=metrics.bundle_loads, poll_seconds=60)
+    holder = BundleHolder(
+        BundleStore(root), load, loads=metrics.bundle_loads, info=metrics.bundle_info, poll_seconds=60
+    )
     async with (
         holder.loading(),
         running(

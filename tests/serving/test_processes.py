@@ -41,7 +41,13 @@ def load(store, bundle_id):
 async def main():
     settings = CandidateSettings()
     metrics = ServerMetrics.create("slow")
-    holder = BundleHolder(BundleStore(settings.bundle_root), load, loads=metrics.bundle_loads, poll_seconds=1)
+    holder = BundleHolder(
+        BundleStore(settings.bundle_root),
+        load,
+        loads=metrics.bundle_loads,
+        info=metrics.bundle_info,
+        poll_seconds=1,
+    )
     async with holder.loading():
         await serve_until_stopped(
             settings, register=lambda server: None, service_names=[], metrics=metrics, ready=holder.loaded
