@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 TRAINERS := train-popularity train-cf train-als train-ranker
-.PHONY: help install lock protos openapi protos-check baseline format lint test fuzz extras check demo oracle clean \
+.PHONY: help install lock protos openapi envoy protos-check baseline format lint test fuzz extras check demo oracle clean \
   preprocess extract-movies build-similarity tune promote rollback mlflow-ui $(TRAINERS) $(TRAINERS:=-sample)
 
 PYTHON ?= python3
@@ -74,9 +74,11 @@ protos: .venv/installed protos/vendor ## regenerate protos/gen and the descripto
 openapi: .venv/installed protos/vendor ## regenerate the OpenAPI document that Envoy serves
 	python -m deploy.openapi
 
-protos-check: protos openapi ## fail if generated files differ from the commit
-	@test -z "$$(git status --porcelain -- protos/gen deploy/envoy/descriptor.binpb deploy/envoy/openapi.json \
-	  | tee /dev/stderr)"
+envoy: .venv/installed ## regenerate Envoy's configuration for demo, compose and Kubernetes
+	python -m deploy.envoy_config
+
+protos-check: protos openapi envoy ## fail if generated files differ from the commit
+	@test -z "$$(git status --porcelain -- protos/gen deploy/envoy | tee /dev/stderr)"
 
 baseline: .venv/installed protos/vendor ## at a release: what later protos must stay compatible with
 	buf build --exclude-source-info -o protos/baseline.binpb

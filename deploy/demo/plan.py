@@ -104,7 +104,9 @@ def read_plan(environment: Mapping[str, str]) -> Plan:
         gateway=gateway,
         envoy=envoy_process(BUNDLE_ROOT / "envoy.yaml" if moved else envoy_config.CONFIG, environment),
         envoy_port=port,
-        envoy_config=envoy_config.render(port=port.number, gateway_port=gateway.port.number)
+        envoy_config=envoy_config.render(
+            envoy_config.demo(port=port.number, gateway_port=gateway.port.number)
+        )
         if moved
         else None,
     )

@@ -106,7 +106,8 @@ class Edge:
 def running_envoy(directory: Path, *, port: int, gateway_port: int) -> Iterator[Path]:
     """Run Envoy while the block runs; yields the file with its output."""
     config = directory / "envoy.yaml"
-    config.write_text(envoy_config.render(port=port, gateway_port=gateway_port, root=ROOT))
+    place = envoy_config.demo(port=port, gateway_port=gateway_port, files=ROOT / envoy_config.CONFIG.parent)
+    config.write_text(envoy_config.render(place, root=ROOT))
     envoy = envoy_process(config, {})
     supervisor = Supervisor(directory, StopRequest())
     supervisor.start(envoy)

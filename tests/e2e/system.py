@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy import envoy_config
 from deploy.demo.plan import Plan, Server, envoy_process, read_plan
 from deploy.demo.processes import Process, spawn, tail
 from gateway.settings import GatewaySettings
@@ -164,9 +165,10 @@ def _plan(bundle_root: Path, directory: Path) -> Plan:
     }
     drain = {f"MOVIEREC_{server}_DRAIN_DELAY_SECONDS": "0" for server in _SERVERS}
     plan = read_plan({**port_settings(), **budgets, **drain})
-    assert plan.envoy_config is not None
+    place = envoy_config.demo(port=plan.envoy_port.number, gateway_port=plan.gateway.port.number)
+    patient = envoy_config.Options(deadline_seconds=TIMES * envoy_config.Options.deadline_seconds)
     config = directory / "envoy.yaml"
-    config.write_text(_patient(plan.envoy_config))
+    config.write_text(envoy_config.render(place, patient))
     return replace(
         plan,
         stages=tuple(_serving(stage, bundle_root) for stage in plan.stages),
@@ -182,11 +184,3 @@ def _serving(server: Server, bundle_root: Path) -> Server:
         "PYTHONPATH": python_path(),
     }
     return replace(server, process=replace(server.process, settings=settings))
-
-
-def _patient(envoy_config: str) -> str:
-    """The edge's deadlines, multiplied as the gateway's are."""
-    for short, long in (("1900m", f"{1900 * TIMES}m"), (": 2s\n", f": {2 * TIMES}s\n")):
-        assert short in envoy_config
-        envoy_config = envoy_config.replace(short, long)
-    return envoy_config
