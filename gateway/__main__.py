@@ -17,6 +17,7 @@ from serving.logs import configure_logs
 from serving.rpc.channels import open_channel
 from serving.rpc.metrics import ServerMetrics, exposed
 from serving.rpc.server import run, serve_until_stopped
+from serving.rpc.tls import client_credentials
 from serving.settings import load_settings
 
 
@@ -35,9 +36,10 @@ async def serve(settings: GatewaySettings) -> None:
     async with AsyncExitStack() as stack:
         stack.enter_context(exposed(server_metrics, settings))
         await stack.enter_async_context(catalogues.loading())
-        candidate = await stack.enter_async_context(open_channel(settings.candidate_target))
-        ranking = await stack.enter_async_context(open_channel(settings.ranking_target))
-        similarity = await stack.enter_async_context(open_channel(settings.similarity_target))
+        tls = client_credentials(settings, "stage")
+        candidate = await stack.enter_async_context(open_channel(settings.candidate_target, tls))
+        ranking = await stack.enter_async_context(open_channel(settings.ranking_target, tls))
+        similarity = await stack.enter_async_context(open_channel(settings.similarity_target, tls))
         pipeline = Pipeline.create(
             catalogues=catalogues,
             candidates=BatchingCandidates(

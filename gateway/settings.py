@@ -1,5 +1,6 @@
 """How the gateway runs, read from MOVIEREC_GATEWAY_* variables."""
 
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
 
@@ -39,6 +40,12 @@ class GatewaySettings(ServerSettings):
     """Where the ranking service is found."""
     similarity_target: Target = "127.0.0.1:50054"
     """Where the similarity service is found."""
+    stage_ca_file: Path | None = None
+    """Authorities in PEM whose certificates the stages show; unset: they are called in plain text."""
+    stage_certificate_file: Path | None = None
+    """Certificate in PEM to show them, with those between it and its authority."""
+    stage_key_file: Path | None = None
+    """Its private key in PEM, without a passphrase."""
     candidates_per_user: Annotated[int, Field(ge=100, le=1_000)] = 300
     """How many candidates are ranked; at least the longest list."""
     batch_concurrency: Annotated[int, Field(ge=1, le=100)] = 32

@@ -48,6 +48,12 @@ class ServerSettings(BaseSettings):
     """Port of the Prometheus endpoint, plain HTTP on the same address."""
     reflection: bool = True
     """Whether clients may ask for the API's descriptors; off in production."""
+    tls_certificate_file: Path | None = None
+    """Certificate of this server in PEM, with those between it and its authority; unset: plain text."""
+    tls_key_file: Path | None = None
+    """Its private key in PEM, without a passphrase."""
+    tls_client_ca_file: Path | None = None
+    """Authorities in PEM; when set, clients must show a certificate of theirs."""
     log_level: Annotated[LogLevel, BeforeValidator(str.lower)] = LogLevel.INFO
     """The least important events to log."""
     drain_delay_seconds: Seconds = 2.0

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+import grpc
 from grpc import aio
 
 MAX_RESPONSE_BYTES: Final = 16 * 1_024 * 1_024
@@ -24,6 +25,11 @@ _OPTIONS: Final = (
 )
 
 
-def open_channel(target: str) -> aio.Channel:
-    """A channel to `host:port`; connects when first used, and again at most 1 s after the peer is back."""
-    return aio.insecure_channel(target, options=_OPTIONS)
+def open_channel(target: str, credentials: grpc.ChannelCredentials | None = None) -> aio.Channel:
+    """A channel to `host:port`; connects when first used, and again at most 1 s after the peer is back.
+
+    Without credentials it speaks plain text.
+    """
+    if credentials is None:
+        return aio.insecure_channel(target, options=_OPTIONS)
+    return aio.secure_channel(target, credentials, options=_OPTIONS)

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from serving.rpc.interceptors import CallInterceptor
 from serving.rpc.metrics import ServerMetrics
+from serving.rpc.tls import server_credentials
 from serving.settings import ServerSettings, StartError
 
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
@@ -65,7 +66,7 @@ async def running(
         stop_at_once: when set, draining ends, and calls in flight with it.
 
     Raises:
-        StartError: the port is taken or the address is not one of this machine.
+        StartError: the port is taken, the address is not one of this machine, or TLS files are unusable.
     """
     health_servicer = health.aio.HealthServicer()
     names = ("", *service_names)
@@ -188,7 +189,10 @@ def _bind(server: aio.Server, settings: ServerSettings) -> int:
         raise StartError(
             f"{settings.variable('port')}: cannot listen on {address}: {error.strerror}"
         ) from error
+    credentials = server_credentials(settings)
     try:
+        if credentials is not None:
+            return server.add_secure_port(address, credentials)
         return server.add_insecure_port(address)
     except RuntimeError as error:  # taken since
         raise StartError(f"{settings.variable('port')}: cannot listen on {address}") from error

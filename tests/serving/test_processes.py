@@ -113,13 +113,17 @@ def test_taken_port_ends_with_2_and_one_line(setting: str) -> None:
     assert complaint.startswith(f"MOVIEREC_CANDIDATE_{setting}: cannot listen on 127.0.0.1:{port}")
 
 
-def test_bad_setting_ends_with_2_and_one_line() -> None:
-    env = environment("candidate_service", PORT="http")
+@pytest.mark.parametrize(
+    ("setting", "value", "named"),
+    [("PORT", "http", "PORT"), ("TLS_CERTIFICATE_FILE", "/nowhere/tls.crt", "TLS_KEY_FILE")],
+)
+def test_bad_setting_ends_with_2_and_one_line(setting: str, value: str, named: str) -> None:
+    env = environment("candidate_service", **{setting: value})
     with process("-m", "candidate_service", env=env) as running:
         _, complaint = running.communicate(timeout=30)
     assert running.returncode == 2
     assert complaint.count("\n") == 1
-    assert complaint.startswith("MOVIEREC_CANDIDATE_PORT: ")
+    assert complaint.startswith(f"MOVIEREC_CANDIDATE_{named}: ")
 
 
 def test_sigterm_while_loading_ends_at_once(tmp_path: Path) -> None:
