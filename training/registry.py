@@ -4,6 +4,7 @@ Needs no more than mlflow-skinny: `training.sync` runs beside servers, without t
 """
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,10 @@ CHAMPION: Final = "champion"
 """Alias of the version that `training.sync` brings down to servers."""
 BUNDLE_TAG: Final = "bundle_id"
 """Tag of runs and of versions."""
+PROMOTED_TAG: Final = "promoted_at"
+"""Tag of a version that became the champion: when, in Unix seconds."""
+PREVIOUS_TAG: Final = "previous_bundle_id"
+"""Tag of a version that became the champion: the bundle that was the champion before."""
 BUNDLE_ARTIFACT: Final = "bundle"
 """Folder of a run's artefacts that holds the bundle."""
 
@@ -124,12 +129,35 @@ class Registry:
             if version is None:
                 raise RegistryError("no version is the candidate: nothing was published here yet")
         else:
-            versions = [v for v in self._versions() if v.tags.get(BUNDLE_TAG) == bundle_id]
-            if not versions:
-                raise RegistryError(f"no version holds bundle {bundle_id}")
-            version = max(versions, key=lambda v: int(v.version))
-        self.client.set_registered_model_alias(MODEL, CHAMPION, version.version)
+            version = self.version_of(bundle_id)
+        for name, value in self._promotion(str(version.tags[BUNDLE_TAG])).items():
+            self.client.set_model_version_tag(MODEL, version.version, name, value)
+        self.client.set_registered_model_alias(
+            MODEL, CHAMPION, version.version
+        )  # last: tags are read with it
         return str(version.version), str(version.tags[BUNDLE_TAG])
+
+    def version_of(self, bundle_id: str) -> ModelVersion:
+        """The latest version that holds a bundle.
+
+        Raises:
+            RegistryError: there is none.
+        """
+        versions = [v for v in self._versions() if v.tags.get(BUNDLE_TAG) == bundle_id]
+        if not versions:
+            raise RegistryError(f"no version holds bundle {bundle_id}")
+        return max(versions, key=lambda v: int(v.version))
+
+    def _promotion(self, bundle_id: str) -> dict[str, str]:
+        """Tags that let every server see one promotion, with one time and one bundle before it."""
+        champion = self.aliased(CHAMPION)
+        if champion is None:
+            return {PROMOTED_TAG: str(time.time())}
+        if champion.tags.get(BUNDLE_TAG) == bundle_id:  # nothing changes for servers
+            return {
+                name: champion.tags[name] for name in (PROMOTED_TAG, PREVIOUS_TAG) if name in champion.tags
+            }
+        return {PROMOTED_TAG: str(time.time()), PREVIOUS_TAG: str(champion.tags[BUNDLE_TAG])}
 
     def _versions(self, condition: str = "") -> list[ModelVersion]:
         where = f"name = '{MODEL}'" + (f" and {condition}" if condition else "")

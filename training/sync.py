@@ -39,7 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
         help="MLflow server with the registry; default: MLFLOW_TRACKING_URI, else a store beside the bundles",
     )
     parser.add_argument("--watch", type=float, metavar="SECONDS", help="look again and again, this often")
+    parser.add_argument(
+        "--until-synced", action="store_true", help="with --watch: end once the champion is there"
+    )
     options = parser.parse_args(arguments)
+    if options.until_synced and options.watch is None:
+        parser.error("--until-synced needs --watch")
     configure_logs("sync")
     root: Path = options.bundle_root
     registry = Registry(options.tracking_uri or local_store(root))
@@ -50,9 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, lambda *_: stopped.set())
         signal.signal(signal.SIGINT, lambda *_: stopped.set())
         while not stopped.is_set():
-            _sync(registry, root)
+            if _sync(registry, root) and options.until_synced:
+                return 0
             stopped.wait(options.watch)
-    return 0
+    return 1 if options.until_synced else 0
 
 
 def _sync(registry: Registry, root: Path) -> bool:

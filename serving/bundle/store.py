@@ -206,15 +206,20 @@ class BundleStore:
         self.publish(staging, manifest)
         return manifest
 
-    def point_to(self, bundle_id: str, *, published_at: float) -> None:
-        """Makes a published bundle the current one, and removes what is too old to go back to."""
+    def point_to(self, bundle_id: str, *, published_at: float, previous: str | None = None) -> None:
+        """Makes a published bundle the current one, and removes what is too old to go back to.
+
+        Args:
+            bundle_id: of the bundle.
+            published_at: Unix seconds.
+            previous: the bundle before it; None: the one that is current now.
+        """
         self.manifest(bundle_id)
-        previous = None
         with suppress(BundleError):
             now = self.pointer()
             if now.bundle_id == bundle_id:
                 return
-            previous = now.bundle_id
+            previous = previous or now.bundle_id
         pointer = Pointer(bundle_id=bundle_id, previous=previous, published_at=published_at)
         aside = self.root / f"{_POINTER}.new"
         aside.write_text(pointer.model_dump_json())

@@ -24,6 +24,9 @@ from serving.settings import ServerSettings, StartError
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 
+LIVENESS: Final = "liveness"
+"""Name to ask the health service for whether the process lives, with a bundle or without."""
+
 _logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
@@ -60,7 +63,7 @@ async def running(
     Args:
         settings: address, limits, times.
         register: adds the servicers to the server.
-        service_names: full names of the services, for health and reflection.
+        service_names: full names of the services, for health and reflection. Health also knows `LIVENESS`.
         metrics: what calls are counted on.
         ready: returns once the services can answer; until then their health is NOT_SERVING.
         stop_at_once: when set, draining ends, and calls in flight with it.
@@ -72,6 +75,7 @@ async def running(
     names = ("", *service_names)
     for name in names:  # the library starts at SERVING
         await health_servicer.set(name, _NOT_SERVING)
+    await health_servicer.set(LIVENESS, _SERVING)
     server = aio.server(interceptors=[CallInterceptor(metrics)], options=_options(settings))
     register(server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

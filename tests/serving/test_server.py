@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from movierec.similarity.v1 import similarity_service_pb2 as pb
 from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
 from serving.rpc.channels import open_channel
+from serving.rpc.server import LIVENESS
 from serving.settings import StartError
 from tests.serving.server_under_test import SERVICE, running_server
 
@@ -36,6 +37,7 @@ async def test_health_follows_readiness() -> None:
     async with running_server(ready=ready.wait) as server:
         for name in ("", SERVICE):
             assert await health_of(server.channel, name) == NOT_SERVING
+        assert await health_of(server.channel, LIVENESS) == SERVING
         ready.set()
         await wait_for(server.channel, SERVING)
         assert await health_of(server.channel, "") == SERVING

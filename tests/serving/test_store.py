@@ -333,6 +333,13 @@ def test_a_bundle_is_served_once_it_is_pointed_to(store: BundleStore) -> None:
     assert store.folder(bundle_id, "ranking").read("file") == b"one of ranking"
 
 
+def test_whoever_follows_another_root_takes_its_previous_bundle(store: BundleStore) -> None:
+    one, two, three = (publish(store, text) for text in ("one", "two", "three"))
+    store.point_to(one, published_at=1)
+    store.point_to(three, published_at=3, previous=two)  # `two` came and went unseen
+    assert store.pointer().model_dump() == {"bundle_id": three, "previous": two, "published_at": 3}
+
+
 def test_the_id_depends_on_contents_alone(tmp_path: Path) -> None:
     ids = [publish(BundleStore(tmp_path / name), text) for name, text in (("a", "x"), ("b", "x"), ("c", "y"))]
     assert ids[0] == ids[1] != ids[2]

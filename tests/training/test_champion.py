@@ -1,7 +1,11 @@
 """From a published bundle to a folder that servers read: registered, promoted, brought down, rolled back."""
 
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -13,7 +17,15 @@ from tests.conftest import Trained
 from training import sync
 from training.champion import bring_down
 from training.commands import app
-from training.registry import CHAMPION, Registry, RegistryError, local_store
+from training.registry import (
+    CHAMPION,
+    MODEL,
+    PREVIOUS_TAG,
+    PROMOTED_TAG,
+    Registry,
+    RegistryError,
+    local_store,
+)
 from training.tracking import RunRecord, track
 
 
@@ -43,6 +55,60 @@ def test_the_champion_arrives_whole_and_is_served(
     assert (bundle / "candidate/ratings.npz").samefile(bundle / "gateway/ratings.npz")
     assert not (bundle / "exports").exists()
     assert bring_down(registry, serving) is None
+
+
+def test_every_folder_gets_the_same_pointer(
+    registry: Registry, root: Path, tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter([10.0, 20.0, 30.0])
+    monkeypatch.setattr("training.registry.time", SimpleNamespace(time=lambda: next(moments)))
+    local = with_bundle(root, trained)
+    other = another_bundle(local, trained.bundle_id)
+    registry.promote()
+    there_before = BundleStore(tmp_path / "there before")
+    bring_down(registry, there_before.root)
+    register(root, local.path(other)).promote()
+    registry.promote(other)  # again: nothing changes
+    expected = {"bundle_id": other, "previous": trained.bundle_id, "published_at": 20}
+    started_later = BundleStore(tmp_path / "started later")
+    for store in (there_before, started_later):
+        assert bring_down(registry, store.root) == other
+        assert store.pointer().model_dump() == expected
+        for bundle_id in (other, trained.bundle_id):
+            assert store.manifest(bundle_id) == local.manifest(bundle_id)
+    registry.promote(trained.bundle_id)  # the way back
+    bring_down(registry, started_later.root)
+    expected = {"bundle_id": trained.bundle_id, "previous": other, "published_at": 30}
+    assert started_later.pointer().model_dump() == expected
+
+
+def test_a_lost_previous_bundle_stops_nobody(
+    registry: Registry, root: Path, tmp_path: Path, trained: Trained
+) -> None:
+    version, _ = registry.promote()
+    registry.client.set_model_version_tag(MODEL, version, PREVIOUS_TAG, "lost")
+    registry.client.set_model_version_tag(MODEL, version, PROMOTED_TAG, "by hand")
+    before = time.time()
+    assert bring_down(registry, tmp_path / "serving") == trained.bundle_id
+    pointer = BundleStore(tmp_path / "serving").pointer()
+    assert pointer.previous is None
+    assert pointer.published_at >= before
+
+
+def test_waiting_for_the_champion_ends_when_it_is_there(
+    registry: Registry, root: Path, tmp_path: Path, trained: Trained
+) -> None:
+    serving = tmp_path / "serving"
+    options = ["--bundle-root", str(serving), "--tracking-uri", local_store(root)]
+    with pytest.raises(SystemExit):
+        sync.main([*options, "--until-synced"])
+    command = [sys.executable, "-m", "training.sync", *options, "--watch", "0.1", "--until-synced"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "no version is the champion" in process.stdout.readline()
+        registry.promote()
+        assert process.wait(timeout=60) == 0
+    assert BundleStore(serving).pointer().bundle_id == trained.bundle_id
 
 
 def test_a_tampered_champion_is_refused_and_the_old_one_stays(
