@@ -137,6 +137,17 @@ class Registry:
         )  # last: tags are read with it
         return str(version.version), str(version.tags[BUNDLE_TAG])
 
+    def previous(self) -> str:
+        """The bundle that was the champion before this one.
+
+        Raises:
+            RegistryError: there was none, or the champion was made by hand.
+        """
+        champion = self.aliased(CHAMPION)
+        if champion is None or PREVIOUS_TAG not in champion.tags:
+            raise RegistryError("the registry knows no champion before this one")
+        return str(champion.tags[PREVIOUS_TAG])
+
     def version_of(self, bundle_id: str) -> ModelVersion:
         """The latest version that holds a bundle.
 

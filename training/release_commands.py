@@ -70,13 +70,19 @@ def recommend(
 def promote(
     *,
     bundle_id: Annotated[str | None, typer.Option(help="Unset: the bundle of the candidate.")] = None,
+    previous: Annotated[
+        bool, typer.Option("--previous", help="The one that was the champion before: the way back.")
+    ] = False,
     bundle_root: BundleRoot = ROOT,
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Make a registered bundle the champion, which `training.sync` brings down to servers."""
+    if previous and bundle_id is not None:
+        raise typer.BadParameter("--bundle-id and --previous name two bundles")
     open_console()
     with failing_clearly(), limited_requests(seconds=_REGISTRY_SECONDS):
-        version, champion = _registry(bundle_root, tracking_uri).promote(bundle_id)
+        registry = _registry(bundle_root, tracking_uri)
+        version, champion = registry.promote(registry.previous() if previous else bundle_id)
         typer.echo(f"Version {version} is the champion: bundle {champion}")
 
 

@@ -47,6 +47,8 @@ def test_the_champion_arrives_whole_and_is_served(
     with pytest.raises(RegistryError, match="no version is the champion"):
         bring_down(registry, serving)
     registry.promote()
+    with pytest.raises(RegistryError, match="no champion before"):
+        registry.previous()
     assert bring_down(registry, serving) == trained.bundle_id
     store = BundleStore(serving)
     assert store.pointer().bundle_id == trained.bundle_id
@@ -76,7 +78,9 @@ def test_every_folder_gets_the_same_pointer(
         assert store.pointer().model_dump() == expected
         for bundle_id in (other, trained.bundle_id):
             assert store.manifest(bundle_id) == local.manifest(bundle_id)
-    registry.promote(trained.bundle_id)  # the way back
+    way_back = ["promote", "--previous", "--bundle-root", str(root)]
+    assert CliRunner().invoke(app, way_back).exit_code == 0
+    assert CliRunner().invoke(app, [*way_back, "--bundle-id", other]).exit_code == 2
     bring_down(registry, started_later.root)
     expected = {"bundle_id": trained.bundle_id, "previous": other, "published_at": 30}
     assert started_later.pointer().model_dump() == expected
