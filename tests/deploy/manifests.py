@@ -1,0 +1,146 @@
+"""The Kubernetes manifests as kustomize renders them, and what they mean."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import pytest
+import yaml
+
+FOLDER: Final = Path(__file__).parents[2] / "deploy" / "kubernetes"
+OVERLAYS: Final = ("laptop", "production")
+STAGES: Final = ("candidate", "ranking", "similarity")
+SERVERS: Final = ("gateway", *STAGES)
+
+Object: TypeAlias = Mapping[str, Any]
+"""A Kubernetes object, or a part of one."""
+
+
+@dataclass(frozen=True)
+class Pod:
+    """What a Deployment, Job or CronJob makes."""
+
+    owner: str
+    """Kind and name of what makes it."""
+    labels: Mapping[str, str]
+    spec: Object
+
+    @property
+    def containers(self) -> list[Object]:
+        """All of them, those that run before the others included."""
+        return [*self.spec.get("initContainers", []), *self.spec["containers"]]
+
+    def container(self, name: str) -> Object:
+        """The one of this name."""
+        (found,) = (container for container in self.containers if container["name"] == name)
+        return found
+
+
+class Manifests:
+    """All objects of an overlay."""
+
+    def __init__(self, objects: list[Object]) -> None:
+        self.objects = objects
+
+    def of(self, kind: str) -> dict[str, Object]:
+        """Objects of a kind, by name."""
+        return {one["metadata"]["name"]: one for one in self.objects if one["kind"] == kind}
+
+    def pods(self) -> list[Pod]:
+        """One for each template."""
+        return list(self._pods())
+
+    def pod(self, owner: str) -> Pod:
+        """The one that an owner makes, such as `Deployment/gateway`."""
+        (found,) = (pod for pod in self._pods() if pod.owner == owner)
+        return found
+
+    def settings(self, container: Object) -> dict[str, str]:
+        """The container's variables."""
+        found: dict[str, str] = {}
+        maps = self.of("ConfigMap")
+        for source in container.get("envFrom", []):
+            found |= maps[source["configMapRef"]["name"]].get("data", {})
+        return found | {one["name"]: one["value"] for one in container.get("env", [])}
+
+    def _pods(self) -> Iterator[Pod]:
+        for one in self.objects:
+            spec = one["spec"] if one["kind"] in {"CronJob", "Deployment", "Job"} else {}
+            template = spec.get("jobTemplate", {}).get("spec", spec).get("template")
+            if template is not None:
+                owner = f"{one['kind']}/{one['metadata']['name']}"
+                yield Pod(owner, template["metadata"]["labels"], template["spec"])
+
+
+@cache
+def manifests(overlay: str) -> Manifests:
+    """The objects of an overlay; skips the test where there is no kubectl."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl is not installed")
+    command = [kubectl, "kustomize", str(FOLDER / "overlays" / overlay)]
+    rendered = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return Manifests(list(yaml.safe_load_all(rendered)))
+
+
+def selects(selector: Object, labels: Mapping[str, str]) -> bool:
+    """Whether a label selector means these labels; an empty one means all."""
+    equal = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+    return equal and all(_holds(rule, labels) for rule in selector.get("matchExpressions", []))
+
+
+def _holds(rule: Object, labels: Mapping[str, str]) -> bool:
+    assert rule["operator"] == "In", rule
+    return labels.get(rule["key"]) in rule["values"]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One end of a connection."""
+
+    labels: Mapping[str, str]
+    namespace: Mapping[str, str]
+    """Labels of the namespace."""
+    ours: bool = True
+    """Whether it is the namespace with our policies."""
+
+
+def allowed(policies: list[Object], source: Peer, target: Peer, port: int) -> bool:
+    """Whether NetworkPolicies let a connection through, as they are defined: any of them may, none need not.
+
+    What other namespaces have to say is not known, and taken as a yes.
+    """
+    ways = (("Egress", "to", source, target), ("Ingress", "from", target, source))
+    for direction, key, here, there in ways:
+        if not here.ours:
+            continue
+        applying = [
+            policy["spec"]
+            for policy in policies
+            if direction in policy["spec"]["policyTypes"]
+            and selects(policy["spec"]["podSelector"], here.labels)
+        ]
+        rules = [rule for spec in applying for rule in spec.get(direction.lower(), [])]
+        if applying and not any(_lets(rule, key, there, port) for rule in rules):
+            return False
+    return True
+
+
+def _lets(rule: Object, key: str, peer: Peer, port: int) -> bool:
+    ports = rule.get("ports")
+    if ports is not None and not any(one["port"] <= port <= one.get("endPort", one["port"]) for one in ports):
+        return False
+    return key not in rule or any(_means(one, peer) for one in rule[key])
+
+
+def _means(rule: Object, peer: Peer) -> bool:
+    if "ipBlock" in rule:
+        return not peer.labels
+    in_namespace = (
+        selects(rule["namespaceSelector"], peer.namespace) if "namespaceSelector" in rule else peer.ours
+    )
+    return in_namespace and bool(peer.labels) and selects(rule.get("podSelector", {}), peer.labels)

@@ -1,0 +1,365 @@
+"""What the Kubernetes manifests promise: to the cluster, to the code and to each other."""
+
+import math
+from collections.abc import Mapping
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import typer
+import yaml
+
+from candidate_service.servicer import SERVICE_NAME as CANDIDATE
+from candidate_service.settings import CandidateSettings
+from gateway.servicer import SERVICE_NAME as GATEWAY
+from gateway.settings import GatewaySettings
+from ranking_service.servicer import SERVICE_NAME as RANKING
+from ranking_service.settings import RankingSettings
+from serving.rpc.server import LIVENESS
+from serving.settings import ServerSettings, load_settings
+from similarity_service.servicer import SERVICE_NAME as SIMILARITY
+from similarity_service.settings import SimilaritySettings
+from tests.deploy.manifests import (
+    FOLDER,
+    OVERLAYS,
+    SERVERS,
+    STAGES,
+    Manifests,
+    Object,
+    Peer,
+    Pod,
+    allowed,
+    manifests,
+    selects,
+)
+from training.commands import app
+from training.datasets import DATA_DIR_VARIABLE
+
+SETTINGS: Mapping[str, type[ServerSettings]] = {
+    "candidate": CandidateSettings,
+    "gateway": GatewaySettings,
+    "ranking": RankingSettings,
+    "similarity": SimilaritySettings,
+}
+SERVICE_NAMES = {"candidate": CANDIDATE, "gateway": GATEWAY, "ranking": RANKING, "similarity": SIMILARITY}
+OTHERS_VARIABLES = {
+    DATA_DIR_VARIABLE,
+    "MLFLOW_DISABLE_TELEMETRY",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
+    "MLFLOW_TRACKING_URI",
+    "MPLCONFIGDIR",
+}
+"""Read by training, sync, or a library: none of them may be misspelt."""
+
+IMAGES = {*SERVERS, "envoy", "sync", "training"}
+OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()
+
+
+@pytest.fixture(params=OVERLAYS)
+def overlay(request: pytest.FixtureRequest) -> Manifests:
+    return manifests(request.param)
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_kubernetes_knows_every_field(overlay: Manifests, version: str) -> None:
+    for one in overlay.objects:
+        kubernetes_validate.validate(one, version, strict=True)
+
+
+def test_everything_is_in_one_namespace_that_refuses_privileges(overlay: Manifests) -> None:
+    ((name, namespace),) = overlay.of("Namespace").items()
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert {one["metadata"].get("namespace", name) for one in overlay.objects} == {name}
+
+
+def test_no_pod_has_rights_that_it_does_not_need(overlay: Manifests) -> None:
+    accounts = overlay.of("ServiceAccount")
+    assert not overlay.of("RoleBinding")
+    for pod in overlay.pods():
+        spec = pod.spec
+        assert accounts[spec["serviceAccountName"]]["automountServiceAccountToken"] is False
+        assert spec["automountServiceAccountToken"] is False, pod.owner
+        assert spec["enableServiceLinks"] is False, pod.owner  # else a Service would set variables of ours
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+        security = spec["securityContext"]
+        assert security["runAsNonRoot"] is True
+        assert security["runAsUser"] == security["runAsGroup"] == security["fsGroup"] == 10001
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not any("hostPath" in volume for volume in spec.get("volumes", []))
+        for container in pod.containers:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, (pod.owner, container["name"])
+
+
+def test_every_container_has_requests_and_limits(overlay: Manifests) -> None:
+    for pod in overlay.pods():
+        for container in pod.containers:
+            for kind in ("requests", "limits"):
+                assert set(container["resources"][kind]) == {"cpu", "memory"}, (pod.owner, container["name"])
+
+
+def test_images_are_ours_and_tagged_in_one_place() -> None:
+    for name, prefix, tag in (("laptop", "movierec-", "dev"), ("production", "set-me/movierec-", "set-me")):
+        found = {container["image"] for pod in manifests(name).pods() for container in pod.containers}
+        assert found == {f"{prefix}{image}:{tag}" for image in IMAGES}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_servers_are_probed_where_they_listen(overlay: Manifests, server: str) -> None:
+    pod = overlay.pod(f"Deployment/{server}")
+    container = pod.container("server")
+    port = SETTINGS[server].model_fields["port"].default
+    metrics_port = SETTINGS[server].model_fields["metrics_port"].default
+    assert container["image"].rpartition("/")[2].startswith(f"movierec-{server}:")
+    assert _ports(container) == {"grpc": port, "metrics": metrics_port}
+    assert container["readinessProbe"]["grpc"] == {"port": port, "service": SERVICE_NAMES[server]}
+    for probe in ("livenessProbe", "startupProbe"):
+        assert container[probe]["grpc"] == {"port": port, "service": LIVENESS}
+    service = overlay.of("Service")[server]["spec"]
+    assert service["clusterIP"] == "None"  # Envoy sees every replica
+    assert {one["name"]: one["port"] for one in service["ports"]} == _ports(container)
+
+
+def test_the_edge_is_ready_when_its_gateway_is(overlay: Manifests) -> None:
+    envoy = overlay.pod("Deployment/gateway").container("envoy")
+    assert _ports(envoy) == {"http": 8080}
+    assert envoy["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
+    for probe in ("livenessProbe", "startupProbe"):
+        assert envoy[probe]["httpGet"] == {"path": "/healthz", "port": "http"}
+
+
+def test_whatever_runs_for_long_is_probed(overlay: Manifests) -> None:
+    for pod in overlay.pods():
+        if pod.owner.startswith("Deployment/"):
+            for container in pod.spec["containers"]:
+                if container["name"] != "sync":  # listens to nothing, and ends when it fails
+                    assert {"livenessProbe", "readinessProbe", "startupProbe"} <= set(container)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_settings_are_those_of_the_code(
+    overlay: Manifests, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = SETTINGS[server]
+    container = overlay.pod(f"Deployment/{server}").container("server")
+    variables = overlay.settings(container)
+    assert set(variables) <= {kind.variable(field) for field in kind.model_fields}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(kind)
+    assert settings.host == "0.0.0.0"  # noqa: S104  # in a pod, behind a NetworkPolicy
+    (mount,) = (one for one in container["volumeMounts"] if one["name"] == "bundles")
+    assert mount == {"name": "bundles", "mountPath": str(settings.bundle_root), "readOnly": True}
+
+
+def test_no_variable_of_others_is_misspelt(overlay: Manifests) -> None:
+    for pod in overlay.pods():
+        for container in pod.containers:
+            if container["name"] != "server":
+                assert set(overlay.settings(container)) <= OTHERS_VARIABLES, (pod.owner, container["name"])
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_nobody_is_killed_while_stopping(
+    overlay: Manifests, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = overlay.pod(f"Deployment/{server}")
+    container = pod.container("server")
+    for name, value in overlay.settings(container).items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(SETTINGS[server])
+    before = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+    unready = before + settings.drain_delay_seconds
+    assert 5 <= unready <= 15  # the cluster needs some time to stop sending requests
+    assert settings.drain_seconds >= GatewaySettings.model_fields["batch_seconds"].default + 1
+    assert pod.spec["terminationGracePeriodSeconds"] >= unready + settings.drain_seconds + 5
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+@pytest.mark.parametrize("stage", ["candidate", "ranking"])
+def test_queries_wait_for_each_other_once_all_replicas_are_busy(
+    name: str, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overlay = manifests(name)
+    variables = overlay.settings(overlay.pod("Deployment/gateway").container("server"))
+    replicas = overlay.of("HorizontalPodAutoscaler")[stage]["spec"]["minReplicas"]
+    assert variables[GatewaySettings.variable(f"{stage}_max_calls")] == str(replicas)
+
+
+def test_selectors_and_references_find_what_they_mean(overlay: Manifests) -> None:
+    pods = overlay.pods()
+    for deployment in overlay.of("Deployment").values():
+        template = deployment["spec"]["template"]
+        assert selects(deployment["spec"]["selector"], template["metadata"]["labels"])
+        for spread in template["spec"].get("topologySpreadConstraints", []):
+            assert spread["labelSelector"] == deployment["spec"]["selector"]
+    for name, service in overlay.of("Service").items():
+        (found,) = _selected(pods, {"matchLabels": service["spec"]["selector"]})
+        named = {port["name"] for one in found.containers for port in one.get("ports", [])}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= named, name
+    for name, budget in overlay.of("PodDisruptionBudget").items():
+        (found,) = _selected(pods, budget["spec"]["selector"])
+        assert found.owner == f"Deployment/{name}"
+    for name, scaler in overlay.of("HorizontalPodAutoscaler").items():
+        target = scaler["spec"]["scaleTargetRef"]
+        assert "replicas" not in overlay.of(target["kind"])[target["name"]]["spec"]  # not two to say how many
+        pod = overlay.pod(f"{target['kind']}/{target['name']}")
+        for metric in scaler["spec"]["metrics"]:
+            pod.container(metric["containerResource"]["container"])
+        assert target["name"] == name
+    claims = overlay.of("PersistentVolumeClaim")
+    for pod in pods:
+        volumes = {volume["name"]: volume for volume in pod.spec["volumes"]}
+        mounted = {mount["name"] for one in pod.containers for mount in one.get("volumeMounts", [])}
+        assert mounted == set(volumes), pod.owner
+        for volume in volumes.values():
+            if "persistentVolumeClaim" in volume:
+                assert volume["persistentVolumeClaim"]["claimName"] in claims
+
+
+def test_each_server_has_budget_autoscaler_and_spread(overlay: Manifests) -> None:
+    for kind in ("PodDisruptionBudget", "HorizontalPodAutoscaler"):
+        assert set(overlay.of(kind)) == set(SERVERS)
+    for server in SERVERS:
+        spread = overlay.pod(f"Deployment/{server}").spec["topologySpreadConstraints"]
+        assert {one["topologyKey"] for one in spread} == {
+            "kubernetes.io/hostname",
+            "topology.kubernetes.io/zone",
+        }
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_bundles_come_from_the_registry(overlay: Manifests, server: str) -> None:
+    pod = overlay.pod(f"Deployment/{server}")
+    first, sync = pod.container("first-bundle"), pod.container("sync")
+    assert first["args"] == [*sync["args"], "--until-synced"]
+    assert overlay.settings(first) == overlay.settings(sync) == {"MLFLOW_TRACKING_URI": _registry(overlay)}
+    bundles = {"name": "bundles", "mountPath": "/var/lib/movierec"}
+    assert bundles in first["volumeMounts"]
+    assert bundles in sync["volumeMounts"]
+    assert "emptyDir" in next(one for one in pod.spec["volumes"] if one["name"] == "bundles")
+
+
+def test_training_runs_one_at_a_time_and_asks_for_what_there_is(
+    overlay: Manifests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for job in overlay.of("CronJob").values():
+        assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    by_hand = {name for name, job in overlay.of("CronJob").items() if job["spec"].get("suspend")}
+    assert by_hand == {"promote", "rollback"}
+    commands = typer.main.get_command(app)
+    for pod in overlay.pods():
+        for container in pod.containers:
+            if "movierec-training:" in container["image"] and "command" not in container:
+                for variable, value in overlay.settings(container).items():
+                    monkeypatch.setenv(variable, value)
+                name, *arguments = container["args"]
+                with commands.make_context("training", [name]) as context:
+                    command = commands.get_command(context, name)  # type: ignore[attr-defined]
+                    command.make_context(name, arguments)  # raises on an unknown option
+
+
+def test_production_tells_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    overlay = manifests("production")
+    for server, kind in SETTINGS.items():
+        for name, value in overlay.settings(overlay.pod(f"Deployment/{server}").container("server")).items():
+            monkeypatch.setenv(name, value)
+        assert load_settings(kind).reflection is False
+    assert load_settings(GatewaySettings).why_movie is False
+    assert all(one["spec"]["minReplicas"] >= 3 for one in overlay.of("HorizontalPodAutoscaler").values())
+    assert all(one["spec"].get("type", "ClusterIP") == "ClusterIP" for one in overlay.of("Service").values())
+
+
+OURS = {"kubernetes.io/metadata.name": "movierec"}
+CLIENT = {"movierec.io/client": "true"}
+ANYBODY = Peer({"app": "anything"}, {"kubernetes.io/metadata.name": "elsewhere"}, ours=False)
+INTERNET = Peer({}, {}, ours=False)
+PROMETHEUS = Peer(
+    {"app.kubernetes.io/name": "prometheus"}, {"kubernetes.io/metadata.name": "monitoring"}, ours=False
+)
+DNS = Peer({"k8s-app": "kube-dns"}, {"kubernetes.io/metadata.name": "kube-system"}, ours=False)
+
+
+def _peer(component: str) -> Peer:
+    return Peer({"app.kubernetes.io/component": component}, OURS)
+
+
+def test_the_network_is_closed_but_for_what_is_needed(overlay: Manifests) -> None:
+    policies = list(overlay.of("NetworkPolicy").values())
+    ports = {name: SETTINGS[name].model_fields["port"].default for name in SERVERS}
+    metrics = {name: SETTINGS[name].model_fields["metrics_port"].default for name in SERVERS}
+    mlflow = Peer({"app.kubernetes.io/name": "mlflow"}, OURS)
+    if "mlflow" not in overlay.of("Deployment"):
+        mlflow = Peer(mlflow.labels, {"kubernetes.io/metadata.name": "mlflow"}, ours=False)
+    clients = [
+        Peer(CLIENT, OURS),
+        Peer(CLIENT, {"kubernetes.io/metadata.name": "shop", **CLIENT}, ours=False),
+    ]
+    peers = {
+        **{name: _peer(name) for name in (*SERVERS, "training")},
+        "client here": clients[0],
+        "client elsewhere": clients[1],
+        "client that no administrator has let in": Peer(CLIENT, ANYBODY.namespace, ours=False),
+        "anybody": ANYBODY,
+        "anybody here": Peer({"app": "anything"}, OURS),
+        "internet": INTERNET,
+        "prometheus": PROMETHEUS,
+        "dns": DNS,
+        "mlflow": mlflow,
+    }
+    inside = [name for name, peer in peers.items() if peer.ours]
+    outside = [name for name, peer in peers.items() if not peer.ours]
+    expected = {(name, "gateway", 8080) for name in outside}
+    expected |= {(name, "dns", 53) for name in inside}
+    expected |= {
+        (name, stage, ports[stage])
+        for name in ("gateway", "client here", "client elsewhere")
+        for stage in STAGES
+    }
+    expected |= {("prometheus", server, metrics[server]) for server in SERVERS}
+    expected |= {(name, "mlflow", 5000) for name in (*SERVERS, "training")}
+    if "download" in overlay.of("NetworkPolicy"):
+        expected.add(("training", "internet", 443))
+    asked = {22, 53, 443, 5000, 8080, 9901, *ports.values(), *metrics.values()}
+    found = {
+        (source, target, port)
+        for source in peers
+        for target in peers
+        for port in asked
+        if {peers[source].ours, peers[target].ours} != {False}
+        and allowed(policies, peers[source], peers[target], port)
+    }
+    # Stages' policies name all three ports for all three: nothing listens on the others.
+    found -= {(s, t, p) for s, t, p in found if t in STAGES and p in set(ports.values()) - {ports[t]}}
+    # The same of metrics.
+    found -= {(s, t, p) for s, t, p in found if t in SERVERS and p in set(metrics.values()) - {metrics[t]}}
+    assert found == expected
+
+
+def test_every_pod_is_meant_by_a_policy_of_its_own(overlay: Manifests) -> None:
+    policies = [one["spec"] for one in overlay.of("NetworkPolicy").values()]
+    assert {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} in policies
+    for pod in overlay.pods():
+        own = [one for one in policies if one["podSelector"] and selects(one["podSelector"], pod.labels)]
+        assert own, pod.owner
+
+
+def test_exceptions_of_checkov_have_reasons() -> None:
+    lines = (FOLDER / "checkov.yaml").read_text().splitlines()
+    skipped = yaml.safe_load("\n".join(lines))["skip-check"]
+    assert skipped
+    assert sum(line.startswith("  #") for line in lines) >= math.ceil(len(skipped) / 2)
+
+
+def _ports(container: Object) -> dict[str, int]:
+    return {one["name"]: one["containerPort"] for one in container["ports"]}
+
+
+def _selected(pods: list[Pod], selector: Object) -> list[Pod]:
+    return [pod for pod in pods if selects(selector, pod.labels)]
+
+
+def _registry(overlay: Manifests) -> str:
+    return "http://mlflow:5000" if "mlflow" in overlay.of("Service") else "http://mlflow.mlflow.svc:5000"
