@@ -18,6 +18,7 @@ from serving.rpc.channels import open_channel
 from serving.rpc.metrics import ServerMetrics, exposed
 from serving.rpc.server import run, serve_until_stopped
 from serving.rpc.tls import client_credentials
+from serving.rpc.tracing import traced
 from serving.settings import load_settings
 
 
@@ -35,11 +36,12 @@ async def serve(settings: GatewaySettings) -> None:
     )
     async with AsyncExitStack() as stack:
         stack.enter_context(exposed(server_metrics, settings))
+        tracing = stack.enter_context(traced("gateway"))
         await stack.enter_async_context(catalogues.loading())
         tls = client_credentials(settings, "stage")
-        candidate = await stack.enter_async_context(open_channel(settings.candidate_target, tls))
-        ranking = await stack.enter_async_context(open_channel(settings.ranking_target, tls))
-        similarity = await stack.enter_async_context(open_channel(settings.similarity_target, tls))
+        candidate = await stack.enter_async_context(open_channel(settings.candidate_target, tls, tracing))
+        ranking = await stack.enter_async_context(open_channel(settings.ranking_target, tls, tracing))
+        similarity = await stack.enter_async_context(open_channel(settings.similarity_target, tls, tracing))
         pipeline = Pipeline.create(
             catalogues=catalogues,
             candidates=BatchingCandidates(
@@ -63,6 +65,7 @@ async def serve(settings: GatewaySettings) -> None:
             service_names=[SERVICE_NAME],
             metrics=server_metrics,
             ready=catalogues.loaded,
+            tracing=tracing,
         )
 
 

@@ -28,6 +28,7 @@ from gateway.ports import (
     StageFailure,
     usable,
 )
+from serving.company import COMPANY
 
 Query = TypeVar("Query")
 Answer = TypeVar("Answer")
@@ -203,7 +204,9 @@ class _Line(Generic[Query, Answer]):
             passenger.call = call
             self._wait_seconds.observe(now - passenger.arrived)
         self._batch_size.observe(sum(len(passenger.queries) for passenger in passengers))
-        call.task = asyncio.create_task(self._travel(call), context=first.context)
+        context = first.context.copy()  # its own may be the one that runs: after a refusal
+        context.run(COMPANY.set, tuple(passenger.context for passenger in passengers[1:]))
+        call.task = asyncio.create_task(self._travel(call), context=context)
         call.hold = loop.call_later(self._limits.hold_seconds, self._let_go, call)
         self._holding.add(call)
         self._tasks.add(call.task)

@@ -18,6 +18,7 @@ from serving.bundle.store import BundleStore
 from serving.logs import configure_logs
 from serving.rpc.metrics import ServerMetrics, exposed
 from serving.rpc.server import run, serve_until_stopped
+from serving.rpc.tracing import traced
 from serving.settings import load_settings
 
 
@@ -33,7 +34,7 @@ async def serve(settings: RankingSettings) -> None:
         keep_previous=True,
     )
     servicer = RankingServicer(bundles, RankingMetrics.create(metrics.registry))
-    with exposed(metrics, settings):
+    with exposed(metrics, settings), traced("ranking") as tracing:
         async with bundles.loading():
             await serve_until_stopped(
                 settings,
@@ -41,6 +42,7 @@ async def serve(settings: RankingSettings) -> None:
                 service_names=[SERVICE_NAME],
                 metrics=metrics,
                 ready=bundles.loaded,
+                tracing=tracing,
             )
 
 

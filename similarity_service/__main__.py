@@ -14,6 +14,7 @@ from serving.bundle.store import BundleStore
 from serving.logs import configure_logs
 from serving.rpc.metrics import ServerMetrics, exposed
 from serving.rpc.server import run, serve_until_stopped
+from serving.rpc.tracing import traced
 from serving.settings import load_settings
 from similarity_service.neighbours import SimilarityIndex
 from similarity_service.servicer import SERVICE_NAME, SimilarityServicer
@@ -31,7 +32,7 @@ async def serve(settings: SimilaritySettings) -> None:
         poll_seconds=settings.bundle_poll_seconds,
         settle_seconds=settings.settle_delay_seconds,
     )
-    with exposed(metrics, settings):
+    with exposed(metrics, settings), traced("similarity") as tracing:
         async with bundles.loading():
             await serve_until_stopped(
                 settings,
@@ -39,6 +40,7 @@ async def serve(settings: SimilaritySettings) -> None:
                 service_names=[SERVICE_NAME],
                 metrics=metrics,
                 ready=bundles.loaded,
+                tracing=tracing,
             )
 
 

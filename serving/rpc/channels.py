@@ -5,6 +5,8 @@ from typing import Final
 import grpc
 from grpc import aio
 
+from serving.rpc.tracing import OFF, Tracing
+
 MAX_RESPONSE_BYTES: Final = 16 * 1_024 * 1_024
 """Largest answer that is read: a page with all explanations is several MB."""
 
@@ -25,11 +27,14 @@ _OPTIONS: Final = (
 )
 
 
-def open_channel(target: str, credentials: grpc.ChannelCredentials | None = None) -> aio.Channel:
+def open_channel(
+    target: str, credentials: grpc.ChannelCredentials | None = None, tracing: Tracing = OFF
+) -> aio.Channel:
     """A channel to `host:port`; connects when first used, and again at most 1 s after the peer is back.
 
     Without credentials it speaks plain text.
     """
+    interceptors = tracing.client_interceptors
     if credentials is None:
-        return aio.insecure_channel(target, options=_OPTIONS)
-    return aio.secure_channel(target, credentials, options=_OPTIONS)
+        return aio.insecure_channel(target, options=_OPTIONS, interceptors=interceptors)
+    return aio.secure_channel(target, credentials, options=_OPTIONS, interceptors=interceptors)

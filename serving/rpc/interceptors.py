@@ -17,6 +17,7 @@ from typing_extensions import override
 from serving.errors import DeadlineError, FieldViolation, InvalidArgumentError, Reason, ServiceError
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.status import internal_status, status_of
+from serving.rpc.tracing import OFF, Tracing
 
 REQUEST_ID_HEADER: Final = "x-request-id"
 """Metadata that names a request across processes; the edge sets it."""
@@ -32,11 +33,16 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg, unused-i
     """Decodes, counts and answers unary calls; turns failures into statuses.
 
     A `ServiceError` leaves by the table of `serving.rpc.status`. Anything else is a defect: it is logged with
-    its trace, and the client learns nothing but the request id to ask about.
+    its stack, and the client learns nothing but the request id to ask about.
+
+    Args:
+        metrics: where calls are counted.
+        tracing: what joins their traces to their request ids.
     """
 
-    def __init__(self, metrics: ServerMetrics) -> None:
+    def __init__(self, metrics: ServerMetrics, tracing: Tracing = OFF) -> None:
         self._metrics = metrics
+        self._tracing = tracing
         self._inflight = metrics.inflight.labels(metrics.service)
 
     @override
@@ -56,7 +62,11 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg, unused-i
         name = method.rpartition("/")[2]
 
         async def call(data: bytes, context: aio.ServicerContext[Any, Any]) -> bytes:
-            with structlog.contextvars.bound_contextvars(request_id=_request_id(context), method=name):
+            request_id = _request_id(context)
+            with (
+                self._tracing.joined(request_id) as trace,
+                structlog.contextvars.bound_contextvars(request_id=request_id, method=name, **trace),
+            ):
                 return await self._call(name, handler, data, context)
 
         # Without (de)serialisers: what fails in them would else pass by this door.

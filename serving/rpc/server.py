@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from serving.rpc.interceptors import CallInterceptor
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.tls import server_credentials
+from serving.rpc.tracing import OFF, Tracing
 from serving.settings import ServerSettings, StartError
 
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
@@ -56,6 +57,7 @@ async def running(
     service_names: Sequence[str],
     metrics: ServerMetrics,
     ready: Callable[[], Awaitable[None]],
+    tracing: Tracing = OFF,
     stop_at_once: asyncio.Event | None = None,
 ) -> AsyncIterator[int]:
     """Serves while the block runs; yields the bound port. Leaving it drains: models must outlive it.
@@ -66,6 +68,7 @@ async def running(
         service_names: full names of the services, for health and reflection. Health also knows `LIVENESS`.
         metrics: what calls are counted on.
         ready: returns once the services can answer; until then their health is NOT_SERVING.
+        tracing: what traces calls.
         stop_at_once: when set, draining ends, and calls in flight with it.
 
     Raises:
@@ -76,7 +79,8 @@ async def running(
     for name in names:  # the library starts at SERVING
         await health_servicer.set(name, _NOT_SERVING)
     await health_servicer.set(LIVENESS, _SERVING)
-    server = aio.server(interceptors=[CallInterceptor(metrics)], options=_options(settings))
+    interceptors = [*tracing.server_interceptors, CallInterceptor(metrics, tracing)]
+    server = aio.server(interceptors=interceptors, options=_options(settings))
     register(server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
@@ -114,6 +118,7 @@ async def serve_until_stopped(
     service_names: Sequence[str],
     metrics: ServerMetrics,
     ready: Callable[[], Awaitable[None]],
+    tracing: Tracing = OFF,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends that at once. See `running`."""
     signals = StopSignals()
@@ -124,6 +129,7 @@ async def serve_until_stopped(
         service_names=service_names,
         metrics=metrics,
         ready=ready,
+        tracing=tracing,
         stop_at_once=signals.at_once,
     ):
         await signals.requested.wait()

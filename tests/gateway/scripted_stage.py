@@ -15,6 +15,7 @@ from typing_extensions import override
 from serving.errors import ServiceError
 from serving.rpc.channels import open_channel
 from serving.rpc.status import status_of
+from serving.rpc.tracing import OFF, Tracing
 
 Behaviour = Callable[[aio.ServicerContext[Any, Any]], Awaitable[bytes]]
 
@@ -72,7 +73,7 @@ class ScriptedStage(grpc.GenericRpcHandler):
 
 
 @asynccontextmanager
-async def scripted_stage() -> AsyncIterator[tuple[ScriptedStage, aio.Channel]]:
+async def scripted_stage(tracing: Tracing = OFF) -> AsyncIterator[tuple[ScriptedStage, aio.Channel]]:
     """A stage that listens, and a channel to it."""
     stage = ScriptedStage()
     server = aio.server()
@@ -80,7 +81,7 @@ async def scripted_stage() -> AsyncIterator[tuple[ScriptedStage, aio.Channel]]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        async with open_channel(f"127.0.0.1:{port}") as channel:
+        async with open_channel(f"127.0.0.1:{port}", tracing) as channel:
             yield stage, channel
     finally:
         await server.stop(None)

@@ -1,0 +1,246 @@
+"""Traces: whole and joined to request ids when they are on; nothing at all when they are off."""
+
+import asyncio
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from typing import Any
+
+import pytest
+import structlog
+from grpc import StatusCode, aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from opentelemetry.sdk.trace import TracerProvider
+
+import serving.rpc
+from movierec.similarity.v1 import similarity_service_pb2 as pb
+from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
+from serving.errors import NotFoundError, Reason
+from serving.rpc import spans
+from serving.rpc.channels import open_channel
+from serving.rpc.interceptors import REQUEST_ID_HEADER
+from serving.rpc.metrics import ServerMetrics
+from serving.rpc.server import running
+from serving.rpc.tracing import OFF, Tracing, traced
+from serving.settings import StartError
+from tests.serving.collector import CODE, REQUEST_ID, Collector, Span, collector
+from tests.serving.server_under_test import METHOD, SERVICE, ScriptedServicer, at_once, settings, until
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+SECONDS = 60.0  # ample: no test is decided by it
+
+
+@pytest.fixture
+def traces(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    """The collector that the environment names. Spans have reached it once `traced` is left."""
+    with collector() as traces:
+        monkeypatch.setenv(ENDPOINT, traces.endpoint)
+        yield traces
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A traced server, and a traced client of it."""
+
+    servicer: ScriptedServicer
+    metrics: ServerMetrics
+    stub: pb_grpc.SimilarityServiceStub
+    port: int
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether a call was given up."""
+        return bool(self.metrics.registry.get_sample_value("movierec_cancelled_total"))
+
+    async def ask(self, request_id: str = "r") -> pb.FindSimilarMoviesResponse:
+        """Calls the scripted method."""
+        request = pb.FindSimilarMoviesRequest()
+        return await self.stub.FindSimilarMovies(
+            request, timeout=SECONDS, metadata=((REQUEST_ID_HEADER, request_id),)
+        )
+
+
+@asynccontextmanager
+async def traced_server(tracing: Tracing) -> AsyncIterator[Traced]:
+    servicer, metrics = ScriptedServicer(), ServerMetrics.create("test")
+    async with (
+        running(
+            settings(),
+            register=partial(pb_grpc.add_SimilarityServiceServicer_to_server, servicer),
+            service_names=[SERVICE],
+            metrics=metrics,
+            ready=at_once,
+            tracing=tracing,
+        ) as port,
+        open_channel(f"127.0.0.1:{port}", tracing) as channel,
+    ):
+        yield Traced(servicer, metrics, pb_grpc.SimilarityServiceStub(channel), port)
+
+
+def by_kind(traces: Collector) -> dict[str, Span]:
+    assert len(traces.spans) == 2
+    return {span.kind: span for span in traces.spans}
+
+
+async def test_a_call_is_two_spans_of_one_trace(traces: Collector) -> None:
+    with traced("test") as tracing:
+        async with traced_server(tracing) as server:
+            await server.ask("the-id")
+    client, server_span = by_kind(traces)["CLIENT"], by_kind(traces)["SERVER"]
+    assert client.parent == b""
+    assert (server_span.parent, server_span.trace_id) == (client.id, client.trace_id)
+    assert server_span.attributes[REQUEST_ID] == "the-id"
+    assert client.method == server_span.method == METHOD
+    assert client.attributes[CODE] == server_span.attributes[CODE] == 0
+    assert server_span.resource["service.name"] == "movierec-test"
+    assert server_span.resource["service.namespace"] == "movierec"
+    assert server_span.resource["service.version"] == metadata.version("movierec")
+
+
+async def test_a_caller_may_begin_the_trace(traces: Collector) -> None:
+    trace_id, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    with traced("test") as tracing:
+        async with traced_server(tracing) as server, open_channel(f"127.0.0.1:{server.port}") as untraced:
+            stub = pb_grpc.SimilarityServiceStub(untraced)
+            traceparent = ("traceparent", f"00-{trace_id}-{parent}-01")
+            await stub.FindSimilarMovies(
+                pb.FindSimilarMoviesRequest(), timeout=SECONDS, metadata=(traceparent,)
+            )
+    (span,) = traces.spans
+    assert (span.trace_id, span.parent.hex()) == (trace_id, parent)
+    assert span.attributes[REQUEST_ID]  # the server's own, as the caller named none
+
+
+async def test_refusals_show_their_code(traces: Collector) -> None:
+    def refuse(_context: object) -> None:
+        raise NotFoundError(reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=5)
+
+    with traced("test") as tracing:
+        async with traced_server(tracing) as server:
+            server.servicer.behave = refuse
+            with pytest.raises(aio.AioRpcError):
+                await server.ask()
+    assert {span.attributes[CODE] for span in traces.spans} == {StatusCode.NOT_FOUND.value[0]}
+
+
+async def test_a_cancel_reaches_the_server_and_ends_both_spans(traces: Collector) -> None:
+    with traced("test") as tracing:
+        async with traced_server(tracing) as server:
+            server.servicer.leave.clear()
+            call = asyncio.ensure_future(server.ask())
+            await server.servicer.entered.wait()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            await until(lambda: server.cancelled)  # though it was never allowed to answer
+    assert {span.attributes[CODE] for span in traces.spans} == {StatusCode.CANCELLED.value[0]}
+    assert set(by_kind(traces)) == {"CLIENT", "SERVER"}
+
+
+async def test_health_is_not_traced(traces: Collector) -> None:
+    with traced("test") as tracing:
+        async with traced_server(tracing) as server, open_channel(f"127.0.0.1:{server.port}") as untraced:
+            stub: Any = health_pb2_grpc.HealthStub(untraced)
+            await stub.Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=SECONDS)
+    assert traces.spans == []
+
+
+async def test_log_lines_name_the_trace(traces: Collector, logs: io.StringIO) -> None:
+    def log(_context: object) -> None:
+        structlog.get_logger().info("at work")
+
+    with traced("test") as tracing:
+        async with traced_server(tracing) as server:
+            server.servicer.behave = log
+            await server.ask("the-id")
+    (line,) = (json.loads(line) for line in logs.getvalue().splitlines() if "at work" in line)
+    assert (line["request_id"], line["trace_id"]) == ("the-id", traces.spans[0].trace_id)
+
+
+async def test_untraced_log_lines_have_no_trace(logs: io.StringIO) -> None:
+    async with traced_server(OFF) as server:
+        server.servicer.behave = lambda _context: structlog.get_logger().info("at work")
+        await server.ask()
+    (line,) = (json.loads(line) for line in logs.getvalue().splitlines() if "at work" in line)
+    assert "trace_id" not in line
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["down", "silent"])
+async def test_nobody_waits_for_the_collector(
+    silent: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(spans, "FLUSH_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # takes connections, and never says a word
+        if not silent:
+            listener.close()
+        port = listener.getsockname()[1] if silent else 1
+        monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # the exporter's thread must end with the test
+        monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
+        monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2")
+        with traced("test") as tracing:
+            async with traced_server(tracing) as server:
+                for _ in range(20):  # more than the queue holds
+                    assert (await server.ask()).bundle_id == "b"
+            began = time.monotonic()
+        assert time.monotonic() - began < 30  # the library's own wait
+
+
+def test_without_an_endpoint_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ENDPOINT, raising=False)
+    with traced("test") as tracing:
+        assert tracing is OFF
+
+
+@pytest.mark.parametrize(("name", "value"), [(ENDPOINT, ""), ("OTEL_SDK_DISABLED", "true")])
+def test_turned_off_by_the_environment(
+    traces: Collector, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with traced("test") as tracing:
+        assert tracing is OFF
+
+
+@pytest.mark.parametrize("process", ["gateway", "candidate_service", "ranking_service", "similarity_service"])
+def test_processes_do_not_import_it_when_it_is_off(process: str) -> None:
+    code = (
+        f"import sys, {process}.__main__; from serving.rpc.tracing import traced\n"
+        "with traced('test'): print([name for name in sys.modules if name.startswith('opentelemetry')])"
+    )
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_missing_extra_is_named(traces: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "serving.rpc.spans")
+    monkeypatch.delattr(serving.rpc, "spans")
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    with (
+        pytest.raises(StartError, match=rf"^{ENDPOINT}: .*opentelemetry.*movierec\[tracing\]$"),
+        traced("test"),
+    ):
+        pass
+
+
+def test_another_protocol_is_refused(traces: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    with pytest.raises(StartError, match=r"^OTEL_EXPORTER_OTLP_PROTOCOL: must be grpc$"), traced("test"):
+        pass
+
+
+def test_a_name_from_the_environment_wins(traces: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=lab")
+    resource = TracerProvider(resource=spans.resource("test"), shutdown_on_exit=False).resource.attributes
+    assert (resource["service.name"], resource["deployment.environment.name"]) == ("mine", "lab")
