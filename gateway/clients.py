@@ -14,7 +14,7 @@ from grpc import StatusCode, aio
 from typing_extensions import override
 
 from gateway.fallback import FallbackReason
-from gateway.metrics import OK, GatewayMetrics
+from gateway.metrics import CANCELLED, DEFECT, OK, GatewayMetrics
 from gateway.ports import (
     NO_LIKES,
     CandidateAnswer,
@@ -52,11 +52,6 @@ from serving.rpc.messages import encode_filter, encode_history
 from serving.rpc.status import error_info
 
 _logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
-
-DEFECT: Final = "DEFECT"
-"""Value of the label `outcome` for a status that says that one of us is wrong: kept at zero."""
-CANCELLED: Final = "CANCELLED"
-"""Value of the label `outcome` for a call that the client no longer waited for."""
 
 _REASONS: Final[Mapping[tuple[StatusCode, str], FallbackReason]] = MappingProxyType(
     {

@@ -1,15 +1,33 @@
 """What the gateway counts beside what every server counts. Labels are bounded: never an id."""
 
 from dataclasses import dataclass
+from enum import StrEnum
+from itertools import product
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from gateway.fallback import FAULTS, FallbackReason, Model
+from gateway.ports import Stage
 from serving.rpc.metrics import LATENCY_BUCKETS, PREFIX
 
 OK: Final = "OK"
 """Value of the label `outcome` of a stage call that gave a usable answer."""
+DEFECT: Final = "DEFECT"
+"""Value of the label `outcome` for a status that says that one of us is wrong: kept at zero."""
+CANCELLED: Final = "CANCELLED"
+"""Value of the label `outcome` for a call that the client no longer waited for."""
 _BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 100)
+
+
+class Method(StrEnum):
+    """Values of the metric label `method`: the rpc that a list answers."""
+
+    POPULAR = "ListPopularMovies"
+    PERSONAL = "ListPersonalMovies"
+    BATCH = "BatchListPersonalMovies"
+    SIMILAR = "ListSimilarMovies"
+    WHY = "WhyMovie"
 
 
 @dataclass(frozen=True)
@@ -36,8 +54,8 @@ class GatewayMetrics:
 
     @classmethod
     def create(cls, registry: CollectorRegistry) -> "GatewayMetrics":
-        """Metrics at zero."""
-        return cls(
+        """Metrics at zero, every series of them: to Prometheus, one that begins with 1 has not grown."""
+        metrics = cls(
             stage_seconds=Histogram(
                 "stage_seconds",
                 "Time of a stage call.",
@@ -79,3 +97,12 @@ class GatewayMetrics:
                 "unknown_items", "Movies dropped as unknown.", namespace=PREFIX, registry=registry
             ),
         )
+        for stage, outcome in product(Stage, (OK, DEFECT, CANCELLED, *FAULTS)):
+            metrics.stage_seconds.labels(stage, outcome)
+        for method, model in product(Method, Model):
+            metrics.answers.labels(method, model)
+        for stage, reason in product(Stage, FallbackReason):
+            metrics.fallbacks.labels(stage, reason)
+        for method in Method:
+            metrics.degraded.labels(method)
+        return metrics

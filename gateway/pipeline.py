@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 import structlog
 
 from gateway.catalogue import Catalogues, Movie, catalogue_with
 from gateway.deadlines import Budgets, Deadline
-from gateway.metrics import GatewayMetrics
+from gateway.metrics import GatewayMetrics, Method
 from gateway.pages import ListAnswer
 from gateway.personal import PersonalLists
 from gateway.popular import PopularLists
@@ -29,16 +28,6 @@ from gateway.why import WhyAnswer, WhyAnswers
 from serving.errors import Reason, UnsupportedError
 
 _logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
-
-
-class Method(StrEnum):
-    """Values of the metric label `method`: the rpc that a list answers."""
-
-    POPULAR = "ListPopularMovies"
-    PERSONAL = "ListPersonalMovies"
-    BATCH = "BatchListPersonalMovies"
-    SIMILAR = "ListSimilarMovies"
-    WHY = "WhyMovie"
 
 
 @dataclass(frozen=True)

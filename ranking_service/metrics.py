@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter
 
 from ranking_service.ranking import Ranking
+from serving.features import FEATURE_NAMES, FeatureSet
 from serving.rpc.metrics import PREFIX
 
 
@@ -20,7 +21,7 @@ class RankingMetrics:
     @classmethod
     def create(cls, registry: CollectorRegistry) -> "RankingMetrics":
         """Metrics at zero on the server's registry."""
-        return cls(
+        metrics = cls(
             missing_features=Counter(
                 "missing_features",
                 "Feature values that were missing.",
@@ -32,6 +33,9 @@ class RankingMetrics:
                 "unknown_items", "Candidates without features.", namespace=PREFIX, registry=registry
             ),
         )
+        for feature in FEATURE_NAMES[FeatureSet.EXTENDED]:  # holds the other set's too
+            metrics.missing_features.labels(feature)
+        return metrics
 
     def count(self, ranking: Ranking) -> None:
         """Adds one answer."""

@@ -16,11 +16,16 @@ from typing_extensions import override
 
 from serving.errors import DeadlineError, FieldViolation, InvalidArgumentError, Reason, ServiceError
 from serving.rpc.metrics import ServerMetrics
-from serving.rpc.status import internal_status, status_of
+from serving.rpc.status import STATUS_CODES, internal_status, status_of
 from serving.rpc.tracing import OFF, Tracing
 
 REQUEST_ID_HEADER: Final = "x-request-id"
 """Metadata that names a request across processes; the edge sets it."""
+
+ANSWER_CODES: Final = tuple(
+    code.name for code in (StatusCode.OK, StatusCode.CANCELLED, StatusCode.INTERNAL, *STATUS_CODES.values())
+)
+"""How calls end, as a rule: values of the metric label `code`."""
 
 _MAX_REQUEST_ID_CHARACTERS: Final = 128
 _INFRASTRUCTURE: Final = "/grpc."  # health and reflection

@@ -1,6 +1,6 @@
 """What a server counts, and the HTTP endpoint that Prometheus reads it from."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -72,6 +72,13 @@ class ServerMetrics:
             ),
             service=service,
         )
+
+    def expect(self, methods: Iterable[str], codes: Collection[str]) -> None:
+        """Begins series at zero: to Prometheus, one that begins with 1 has not grown."""
+        for method in methods:
+            self.request_seconds.labels(method)
+            for code in codes:
+                self.requests.labels(method, code)
 
 
 @contextmanager

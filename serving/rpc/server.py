@@ -12,11 +12,13 @@ from typing import Any, Final, NoReturn
 
 import structlog
 import uvloop
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from serving.rpc.interceptors import CallInterceptor
+from serving.rpc.interceptors import ANSWER_CODES, CallInterceptor
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.tls import server_credentials
 from serving.rpc.tracing import OFF, Tracing
@@ -74,6 +76,7 @@ async def running(
     Raises:
         StartError: the port is taken, the address is not one of this machine, or TLS files are unusable.
     """
+    metrics.expect((method for name in service_names for method in _methods(name)), ANSWER_CODES)
     health_servicer = health.aio.HealthServicer()
     names = ("", *service_names)
     for name in names:  # the library starts at SERVING
@@ -165,6 +168,11 @@ async def _drain(
         await stop
     finally:
         hurry.cancel()
+
+
+def _methods(service_name: str) -> list[str]:
+    service: ServiceDescriptor = descriptor_pool.Default().FindServiceByName(service_name)
+    return [method.name for method in service.methods]
 
 
 # Envoy passes on the URL of a REST call, and takes headers of up to 60 KiB. By default, calls with more

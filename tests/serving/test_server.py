@@ -14,7 +14,7 @@ from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
 from serving.rpc.channels import open_channel
 from serving.rpc.server import LIVENESS
 from serving.settings import StartError
-from tests.serving.server_under_test import SERVICE, running_server
+from tests.serving.server_under_test import METHOD, SERVICE, running_server
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -45,6 +45,13 @@ async def test_health_follows_readiness() -> None:
             await health_of(server.channel, "nobody")
         assert caught.value.code() is StatusCode.NOT_FOUND
         assert server.value("movierec_requests_total", method="Check", code="OK") is None
+
+
+async def test_counts_begin_at_zero() -> None:
+    async with running_server() as server:
+        for code in ("OK", "INTERNAL", "CANCELLED", "RESOURCE_EXHAUSTED"):
+            assert server.value("movierec_requests_total", method=METHOD, code=code) == 0
+        assert server.value("movierec_request_seconds_count", method=METHOD) == 0
 
 
 async def test_stopping_lets_calls_in_flight_finish() -> None:
