@@ -81,7 +81,7 @@ async def scripted_stage(tracing: Tracing = OFF) -> AsyncIterator[tuple[Scripted
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        async with open_channel(f"127.0.0.1:{port}", tracing) as channel:
+        async with open_channel(f"127.0.0.1:{port}", tracing=tracing) as channel:
             yield stage, channel
     finally:
         await server.stop(None)

@@ -81,7 +81,7 @@ async def traced_server(tracing: Tracing) -> AsyncIterator[Traced]:
             ready=at_once,
             tracing=tracing,
         ) as port,
-        open_channel(f"127.0.0.1:{port}", tracing) as channel,
+        open_channel(f"127.0.0.1:{port}", tracing=tracing) as channel,
     ):
         yield Traced(servicer, metrics, pb_grpc.SimilarityServiceStub(channel), port)
 
