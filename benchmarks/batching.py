@@ -21,11 +21,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.servers import Server, serving
-from gateway.catalogue import Catalogue
+from benchmarks.servers import Server, serving, settings_of, users_of
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
-from serving.bundle.store import BundleStore
 from serving.rpc.channels import open_channel
 
 _IN_FLIGHT: Final = (1, 8, 32, 64)
@@ -81,13 +79,13 @@ def main(
 ) -> None:
     """Measures both gateways and prints them beside each other."""
     console = Console()
-    users = _users(bundle_root)
+    users = users_of(bundle_root)
     with ExitStack() as stack:
         logs = Path(stack.enter_context(TemporaryDirectory()))
         stages = [_stage(stack, name, bundle_root, logs) for name in ("candidate", "ranking")]
         gateways = {name: _gateway(stack, name, bundle_root, logs, stages) for name in _GATEWAYS}
         for gateway in gateways.values():
-            uvloop.run(_load(gateway.target, users, in_flight=max(_IN_FLIGHT), seconds=_WARM_UP_SECONDS))
+            uvloop.run(load(gateway.target, users, in_flight=max(_IN_FLIGHT), seconds=_WARM_UP_SECONDS))
         tallies = {(in_flight, name): Tally() for in_flight in _IN_FLIGHT for name in gateways}
         turns = [key for _ in range(rounds) for key in tallies]
         for in_flight, name in track(turns, "Asking", console=console, transient=True):
@@ -96,33 +94,16 @@ def main(
     console.print(_table(tallies))
 
 
-def _users(bundle_root: Path) -> list[int]:
-    store = BundleStore(bundle_root)
-    users: list[int] = Catalogue.load(store, store.pointer().bundle_id).seen.users.ids.tolist()
-    return users
-
-
 def _stage(stack: ExitStack, name: str, bundle_root: Path, logs: Path) -> Server:
-    settings = _settings(name, bundle_root)
+    settings = settings_of(name, bundle_root)
     return stack.enter_context(serving(f"{name}_service", logs / f"{name}.log", settings))
 
 
 def _gateway(stack: ExitStack, name: str, bundle_root: Path, logs: Path, stages: Sequence[Server]) -> Server:
     candidate, ranking = (stage.target for stage in stages)
     targets = {"candidate_target": candidate, "ranking_target": ranking}
-    settings = _settings("gateway", bundle_root, **_PATIENCE, **targets, **_GATEWAYS[name])
+    settings = settings_of("gateway", bundle_root, **_PATIENCE, **targets, **_GATEWAYS[name])
     return stack.enter_context(serving("gateway", logs / f"gateway, {name}.log", settings))
-
-
-def _settings(server: str, bundle_root: Path, **more: str) -> dict[str, str]:
-    settings = {
-        "bundle_root": str(bundle_root),
-        "port": "0",
-        "metrics_port": "0",
-        "drain_delay_seconds": "0",
-        **more,
-    }
-    return {f"MOVIEREC_{server}_{name}".upper(): value for name, value in settings.items()}
 
 
 def _measure(
@@ -131,14 +112,14 @@ def _measure(
     """Asks the first of the servers, and adds what came of it to the tally."""
     cpu_before = sum(server.cpu_seconds() for server in servers)
     began = time.perf_counter()
-    answers = uvloop.run(_load(servers[0].target, users, in_flight=in_flight, seconds=seconds))
+    answers = uvloop.run(load(servers[0].target, users, in_flight=in_flight, seconds=seconds))
     tally.seconds += time.perf_counter() - began
     tally.cpu_seconds += sum(server.cpu_seconds() for server in servers) - cpu_before
     tally.latencies += [latency for latency, _ in answers]
     tally.degraded += sum(degraded for _, degraded in answers)
 
 
-async def _load(
+async def load(
     target: str, users: Sequence[int], *, in_flight: int, seconds: float
 ) -> list[tuple[float, bool]]:
     """Keeps so many requests in flight for some time; gives seconds of each answer, and if it is degraded."""

@@ -19,11 +19,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.servers import serving
-from gateway.catalogue import Catalogue
+from benchmarks.servers import serving, settings_of, users_of
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
-from serving.bundle.store import BundleStore
 from serving.rpc.channels import open_channel
 
 _PAGE: Final = 20
@@ -50,33 +48,16 @@ def main(
         logs = Path(stack.enter_context(TemporaryDirectory()))
         targets = {
             f"{name}_target": stack.enter_context(
-                serving(f"{name}_service", logs / f"{name}.log", _settings(name, bundle_root))
+                serving(f"{name}_service", logs / f"{name}.log", settings_of(name, bundle_root))
             ).target
             for name in ("candidate", "ranking")
         }
         gateway = stack.enter_context(
-            serving("gateway", logs / "gateway.log", _settings("gateway", bundle_root, **targets))
+            serving("gateway", logs / "gateway.log", settings_of("gateway", bundle_root, **targets))
         )
-        asked = list(islice(cycle(_users(bundle_root)), users + _WARM_UP_USERS))
+        asked = list(islice(cycle(users_of(bundle_root)), users + _WARM_UP_USERS))
         seconds = uvloop.run(_ask(gateway.target, asked, console))
     console.print(_table({name: times[_WARM_UP_USERS:] for name, times in seconds.items()}))
-
-
-def _users(bundle_root: Path) -> list[int]:
-    store = BundleStore(bundle_root)
-    users: list[int] = Catalogue.load(store, store.pointer().bundle_id).seen.users.ids.tolist()
-    return users
-
-
-def _settings(server: str, bundle_root: Path, **more: str) -> dict[str, str]:
-    settings = {
-        "bundle_root": str(bundle_root),
-        "port": "0",
-        "metrics_port": "0",
-        "drain_delay_seconds": "0",
-        **more,
-    }
-    return {f"MOVIEREC_{server}_{name}".upper(): value for name, value in settings.items()}
 
 
 async def _ask(target: str, users: Sequence[int], console: Console) -> dict[str, list[float]]:

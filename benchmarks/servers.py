@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway.catalogue import Catalogue
+from serving.bundle.store import BundleStore
+
 _START_SECONDS: Final = 120.0
 _STOP_SECONDS: Final = 15.0
 _LOOK_SECONDS: Final = 0.05
@@ -34,6 +37,37 @@ class Server:
         fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         user_ticks, system_ticks = fields[11:13]  # the 14th and 15th of proc(5), which counts from pid
         return (int(user_ticks) + int(system_ticks)) / _CLOCK_TICKS
+
+    def memory_mib(self, *, peak: bool = False) -> float:
+        """Resident memory now, or the most that it was."""
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        return int(fields["VmHWM" if peak else "VmRSS"].split()[0]) / 1_024  # proc(5) counts KiB
+
+
+def settings_of(server: str, bundle_root: Path, **more: str) -> dict[str, str]:
+    """Environment variables of a server on free ports.
+
+    Args:
+        server: candidate, ranking, similarity or gateway.
+        bundle_root: where its bundles lie.
+        more: further settings by name.
+    """
+    settings = {
+        "bundle_root": str(bundle_root),
+        "port": "0",
+        "metrics_port": "0",
+        "drain_delay_seconds": "0",
+        **more,
+    }
+    return {f"MOVIEREC_{server}_{name}".upper(): value for name, value in settings.items()}
+
+
+def users_of(bundle_root: Path) -> list[int]:
+    """All that the current bundle knows."""
+    store = BundleStore(bundle_root)
+    users: list[int] = Catalogue.load(store, store.pointer().bundle_id).seen.users.ids.tolist()
+    return users
 
 
 @contextmanager
