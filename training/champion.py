@@ -1,13 +1,15 @@
 """Bringing the champion of the registry down into a folder that servers read."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from pydantic import ValidationError
 
-from serving.bundle.manifest import MANIFEST_NAME
+from serving.bundle.manifest import MANIFEST_NAME, Manifest
 from serving.bundle.store import SERVED_FOLDERS, BundleError, BundleStore
 from training.registry import (
     BUNDLE_ARTIFACT,
@@ -19,11 +21,14 @@ from training.registry import (
     RegistryError,
     root_cause,
 )
+from training.roll_out import roll_out
 
 _logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-def bring_down(registry: Registry, root: Path) -> str | None:
+def bring_down(
+    registry: Registry, root: Path, *, settle_seconds: float, wait: Callable[[float], None]
+) -> str | None:
     """Downloads the champion's bundle unless it is there, checks every byte, and moves the pointer.
 
     The pointer says what the registry says, time of the promotion and previous bundle included: servers that
@@ -32,6 +37,8 @@ def bring_down(registry: Registry, root: Path) -> str | None:
     Args:
         registry: names the champion.
         root: of the bundles. The caller holds its lock.
+        settle_seconds: how long servers take to follow the pointer; not less than their settle delay.
+        wait: called with the seconds that are left of that.
 
     Returns:
         The bundle_id that the pointer was moved to; None if it was there already.
@@ -39,6 +46,7 @@ def bring_down(registry: Registry, root: Path) -> str | None:
     Raises:
         RegistryError: there is no champion, or the registry does not answer.
         BundleError: what came is not what was published.
+        OSError: there is too little space.
     """
     store = BundleStore(root)
     try:
@@ -54,7 +62,14 @@ def bring_down(registry: Registry, root: Path) -> str | None:
         previous = _bring_down_previous(registry, version, store)
     except MlflowException as error:
         raise RegistryError(f"the registry does not answer: {root_cause(error)}") from error
-    store.point_to(bundle_id, published_at=_promoted_at(version), previous=previous)
+    roll_out(
+        store,
+        bundle_id,
+        settle_seconds=settle_seconds,
+        wait=wait,
+        published_at=_promoted_at(version),
+        previous=previous,
+    )
     return bundle_id
 
 
@@ -66,7 +81,7 @@ def _bring_down_previous(registry: Registry, version: ModelVersion, store: Bundl
     try:
         if not store.path(previous).exists():
             _download(registry, registry.version_of(previous), store)
-    except (BundleError, MlflowException, RegistryError) as error:
+    except (BundleError, MlflowException, OSError, RegistryError) as error:
         _logger.warning("previous bundle not brought down", bundle_id=previous, error=root_cause(error))
         return None
     return str(previous)
@@ -82,13 +97,28 @@ def _promoted_at(version: ModelVersion) -> float:
 def _download(registry: Registry, version: ModelVersion, store: BundleStore) -> None:
     """Only what servers load, and the manifest: not what is for people."""
     with store.staging() as staging:
-        for name in (*SERVED_FOLDERS, MANIFEST_NAME):
+
+        def download(name: str) -> None:
             registry.client.download_artifacts(str(version.run_id), f"{BUNDLE_ARTIFACT}/{name}", str(staging))
+
+        download(MANIFEST_NAME)
+        store.require_space(_size(staging / MANIFEST_NAME))
+        for name in SERVED_FOLDERS:
+            download(name)
         manifest = store.adopt(staging)
     if manifest.bundle_id != version.tags[BUNDLE_TAG]:
         raise BundleError(
             f"version {version.version} holds bundle {manifest.bundle_id}, not the one it names"
         )
+
+
+def _size(path: Path) -> int:
+    """Bytes of the files that a manifest names."""
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise BundleError(f"{MANIFEST_NAME} of the champion is unreadable") from error
+    return sum(record.size for record in manifest.files.values())
 
 
 def _current(store: BundleStore) -> str | None:

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from serving.bundle.manifest import Manifest
-from serving.bundle.store import BundleError, BundleStore
+from serving.bundle.store import SETTLE_SECONDS, BundleError, BundleStore
 from serving.features import FEATURE_NAMES, FeatureSet, feature_hash
 from training import release_commands, single_commands
 from training.console import failing_clearly, open_console
@@ -42,6 +42,7 @@ from training.options import (
     RelevanceThreshold,
     Sample,
     Seed,
+    SettleSeconds,
     Threads,
     TrackingUri,
     recipe_of_options,
@@ -100,6 +101,7 @@ def train(
         bool, typer.Option("--reuse", help="Keep the current bundle if it is of this data and recipe.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Publish although the gate refuses.")] = False,
+    settle_seconds: SettleSeconds = SETTLE_SECONDS,
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Train all models, measure them, train again on everything, and publish a bundle.
@@ -151,6 +153,7 @@ def train(
             progress,
             tuning=tuning_of_options(params),
             force=force or sample,
+            settle_seconds=settle_seconds,
         )
         with progress.step("Recording the runs in MLflow"):
             path = None if bundle_id is None else BundleStore(root).path(bundle_id)
@@ -172,6 +175,7 @@ def _train(
     *,
     tuning: Tuning | None,
     force: bool,
+    settle_seconds: float,
 ) -> tuple[Measurement, str | None]:
     """Measures, asks the gate, trains on everything and publishes.
 
@@ -215,7 +219,7 @@ def _train(
         evaluation=evaluation,
         report=report,
     )
-    bundle_id = publish(root, build, progress)
+    bundle_id = publish(root, build, progress, settle_seconds=settle_seconds)
     forget(root)
     return measurement, bundle_id
 

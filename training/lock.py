@@ -7,6 +7,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 _LOCK = ".training.lock"
+_POINTER_LOCK = ".pointer.lock"
+_POINTER_SECONDS = 10
 
 
 class BusyError(Exception):
@@ -26,3 +28,18 @@ def alone(root: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise BusyError(f"Another training job is at work in {root}.") from None
+
+
+@contextmanager
+def moving_pointer(root: Path) -> Iterator[None]:
+    """Holds what a move of the pointer takes, for as long as that: a job at work does not stop a rollback.
+
+    Raises:
+        BusyError: another move does not come to an end.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(root / _POINTER_LOCK, timeout=_POINTER_SECONDS):
+            yield
+    except Timeout:
+        raise BusyError(f"Something else is moving the pointer in {root}.") from None

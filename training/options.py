@@ -87,6 +87,14 @@ TrackingUri: TypeAlias = Annotated[
 ]
 
 
+SettleSeconds: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        min=0.0, help="Least time between two bundles, as long as the servers' settle delay: else it waits."
+    ),
+]
+
+
 def _als_option(help_text: str, **options: Any) -> Any:
     return typer.Option(help=f"{help_text} Unset: the preset's.", rich_help_panel=_ALS, **options)
 

@@ -24,16 +24,17 @@ from serving.bundle.manifest import (
 )
 from serving.bundle.neighbours import NeighboursContent
 from serving.bundle.ranker import RankerContent
-from serving.bundle.store import BundleStore, file_records
+from serving.bundle.store import SETTLE_SECONDS, BundleStore, file_records
 from serving.features import feature_hash
 from training.exports import write_exports
 from training.gate import Evaluation
 from training.models.leaf_tables import build_leaf_tables
 from training.models.popularity import MovieStatistics, popularity
-from training.models.similarity import build_index
+from training.models.similarity import NEIGHBOURS, build_index
 from training.models.two_stage import Recipe, TwoStage
 from training.progress import Progress
 from training.ratings import MovieTable
+from training.roll_out import roll_out
 
 LIBRARIES: Final = ("catboost", "implicit", "movierec", "numpy", "scipy")
 """Those that decide what is trained."""
@@ -69,13 +70,22 @@ def recipe_record(recipe: Recipe) -> dict[str, str | int | float | bool]:
     )
 
 
-def publish(root: Path, build: Build, progress: Progress) -> str:
-    """Publishes a bundle and points to it.
+def publish(root: Path, build: Build, progress: Progress, *, settle_seconds: float = SETTLE_SECONDS) -> str:
+    """Publishes a bundle and points to it, once servers have taken the one before.
 
     Returns:
         The bundle_id; equal contents have equal ids, and publishing them again changes nothing.
+
+    Raises:
+        OSError: there is too little space, found before or after the fact.
     """
+
+    def wait(seconds: float) -> None:
+        with progress.step(f"Waiting {seconds:.0f} s: servers are still taking the bundle before this one"):
+            time.sleep(seconds)
+
     store = BundleStore(root)
+    store.require_space(size_of(build))
     with store.staging() as staging:
         golden = _write(staging, build, progress)
         files = file_records(staging)
@@ -99,8 +109,22 @@ def publish(root: Path, build: Build, progress: Progress) -> str:
         if build.evaluation is not None:
             build.evaluation.write(staging / "reports")
         store.publish(staging, manifest)
-    store.point_to(manifest.bundle_id, published_at=time.time())
+    roll_out(store, manifest.bundle_id, settle_seconds=settle_seconds, wait=wait)
     return manifest.bundle_id
+
+
+def size_of(build: Build) -> int:
+    """Bytes that its bundle will take at the least: the arrays, without model, texts and report."""
+    stage, n_movies = build.two_stage.stage, len(build.table.movies.ids)
+    ratings, tables = stage.ratings, stage.tables
+    links = (tables.transitions, tables.cooccurrence)
+    arrays = (
+        *(ratings.users.ids, ratings.indptr, ratings.movie_rows, ratings.values, ratings.times),
+        *(stage.als.item_factors, stage.als.user_factors, tables.movie_features),
+        *(array for one in links for array in (one.indptr, one.movie_rows, one.weights)),
+    )
+    neighbours = n_movies * NEIGHBOURS * (np.dtype(np.int32).itemsize + np.dtype(np.float32).itemsize)
+    return sum(array.nbytes for array in arrays) + neighbours
 
 
 def _write(staging: Path, build: Build, progress: Progress) -> Golden:

@@ -12,7 +12,7 @@ import typer
 
 from serving.bundle.store import BundleStore
 from training.console import failing_clearly, open_console
-from training.lock import alone
+from training.lock import alone, moving_pointer
 from training.options import ROOT, BundleRoot, TrackingUri
 from training.recommenders import (
     ALSRecommender,
@@ -88,10 +88,14 @@ def promote(
 
 @app.command()
 def rollback(*, bundle_root: BundleRoot = ROOT, tracking_uri: TrackingUri = None) -> None:
-    """Serve the previous bundle again, here and wherever the champion is served; a second one undoes it."""
+    """Serve the previous bundle again, here and wherever the champion is served; a second one undoes it.
+
+    It waits for nothing: servers hold both bundles.
+    """
     open_console()
-    with failing_clearly(), alone(bundle_root), limited_requests(seconds=_REGISTRY_SECONDS):
-        pointer = BundleStore(bundle_root).roll_back(published_at=time.time())
+    with failing_clearly(), limited_requests(seconds=_REGISTRY_SECONDS):
+        with moving_pointer(bundle_root):
+            pointer = BundleStore(bundle_root).roll_back(published_at=time.time())
         typer.echo(f"Serving bundle {pointer.bundle_id}; the previous one is {pointer.previous}")
         registry = _registry(bundle_root, tracking_uri)
         try:

@@ -13,12 +13,14 @@ import argparse
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from serving.bundle.store import BundleError
+from serving.bundle.store import SETTLE_SECONDS, BundleError
 from serving.logs import configure_logs
 from training.champion import bring_down
 from training.lock import BusyError, alone
@@ -42,30 +44,51 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--until-synced", action="store_true", help="with --watch: end once the champion is there"
     )
+    parser.add_argument(
+        "--settle-seconds",
+        type=float,
+        metavar="SECONDS",
+        default=SETTLE_SECONDS,
+        help="least time between two bundles, as long as the servers' settle delay (default: %(default)s)",
+    )
     options = parser.parse_args(arguments)
     if options.until_synced and options.watch is None:
         parser.error("--until-synced needs --watch")
     configure_logs("sync")
     root: Path = options.bundle_root
     registry = Registry(options.tracking_uri or local_store(root))
+    stopped = threading.Event()
+
+    def wait(seconds: float) -> None:
+        _logger.info("servers are still taking the bundle before", seconds=round(seconds))
+        if stopped.wait(seconds):
+            raise _StoppedError
+
+    def sync() -> bool:
+        return _sync(registry, root, settle_seconds=options.settle_seconds, wait=wait)
+
     with limited_requests(seconds=_ANSWER_SECONDS):
         if options.watch is None:
-            return 0 if _sync(registry, root) else 1
-        stopped = threading.Event()
+            return 0 if sync() else 1
         signal.signal(signal.SIGTERM, lambda *_: stopped.set())
         signal.signal(signal.SIGINT, lambda *_: stopped.set())
-        while not stopped.is_set():
-            if _sync(registry, root) and options.until_synced:
-                return 0
-            stopped.wait(options.watch)
+        with suppress(_StoppedError):
+            while not stopped.is_set():
+                if sync() and options.until_synced:
+                    return 0
+                stopped.wait(options.watch)
     return 1 if options.until_synced else 0
 
 
-def _sync(registry: Registry, root: Path) -> bool:
+class _StoppedError(Exception):
+    """A signal came while waiting."""
+
+
+def _sync(registry: Registry, root: Path, *, settle_seconds: float, wait: Callable[[float], None]) -> bool:
     """Whether it went well. What went wrong is logged, and servers go on with what they have."""
     try:
         with alone(root):
-            bundle_id = bring_down(registry, root)
+            bundle_id = bring_down(registry, root, settle_seconds=settle_seconds, wait=wait)
     except (BundleError, BusyError, OSError, RegistryError) as error:
         _logger.error("not synced", error=str(error))  # noqa: TRY400  # the message says all there is
         return False

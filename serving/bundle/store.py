@@ -8,6 +8,7 @@
 A published directory is never modified, and the pointer moves last: a reader sees a whole bundle or none.
 """
 
+import errno
 import hashlib
 import io
 import os
@@ -152,6 +153,21 @@ class BundleStore:
                 found.add((str(path), status.st_size, status.st_ctime_ns))
         return frozenset(found)
 
+    def require_space(self, needed: int) -> None:
+        """Refuses to begin what cannot be finished.
+
+        Args:
+            needed: bytes.
+
+        Raises:
+            OSError: less is free.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.root).free
+        if free < needed:
+            text = f"No space left in {self.root}: the bundle needs {needed} bytes, {free} are free"
+            raise OSError(errno.ENOSPC, text)
+
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A hidden directory to fill, and then to `publish`; removed when the block ends."""
@@ -232,7 +248,8 @@ class BundleStore:
         """How long the pointer must stay before it may move to a bundle.
 
         Processes hold the two bundles that the pointer names, and until it has settled they answer from
-        either. So these two may change places at any time, but a third has to wait.
+        either. So these two may change places at any time, but a third has to wait. A pointer from the
+        future is a clock's mistake, and nobody waits for it.
         """
         try:
             pointer = self.pointer()
@@ -240,7 +257,8 @@ class BundleStore:
             return 0.0
         if bundle_id in {pointer.bundle_id, pointer.previous} or pointer.previous is None:
             return 0.0
-        return min(max(pointer.published_at + settle_seconds - now, 0.0), settle_seconds)
+        left = pointer.published_at + settle_seconds - now
+        return left if 0 < left <= settle_seconds else 0.0
 
     def roll_back(self, *, published_at: float) -> Pointer:
         """Serves the previous bundle again, at any time; a second call undoes it.

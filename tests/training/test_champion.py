@@ -1,5 +1,6 @@
 """From a published bundle to a folder that servers read: registered, promoted, brought down, rolled back."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from ranking_service.ranking import Ranker
 from serving.bundle.manifest import bundle_id_of
 from serving.bundle.store import BundleError, BundleStore
 from tests.conftest import Trained
+from tests.serving.test_store import publish
 from training import sync
 from training.champion import bring_down
 from training.commands import app
@@ -40,23 +42,32 @@ def registry(root: Path, trained: Trained) -> Registry:
     return register(root, trained.root / "bundles" / trained.bundle_id)
 
 
+def brought_down(registry: Registry, root: Path) -> str | None:
+    """What came; there is nothing to wait for."""
+
+    def wait(seconds: float) -> None:
+        pytest.fail(f"waits for {seconds} s")
+
+    return bring_down(registry, root, settle_seconds=60, wait=wait)
+
+
 def test_the_champion_arrives_whole_and_is_served(
     registry: Registry, tmp_path: Path, trained: Trained
 ) -> None:
     serving = tmp_path / "serving"
     with pytest.raises(RegistryError, match="no version is the champion"):
-        bring_down(registry, serving)
+        brought_down(registry, serving)
     registry.promote()
     with pytest.raises(RegistryError, match="no champion before"):
         registry.previous()
-    assert bring_down(registry, serving) == trained.bundle_id
+    assert brought_down(registry, serving) == trained.bundle_id
     store = BundleStore(serving)
     assert store.pointer().bundle_id == trained.bundle_id
     Ranker.load(store, trained.bundle_id)
     bundle = store.path(trained.bundle_id)
     assert (bundle / "candidate/ratings.npz").samefile(bundle / "gateway/ratings.npz")
     assert not (bundle / "exports").exists()
-    assert bring_down(registry, serving) is None
+    assert brought_down(registry, serving) is None
 
 
 def test_every_folder_gets_the_same_pointer(
@@ -68,20 +79,20 @@ def test_every_folder_gets_the_same_pointer(
     other = another_bundle(local, trained.bundle_id)
     registry.promote()
     there_before = BundleStore(tmp_path / "there before")
-    bring_down(registry, there_before.root)
+    brought_down(registry, there_before.root)
     register(root, local.path(other)).promote()
     registry.promote(other)  # again: nothing changes
     expected = {"bundle_id": other, "previous": trained.bundle_id, "published_at": 20}
     started_later = BundleStore(tmp_path / "started later")
     for store in (there_before, started_later):
-        assert bring_down(registry, store.root) == other
+        assert brought_down(registry, store.root) == other
         assert store.pointer().model_dump() == expected
         for bundle_id in (other, trained.bundle_id):
             assert store.manifest(bundle_id) == local.manifest(bundle_id)
     way_back = ["promote", "--previous", "--bundle-root", str(root)]
     assert CliRunner().invoke(app, way_back).exit_code == 0
     assert CliRunner().invoke(app, [*way_back, "--bundle-id", other]).exit_code == 2
-    bring_down(registry, started_later.root)
+    brought_down(registry, started_later.root)
     expected = {"bundle_id": trained.bundle_id, "previous": other, "published_at": 30}
     assert started_later.pointer().model_dump() == expected
 
@@ -93,7 +104,7 @@ def test_a_lost_previous_bundle_stops_nobody(
     registry.client.set_model_version_tag(MODEL, version, PREVIOUS_TAG, "lost")
     registry.client.set_model_version_tag(MODEL, version, PROMOTED_TAG, "by hand")
     before = time.time()
-    assert bring_down(registry, tmp_path / "serving") == trained.bundle_id
+    assert brought_down(registry, tmp_path / "serving") == trained.bundle_id
     pointer = BundleStore(tmp_path / "serving").pointer()
     assert pointer.previous is None
     assert pointer.published_at >= before
@@ -125,7 +136,7 @@ def test_a_tampered_champion_is_refused_and_the_old_one_stays(
     model.write_bytes(content)
     serving = tmp_path / "serving"
     with pytest.raises(BundleError, match=r"ranking/ranker.cbm is not what was published"):
-        bring_down(registry, serving)
+        brought_down(registry, serving)
     assert [path.name for path in serving.iterdir()] == ["bundles"]
     assert not list((serving / "bundles").iterdir())
 
@@ -171,6 +182,52 @@ def test_a_rollback_that_the_registry_does_not_hear_of_says_what_is_left_to_do(
     assert result.exit_code == 1
     assert store.pointer().bundle_id == trained.bundle_id
     assert f"python -m training promote --bundle-id {trained.bundle_id}" in result.output
+
+
+def test_a_third_bundle_waits_for_the_second_to_settle(root: Path, tmp_path: Path, trained: Trained) -> None:
+    store = with_bundle(tmp_path / "serving", trained)
+    store.point_to(trained.bundle_id, published_at=0)
+    second, third = (publish(store, text) for text in ("second", "third"))
+    store.point_to(second, published_at=time.time())
+    registry = register(root, store.path(third))
+    registry.promote()
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        store.roll_back(published_at=0)  # as if the time had passed
+
+    assert bring_down(registry, store.root, settle_seconds=60, wait=wait) == third
+    assert len(waits) == 1
+    assert 0 < waits[0] <= 60
+
+
+def test_a_signal_ends_the_wait(root: Path, tmp_path: Path, trained: Trained) -> None:
+    """`--watch` runs in a pod, which has to end when it is told to."""
+    store = with_bundle(tmp_path / "serving", trained)
+    store.point_to(trained.bundle_id, published_at=0)
+    second, third = (publish(store, text) for text in ("second", "third"))
+    store.point_to(second, published_at=time.time())
+    register(root, store.path(third)).promote()
+    options = ["--bundle-root", str(store.root), "--tracking-uri", local_store(root), "--watch", "1"]
+    command = [sys.executable, "-m", "training.sync", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = json.loads(process.stdout.readline())
+        assert line["event"] == "servers are still taking the bundle before"
+        process.terminate()
+        assert process.wait(20) == 0
+    assert store.pointer().bundle_id == second
+
+
+def test_a_bundle_that_does_not_fit_is_not_fetched(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.promote()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=7))
+    with pytest.raises(OSError, match=r"the bundle needs \d{6,} bytes, 7 are free"):
+        brought_down(registry, tmp_path / "serving")
+    assert not list((tmp_path / "serving" / "bundles").iterdir())
 
 
 def with_bundle(root: Path, trained: Trained) -> BundleStore:

@@ -106,13 +106,12 @@ def test_the_data_set_is_read_from_the_environment(
     assert_said_in_words(run("train", "--bundle-root", tmp_path / "bundles"), f"{no_data} is not a data set")
 
 
-@pytest.mark.parametrize("command", ["train", "rollback"])
 def test_a_second_job_in_one_folder_stops(
-    tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch, command: str
+    tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MOVIEREC_DATA_DIR", str(no_data))  # no download, should it go on
     with FileLock(tmp_path / ".training.lock"):
-        result = run(command, "--bundle-root", tmp_path)
+        result = run("train", "--bundle-root", tmp_path)
     assert_said_in_words(result)
     assert result.stderr == f"Another training job is at work in {tmp_path}.\n"
     assert result.stdout == ""
@@ -135,6 +134,14 @@ def test_rolling_back_and_forth(tmp_path: Path) -> None:
         assert result.exit_code == 0
         assert result.stdout == f"Serving bundle {current}; the previous one is {previous}\n"
         assert BundleStore(tmp_path).pointer().bundle_id == current
+
+
+def test_a_job_at_work_does_not_stop_a_rollback(tmp_path: Path) -> None:
+    one, _ = published(tmp_path, 1, 2)
+    with FileLock(tmp_path / ".training.lock"):
+        result = run("rollback", "--bundle-root", tmp_path)
+    assert result.exit_code == 0
+    assert BundleStore(tmp_path).pointer().bundle_id == one
 
 
 def test_without_a_previous_bundle_there_is_nothing_to_go_back_to(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """What training hands over: the same bundle for the same inputs, byte for byte."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +13,12 @@ from serving.bundle.manifest import Manifest
 from serving.bundle.store import SERVED_FOLDERS, BundleStore
 from serving.features import FEATURE_NAMES, FeatureSet, feature_hash
 from serving.movies import Movies
+from tests.conftest import Trained
 from tests.training.small import PROGRESS, RECIPE, table_of, tastes
+from training.gate import recipe_of
 from training.models.ranker import Loss
 from training.models.two_stage import RankerChoice, Recipe, fit_two_stage
-from training.publish import Build, publish, ranker_content, recipe_record
+from training.publish import Build, publish, ranker_content, recipe_record, size_of
 
 METRICS = {"two_stage": {"ndcg_at_10": 0.25}}
 
@@ -178,3 +182,20 @@ def test_reasons_add_up_to_scores(loss: Loss) -> None:
     contributions = content.leaf_tables.contributions(features)
     scores = content.predict(np.asfortranarray(features))
     assert np.abs(contributions.sum(axis=1) + content.leaf_tables.base_value - scores).max() < 1e-9
+
+
+def test_what_does_not_fit_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = build()
+    needed = size_of(one)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
+    with pytest.raises(OSError, match=f"the bundle needs {needed} bytes, {needed - 1} are free"):
+        publish(tmp_path, one, PROGRESS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_size_of_a_bundle_is_known_before(trained: Trained) -> None:
+    store = BundleStore(trained.root)
+    recipe, _ = recipe_of(store.manifest(trained.bundle_id))
+    one = Build(two_stage=trained.two_stage, table=trained.table, recipe=recipe, dataset_tag="", metrics={})
+    files = {path.stat().st_ino: path.stat().st_size for path in store.path(trained.bundle_id).rglob("*.*")}
+    assert 0.5 < size_of(one) / sum(files.values()) <= 1
