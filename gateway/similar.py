@@ -89,16 +89,18 @@ class SimilarLists:
         return page, {Model.GENRE_JACCARD: lambda: catalogue.alike_by_genre(row, blocked, page.missing)}
 
     async def _find(self, request: SimilarRequest, deadline: Deadline) -> tuple[SimilarAnswer, Catalogue]:
-        """The neighbours, and the catalogue of their bundle."""
-        current = self._catalogues.get()
-        seen = _seen(request, current)
-        answer = await self._ask(request, seen, deadline)
-        catalogue = self._catalogue_of(answer)
-        if catalogue is not current and seen != (theirs := _seen(request, catalogue)):
-            # A bundle is being rolled out, and for the index the user has not seen the same movies.
-            answer = await self._ask(request, theirs, deadline)
+        """The neighbours, and the catalogue of their bundle.
+
+        What the user has seen differs from bundle to bundle, and which one the index holds is not known
+        before it has answered. So it is asked again where that makes a difference: while one is rolled out.
+        """
+        catalogue = self._catalogues.get()
+        while True:
+            seen = _seen(request, catalogue)
+            answer = await self._ask(request, seen, deadline)
             catalogue = self._catalogue_of(answer)
-        return answer, catalogue
+            if seen == _seen(request, catalogue):
+                return answer, catalogue
 
     async def _ask(self, request: SimilarRequest, seen: tuple[int, ...], deadline: Deadline) -> SimilarAnswer:
         query = SimilarQuery(

@@ -1,5 +1,6 @@
 """What the answers must be, computed again from the bundle, without a server."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,10 +48,10 @@ class Oracle:
     """Ids of the movies that ALS knows nothing of."""
 
     @classmethod
-    def load(cls, root: Path) -> "Oracle":
-        """Read the current bundle."""
+    def load(cls, root: Path, bundle_id: str | None = None) -> "Oracle":
+        """Read a bundle; the current one if none is named."""
         store = BundleStore(root)
-        bundle_id = store.pointer().bundle_id
+        bundle_id = bundle_id or store.pointer().bundle_id
         folder = store.folder(bundle_id, "candidate")
         catalogue = Catalogue.load(store, bundle_id)
         warm = np.any(directions(read_item_factors(folder)), axis=1)
@@ -108,9 +109,9 @@ class Oracle:
         popularity = self.catalogue.content.popularity.tolist()
         return sorted(zip(self.movie_ids, popularity, strict=True), key=lambda one: (-one[1], one[0]))
 
-    def similar(self, movie_id: int, limit: int) -> Scored:
+    def similar(self, movie_id: int, limit: int, excluded: Collection[int] = ()) -> Scored:
         """Neighbours of a movie."""
-        answer = self.index.similar(movie_id, limit=limit)
+        answer = self.index.similar(movie_id, limit=limit, excluded=np.array([*excluded], dtype=np.int64))
         return list(zip(answer.movie_ids.tolist(), answer.scores.tolist(), strict=True))
 
     def _candidates(self, wish: Wish) -> CandidateList:
