@@ -7,14 +7,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from benchmarks.servers import serving, settings_of
 from candidate_service.retrieval import Retriever
 from gateway.catalogue import Catalogue
 from movierec.gateway.v1 import movie_service_pb2 as pb
@@ -344,3 +346,29 @@ async def test_half_a_bundle_is_never_seen(bundles: Bundles) -> None:
         await holders.current(second, *LOADERS)
         assert {path.name for path in (store.root / "bundles").iterdir()} == {first, second}
         assert [holders.failed(name) for name in LOADERS] == [0] * len(LOADERS)
+
+
+# The processes
+
+
+@pytest.mark.e2e
+def test_processes_hold_what_their_settings_say(bundles: Bundles, tmp_path: Path) -> None:
+    """Started while a bundle settles: with a delay that no machine is too slow for."""
+    old, new, _ = bundles.ids
+    bundles.store.point_to(new, published_at=time.time())
+    two, one = {"current": new, "previous": old}, {"current": old, "next": new}
+    expected = {"candidate": one, "gateway": two, "ranking": two, "similarity": one}
+    with ExitStack() as stack:
+        for name, holds in expected.items():
+            log = tmp_path / f"{name}.log"
+            delay = {} if holds is two else {"settle_delay_seconds": "3600"}
+            settings = settings_of(name, bundles.store.root, bundle_poll_seconds="0.05", **delay)
+            module = name if name == "gateway" else f"{name}_service"
+            stack.enter_context(serving(module, log, settings))
+        for name, holds in expected.items():
+            log = tmp_path / f"{name}.log"
+            said = ", ".join(f'"{role}": "{bundle_id}"' for role, bundle_id in holds.items())
+            end = time.monotonic() + SECONDS
+            while f"{said}, " not in log.read_text():
+                assert time.monotonic() < end, log.read_text()
+                time.sleep(0.05)
