@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -53,7 +54,8 @@ class Tally:
     latencies: list[float] = field(default_factory=list)
     """Seconds, one per answer."""
     failed: int = 0
-    degraded: int = 0
+    degraded: Counter[str] = field(default_factory=Counter)
+    """Answers that a fault made weaker, by reason."""
     wrong: int = 0
     """Answers that are not those of the bundle that they name."""
     latest: str = ""
@@ -157,7 +159,8 @@ async def _ask_on(api: MovieServiceStub, lists: Lists, tally: Tally, *, rate: fl
             places.release()
         tally.latencies.append(time.perf_counter() - began)
         tally.latest = answer.bundle_id
-        tally.degraded += answer.degraded
+        if answer.degraded:
+            tally.degraded[pb.FallbackReason.Name(answer.fallback_reason)] += 1
         scored = [(item.movie.movie_id, item.score) for item in answer.movies]
         tally.wrong += not answer.degraded and scored != lists[answer.bundle_id][user_id]
 
@@ -173,8 +176,10 @@ async def _ask_on(api: MovieServiceStub, lists: Lists, tally: Tally, *, rate: fl
 def _table(tally: Tally, *, swaps: int, seconds: float) -> Table:
     p50, p99 = np.percentile(tally.latencies, [50, 99]) * 1_000
     table = Table(
+        caption=", ".join(f"{reason}: {count}" for reason, count in tally.degraded.items()),
         title=f"{swaps} swaps in {seconds:.0f} s; {len(tally.latencies):,} answers, {tally.failed} failed, "
-        f"{tally.degraded} degraded, {tally.wrong} wrong; p50 {p50:.1f} ms, p99 {p99:.0f} ms"
+        f"{tally.degraded.total()} degraded, {tally.wrong} wrong; "
+        f"p50 {p50:.1f} ms, p99 {p99:.0f} ms",
     )
     for heading in ("server", "RSS MiB", "after a quarter", "half", "all swaps", "most"):
         table.add_column(heading, justify="right")
