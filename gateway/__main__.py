@@ -4,10 +4,12 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from gateway.batching import BatchingCandidates, BatchingRanking
+from gateway.breaker import Breaker, GuardedSimilarity
 from gateway.catalogue import Catalogue
 from gateway.clients import CandidateClient, RankingClient, SimilarityClient
 from gateway.metrics import GatewayMetrics
 from gateway.pipeline import Pipeline
+from gateway.ports import Stage
 from gateway.servicer import SERVICE_NAME, MovieServicer
 from gateway.settings import GatewaySettings
 from movierec.gateway.v1.movie_service_pb2_grpc import add_MovieServiceServicer_to_server
@@ -42,17 +44,25 @@ async def serve(settings: GatewaySettings) -> None:
         candidate = await stack.enter_async_context(open_channel(settings.candidate_target, tls, tracing))
         ranking = await stack.enter_async_context(open_channel(settings.ranking_target, tls, tracing))
         similarity = await stack.enter_async_context(open_channel(settings.similarity_target, tls, tracing))
+        breakers = {
+            stage: Breaker(stage, metrics, full_seconds=settings.budgets.full_seconds(stage))
+            for stage in Stage
+        }
         pipeline = Pipeline.create(
             catalogues=catalogues,
             candidates=BatchingCandidates(
                 CandidateClient(candidate, metrics),
-                settings.call_limits(settings.candidate_max_calls),
-                metrics,
+                breaker=breakers[Stage.CANDIDATE],
+                limits=settings.call_limits(settings.candidate_max_calls),
+                metrics=metrics,
             ),
             ranking=BatchingRanking(
-                RankingClient(ranking, metrics), settings.call_limits(settings.ranking_max_calls), metrics
+                RankingClient(ranking, metrics),
+                breaker=breakers[Stage.RANKING],
+                limits=settings.call_limits(settings.ranking_max_calls),
+                metrics=metrics,
             ),
-            similarity=SimilarityClient(similarity, metrics),
+            similarity=GuardedSimilarity(SimilarityClient(similarity, metrics), breakers[Stage.SIMILARITY]),
             budgets=settings.budgets,
             candidates_per_user=settings.candidates_per_user,
             batch_concurrency=settings.batch_concurrency,

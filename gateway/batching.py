@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from typing_extensions import override
 
+from gateway.breaker import Breaker
 from gateway.fallback import FallbackReason
 from gateway.metrics import GatewayMetrics
 from gateway.ports import (
@@ -54,18 +55,21 @@ class BatchingCandidates(CandidateStage):
 
     Args:
         stage: makes the calls.
+        breaker: refuses them while the stage keeps failing.
         limits: when to wait.
         metrics: where calls and waiting are counted.
     """
 
-    def __init__(self, stage: CandidateStage, limits: CallLimits, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self, stage: CandidateStage, *, breaker: Breaker, limits: CallLimits, metrics: GatewayMetrics
+    ) -> None:
         async def send(queries: Sequence[CandidateQuery], _bundle_id: str, seconds: float) -> CandidateAnswer:
             return await stage.generate(queries, seconds=seconds)
 
         def part(answer: CandidateAnswer, places: slice) -> CandidateAnswer:
             return replace(answer, lists=answer.lists[places])
 
-        self._line = _Line(Stage.CANDIDATE, send, part, limits=limits, metrics=metrics)
+        self._line = _Line(Stage.CANDIDATE, send, part, breaker=breaker, limits=limits, metrics=metrics)
 
     @override
     async def generate(self, queries: Sequence[CandidateQuery], *, seconds: float) -> CandidateAnswer:
@@ -77,18 +81,21 @@ class BatchingRanking(RankingStage):
 
     Args:
         stage: makes the calls.
+        breaker: refuses them while the stage keeps failing.
         limits: when to wait.
         metrics: where calls and waiting are counted.
     """
 
-    def __init__(self, stage: RankingStage, limits: CallLimits, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self, stage: RankingStage, *, breaker: Breaker, limits: CallLimits, metrics: GatewayMetrics
+    ) -> None:
         async def send(queries: Sequence[RankingQuery], bundle_id: str, seconds: float) -> RankingAnswer:
             return await stage.rank(queries, bundle_id=bundle_id, seconds=seconds)
 
         def part(answer: RankingAnswer, places: slice) -> RankingAnswer:
             return replace(answer, lists=answer.lists[places])
 
-        self._line = _Line(Stage.RANKING, send, part, limits=limits, metrics=metrics)
+        self._line = _Line(Stage.RANKING, send, part, breaker=breaker, limits=limits, metrics=metrics)
 
     @override
     async def rank(self, queries: Sequence[RankingQuery], *, bundle_id: str, seconds: float) -> RankingAnswer:
@@ -102,8 +109,9 @@ class _Passenger(Generic[Query, Answer]):
     queries: Sequence[Query]
     bundle_id: str
     arrived: float
-    ends: float
-    """When the caller steps down. Seconds on the loop's clock, as all times here."""
+    """On the loop's clock, as all times here."""
+    seconds: float
+    """How long the caller waits before it steps down."""
     answer: asyncio.Future[Answer | StageFailure]
     """Done as well once the caller has gone."""
     context: Context = field(default_factory=copy_context)
@@ -111,6 +119,11 @@ class _Passenger(Generic[Query, Answer]):
     alone: bool = False
     """Takes no company: one of the last did not agree with the stage."""
     call: "_Call[Query, Answer] | None" = None
+
+    @property
+    def ends(self) -> float:
+        """When the caller steps down."""
+        return self.arrived + self.seconds
 
 
 @dataclass(eq=False)
@@ -135,6 +148,7 @@ class _Line(Generic[Query, Answer]):
         stage: its name.
         send: makes one call of queries for one bundle, which may take so many seconds.
         part: the answer to some of a call's queries, by their places.
+        breaker: refuses calls while the stage keeps failing.
         limits: when to wait.
         metrics: where calls and waiting are counted.
     """
@@ -145,12 +159,14 @@ class _Line(Generic[Query, Answer]):
         send: Callable[[Sequence[Query], str, float], Awaitable[Answer]],
         part: Callable[[Answer, slice], Answer],
         *,
+        breaker: Breaker,
         limits: CallLimits,
         metrics: GatewayMetrics,
     ) -> None:
         self._stage = stage
         self._send = send
         self._part = part
+        self._breaker = breaker
         self._limits = limits
         self._batch_size = metrics.stage_batch_size.labels(stage)
         self._wait_seconds = metrics.stage_wait_seconds.labels(stage)
@@ -164,10 +180,11 @@ class _Line(Generic[Query, Answer]):
         Raises:
             StageError: there is none, or none within `seconds`.
         """
+        self._breaker.refuse_if_open()  # at once, and not after a wait behind a probe
         loop = asyncio.get_running_loop()
         now = loop.time()
         passenger = _Passenger[Query, Answer](
-            queries, bundle_id, arrived=now, ends=now + seconds, answer=loop.create_future()
+            queries, bundle_id, arrived=now, seconds=seconds, answer=loop.create_future()
         )
         self._waiting[passenger] = None
         loop.call_soon(self._depart)  # not at once: who arrives in this turn of the loop comes along
@@ -249,8 +266,11 @@ class _Line(Generic[Query, Answer]):
         first = call.passengers[0]
         queries = [query for passenger in call.passengers for query in passenger.queries]
         seconds = call.ends - asyncio.get_running_loop().time()
+        patience = max(passenger.seconds for passenger in call.passengers)
         try:
-            return await self._send(queries, first.bundle_id, seconds)
+            return await self._breaker.call(
+                lambda: self._send(queries, first.bundle_id, seconds), patience=patience
+            )
         finally:
             self._let_go(call)  # before anybody reads the answer: the stage works meanwhile
 

@@ -29,6 +29,14 @@ class Budgets:
     """Kept back to assemble the answer; with less left on arrival, nothing is begun."""
     stages: Mapping[Stage, StageBudget]
 
+    def full_seconds(self, stage: Stage) -> float:
+        """What a stage call is sure to get of a request without a deadline of its own.
+
+        Sure, as half of the request's time may be gone when the call begins.
+        """
+        budget = self.stages[stage]
+        return min(budget.seconds, budget.share * (self.request - self.reserve) / 2)
+
 
 class Deadline:
     """When an answer must be there. On the monotonic clock: a set wall clock changes nothing.

@@ -5,7 +5,7 @@ from enum import StrEnum
 from itertools import product
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.fallback import FAULTS, FallbackReason, Model
 from gateway.ports import Stage
@@ -43,6 +43,8 @@ class GatewayMetrics:
     """Time that a caller waits before its call leaves, by stage."""
     stage_batch_size: Histogram
     """Queries that travel as one call, by stage."""
+    breaker_open: Gauge
+    """1 while calls to a stage are refused because it keeps failing, else 0, by service."""
     answers: Counter
     """Lists answered, by method and model."""
     degraded: Counter
@@ -79,6 +81,13 @@ class GatewayMetrics:
                 namespace=PREFIX,
                 registry=registry,
                 buckets=_BATCH_SIZES,
+            ),
+            breaker_open=Gauge(
+                "breaker_open",
+                "Whether a stage is left alone.",
+                ("service",),
+                namespace=PREFIX,
+                registry=registry,
             ),
             answers=Counter(
                 "answers", "Lists answered.", ("method", "model"), namespace=PREFIX, registry=registry

@@ -24,6 +24,7 @@ from gateway.ports import (
     CandidateQuery,
     RankingAnswer,
     RankingQuery,
+    Stage,
     StageError,
     usable,
 )
@@ -38,7 +39,7 @@ from serving.errors import DeadlineError, InvalidArgumentError
 from serving.filters import UNRESTRICTED, MovieFilter
 from serving.ratings import NO_TIME, RatedMovies
 from serving.rpc.metrics import ServerMetrics
-from tests.gateway.small_world import BUDGETS, HeldCatalogues
+from tests.gateway.small_world import BUDGETS, HeldCatalogues, closed_breaker
 from tests.serving.stage_under_test import stage
 
 SECONDS = 60.0  # ample: no test is decided by it
@@ -129,8 +130,12 @@ async def stages(models: tuple[Catalogue, Retriever, Ranker], tmp_path: Path) ->
             stage(roots[1], ranker, register_ranking, ranking_servicer.SERVICE_NAME)
         )
         candidates, ranker_client = CandidateClient(candidate, metrics), RankingClient(ranking, metrics)
-        batching_candidates = BatchingCandidates(candidates, LIMITS, metrics)
-        batching_ranking = BatchingRanking(ranker_client, LIMITS, metrics)
+        batching_candidates = BatchingCandidates(
+            candidates, breaker=closed_breaker(Stage.CANDIDATE, metrics), limits=LIMITS, metrics=metrics
+        )
+        batching_ranking = BatchingRanking(
+            ranker_client, breaker=closed_breaker(Stage.RANKING, metrics), limits=LIMITS, metrics=metrics
+        )
         yield RealStages(
             catalogue=catalogue,
             candidates=candidates,

@@ -10,12 +10,14 @@ By popularity: 1 2 5 3 8 6 4 7. User 100 has seen 1 and 2, user 200 everything, 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
 from prometheus_client import CollectorRegistry
 from typing_extensions import override
 
+from gateway.breaker import Breaker
 from gateway.catalogue import Catalogue, Catalogues
 from gateway.deadlines import Budgets, StageBudget
 from gateway.fallback import FallbackReason
@@ -129,6 +131,11 @@ class HeldCatalogues(Catalogues):
     @override
     def find(self, bundle_id: str) -> Catalogue | None:
         return next((one for one in self.catalogues if one.bundle_id == bundle_id), None)
+
+
+def closed_breaker(stage: Stage, metrics: GatewayMetrics) -> Breaker:
+    """A breaker that never opens: on its clock, an hour passes between any two moments."""
+    return Breaker(stage, metrics, full_seconds=0, clock=count(step=3_600).__next__)
 
 
 def failing(stage: Stage, reason: FallbackReason = FallbackReason.DEPENDENCY_UNAVAILABLE) -> StageError:

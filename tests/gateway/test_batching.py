@@ -35,7 +35,15 @@ from gateway.ports import (
 from gateway.requests import PersonalRequest
 from serving.filters import UNRESTRICTED
 from serving.ratings import RatedMovies
-from tests.gateway.small_world import BUNDLE, OTHER_BUNDLE, World, candidates, failing, ids
+from tests.gateway.small_world import (
+    BUNDLE,
+    OTHER_BUNDLE,
+    World,
+    candidates,
+    closed_breaker,
+    failing,
+    ids,
+)
 
 AMPLE: Final = 60.0  # seconds: no test is decided by it
 PATIENT: Final = 3_600.0  # so much more that nothing which should happen now happens by it
@@ -127,8 +135,15 @@ class Waiting:
         self.cued = CuedStage()
         self.registry = CollectorRegistry()
         metrics = GatewayMetrics.create(self.registry)
-        self.candidates = BatchingCandidates(self.cued, limits, metrics)
-        self.ranking = BatchingRanking(CuedRanking(self.cued), limits, metrics)
+        self.candidates = BatchingCandidates(
+            self.cued, breaker=closed_breaker(Stage.CANDIDATE, metrics), limits=limits, metrics=metrics
+        )
+        self.ranking = BatchingRanking(
+            CuedRanking(self.cued),
+            breaker=closed_breaker(Stage.RANKING, metrics),
+            limits=limits,
+            metrics=metrics,
+        )
 
     def ask(self, user: int, seconds: float = PATIENT) -> asyncio.Task[int]:
         """A caller who asks for one user, and gets the movie of that user's number."""
@@ -575,8 +590,18 @@ async def test_a_batch_of_users_makes_full_calls(world: World) -> None:
     world.candidates.generate = generate  # type: ignore[method-assign]  # counts
     world.ranking.rank = rank  # type: ignore[method-assign]  # counts
     pipeline = world.gateway(
-        candidates=BatchingCandidates(world.candidates, LIMITS, world.metrics),
-        ranking=BatchingRanking(world.ranking, LIMITS, world.metrics),
+        candidates=BatchingCandidates(
+            world.candidates,
+            breaker=closed_breaker(Stage.CANDIDATE, world.metrics),
+            limits=LIMITS,
+            metrics=world.metrics,
+        ),
+        ranking=BatchingRanking(
+            world.ranking,
+            breaker=closed_breaker(Stage.RANKING, world.metrics),
+            limits=LIMITS,
+            metrics=world.metrics,
+        ),
     )
     answers = await pipeline.personal_batch([PersonalRequest(user_id=300, limit=2)] * 100, None)
     assert [ids(answer) for answer in answers] == [[4, 3]] * 100

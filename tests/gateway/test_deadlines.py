@@ -1,11 +1,14 @@
 """Budgets, on a clock that only the test moves."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.deadlines import Deadline, StageBudget
 from gateway.fallback import FallbackReason
 from gateway.ports import Stage, StageError
 from serving.errors import DeadlineError, Reason
+from tests.gateway.small_world import BUDGETS
 
 CANDIDATE = StageBudget(0.15, 0.4)
 RANKING = StageBudget(0.25, 0.8)
@@ -67,3 +70,12 @@ def test_with_less_than_the_reserve_nothing_is_begun(left: float, remaining_ms: 
         arriving(left, Clock())
     assert caught.value.reason is Reason.DEADLINE_TOO_SHORT
     assert caught.value.metadata == {"remaining_ms": remaining_ms}
+
+
+@pytest.mark.parametrize(
+    ("request_seconds", "seconds"),
+    [(8.02, 1.5), (2.02, 0.4)],  # what the stage may take at most; 40 % of the second half of 2 s
+)
+def test_what_a_stage_is_sure_to_get(request_seconds: float, seconds: float) -> None:
+    budgets = replace(BUDGETS, request=request_seconds)
+    assert budgets.full_seconds(Stage.CANDIDATE) == pytest.approx(seconds)

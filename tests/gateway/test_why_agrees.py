@@ -20,6 +20,7 @@ from gateway.fallback import Model
 from gateway.metrics import GatewayMetrics
 from gateway.pages import Item
 from gateway.pipeline import Pipeline
+from gateway.ports import Stage
 from gateway.requests import PersonalRequest, WhyRequest
 from gateway.why import Verdict
 from movierec.candidate.v1.candidate_service_pb2_grpc import add_CandidateServiceServicer_to_server
@@ -30,7 +31,7 @@ from ranking_service.servicer import SERVICE_NAME as RANKING
 from ranking_service.servicer import RankingServicer
 from serving.bundle.store import BundleStore
 from serving.filters import UNRESTRICTED, MovieFilter
-from tests.gateway.small_world import World
+from tests.gateway.small_world import World, closed_breaker
 from tests.serving.stage_under_test import stage
 
 CANDIDATES_PER_USER = 100
@@ -90,8 +91,18 @@ async def gateway(models: Models, tmp_path_factory: pytest.TempPathFactory) -> A
         ) as (ranking, _),
     ):
         yield World(models.catalogue).gateway(
-            candidates=BatchingCandidates(CandidateClient(candidate, metrics), SHARED_CALLS, metrics),
-            ranking=BatchingRanking(RankingClient(ranking, metrics), SHARED_CALLS, metrics),
+            candidates=BatchingCandidates(
+                CandidateClient(candidate, metrics),
+                breaker=closed_breaker(Stage.CANDIDATE, metrics),
+                limits=SHARED_CALLS,
+                metrics=metrics,
+            ),
+            ranking=BatchingRanking(
+                RankingClient(ranking, metrics),
+                breaker=closed_breaker(Stage.RANKING, metrics),
+                limits=SHARED_CALLS,
+                metrics=metrics,
+            ),
             candidates_per_user=CANDIDATES_PER_USER,
         )
 

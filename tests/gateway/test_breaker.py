@@ -1,0 +1,596 @@
+"""When a stage is left alone, and when it is asked again; on a clock that only the test moves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, Final
+
+import numpy as np
+import pytest
+from grpc import StatusCode
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+from typing_extensions import override
+
+from gateway.batching import BatchingCandidates, BatchingRanking, CallLimits
+from gateway.breaker import Breaker, GuardedSimilarity
+from gateway.clients import CandidateClient, RankingClient, SimilarityClient
+from gateway.fallback import FallbackReason
+from gateway.metrics import GatewayMetrics
+from gateway.ports import (
+    CandidateAnswer,
+    CandidateQuery,
+    RankingQuery,
+    RefusedError,
+    SimilarQuery,
+    Stage,
+    StageError,
+    StageFailure,
+)
+from movierec.candidate.v1 import candidate_service_pb2 as candidate
+from movierec.ranking.v1 import ranking_service_pb2 as ranking
+from movierec.similarity.v1 import similarity_service_pb2 as similarity
+from serving.errors import (
+    FailedPreconditionError,
+    NotFoundError,
+    OverloadedError,
+    Reason,
+    ServiceError,
+    UnavailableError,
+)
+from serving.filters import UNRESTRICTED
+from serving.ratings import RatedMovies
+from tests.gateway.scripted_stage import Behaviour, ScriptedStage, failing_with, saying, scripted_stage
+from tests.gateway.small_world import candidates
+
+STAGE: Final = Stage.RANKING
+FULL: Final = 0.25
+AMPLE: Final = 60.0  # seconds: no test is decided by it
+
+UNAVAILABLE: Final = StageError(STAGE, FallbackReason.DEPENDENCY_UNAVAILABLE, "gone")
+TIMEOUT: Final = StageError(STAGE, FallbackReason.DEPENDENCY_TIMEOUT)
+MISMATCH: Final = StageError(STAGE, FallbackReason.BUNDLE_MISMATCH)
+RUBBISH: Final = StageFailure(STAGE, FallbackReason.INVALID_RESPONSE, "expected unique movies")
+(GOOD_LIST,) = candidates(3).lists
+
+
+class Guarded:
+    """A breaker, its clock, and calls that end when the test says how."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.registry = CollectorRegistry()
+        self.breaker = Breaker(
+            STAGE, GatewayMetrics.create(self.registry), full_seconds=FULL, clock=lambda: self.now
+        )
+
+    async def call(self, outcome: object = None, *, patience: float = FULL) -> object:
+        """Makes a call that ends so at once."""
+
+        async def send() -> object:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+
+        return await self.breaker.call(send, patience=patience)
+
+    async def fail(self, times: int, error: Exception = UNAVAILABLE, *, patience: float = FULL) -> None:
+        """Makes calls that fail."""
+        for _ in range(times):
+            with pytest.raises(type(error)) as caught:
+                await self.call(error, patience=patience)
+            assert caught.value is error  # made, and not refused
+
+    async def succeed(self, times: int) -> None:
+        """Makes calls that succeed."""
+        for _ in range(times):
+            assert await self.call("answer") == "answer"
+
+    def leave(self) -> tuple[asyncio.Task[object], asyncio.Future[object]]:
+        """Makes a call that stays out until its future is done."""
+        end: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+        async def send() -> object:
+            return await end
+
+        return asyncio.ensure_future(self.breaker.call(send, patience=FULL)), end
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are refused or probes, as the metric tells."""
+        return bool(self.registry.get_sample_value("movierec_breaker_open", {"service": STAGE}))
+
+    def refuses(self) -> bool:
+        """Whether no call may leave now."""
+        try:
+            self.breaker.refuse_if_open()
+        except StageError:
+            return True
+        return False
+
+
+@pytest.fixture
+def guarded() -> Guarded:
+    return Guarded()
+
+
+async def turn() -> None:
+    """Lets tasks go on that can."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+# Closed to open.
+
+
+async def test_the_fifth_failure_opens(guarded: Guarded) -> None:
+    with capture_logs() as lines:
+        await guarded.fail(4)
+        assert not guarded.is_open
+        await guarded.fail(1)
+    assert guarded.is_open
+    with pytest.raises(StageError) as caught:
+        await guarded.call("answer")
+    assert caught.value.failure == StageFailure(
+        STAGE, FallbackReason.DEPENDENCY_UNAVAILABLE, "the breaker is open"
+    )
+    assert lines == [
+        {
+            "event": "breaker opened",
+            "log_level": "warning",
+            "stage": "ranking",
+            "reason": "DEPENDENCY_UNAVAILABLE",
+            "detail": "gone",
+            "failed": 5,
+            "calls": 5,
+        }
+    ]
+
+
+async def test_half_of_the_calls_open(guarded: Guarded) -> None:
+    await guarded.succeed(4)
+    for _ in range(4):
+        await guarded.fail(1)
+        await guarded.succeed(1)
+    await guarded.fail(3)
+    assert not guarded.is_open  # 7 of 15
+    await guarded.fail(1)
+    assert guarded.is_open  # 8 of 16
+
+
+async def test_five_in_a_row_open_however_good_it_was_before(guarded: Guarded) -> None:
+    await guarded.succeed(1_000)
+    await guarded.fail(4)
+    await guarded.succeed(1)
+    await guarded.fail(4)
+    assert not guarded.is_open
+    await guarded.fail(1)
+    assert guarded.is_open
+
+
+async def test_what_was_ten_seconds_ago_is_forgotten(guarded: Guarded) -> None:
+    await guarded.fail(4)
+    guarded.now += 10
+    await guarded.fail(4)
+    assert not guarded.is_open
+    guarded.now += 9.9
+    await guarded.fail(1)
+    assert guarded.is_open
+
+
+async def test_successes_age_too(guarded: Guarded) -> None:
+    await guarded.succeed(100)
+    guarded.now += 10
+    await guarded.succeed(3)
+    await guarded.fail(2)
+    assert not guarded.is_open  # 2 of 5
+    await guarded.fail(1)
+    assert guarded.is_open  # 3 of 6
+
+
+# What counts.
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StageError(STAGE, reason)
+        for reason in (
+            FallbackReason.DEPENDENCY_UNAVAILABLE,
+            FallbackReason.DEPENDENCY_TIMEOUT,
+            FallbackReason.DEPENDENCY_OVERLOADED,
+            FallbackReason.MODEL_UNAVAILABLE,
+            FallbackReason.INVALID_RESPONSE,
+        )
+    ],
+    ids=str,
+)
+async def test_failures(guarded: Guarded, error: StageError) -> None:
+    await guarded.fail(5, error)
+    assert guarded.is_open
+    with pytest.raises(StageError) as caught:
+        guarded.breaker.refuse_if_open()
+    assert caught.value.failure.reason is error.failure.reason  # clients learn the cause, open or not
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MISMATCH, RefusedError(STAGE, FallbackReason.DEPENDENCY_UNAVAILABLE), ZeroDivisionError()],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_is_no_failure_of_the_stage(guarded: Guarded, error: Exception) -> None:
+    await guarded.fail(20, error)
+    assert not guarded.is_open
+
+
+async def test_an_answer_in_which_nothing_is_usable(guarded: Guarded) -> None:
+    for _ in range(5):
+        await guarded.call(CandidateAnswer((GOOD_LIST, RUBBISH), "b"))  # for one of two
+    assert not guarded.is_open
+    for _ in range(5):
+        await guarded.call(CandidateAnswer((RUBBISH, RUBBISH), "b"))
+    assert guarded.is_open
+
+
+async def test_impatience_is_no_failure(guarded: Guarded) -> None:
+    await guarded.fail(20, TIMEOUT, patience=FULL - 0.001)
+    assert not guarded.is_open
+    await guarded.fail(5, TIMEOUT, patience=FULL)
+    assert guarded.is_open
+
+
+async def test_cancels_are_no_failure(guarded: Guarded) -> None:
+    for _ in range(20):
+        task, _end = guarded.leave()
+        await turn()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert not guarded.is_open
+
+
+# Open to closed.
+
+
+async def opened(guarded: Guarded) -> None:
+    await guarded.fail(5)
+    assert guarded.refuses()
+
+
+async def test_one_probe_after_a_second(guarded: Guarded) -> None:
+    await opened(guarded)
+    guarded.now += 0.999
+    assert guarded.refuses()
+    guarded.now += 0.001
+    probe, end = guarded.leave()
+    await turn()
+    assert guarded.refuses()  # one is enough
+    guarded.now += 100
+    assert guarded.refuses()
+    with capture_logs() as lines:
+        end.set_result("answer")
+        assert await probe == "answer"
+    assert (guarded.is_open, guarded.refuses()) == (False, False)
+    assert lines == [{"event": "breaker closed", "log_level": "info", "stage": "ranking"}]
+    await guarded.fail(4)  # what was before is forgotten
+    assert not guarded.is_open
+
+
+async def test_a_probe_that_fails_starts_another_second(guarded: Guarded) -> None:
+    await opened(guarded)
+    with capture_logs() as lines:
+        for _ in range(3):
+            guarded.now += 1
+            await guarded.fail(1, TIMEOUT)
+            assert (guarded.is_open, guarded.refuses()) == (True, True)
+            guarded.now += 0.999
+            assert guarded.refuses()
+    assert not lines  # it has been said once
+    with pytest.raises(StageError) as caught:
+        guarded.breaker.refuse_if_open()
+    assert caught.value.failure.reason is FallbackReason.DEPENDENCY_TIMEOUT  # what is wrong by now
+
+
+async def test_a_probe_that_says_nothing_leaves_the_place_to_the_next(guarded: Guarded) -> None:
+    await opened(guarded)
+    guarded.now += 1
+    probe, _end = guarded.leave()
+    await turn()
+    probe.cancel()
+    await asyncio.wait([probe])
+    assert (guarded.is_open, guarded.refuses()) == (True, False)
+    await guarded.fail(1, TIMEOUT, patience=0.01)
+    assert (guarded.is_open, guarded.refuses()) == (True, False)
+    await guarded.succeed(1)
+    assert not guarded.is_open
+
+
+async def test_a_mismatch_is_an_answer_to_a_probe(guarded: Guarded) -> None:
+    await opened(guarded)
+    guarded.now += 1
+    await guarded.fail(1, MISMATCH)
+    assert not guarded.is_open
+
+
+async def test_calls_of_before_change_nothing(guarded: Guarded) -> None:
+    early = [guarded.leave() for _ in range(12)]
+    await turn()
+    await opened(guarded)
+    early[0][1].set_result("answer")  # left when it was closed
+    await early[0][0]
+    assert guarded.refuses()
+    guarded.now += 1
+    probe, end = guarded.leave()
+    await turn()
+    early[1][1].set_exception(UNAVAILABLE)
+    await asyncio.wait([early[1][0]])
+    end.set_result("answer")
+    await probe
+    assert not guarded.is_open
+    for task, late in early[2:]:
+        late.set_exception(UNAVAILABLE)
+        await asyncio.wait([task])
+        task.exception()
+    assert not guarded.is_open  # ten failures, all of calls that left before it closed
+    early[1][0].exception()
+
+
+# Whatever happens in whatever order.
+
+
+class Model(RuleBasedStateMachine):
+    """The rules in other words: lists of all calls, searched from the start each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.guarded = Guarded()
+        self.out: list[tuple[asyncio.Task[object], asyncio.Future[object], int, bool]] = []
+        self.ended: list[tuple[float, bool]] = []
+        self.era = 0
+        self.opened_at: float | None = None
+
+    def may_leave(self) -> bool:
+        """Whether a call may leave now."""
+        if self.opened_at is None:
+            return True
+        probe_is_out = any(probe and era == self.era for _, _, era, probe in self.out)
+        return not probe_is_out and self.guarded.now >= self.opened_at + 1
+
+    def run(self, awaitable: Awaitable[Any]) -> None:
+        """Lets something come to its end, whichever."""
+
+        async def to_the_end() -> None:
+            await asyncio.wait([asyncio.ensure_future(awaitable)])
+
+        self.loop.run_until_complete(to_the_end())
+
+    @rule(seconds=st.sampled_from([0.25, 0.5, 1.0, 4.0, 10.0]))
+    def time_passes(self, seconds: float) -> None:
+        """The clock goes on."""
+        self.guarded.now += seconds
+
+    @rule()
+    def a_call_leaves(self) -> None:
+        """A call is made, or refused."""
+
+        async def leave() -> tuple[asyncio.Task[object], asyncio.Future[object]]:
+            left = self.guarded.leave()
+            await turn()
+            return left
+
+        allowed, probe = self.may_leave(), self.opened_at is not None
+        task, end = self.loop.run_until_complete(leave())
+        assert task.done() != allowed
+        if allowed:
+            self.out.append((task, end, self.era, probe))
+        else:
+            assert isinstance(task.exception(), StageError)
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data(), ending=st.sampled_from(["answer", "failure", "failure", "cancel"]))
+    def a_call_ends(self, data: st.DataObject, ending: str) -> None:
+        """A call that is out ends."""
+        task, end, era, probe = self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
+        if ending == "answer":
+            end.set_result(None)
+        elif ending == "failure":
+            end.set_exception(UNAVAILABLE)
+        else:
+            task.cancel()
+        self.run(task)
+        _ = task.cancelled() or task.exception()
+        if era != self.era or ending == "cancel":
+            return
+        failed = ending == "failure"
+        now = self.guarded.now
+        if probe:
+            self.opened_at = now if failed else None
+        else:
+            self.ended.append((now, failed))
+            recent = [failure for moment, failure in self.ended if moment > now - 10]
+            enough = len(recent) >= 5 and (sum(recent) * 2 >= len(recent) or all(recent[-5:]))
+            self.opened_at = now if failed and enough else None
+        if (self.opened_at is not None) != probe:
+            self.era += 1
+            self.ended = []
+
+    @invariant()
+    def both_agree(self) -> None:
+        """The breaker is open, and refuses, when it should."""
+        assert self.guarded.is_open == (self.opened_at is not None)
+        assert self.guarded.refuses() != self.may_leave()
+
+    @override
+    def teardown(self) -> None:
+        for task, *_ in self.out:
+            task.cancel()
+        self.run(turn())
+        self.loop.close()
+
+
+TestModel = Model.TestCase
+TestModel.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+
+
+# Over real channels.
+
+
+class Gateway:
+    """All three stages as the gateway asks them, with a breaker each, before one scripted stage."""
+
+    def __init__(self, stage: ScriptedStage, channel: Any) -> None:
+        self.stage = stage
+        self.now = 1000.0
+        self.registry = CollectorRegistry()
+        metrics = GatewayMetrics.create(self.registry)
+        breakers = {
+            stage: Breaker(stage, metrics, full_seconds=FULL, clock=lambda: self.now) for stage in Stage
+        }
+        limits = CallLimits(max_calls=1, max_queries=32, hold_seconds=AMPLE)
+        self._candidates = BatchingCandidates(
+            CandidateClient(channel, metrics),
+            breaker=breakers[Stage.CANDIDATE],
+            limits=limits,
+            metrics=metrics,
+        )
+        self._ranking = BatchingRanking(
+            RankingClient(channel, metrics), breaker=breakers[Stage.RANKING], limits=limits, metrics=metrics
+        )
+        self._similarity = GuardedSimilarity(SimilarityClient(channel, metrics), breakers[Stage.SIMILARITY])
+
+    async def ask(self, stage: Stage, *, users: int = 1, seconds: float = AMPLE) -> list[object]:
+        """What so many callers get: answers, or why there is none."""
+        asks = [self._ask(stage, seconds) for _ in range(users)]
+        return await asyncio.gather(*asks, return_exceptions=True)
+
+    def _ask(self, stage: Stage, seconds: float) -> Awaitable[object]:
+        if stage is Stage.CANDIDATE:
+            return self._candidates.generate([CANDIDATES], seconds=seconds)
+        if stage is Stage.RANKING:
+            return self._ranking.rank([RANKING], bundle_id="b", seconds=seconds)
+        return self._similarity.find(SIMILAR, seconds=seconds)
+
+    def is_open(self, stage: Stage) -> bool:
+        """As the metric tells."""
+        return self.registry.get_sample_value("movierec_breaker_open", {"service": stage}) == 1
+
+
+CANDIDATES = CandidateQuery(7, 3, UNRESTRICTED, (), include_seen=False, history=RatedMovies())
+RANKING = RankingQuery(
+    user_id=7,
+    movie_ids=np.array([3]),
+    retrieval_scores=np.array([0.5], np.float32),
+    limit=1,
+    explain_features=0,
+    diversity=0.0,
+    history=RatedMovies(),
+)
+SIMILAR = SimilarQuery(movie_id=5, limit=3, movie_filter=UNRESTRICTED, exclude_movie_ids=())
+ANSWERS: Final = {
+    Stage.CANDIDATE: candidate.GenerateCandidatesResponse(
+        lists=[candidate.CandidateList(user_vector=candidate.USER_VECTOR_NONE)], bundle_id="b"
+    ),
+    Stage.RANKING: ranking.RankMoviesResponse(
+        lists=[ranking.RankedList(movie_ids=[3], scores=[0.5])], bundle_id="b"
+    ),
+    Stage.SIMILARITY: similarity.FindSimilarMoviesResponse(
+        method=similarity.SIMILARITY_METHOD_ALS_COSINE, bundle_id="b"
+    ),
+}
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[Gateway]:
+    async with scripted_stage() as (stage, channel):
+        yield Gateway(stage, channel)
+
+
+async def opens(gateway: Gateway, stage: Stage, behave: Behaviour) -> bool:
+    """Whether five calls that end so open the breaker; the stage is then not asked a sixth time."""
+    gateway.stage.behave = behave
+    for _ in range(5):
+        await gateway.ask(stage)
+    assert len(gateway.stage.requests) == 5
+    await gateway.ask(stage)
+    is_open = gateway.is_open(stage)
+    assert len(gateway.stage.requests) == (5 if is_open else 6)
+    return is_open
+
+
+@pytest.mark.parametrize("stage", Stage)
+@pytest.mark.parametrize("code", [code for code in StatusCode if code is not StatusCode.OK])
+async def test_every_code(gateway: Gateway, stage: Stage, code: StatusCode) -> None:
+    # All but one say that the stage is at fault: our stages send NOT_FOUND and FAILED_PRECONDITION with a
+    # reason, and only then they are answers.
+    with capture_logs():
+        assert await opens(gateway, stage, failing_with(code)) == (code is not StatusCode.INVALID_ARGUMENT)
+
+
+@pytest.mark.parametrize(
+    ("stage", "error", "is_failure"),
+    [
+        (Stage.CANDIDATE, UnavailableError("x", reason=Reason.MODEL_UNAVAILABLE), True),
+        (Stage.CANDIDATE, OverloadedError("x", reason=Reason.OVERLOADED), True),
+        (Stage.RANKING, FailedPreconditionError("x", reason=Reason.BUNDLE_MISMATCH), False),
+        (
+            Stage.SIMILARITY,
+            NotFoundError(reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=5),
+            False,
+        ),
+    ],
+    ids=lambda value: value.reason if isinstance(value, ServiceError) else None,
+)
+async def test_our_own_errors(
+    gateway: Gateway, stage: Stage, error: ServiceError, *, is_failure: bool
+) -> None:
+    assert await opens(gateway, stage, failing_with(error)) == is_failure
+
+
+@pytest.mark.parametrize("stage", Stage)
+async def test_rubbish_and_recovery(gateway: Gateway, stage: Stage) -> None:
+    assert await opens(gateway, stage, saying(b""))
+    gateway.stage.behave = saying(ANSWERS[stage])
+    (refused,) = await gateway.ask(stage)
+    assert isinstance(refused, StageError)
+    assert refused.failure == StageFailure(stage, FallbackReason.INVALID_RESPONSE, "the breaker is open")
+    gateway.now += 1
+    (answer,) = await gateway.ask(stage)
+    assert not isinstance(answer, Exception)
+    assert not gateway.is_open(stage)
+
+
+async def test_a_call_counts_once_however_many_travel(gateway: Gateway) -> None:
+    gateway.stage.behave = failing_with(StatusCode.UNAVAILABLE)
+    await gateway.ask(Stage.CANDIDATE, users=32)
+    assert len(gateway.stage.requests) == 1
+    assert not gateway.is_open(Stage.CANDIDATE)
+
+
+async def test_nobody_waits_behind_a_probe(gateway: Gateway) -> None:
+    assert await opens(gateway, Stage.CANDIDATE, failing_with(StatusCode.UNAVAILABLE))
+    gateway.now += 1
+    gateway.stage.entered.clear()
+    gateway.stage.behave = gateway.stage.hang
+    probe = asyncio.create_task(gateway.ask(Stage.CANDIDATE))
+    await gateway.stage.entered.wait()
+    (refused,) = await gateway.ask(Stage.CANDIDATE)  # at once: the probe's time is ample
+    assert isinstance(refused, StageError)
+    assert not probe.done()
+    probe.cancel()
+    await asyncio.wait([probe])
+
+
+async def test_a_frozen_stage(gateway: Gateway) -> None:
+    gateway.stage.behave = gateway.stage.hang
+    for seconds in (FULL / 5,) * 6:  # clients in a hurry
+        await gateway.ask(Stage.SIMILARITY, seconds=seconds)
+    assert not gateway.is_open(Stage.SIMILARITY)
+    for _ in range(5):
+        await gateway.ask(Stage.SIMILARITY, seconds=FULL)
+    assert gateway.is_open(Stage.SIMILARITY)
+    (refused,) = await gateway.ask(Stage.SIMILARITY)
+    assert isinstance(refused, StageError)
+    assert refused.failure.reason is FallbackReason.DEPENDENCY_TIMEOUT
