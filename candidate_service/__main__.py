@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from functools import partial
 
 from candidate_service.retrieval import Retriever
-from candidate_service.servicer import SERVICE_NAME, CandidateServicer
+from candidate_service.servicer import LOADS, SERVICE_NAME, CandidateServicer
 from candidate_service.settings import CandidateSettings
 from movierec.candidate.v1.candidate_service_pb2_grpc import add_CandidateServiceServicer_to_server
 from serving.bundle.holder import BundleHolder
@@ -40,6 +40,7 @@ async def serve(settings: CandidateSettings) -> None:
                 service_names=[SERVICE_NAME],
                 metrics=metrics,
                 ready=bundles.loaded,
+                loads=LOADS,
                 tracing=tracing,
             )
 

@@ -1,5 +1,7 @@
 """The candidate service on the wire: decodes, delegates, encodes."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +12,7 @@ from candidate_service.retrieval import CandidateList, CandidateQuery, Probe, Re
 from movierec.candidate.v1 import candidate_service_pb2 as pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as pb_grpc
 from serving.bundle.holder import BundleHolder
+from serving.limiter import Load
 from serving.rpc.checks import (
     MAX_BECAUSE_OF,
     MAX_EXCLUDED,
@@ -28,6 +31,10 @@ from serving.rpc.messages import decode_filter, decode_history
 
 SERVICE_NAME: Final = "movierec.candidate.v1.CandidateService"
 """For health checks."""
+LOADS: Final[Mapping[str, Load]] = MappingProxyType(
+    {"GenerateCandidates": Load(users=lambda request: len(request.queries))}
+)
+"""What calls ask of the limiter."""
 
 _USER_VECTORS: Final = {
     UserVector.TRAINED: pb.USER_VECTOR_TRAINED,

@@ -10,7 +10,7 @@ from gateway.clients import CandidateClient, RankingClient, SimilarityClient
 from gateway.metrics import GatewayMetrics
 from gateway.pipeline import Pipeline
 from gateway.ports import Stage
-from gateway.servicer import SERVICE_NAME, MovieServicer
+from gateway.servicer import SERVICE_NAME, MovieServicer, loads
 from gateway.settings import GatewaySettings
 from movierec.gateway.v1.movie_service_pb2_grpc import add_MovieServiceServicer_to_server
 from serving.bundle.holder import BundleHolder
@@ -75,6 +75,7 @@ async def serve(settings: GatewaySettings) -> None:
             service_names=[SERVICE_NAME],
             metrics=server_metrics,
             ready=catalogues.loaded,
+            loads=loads(settings.batch_concurrency),
             tracing=tracing,
         )
 

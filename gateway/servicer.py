@@ -1,5 +1,7 @@
 """The public API over gRPC: decodes, delegates, encodes."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from grpc import aio
@@ -20,8 +22,27 @@ from gateway.encoding import (
 from gateway.pipeline import Pipeline
 from movierec.gateway.v1 import movie_service_pb2 as public
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceServicer
+from serving.limiter import Load, Priority
 
 SERVICE_NAME: Final = public.DESCRIPTOR.services_by_name["MovieService"].full_name
+
+
+def loads(batch_concurrency: int) -> Mapping[str, Load]:
+    """What calls ask of the limiter, by method. What needs no stage goes first; nobody waits for a batch.
+
+    Args:
+        batch_concurrency: users of one batch that are at work at once.
+    """
+    return MappingProxyType(
+        {
+            "GetMovie": Load(priority=Priority.FIRST),
+            "ListPopularMovies": Load(priority=Priority.FIRST),
+            "ListSimilarMovies": Load(priority=Priority.FIRST),
+            "BatchListPersonalMovies": Load(
+                users=lambda request: min(len(request.requests), batch_concurrency), priority=Priority.LAST
+            ),
+        }
+    )
 
 
 class MovieServicer(MovieServiceServicer):

@@ -10,7 +10,7 @@ from pydantic_settings import SettingsConfigDict
 from gateway.batching import CallLimits
 from gateway.deadlines import Budgets, StageBudget
 from gateway.ports import Stage
-from serving.settings import Port, Seconds, ServerSettings
+from serving.settings import MaxInflight, Port, Seconds, ServerSettings
 
 Share = Annotated[float, Field(gt=0, le=1)]
 """A part of what is left of a request's time."""
@@ -33,6 +33,8 @@ class GatewaySettings(ServerSettings):
     """Port of the Prometheus endpoint, plain HTTP on the same address."""
     max_request_bytes: Annotated[int, Field(ge=1_024)] = 1_024 * 1_024
     """Size of the largest request; larger ones are RESOURCE_EXHAUSTED."""
+    max_inflight: MaxInflight = 64
+    """Users at work at once, of all calls. As many may wait; whoever comes then is RESOURCE_EXHAUSTED."""
 
     candidate_target: Target = "127.0.0.1:50052"
     """Where the candidate service is found."""

@@ -11,7 +11,7 @@ from functools import partial
 from movierec.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServicer_to_server
 from ranking_service.metrics import RankingMetrics
 from ranking_service.ranking import Ranker
-from ranking_service.servicer import SERVICE_NAME, RankingServicer
+from ranking_service.servicer import LOADS, SERVICE_NAME, RankingServicer
 from ranking_service.settings import RankingSettings
 from serving.bundle.holder import BundleHolder
 from serving.bundle.store import BundleStore
@@ -42,6 +42,7 @@ async def serve(settings: RankingSettings) -> None:
                 service_names=[SERVICE_NAME],
                 metrics=metrics,
                 ready=bundles.loaded,
+                loads=LOADS,
                 tracing=tracing,
             )
 

@@ -1,7 +1,8 @@
 """The ranking service on the wire: decodes, delegates, encodes."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +17,7 @@ from serving.bundle.holder import BundleHolder
 from serving.bundle.manifest import BUNDLE_ID_PATTERN
 from serving.errors import FailedPreconditionError, Reason
 from serving.leaf_tables import Explanation
+from serving.limiter import Load
 from serving.rpc.checks import (
     MAX_EXPLAIN_FEATURES,
     MAX_LIMIT,
@@ -33,6 +35,10 @@ from serving.rpc.messages import decode_history
 
 SERVICE_NAME: Final = "movierec.ranking.v1.RankingService"
 """For health checks."""
+LOADS: Final[Mapping[str, Load]] = MappingProxyType(
+    {"RankMovies": Load(users=lambda request: len(request.queries))}
+)
+"""What calls ask of the limiter."""
 
 
 class RankingServicer(pb_grpc.RankingServiceServicer):

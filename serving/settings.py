@@ -15,6 +15,9 @@ Port: TypeAlias = Annotated[int, Field(ge=0, le=65_535)]
 Seconds: TypeAlias = Annotated[float, Field(ge=0, le=3_600, allow_inf_nan=False)]
 """A span of time."""
 
+MaxInflight: TypeAlias = Annotated[int, Field(ge=1, le=10_000)]
+"""Users at work at once."""
+
 
 class StartError(Exception):
     """The process cannot start with these settings. The message names the setting to change."""
@@ -64,6 +67,8 @@ class ServerSettings(BaseSettings):
     """How often to look whether another bundle was published."""
     max_request_bytes: Annotated[int, Field(ge=1_024)] = 4 * 1_024 * 1_024
     """Size of the largest request; larger ones are RESOURCE_EXHAUSTED."""
+    max_inflight: MaxInflight = 256
+    """Users at work at once, of all calls. As many may wait; whoever comes then is RESOURCE_EXHAUSTED."""
 
     @classmethod
     def variable(cls, field: str) -> str:

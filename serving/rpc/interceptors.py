@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NoReturn
 
 import grpc
@@ -14,10 +14,18 @@ from grpc import StatusCode, aio
 from grpc_status import rpc_status
 from typing_extensions import override
 
-from serving.errors import DeadlineError, FieldViolation, InvalidArgumentError, Reason, ServiceError
+from serving.errors import (
+    DeadlineError,
+    FieldViolation,
+    InvalidArgumentError,
+    OverloadedError,
+    Reason,
+    ServiceError,
+)
+from serving.limiter import Limiter, Load
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.status import STATUS_CODES, internal_status, status_of
-from serving.rpc.tracing import OFF, Tracing
+from serving.rpc.tracing import Tracing
 
 REQUEST_ID_HEADER: Final = "x-request-id"
 """Metadata that names a request across processes; the edge sets it."""
@@ -29,26 +37,37 @@ ANSWER_CODES: Final = tuple(
 
 _MAX_REQUEST_ID_CHARACTERS: Final = 128
 _INFRASTRUCTURE: Final = "/grpc."  # health and reflection
+_ONE_USER: Final = Load()
 _CODE_NAMES: Final = {code.value[0]: code.name for code in StatusCode}
 
 _logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg, unused-ignore]  # generic in some stubs only
-    """Decodes, counts and answers unary calls; turns failures into statuses.
+    """Limits, decodes, counts and answers unary calls; turns failures into statuses.
+
+    Health and reflection pass unlimited: an overloaded server must not look like a dead one.
 
     A `ServiceError` leaves by the table of `serving.rpc.status`. Anything else is a defect: it is logged with
     its stack, and the client learns nothing but the request id to ask about.
 
     Args:
         metrics: where calls are counted.
+        limiter: how many users may be at work.
+        loads: what calls of a method ask of it, by the method's name; a method that is not there asks for
+            one user.
         tracing: what joins their traces to their request ids.
     """
 
-    def __init__(self, metrics: ServerMetrics, tracing: Tracing = OFF) -> None:
+    def __init__(
+        self, metrics: ServerMetrics, *, limiter: Limiter, loads: Mapping[str, Load], tracing: Tracing
+    ) -> None:
         self._metrics = metrics
+        self._limiter = limiter
+        self._loads = loads
         self._tracing = tracing
-        self._inflight = metrics.inflight.labels(metrics.service)
+        metrics.inflight.labels(metrics.service).set_function(lambda: limiter.users_at_work)
+        metrics.waiting.labels(metrics.service).set_function(lambda: limiter.users_waiting)
 
     @override
     async def intercept_service(
@@ -84,14 +103,19 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg, unused-i
         encoded = b""
         refusal: status_pb2.Status | None = None
         began = time.perf_counter()
-        self._inflight.inc()
+        load = self._loads.get(name, _ONE_USER)
         try:
-            _refuse_expired(context)
-            answer = await handler.unary_unary(_decoded(handler, data), context)
-            encoded = handler.response_serializer(answer)
+            self._limiter.refuse_if_full(load.priority)
+            request = _decoded(handler, data)
+            async with self._limiter.places(load.users(request), load.priority):
+                _refuse_expired(context)
+                answer = await handler.unary_unary(request, context)
+                encoded = handler.response_serializer(answer)
         except ServiceError as error:
             refusal = status_of(error)
             code = _CODE_NAMES[refusal.code]
+            if isinstance(error, OverloadedError | DeadlineError):
+                self._metrics.rejected.labels(error.reason).inc()
         except aio.AbortError:
             code = _code_name(context.code())
             raise
@@ -104,7 +128,6 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg, unused-i
             code = StatusCode.INTERNAL.name
             _logger.exception("defect")
         finally:
-            self._inflight.dec()
             self._metrics.requests.labels(name, code).inc()
             self._metrics.request_seconds.labels(name).observe(time.perf_counter() - began)
         if refusal is not None:  # counted by now: whoever sees the answer can see the count

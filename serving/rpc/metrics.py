@@ -34,7 +34,11 @@ class ServerMetrics:
     request_seconds: Histogram
     """How long they took, by method."""
     inflight: Gauge
-    """Calls at work now, by service."""
+    """Users at work now, by service: a call about many counts for as many."""
+    waiting: Gauge
+    """Users whose calls wait for a place, by service."""
+    rejected: Counter
+    """Calls refused before any work, by reason."""
     cancelled: Counter
     """Calls whose caller went away or ran out of time."""
     bundle_loads: Counter
@@ -62,7 +66,13 @@ class ServerMetrics:
                 registry=registry,
                 buckets=LATENCY_BUCKETS,
             ),
-            inflight=Gauge("inflight", "Calls at work.", ("service",), namespace=PREFIX, registry=registry),
+            inflight=Gauge("inflight", "Users at work.", ("service",), namespace=PREFIX, registry=registry),
+            waiting=Gauge(
+                "waiting", "Users who wait for a place.", ("service",), namespace=PREFIX, registry=registry
+            ),
+            rejected=Counter(
+                "rejected", "Calls refused before any work.", ("reason",), namespace=PREFIX, registry=registry
+            ),
             cancelled=Counter("cancelled", "Calls given up by callers.", namespace=PREFIX, registry=registry),
             bundle_loads=Counter(
                 "bundle_loads", "Bundles tried.", ("result",), namespace=PREFIX, registry=registry

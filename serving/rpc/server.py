@@ -5,9 +5,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 import structlog
@@ -18,6 +19,7 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from serving.limiter import Limiter, Load
 from serving.rpc.interceptors import ANSWER_CODES, CallInterceptor
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.tls import server_credentials
@@ -26,6 +28,7 @@ from serving.settings import ServerSettings, StartError
 
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+_EVERY_CALL_ALIKE: Final[Mapping[str, Load]] = MappingProxyType({})
 
 LIVENESS: Final = "liveness"
 """Name to ask the health service for whether the process lives, with a bundle or without."""
@@ -59,6 +62,7 @@ async def running(
     service_names: Sequence[str],
     metrics: ServerMetrics,
     ready: Callable[[], Awaitable[None]],
+    loads: Mapping[str, Load] = _EVERY_CALL_ALIKE,
     tracing: Tracing = OFF,
     stop_at_once: asyncio.Event | None = None,
 ) -> AsyncIterator[int]:
@@ -70,6 +74,7 @@ async def running(
         service_names: full names of the services, for health and reflection. Health also knows `LIVENESS`.
         metrics: what calls are counted on.
         ready: returns once the services can answer; until then their health is NOT_SERVING.
+        loads: what calls of a method ask of the limiter, by the method's name, where it is not one user.
         tracing: what traces calls.
         stop_at_once: when set, draining ends, and calls in flight with it.
 
@@ -82,8 +87,9 @@ async def running(
     for name in names:  # the library starts at SERVING
         await health_servicer.set(name, _NOT_SERVING)
     await health_servicer.set(LIVENESS, _SERVING)
-    interceptors = [*tracing.server_interceptors, CallInterceptor(metrics, tracing)]
-    server = aio.server(interceptors=interceptors, options=_options(settings))
+    limiter = Limiter(settings.max_inflight)
+    door = CallInterceptor(metrics, limiter=limiter, loads=loads, tracing=tracing)
+    server = aio.server(interceptors=[*tracing.server_interceptors, door], options=_options(settings))
     register(server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
@@ -121,6 +127,7 @@ async def serve_until_stopped(
     service_names: Sequence[str],
     metrics: ServerMetrics,
     ready: Callable[[], Awaitable[None]],
+    loads: Mapping[str, Load] = _EVERY_CALL_ALIKE,
     tracing: Tracing = OFF,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends that at once. See `running`."""
@@ -132,6 +139,7 @@ async def serve_until_stopped(
         service_names=service_names,
         metrics=metrics,
         ready=ready,
+        loads=loads,
         tracing=tracing,
         stop_at_once=signals.at_once,
     ):

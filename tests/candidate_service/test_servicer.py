@@ -7,7 +7,7 @@ import pytest
 from grpc import StatusCode, aio
 
 from candidate_service.retrieval import Retriever
-from candidate_service.servicer import SERVICE_NAME, CandidateServicer
+from candidate_service.servicer import LOADS, SERVICE_NAME, CandidateServicer
 from movierec.candidate.v1 import candidate_service_pb2 as pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as pb_grpc
 from serving.bundle.holder import BundleHolder
@@ -129,3 +129,11 @@ async def test_without_a_bundle_it_is_unavailable(tmp_path: Path) -> None:
         error = await failure(stub.GenerateCandidates(request, timeout=5))
     assert error.code() is StatusCode.UNAVAILABLE
     assert reason_of(error) == "MODEL_UNAVAILABLE"
+
+
+def test_a_call_takes_a_place_per_query() -> None:
+    assert set(LOADS) == set(pb.DESCRIPTOR.services_by_name["CandidateService"].methods_by_name)
+    assert (
+        LOADS["GenerateCandidates"].users(pb.GenerateCandidatesRequest(queries=[pb.CandidateQuery()] * 32))
+        == 32
+    )

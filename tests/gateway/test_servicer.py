@@ -2,10 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,43 +13,18 @@ from grpc_status import rpc_status
 
 from gateway.fallback import FallbackReason
 from gateway.ports import LikedMovies, Stage, UserVector, usable
-from gateway.servicer import SERVICE_NAME, MovieServicer
-from gateway.settings import GatewaySettings
+from gateway.servicer import MovieServicer
 from gateway.why import Verdict
 from movierec.gateway.v1 import movie_service_pb2 as public
 from movierec.gateway.v1.movie_service_pb2_grpc import (
     MovieServiceStub,
-    add_MovieServiceServicer_to_server,
 )
 from serving.errors import Reason
-from serving.rpc.channels import open_channel
-from serving.rpc.metrics import ServerMetrics
-from serving.rpc.server import running
 from serving.rpc.status import error_info
+from tests.gateway.served import served
 from tests.gateway.small_world import BUNDLE, World, candidates, failing, neighbours
 
 SECONDS = 20.0  # ample: no test is decided by it
-
-
-@asynccontextmanager
-async def served(world: World) -> AsyncIterator[MovieServiceStub]:
-    async def at_once() -> None:
-        pass
-
-    settings = GatewaySettings(
-        bundle_root=Path("nowhere"), port=0, metrics_port=0, drain_delay_seconds=0, drain_seconds=5
-    )
-    async with (
-        running(
-            settings,
-            register=partial(add_MovieServiceServicer_to_server, MovieServicer(world.pipeline)),
-            service_names=[SERVICE_NAME],
-            metrics=ServerMetrics.create("gateway"),
-            ready=at_once,
-        ) as port,
-        open_channel(f"127.0.0.1:{port}") as channel,
-    ):
-        yield MovieServiceStub(channel)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from movierec.ranking.v1 import ranking_service_pb2 as pb
 from movierec.ranking.v1 import ranking_service_pb2_grpc as pb_grpc
 from ranking_service.metrics import RankingMetrics
 from ranking_service.ranking import Ranker
-from ranking_service.servicer import SERVICE_NAME, RankingServicer
+from ranking_service.servicer import LOADS, SERVICE_NAME, RankingServicer
 from serving.bundle.holder import BundleHolder
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.status import error_info
@@ -171,3 +171,8 @@ async def test_without_a_bundle_it_is_unavailable(tmp_path: Path) -> None:
         error = await failure(stub.RankMovies(request, timeout=5))
     assert error.code() is StatusCode.UNAVAILABLE
     assert reason_of(error) == "MODEL_UNAVAILABLE"
+
+
+def test_a_call_takes_a_place_per_query() -> None:
+    assert set(LOADS) == set(pb.DESCRIPTOR.services_by_name["RankingService"].methods_by_name)
+    assert LOADS["RankMovies"].users(pb.RankMoviesRequest(queries=[pb.RankingQuery()] * 32)) == 32

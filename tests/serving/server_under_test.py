@@ -1,7 +1,7 @@
 """A server with one scripted method, run through the kit as every process is."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from movierec.similarity.v1 import similarity_service_pb2 as pb
 from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
+from serving.limiter import Load
 from serving.rpc.channels import open_channel
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.server import running
@@ -85,7 +86,10 @@ class ServerUnderTest:
 
 @asynccontextmanager
 async def running_server(
-    ready: Callable[[], Any] = at_once, stop_at_once: asyncio.Event | None = None, **values: Any
+    ready: Callable[[], Any] = at_once,
+    stop_at_once: asyncio.Event | None = None,
+    loads: Mapping[str, Load] | None = None,
+    **values: Any,
 ) -> AsyncIterator[ServerUnderTest]:
     """A server of the kit on a free port."""
     servicer = ScriptedServicer()
@@ -97,6 +101,7 @@ async def running_server(
             service_names=[SERVICE],
             metrics=metrics,
             ready=ready,
+            loads=loads or {},
             stop_at_once=stop_at_once,
         ) as port,
         open_channel(f"127.0.0.1:{port}") as channel,

@@ -1,0 +1,135 @@
+"""How many users a server works for at once, how many may wait, and who is next."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import IntEnum, auto
+from typing import Any, Final
+
+from serving.errors import OverloadedError, Reason
+
+
+class Priority(IntEnum):
+    """Who among the waiting is next: the first that has anybody."""
+
+    FIRST = auto()
+    NORMAL = auto()
+    LAST = auto()
+
+
+def _one_user(_request: Any) -> int:
+    return 1
+
+
+@dataclass(frozen=True)
+class Load:
+    """What calls of one method ask of a server."""
+
+    users: Callable[[Any], int] = _one_user
+    """How many users a request is about."""
+    priority: Priority = Priority.NORMAL
+
+
+@dataclass(eq=False)
+class _Guest:
+    """A call that wants in."""
+
+    users: int
+    priority: Priority
+    turn: asyncio.Future[None]
+    at_work: bool = False
+
+
+class Limiter:
+    """Gives places to calls, one for each user that a call is about.
+
+    A call that finds no room among the waiting is refused. So is the last one of the lowest priority, when
+    somebody more urgent needs its room. Nobody overtakes within a priority: a large call gets its turn.
+
+    Args:
+        places: users at work at once; as many may wait.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places: Final = places
+        self._at_work = 0
+        self._waiting: dict[Priority, dict[_Guest, None]] = {priority: {} for priority in Priority}
+
+    @property
+    def users_at_work(self) -> int:
+        """Places taken."""
+        return self._at_work
+
+    @property
+    def users_waiting(self) -> int:
+        """Places wanted by those who wait."""
+        return self._wanted(Priority.LAST)
+
+    def refuse_if_full(self, priority: Priority) -> None:
+        """Returns when there is room for a call that is about one user, be it among the waiting.
+
+        Raises:
+            OverloadedError: there is none.
+        """
+        self._require_room(1, priority)
+
+    @asynccontextmanager
+    async def places(self, users: int, priority: Priority) -> AsyncIterator[None]:
+        """Holds a place per user while the block runs; waits for them before.
+
+        Args:
+            users: those whom the call is about. One with more of them than there are places takes all.
+            priority: how urgent it is.
+
+        Raises:
+            OverloadedError: there is no room among the waiting, or no longer.
+        """
+        users = max(1, min(users, self._places))
+        self._require_room(users, priority)
+        guest = _Guest(users, priority, asyncio.get_running_loop().create_future())
+        self._waiting[priority][guest] = None
+        self._admit()
+        self._make_room()
+        try:
+            await guest.turn
+            # A handler may work without a pause: who arrived in this turn of the loop is counted first.
+            await asyncio.sleep(0)
+            yield
+        finally:
+            if guest.at_work:
+                self._at_work -= guest.users
+            self._waiting[priority].pop(guest, None)
+            self._admit()
+
+    def _require_room(self, users: int, priority: Priority) -> None:
+        if users > self._places - self._wanted(priority):
+            raise _overloaded()
+
+    def _wanted(self, priority: Priority) -> int:
+        """Places that those wait for who are at least as urgent."""
+        return sum(
+            guest.users for line, guests in self._waiting.items() if line <= priority for guest in guests
+        )
+
+    def _admit(self) -> None:
+        for guests in self._waiting.values():  # the most urgent first
+            for guest in list(guests):
+                if guest.users > self._places - self._at_work:
+                    return
+                del guests[guest]
+                if not guest.turn.cancelled():  # else it is about to leave
+                    guest.at_work = True
+                    self._at_work += guest.users
+                    guest.turn.set_result(None)
+
+    def _make_room(self) -> None:
+        while self.users_waiting > self._places:
+            guests = next(filter(None, reversed(self._waiting.values())))  # the least urgent
+            guest, _ = guests.popitem()  # the last
+            if not guest.turn.cancelled():
+                guest.turn.set_exception(_overloaded())
+
+
+def _overloaded() -> OverloadedError:
+    return OverloadedError("Too many calls at once. Ask again after a pause.", reason=Reason.OVERLOADED)
