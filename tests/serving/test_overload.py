@@ -64,8 +64,8 @@ async def test_a_full_server_is_not_a_dead_one() -> None:
         health: Any = health_pb2_grpc.HealthStub(server.channel)
         check = await health.Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=SECONDS)
         assert check.status == health_pb2.HealthCheckResponse.SERVING
-        channel: Any = server.channel  # the stubs type channels that block
-        stream = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(timeout=SECONDS)
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(server.channel)  # type: ignore[arg-type]
+        stream = reflection.ServerReflectionInfo(timeout=SECONDS)
         await stream.write(reflection_pb2.ServerReflectionRequest(list_services="*"))
         services = (await stream.read()).list_services_response.service
         assert SERVICE in [service.name for service in services]
