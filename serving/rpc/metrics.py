@@ -14,6 +14,7 @@ from prometheus_client import (
     start_http_server,
 )
 
+from serving.errors import Reason
 from serving.settings import ServerSettings, StartError
 
 PREFIX: Final = "movierec"
@@ -53,7 +54,7 @@ class ServerMetrics:
         """Metrics at zero, on a registry of their own."""
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        return cls(
+        metrics = cls(
             registry=registry,
             requests=Counter(
                 "requests", "Calls answered.", ("method", "code"), namespace=PREFIX, registry=registry
@@ -82,6 +83,9 @@ class ServerMetrics:
             ),
             service=service,
         )
+        for reason in (Reason.OVERLOADED, Reason.DEADLINE_TOO_SHORT):
+            metrics.rejected.labels(reason)
+        return metrics
 
     def expect(self, methods: Iterable[str], codes: Collection[str]) -> None:
         """Begins series at zero: to Prometheus, one that begins with 1 has not grown."""

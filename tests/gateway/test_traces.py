@@ -11,12 +11,13 @@ from prometheus_client import CollectorRegistry
 from gateway.batching import BatchingCandidates, CallLimits
 from gateway.clients import CandidateClient
 from gateway.metrics import GatewayMetrics
-from gateway.ports import CandidateQuery
+from gateway.ports import CandidateQuery, Stage
 from movierec.candidate.v1 import candidate_service_pb2 as pb
 from serving.filters import UNRESTRICTED
 from serving.ratings import RatedMovies
 from serving.rpc.tracing import traced
 from tests.gateway.scripted_stage import saying, scripted_stage
+from tests.gateway.small_world import closed_breaker
 from tests.serving.collector import collector
 
 SECONDS = 60.0  # ample: no test is decided by it
@@ -40,7 +41,12 @@ async def test_a_call_is_linked_to_all_its_requests(n_requests: int, monkeypatch
                     pb.GenerateCandidatesResponse(lists=[NOBODY] * n_requests, bundle_id="b")
                 )
                 limits = CallLimits(max_calls=1, max_queries=32, hold_seconds=SECONDS)
-                candidates = BatchingCandidates(CandidateClient(channel, metrics), limits, metrics)
+                candidates = BatchingCandidates(
+                    CandidateClient(channel, metrics),
+                    breaker=closed_breaker(Stage.CANDIDATE, metrics),
+                    limits=limits,
+                    metrics=metrics,
+                )
 
                 async def ask(user_id: int) -> trace.SpanContext:
                     with requests.start_as_current_span("request") as span:
