@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.servers import Server, serving, settings_of, users_of
+from benchmarks.servers import Server, serving, serving_stages, settings_of, targets_of, users_of
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
 from serving.rpc.channels import open_channel
@@ -82,7 +82,7 @@ def main(
     users = users_of(bundle_root)
     with ExitStack() as stack:
         logs = Path(stack.enter_context(TemporaryDirectory()))
-        stages = [_stage(stack, name, bundle_root, logs) for name in ("candidate", "ranking")]
+        stages = serving_stages(stack, bundle_root, logs)
         gateways = {name: _gateway(stack, name, bundle_root, logs, stages) for name in _GATEWAYS}
         for gateway in gateways.values():
             uvloop.run(load(gateway.target, users, in_flight=max(_IN_FLIGHT), seconds=_WARM_UP_SECONDS))
@@ -94,15 +94,8 @@ def main(
     console.print(_table(tallies))
 
 
-def _stage(stack: ExitStack, name: str, bundle_root: Path, logs: Path) -> Server:
-    settings = settings_of(name, bundle_root)
-    return stack.enter_context(serving(f"{name}_service", logs / f"{name}.log", settings))
-
-
 def _gateway(stack: ExitStack, name: str, bundle_root: Path, logs: Path, stages: Sequence[Server]) -> Server:
-    candidate, ranking = (stage.target for stage in stages)
-    targets = {"candidate_target": candidate, "ranking_target": ranking}
-    settings = settings_of("gateway", bundle_root, **_PATIENCE, **targets, **_GATEWAYS[name])
+    settings = settings_of("gateway", bundle_root, **_PATIENCE, **targets_of(stages), **_GATEWAYS[name])
     return stack.enter_context(serving("gateway", logs / f"gateway, {name}.log", settings))
 
 

@@ -5,8 +5,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from typing import Final
 from gateway.catalogue import Catalogue
 from serving.bundle.store import BundleStore
 
+_STAGES: Final = ("candidate", "ranking")
 _START_SECONDS: Final = 120.0
 _STOP_SECONDS: Final = 15.0
 _LOOK_SECONDS: Final = 0.05
@@ -97,6 +98,19 @@ def serving(module: str, log: Path, settings: Mapping[str, str]) -> Iterator[Ser
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def serving_stages(stack: ExitStack, bundle_root: Path, logs: Path) -> list[Server]:
+    """Runs the candidate and the ranking service until `stack` closes."""
+    return [
+        stack.enter_context(serving(f"{name}_service", logs / f"{name}.log", settings_of(name, bundle_root)))
+        for name in _STAGES
+    ]
+
+
+def targets_of(stages: Sequence[Server]) -> dict[str, str]:
+    """The gateway's settings that lead it to these stages."""
+    return {f"{name}_target": stage.target for name, stage in zip(_STAGES, stages, strict=True)}
 
 
 def _port_once_serving(process: subprocess.Popen[bytes], log: Path) -> int:
