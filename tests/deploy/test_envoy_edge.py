@@ -463,6 +463,30 @@ async def test_readiness_follows_the_gateways_health(
             pass
 
 
+async def test_what_the_gateway_would_refuse_is_refused_before_it(
+    edge: Edge, client: httpx.AsyncClient, channel: grpc.aio.Channel
+) -> None:
+    edge.gateway.delay_seconds = 1.5
+    edge.gateway.answer = pb.GetMovieResponse()
+    own_connection = (("grpc.use_local_subchannel_pool", 1),)  # each takes 100 calls
+    async with (
+        grpc.aio.insecure_channel(f"127.0.0.1:{edge.port}", own_connection) as one,
+        grpc.aio.insecure_channel(f"127.0.0.1:{edge.port}", own_connection) as other,
+        asyncio.timeout(PATIENCE_SECONDS),
+    ):
+        refused = health = None
+        while refused is None or refused.status_code != 429:  # a slow machine may come too late
+            stubs = [pb_grpc.MovieServiceStub(one), pb_grpc.MovieServiceStub(other)]
+            calls = [asyncio.ensure_future(stub.GetMovie(pb.GetMovieRequest())) for stub in stubs * 70]
+            await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)  # one of the 12 too many
+            refused = await client.get("/api/movies/7")
+            health = await ask_health(channel)
+            await asyncio.gather(*calls, return_exceptions=True)
+    assert error_of(refused) == (429, 8, "OVERLOADED")
+    assert refused.headers["retry-after"] == "1"
+    assert health == SERVING  # full is not dead
+
+
 async def test_output_is_a_log_without_user_ids_or_warnings(tmp_path: Path) -> None:
     edge = Edge(free_port())
     with running_envoy(tmp_path, port=edge.port, gateway_port=free_port()) as output:

@@ -11,7 +11,9 @@ from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from deploy import envoy_config
 from deploy.demo.plan import Plan, Server, envoy_process, read_plan
@@ -96,6 +98,15 @@ class System:
     def freeze(self, name: str) -> None:
         """Stop a process with SIGSTOP: it keeps its connections, and is silent."""
         self._children[name].send_signal(signal.SIGSTOP)
+
+    def counted(self, server: str, name: str, **labels: str) -> float:
+        """What a metric of a server stands at: the sum of the series with these labels."""
+        port = self.servers[server].metrics_port.number
+        answer = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_SECONDS, trust_env=False)
+        samples = (s for family in text_string_to_metric_families(answer.text) for s in family.samples)
+        return sum(
+            s.value for s in samples if s.name == f"movierec_{name}" and labels.items() <= s.labels.items()
+        )
 
     def mend(self) -> None:
         """Thaw what is frozen, start what is dead, and wait until every server takes part."""

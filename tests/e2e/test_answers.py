@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import pytest
 from google.protobuf import json_format
 from google.rpc import code_pb2, error_details_pb2
 from grpc_status import rpc_status
-from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.demo import answers
 from deploy.demo.answers import Expectation, MovieList, faults
@@ -380,16 +378,6 @@ def test_health_and_readiness(rest: Rest) -> None:
     assert rest.status_of("/readyz") == 200
 
 
-def counted(system: System, server: str, name: str, **labels: str) -> float:
-    """What a counter of a server's metrics endpoint stands at."""
-    port = system.servers[server].metrics_port.number
-    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=SECONDS, trust_env=False).text
-    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
-    return sum(
-        s.value for s in samples if s.name == f"movierec_{name}" and labels.items() <= s.labels.items()
-    )
-
-
 def test_every_server_counts(system: System, rest: Rest, oracle: Oracle) -> None:
     counters: list[tuple[str, str, dict[str, str]]] = [
         ("gateway", "requests_total", {"method": "ListPersonalMovies", "code": "OK"}),
@@ -400,15 +388,15 @@ def test_every_server_counts(system: System, rest: Rest, oracle: Oracle) -> None
         ("ranking", "requests_total", {"method": "RankMovies", "code": "OK"}),
         ("similarity", "requests_total", {"method": "FindSimilarMovies", "code": "OK"}),
     ]
-    before = [counted(system, server, name, **labels) for server, name, labels in counters]
+    before = [system.counted(server, name, **labels) for server, name, labels in counters]
     rest.personal(("user_id", USER))
     rest.similar(oracle.popular()[0][0])
-    after = [counted(system, server, name, **labels) for server, name, labels in counters]
+    after = [system.counted(server, name, **labels) for server, name, labels in counters]
     assert after == [value + 1 for value in before]
 
 
 def test_a_refused_request_is_counted_by_its_code(system: System, rest: Rest) -> None:
     labels = {"method": "ListPersonalMovies", "code": "INVALID_ARGUMENT"}
-    before = counted(system, "gateway", "requests_total", **labels)
+    before = system.counted("gateway", "requests_total", **labels)
     rest.failure(PERSONAL, ("user_id", USER), ("limit", -1))
-    assert counted(system, "gateway", "requests_total", **labels) == before + 1
+    assert system.counted("gateway", "requests_total", **labels) == before + 1

@@ -66,6 +66,16 @@ def test_stages_die_one_after_another_and_come_back(system: System, rest: Rest, 
     assert after.movies == before.movies
 
 
+def test_a_dead_stage_is_left_alone_until_it_is_back(system: System, rest: Rest) -> None:
+    system.kill("candidate")
+    for _ in range(10):
+        assert course(list_of(rest)) == ("popularity_fallback", True, UNAVAILABLE)
+    assert system.counted("gateway", "breaker_open", service="candidate") == 1
+    system.mend()
+    assert system.counted("gateway", "breaker_open", service="candidate") == 0
+    assert course(list_of(rest))[0] == "two_stage"
+
+
 @pytest.mark.parametrize("stage", ["candidate", "ranking"])
 def test_a_client_that_denies_fallbacks_gets_the_fault(system: System, rest: Rest, stage: str) -> None:
     system.kill(stage)
