@@ -1,5 +1,6 @@
 """What the gateway holds in memory of one bundle: enough for a list when no other service answers."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -106,16 +107,16 @@ class Catalogue:
     def movie(self, row: int) -> Movie:
         """One entry."""
         content = self.content
-        year = int(self.movies.years[row])
-        mean = float(content.rating_means[row])
+        year = self.movies.years.item(row)  # twice as fast as int(years[row]), and a page has 20 rows
+        mean = content.rating_means.item(row)
         return Movie(
-            movie_id=int(self.movies.ids.ids[row]),
+            movie_id=self.movies.ids.ids.item(row),
             title=content.titles[row],
             year=None if year == UNKNOWN_YEAR else year,
             genres=self.movies.genres_of(row),
-            rating_count=int(content.rating_counts[row]),
-            rating_mean=mean if np.isfinite(mean) else None,
-            tmdb_id=int(content.tmdb_ids[row]) or None,
+            rating_count=content.rating_counts.item(row),
+            rating_mean=mean if math.isfinite(mean) else None,
+            tmdb_id=content.tmdb_ids.item(row) or None,
         )
 
     def blocked(

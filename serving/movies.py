@@ -1,6 +1,7 @@
 """What is known of every movie of the catalogue, as arrays: identifiers, years, genres."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -52,13 +53,17 @@ class Movies:
 
     def genres_of(self, row: int) -> tuple[str, ...]:
         """Genre names of one movie; empty when none is listed."""
-        bits = int(self.genre_bits[row])
-        return tuple(name for g, name in enumerate(GENRES) if bits >> g & 1 and name != NO_GENRE)
+        return _names(self.genre_bits.item(row))
 
     def genre_flags(self) -> npt.NDArray[np.float32]:
         """Shape (n_movies, 20): 1 where the movie has the genre, in the order of `GENRES`."""
         shifts = np.arange(len(GENRES), dtype=np.uint32)
         return (self.genre_bits[:, None] >> shifts & 1).astype(np.float32)
+
+
+@cache  # of as many values as there are combinations of genres
+def _names(bits: int) -> tuple[str, ...]:
+    return tuple(name for g, name in enumerate(GENRES) if bits >> g & 1 and name != NO_GENRE)
 
 
 def genre_bits(names: list[str] | tuple[str, ...]) -> int:
