@@ -4,7 +4,10 @@
 """
 
 import json
+import sys
+from argparse import ArgumentParser
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -57,9 +60,26 @@ class Place:
     admin: Address | None = None
     """Where Envoy is told to drain; on no other address than loopback."""
 
+    @property
+    def mesh_on_loopback(self) -> bool:
+        """Whether the gateway's calls reach Envoy without leaving the host or pod."""
+        return self.mesh_host is not None and ip_address(self.mesh_host).is_loopback
+
     def file(self, name: str) -> str:
         """The path of a file that Envoy reads."""
         return str(self.files / name)
+
+
+@dataclass(frozen=True)
+class Jwt:
+    """Which tokens open the edge: those that this issuer made for this audience."""
+
+    jwks: Path
+    """File with the issuer's public keys, as Envoy sees it."""
+    issuer: str
+    """The claim `iss`."""
+    audience: str
+    """The claim `aud`."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +92,14 @@ class Options:
     """What one Envoy lets through; the rest is 429."""
     heap_bytes: int = 256 * 1024 * 1024
     """Memory for Envoy's heap; near it, it sheds load. Less than the container's limit."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the API from a browser: https://example.com."""
+    jwt: Jwt | None = None
+    """Which tokens callers must show; none: everybody may call."""
+    edge_tls: bool = False
+    """Whether the edge speaks TLS, with tls.crt and tls.key of /etc/movierec/tls/edge."""
+    mesh_tls: bool = False
+    """Whether the gateway and the stages do, mutually, with tls.crt, tls.key and ca.crt of …/tls/mesh."""
 
 
 def demo(
@@ -107,12 +135,14 @@ KUBERNETES: Final = replace(
     mesh_host="127.0.0.1",
 )
 """A sidecar of each pod of the gateway."""
+PLACES: Final = {"demo": demo(), "compose": COMPOSE, "kubernetes": KUBERNETES}
+"""By name."""
 GENERATED: Final = {
-    CONFIG: demo(),
+    CONFIG: PLACES["demo"],
     CONFIG.with_name("compose.yaml"): COMPOSE,
     CONFIG.with_name("kubernetes.yaml"): KUBERNETES,
 }
-"""The committed files."""
+"""The committed files: each place with the default options."""
 
 
 def render(place: Place, options: Options | None = None, *, root: Path = Path()) -> str:
@@ -138,10 +168,43 @@ def _address(address: Address) -> str:
     return f"{{address: {json.dumps(host)}, port_value: {port}}}"
 
 
-def main() -> None:
-    """Writes the committed files."""
-    for path, place in GENERATED.items():
-        path.write_text(render(place), encoding="utf-8")
+def main(arguments: list[str] | None = None) -> None:
+    """Writes the committed files, or prints a place's configuration with other options."""
+    parser = ArgumentParser(prog="python -m deploy.envoy_config", description=main.__doc__)
+    parser.add_argument(
+        "place", nargs="?", choices=PLACES, help="what to print; none: write the committed files"
+    )
+    parser.add_argument("--requests-per-second", type=int, default=Options.requests_per_second, metavar="N")
+    parser.add_argument("--heap-bytes", type=int, default=Options.heap_bytes, metavar="N")
+    parser.add_argument(
+        "--cors-origin", action="append", default=[], metavar="ORIGIN", help="may be repeated"
+    )
+    parser.add_argument(
+        "--jwks", type=Path, metavar="FILE", help="where Envoy finds the issuer's public keys"
+    )
+    parser.add_argument("--jwt-issuer", metavar="ISS")
+    parser.add_argument("--jwt-audience", metavar="AUD")
+    parser.add_argument("--edge-tls", action="store_true", help="clients speak TLS")
+    parser.add_argument("--mesh-tls", action="store_true", help="gateway and stages speak mutual TLS")
+    chosen = parser.parse_args(arguments)
+    jwt = (chosen.jwks, chosen.jwt_issuer, chosen.jwt_audience)
+    if any(jwt) and not all(jwt):
+        parser.error("--jwks, --jwt-issuer and --jwt-audience need each other")
+    options = Options(
+        requests_per_second=chosen.requests_per_second,
+        heap_bytes=chosen.heap_bytes,
+        cors_origins=tuple(chosen.cors_origin),
+        jwt=Jwt(*jwt) if all(jwt) else None,
+        edge_tls=chosen.edge_tls,
+        mesh_tls=chosen.mesh_tls,
+    )
+    if chosen.place is not None:
+        sys.stdout.write(render(PLACES[chosen.place], options))
+    elif options == Options():
+        for path, place in GENERATED.items():
+            path.write_text(render(place), encoding="utf-8")
+    else:
+        parser.error("options need a place: the committed files have none")
 
 
 if __name__ == "__main__":

@@ -6,31 +6,15 @@ import grpc
 import httpx
 import pytest
 import pytest_asyncio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from movierec.gateway.v1 import movie_service_pb2 as pb
-from movierec.gateway.v1 import movie_service_pb2_grpc as pb_grpc
-from tests.deploy.edge import SERVICE, Edge, free_port, running_envoy
+from tests.deploy.edge import Edge, running_edge
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_edge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
-    edge = Edge(free_port())
-    server = grpc.aio.server()
-    pb_grpc.add_MovieServiceServicer_to_server(edge.gateway, server)
-    health_pb2_grpc.add_HealthServicer_to_server(edge.health, server)
-    reflection.enable_server_reflection((SERVICE, reflection.SERVICE_NAME), server)
-    gateway_port = server.add_insecure_port("127.0.0.1:0")
-    await edge.health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
-    await server.start()
-    directory = tmp_path_factory.mktemp("envoy")
-    try:
-        with running_envoy(directory, port=edge.port, gateway_port=gateway_port):
-            await edge.wait_for_readiness(200)
-            yield edge
-    finally:
-        await server.stop(None)
+    async with running_edge(tmp_path_factory.mktemp("envoy")) as edge:
+        yield edge
 
 
 @pytest.fixture

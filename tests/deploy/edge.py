@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import grpc
 import httpx
 from google.protobuf.message import Message
-from grpc_health.v1 import health
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 from typing_extensions import override
 
 from deploy import envoy_config
@@ -22,6 +23,7 @@ from movierec.gateway.v1 import movie_service_pb2_grpc as pb_grpc
 
 SERVICE = "movierec.gateway.v1.MovieService"
 ROOT = Path(__file__).parents[2]
+FILES = ROOT / envoy_config.CONFIG.parent
 PATIENCE_SECONDS = 60
 
 
@@ -102,12 +104,18 @@ class Edge:
                 await asyncio.sleep(0.05)
 
 
+def demo_place(*, port: int, gateway_port: int) -> envoy_config.Place:
+    """The demo, for an Envoy that is started anywhere."""
+    return envoy_config.demo(port=port, gateway_port=gateway_port, files=FILES)
+
+
 @contextmanager
-def running_envoy(directory: Path, *, port: int, gateway_port: int) -> Iterator[Path]:
+def running_envoy(
+    directory: Path, place: envoy_config.Place, options: envoy_config.Options | None = None
+) -> Iterator[Path]:
     """Run Envoy while the block runs; yields the file with its output."""
     config = directory / "envoy.yaml"
-    place = envoy_config.demo(port=port, gateway_port=gateway_port, files=ROOT / envoy_config.CONFIG.parent)
-    config.write_text(envoy_config.render(place, root=ROOT))
+    config.write_text(envoy_config.render(place, options, root=ROOT))
     envoy = envoy_process(config, {})
     supervisor = Supervisor(directory, StopRequest())
     supervisor.start(envoy)
@@ -115,3 +123,32 @@ def running_envoy(directory: Path, *, port: int, gateway_port: int) -> Iterator[
         yield supervisor.log_path(envoy)
     finally:
         supervisor.stop()
+
+
+@asynccontextmanager
+async def running_gateway(
+    edge: Edge, credentials: grpc.ServerCredentials | None = None
+) -> AsyncIterator[tuple[str, int]]:
+    """Run the edge's gateway while the block runs; yields its address."""
+    server = grpc.aio.server()
+    pb_grpc.add_MovieServiceServicer_to_server(edge.gateway, server)
+    health_pb2_grpc.add_HealthServicer_to_server(edge.health, server)
+    reflection.enable_server_reflection((SERVICE, reflection.SERVICE_NAME), server)
+    address = "127.0.0.1:0"
+    port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    await edge.health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    await server.start()
+    try:
+        yield "127.0.0.1", port
+    finally:
+        await server.stop(None)
+
+
+@asynccontextmanager
+async def running_edge(directory: Path, options: envoy_config.Options | None = None) -> AsyncIterator[Edge]:
+    """Run the demo's Envoy before a gateway to steer, while the block runs."""
+    edge = Edge(free_port())
+    async with running_gateway(edge) as (_, gateway_port):
+        with running_envoy(directory, demo_place(port=edge.port, gateway_port=gateway_port), options):
+            await edge.wait_for_readiness(200)
+            yield edge

@@ -11,10 +11,15 @@ import yaml
 
 from deploy import envoy_config
 from deploy.demo.plan import envoy_process
-from deploy.envoy_config import COMPOSE, GENERATED, KUBERNETES, Place
+from deploy.envoy_config import COMPOSE, GENERATED, KUBERNETES, Jwt, Options, Place, main
+from tests.deploy.edge import FILES, ROOT
 
-ROOT = Path(__file__).parents[2]
-FILES = ROOT / envoy_config.CONFIG.parent
+EVERY_OPTION = Options(
+    cors_origins=("https://example.com",),
+    jwt=Jwt(Path("/keys.json"), issuer="i", audience="a"),
+    edge_tls=True,
+    mesh_tls=True,
+)
 
 every_file = pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.stem)
 
@@ -91,3 +96,22 @@ def test_the_mesh_is_the_same_in_both_images() -> None:
 def test_another_binary_can_be_named() -> None:
     command = envoy_process(envoy_config.CONFIG, {"MOVIEREC_ENVOY": "/opt/envoy"}).command
     assert command[0] == "/opt/envoy"
+
+
+def test_printed_for_operators(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    jwt = ["--jwks", "/keys.json", "--jwt-issuer", "i", "--jwt-audience", "a"]
+    main(["compose", "--cors-origin", "https://example.com", "--edge-tls", "--mesh-tls", *jwt])
+    assert capsys.readouterr().out == envoy_config.render(COMPOSE, EVERY_OPTION)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [(["demo", "--jwks", "/keys.json"], "need each other"), (["--edge-tls"], "options need a place")],
+)
+def test_options_that_do_not_fit(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert complaint in capsys.readouterr().err

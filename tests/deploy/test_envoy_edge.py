@@ -21,7 +21,7 @@ from movierec.candidate.v1 import candidate_service_pb2 as candidate_pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_pb_grpc
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1 import movie_service_pb2_grpc as pb_grpc
-from tests.deploy.edge import PATIENCE_SECONDS, ROOT, SERVICE, Edge, free_port, running_envoy
+from tests.deploy.edge import PATIENCE_SECONDS, ROOT, SERVICE, Edge, demo_place, free_port, running_envoy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -150,6 +150,20 @@ async def test_a_long_answer_fits(edge: Edge, client: httpx.AsyncClient) -> None
     assert response.status_code == 200
     assert len(response.json()["movies"]) == 100
     assert len(response.content) > 500_000
+
+
+async def test_long_answers_are_compressed_for_those_who_ask(edge: Edge, client: httpx.AsyncClient) -> None:
+    page = [pb.RecommendedMovie(movie=pb.Movie(title="b" * 60))] * 100
+    edge.gateway.answer = pb.ListPersonalMoviesResponse(movies=page)
+    for url in (PERSONAL, "/openapi.json"):
+        plain = await client.get(url, headers={"accept-encoding": "identity"})
+        compressed = await client.get(url, headers={"accept-encoding": "gzip"})
+        assert "content-encoding" not in plain.headers
+        assert compressed.headers["content-encoding"] == "gzip"
+        assert compressed.num_bytes_downloaded < len(plain.content) / 3
+        assert compressed.content == plain.content
+    edge.gateway.answer = pb.ListPersonalMoviesResponse()
+    assert "content-encoding" not in (await client.get(PERSONAL)).headers  # not worth it
 
 
 async def test_every_call_has_a_request_id_of_our_own(edge: Edge, client: httpx.AsyncClient) -> None:
@@ -489,7 +503,7 @@ async def test_what_the_gateway_would_refuse_is_refused_before_it(
 
 async def test_output_is_a_log_without_user_ids_or_warnings(tmp_path: Path) -> None:
     edge = Edge(free_port())
-    with running_envoy(tmp_path, port=edge.port, gateway_port=free_port()) as output:
+    with running_envoy(tmp_path, demo_place(port=edge.port, gateway_port=free_port())) as output:
         await edge.wait_for_readiness(503)  # there is no gateway at all
         before_stop = output.read_text()
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{edge.port}") as client:

@@ -1,0 +1,173 @@
+"""The mesh: what a gateway gets from Envoy when one of two replicas of a stage is not well."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from deploy.envoy_config import COMPOSE, Options, Stage
+from movierec.candidate.v1 import candidate_service_pb2 as candidate_pb
+from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_pb_grpc
+from movierec.similarity.v1 import similarity_service_pb2 as pb
+from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
+from serving.errors import Reason, UnavailableError
+from serving.rpc.channels import open_channel
+from tests.deploy.edge import FILES, PATIENCE_SECONDS, free_port, running_envoy
+from tests.serving.server_under_test import SERVICE, ServerUnderTest, running_server, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+HOST = "127.0.0.1"
+REQUEST = pb.FindSimilarMoviesRequest(movie_id=7)
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Two replicas of a stage, and the way to them."""
+
+    replicas: tuple[ServerUnderTest, ...]
+    channel: grpc.aio.Channel
+    asked: list[int]
+    """Which replica got each call; one entry per attempt."""
+
+    async def call(self, count: int = 1) -> None:
+        """Makes calls, some at a time; fails if one of them does."""
+        stub = pb_grpc.SimilarityServiceStub(self.channel)
+        few = asyncio.Semaphore(8)
+
+        async def one() -> None:
+            async with few:
+                await stub.FindSimilarMovies(REQUEST, timeout=PATIENCE_SECONDS)
+
+        await asyncio.gather(*(one() for _ in range(count)))
+
+
+@asynccontextmanager
+async def running_mesh(directory: Path, replicas: tuple[ServerUnderTest, ...]) -> AsyncIterator[Mesh]:
+    """Envoy as compose and Kubernetes run it, before these replicas, while the block runs."""
+    port = free_port()
+    # A try so long that only a replica that hangs exceeds it.
+    stage = Stage("similarity", SERVICE, port, tuple((HOST, r.port) for r in replicas), per_try_seconds=1)
+    place = replace(
+        COMPOSE,
+        edge=(HOST, free_port()),
+        gateway=((HOST, free_port()),),
+        files=FILES,
+        mesh_host=HOST,
+        stages=(stage,),
+        admin=(HOST, free_port()),
+    )
+    with running_envoy(directory, place, Options(deadline_seconds=PATIENCE_SECONDS)):
+        async with open_channel(f"{HOST}:{port}") as channel:
+            mesh = Mesh(replicas, channel, [])
+            for number, replica in enumerate(replicas):
+                behave_well(mesh, number, replica)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while set(mesh.asked) != set(range(len(replicas))):
+                    try:
+                        await mesh.call(8)
+                    except grpc.aio.AioRpcError:  # not listening yet
+                        await asyncio.sleep(0.05)
+            yield mesh
+
+
+def behave_well(mesh: Mesh, number: int, replica: ServerUnderTest) -> None:
+    replica.servicer.leave.set()
+    replica.servicer.behave = lambda _context: mesh.asked.append(number)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    async with AsyncExitStack() as stack:
+        replicas = [await stack.enter_async_context(running_server()) for _ in range(2)]
+        directory = tmp_path_factory.mktemp("mesh")
+        yield await stack.enter_async_context(running_mesh(directory, tuple(replicas)))
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def mesh(shared_mesh: Mesh) -> AsyncIterator[Mesh]:
+    """The module's mesh; afterwards both replicas are well again, and taken for it."""
+    shared_mesh.asked.clear()
+    yield shared_mesh
+    for number, replica in enumerate(shared_mesh.replicas):
+        behave_well(shared_mesh, number, replica)
+    shared_mesh.asked.clear()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while set(shared_mesh.asked) != {0, 1}:
+            await shared_mesh.call(8)
+
+
+async def test_both_replicas_are_asked(mesh: Mesh) -> None:
+    await mesh.call(40)
+    assert len(mesh.asked) == 40
+    assert 10 <= mesh.asked.count(0) <= 30
+
+
+async def test_a_replica_that_hangs_is_left(mesh: Mesh) -> None:
+    mesh.replicas[0].servicer.leave.clear()
+    await mesh.call(40)
+    assert mesh.asked.count(1) >= 40
+
+
+async def test_a_replica_that_is_unavailable_is_left(mesh: Mesh) -> None:
+    def refuse(_context: Any) -> None:
+        mesh.asked.append(0)
+        raise UnavailableError("no model", reason=Reason.MODEL_UNAVAILABLE)
+
+    mesh.replicas[0].servicer.behave = refuse
+    await mesh.call(200)
+    assert mesh.asked.count(1) == 200
+    assert 0 < mesh.asked.count(0) < 60  # it is ejected; without, each second attempt would be its
+
+
+async def test_other_failures_are_not_repeated(mesh: Mesh) -> None:
+    def fail(_context: Any) -> None:
+        mesh.asked.append(0)
+        raise ValueError
+
+    for replica in mesh.replicas:
+        replica.servicer.behave = fail
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await mesh.call()
+    assert caught.value.code() == grpc.StatusCode.INTERNAL
+    assert len(mesh.asked) == 1
+
+
+async def test_deadline_and_request_id_pass(mesh: Mesh) -> None:
+    contexts: list[Any] = []
+    for replica in mesh.replicas:
+        replica.servicer.behave = contexts.append
+    stub = pb_grpc.SimilarityServiceStub(mesh.channel)
+    await stub.FindSimilarMovies(REQUEST, timeout=20, metadata=[("x-request-id", "the edge's")])
+    assert contexts[0].time_remaining() <= 21  # clients round up
+    assert dict(contexts[0].invocation_metadata())["x-request-id"] == "the edge's"
+
+
+async def test_a_stages_port_leads_to_that_stage_only(mesh: Mesh) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await candidate_pb_grpc.CandidateServiceStub(mesh.channel).GenerateCandidates(
+            candidate_pb.GenerateCandidatesRequest()
+        )
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert mesh.asked == []
+
+
+async def test_a_replica_that_drains_is_left_in_time(tmp_path: Path) -> None:
+    async with AsyncExitStack() as staying, AsyncExitStack() as leaving:
+        stays = await staying.enter_async_context(running_server())
+        leaves = await leaving.enter_async_context(running_server(drain_delay_seconds=2))
+        mesh = await staying.enter_async_context(running_mesh(tmp_path, (stays, leaves)))
+        drained = asyncio.create_task(leaving.aclose())
+        await until(leaves.servicer.entered.is_set)
+        while not drained.done():
+            await mesh.call(8)
+        await drained
+        mesh.asked.clear()
+        await mesh.call(40)
+        assert set(mesh.asked) == {0}
