@@ -19,7 +19,7 @@ admin_port="${ENVOY_ADMIN_PORT:-9901}"
 admin() { # METHOD PATH: print the answer; fail if there is none
   { exec 3<>"/dev/tcp/127.0.0.1/$admin_port"; } 2>/dev/null || return 1
   printf '%s %s HTTP/1.1\r\nhost: admin\r\ncontent-length: 0\r\nconnection: close\r\n\r\n' "$1" "$2" >&3
-  cat <&3
+  cat <&3 2>/dev/null
   exec 3>&-
 }
 
@@ -44,7 +44,7 @@ run() {
   wait "$envoy"
   code=$?
   if [[ -n "$stopping" ]]; then
-    trap 'kill -KILL "$envoy"' TERM INT
+    trap 'kill -KILL "$envoy"; exit 137' TERM INT
     [[ "$(admin GET /ready)" == *DRAINING* ]] || drain # preStop has done so
     kill -TERM "$envoy"
     wait "$envoy"

@@ -10,8 +10,9 @@ from serving.rpc.tracing import OFF, Tracing
 MAX_RESPONSE_BYTES: Final = 16 * 1_024 * 1_024
 """Largest answer that is read: a page with all explanations is several MB."""
 
-# No retries and no timeouts here: Envoy retries, and a service config's timeout expires at random in Python
-# (grpc/grpc#34547). Every call passes its own `timeout`.
+# No retry policy and no timeouts here: Envoy retries, and a service config's timeout expires at random in
+# Python (grpc/grpc#34547). Every call passes its own `timeout`. What gRPC repeats by itself are calls that a
+# peer says it has not looked at: without (`grpc.enable_retries` 0), some fail whenever a peer drains.
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 200),
@@ -21,7 +22,6 @@ _OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.enable_retries", 0),
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.enable_http_proxy", 0),  # servers stand beside each other; http_proxy is for the world outside
 )

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 import pytest_asyncio
 
 from deploy.envoy_config import COMPOSE, Options, Stage
 from movierec.candidate.v1 import candidate_service_pb2 as candidate_pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_pb_grpc
+from movierec.gateway.v1 import movie_service_pb2 as gateway_pb
 from movierec.similarity.v1 import similarity_service_pb2 as pb
 from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
 from serving.errors import Reason, UnavailableError
 from serving.rpc.channels import open_channel
-from tests.deploy.edge import FILES, PATIENCE_SECONDS, free_port, running_envoy
+from tests.deploy.edge import FILES, PATIENCE_SECONDS, Edge, free_port, running_envoy, running_gateway
 from tests.serving.server_under_test import SERVICE, ServerUnderTest, running_server, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -171,3 +173,26 @@ async def test_a_replica_that_drains_is_left_in_time(tmp_path: Path) -> None:
         mesh.asked.clear()
         await mesh.call(40)
         assert set(mesh.asked) == {0}
+
+
+async def test_a_gateway_that_hangs_is_left(tmp_path: Path) -> None:
+    edges = [Edge(free_port()) for _ in range(2)]
+    for edge in edges:
+        edge.gateway.answer = gateway_pb.GetMovieResponse()
+    edges[0].gateway.delay_seconds = PATIENCE_SECONDS
+    async with AsyncExitStack() as stack:
+        gateways = [await stack.enter_async_context(running_gateway(edge)) for edge in edges]
+        place = replace(
+            COMPOSE,
+            edge=(HOST, edges[0].port),
+            gateway=tuple(gateways),
+            files=FILES,
+            stages=(),
+            admin=(HOST, free_port()),
+        )
+        stack.enter_context(running_envoy(tmp_path, place, Options(deadline_seconds=6)))
+        await edges[0].wait_for_readiness(200)
+        async with httpx.AsyncClient(base_url=f"http://{HOST}:{edges[0].port}", timeout=30) as client:
+            answers = await asyncio.gather(*(client.get("/api/movies/7") for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert edges[0].gateway.request is not None
