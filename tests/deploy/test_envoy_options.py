@@ -44,6 +44,7 @@ def jwks() -> str:
 def token(key: ec.EllipticCurvePrivateKey = KEY, **changed: Any) -> str:
     """A token, good for an hour but for what is changed."""
     claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "a shop", "exp": int(time.time()) + 3600} | changed
+    claims = {name: value for name, value in claims.items() if value is not None}
     parts = [base64url(json.dumps(part).encode()) for part in ({"alg": "ES256", "kid": "k"}, claims)]
     signature = key.sign(".".join(parts).encode(), ec.ECDSA(SHA256()))
     r, s = utils.decode_dss_signature(signature)
@@ -79,10 +80,11 @@ def bearer(token: str) -> dict[str, str]:
         (bearer("no token"), 401, 16),
         (bearer(token(ec.generate_private_key(ec.SECP256R1()))), 401, 16),
         (bearer(token(exp=int(time.time()) - 3600)), 401, 16),
+        (bearer(token(exp=None)), 401, 16),
         (bearer(token(iss="https://other.example.com")), 401, 16),
         (bearer(token(aud="other")), 403, 7),
     ],
-    ids=["none", "unreadable", "another key", "expired", "another issuer", "another audience"],
+    ids=["none", "unreadable", "another key", "expired", "without an end", "another issuer", "another audience"],
 )
 async def test_tokens_that_do_not_open(
     guarded: Edge, browser: httpx.AsyncClient, headers: dict[str, str], status: int, code: int
