@@ -84,7 +84,7 @@ def bearer(token: str) -> dict[str, str]:
         (bearer(token(iss="https://other.example.com")), 401, 16),
         (bearer(token(aud="other")), 403, 7),
     ],
-    ids=["none", "unreadable", "another key", "expired", "without an end", "another issuer", "another audience"],
+    ids=["none", "unreadable", "another key", "expired", "endless", "another issuer", "another audience"],
 )
 async def test_tokens_that_do_not_open(
     guarded: Edge, browser: httpx.AsyncClient, headers: dict[str, str], status: int, code: int
