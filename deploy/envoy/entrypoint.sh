@@ -38,10 +38,10 @@ drain() {
 
 run() {
   local envoy stopping="" code
+  trap 'stopping=yes' TERM INT
   envoy "$@" --drain-time-s "$drain_seconds" --drain-strategy immediate &
   envoy=$!
-  trap 'stopping=yes' TERM INT
-  wait "$envoy"
+  wait "$envoy" # returns when a signal arrives, too
   code=$?
   if [[ -n "$stopping" ]]; then
     trap 'kill -KILL "$envoy"; exit 137' TERM INT
