@@ -1,6 +1,7 @@
-"""Whether the server of this container serves: `python -m serving.rpc.health_check gateway` exits with 0 or 1.
+"""Whether the server of this container serves: `python -m serving.rpc.health_check gateway` exits 0 or 1.
 
-It reads the server's own settings from the environment, and asks what Envoy and Kubernetes ask.
+It reads the server's own settings from the environment, and asks what Envoy and Kubernetes ask. With TLS, the
+server's certificate must name localhost as well.
 """
 
 import argparse
@@ -9,29 +10,40 @@ from typing import Final
 
 import grpc
 from grpc_health.v1 import health_pb2
+from pydantic_settings import SettingsConfigDict
 
-from serving.settings import ServerSettings
+from serving.rpc.tls import probe_credentials
+from serving.settings import ServerSettings, StartError, load_settings
 
 _METHOD: Final = "/grpc.health.v1.Health/Check"
 _EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # where to ask, not to listen
+_OPTIONS: Final = (("grpc.enable_http_proxy", 0), ("grpc.ssl_target_name_override", "localhost"))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Asks once; returns the exit status, and says on stdout what was wrong."""
+    """Asks once; returns the exit status, and prints what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m serving.rpc.health_check", description=__doc__)
     parser.add_argument("process", help="whose settings to read: gateway stands for MOVIEREC_GATEWAY_*")
     parser.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS", help="for the answer")
     options = parser.parse_args(arguments)
-    settings = ServerSettings(_env_prefix=f"MOVIEREC_{options.process.upper()}_")
-    problem = _problem(settings, options.timeout)
+
+    class Settings(ServerSettings):
+        """Those of the process that every server has."""
+
+        model_config = SettingsConfigDict(env_prefix=f"MOVIEREC_{options.process.upper()}_")
+
+    try:
+        problem = _problem(load_settings(Settings), options.timeout)
+    except StartError as error:  # certificate or key cannot be read
+        problem = str(error)
     if problem is not None:
-        print(problem)  # noqa: T201  # the engine keeps it beside the state
+        print(problem)  # noqa: T201  # engines keep it beside the state of the container
     return int(problem is not None)
 
 
 def _problem(settings: ServerSettings, timeout: float) -> str | None:
     with _channel(settings) as channel:
-        check = channel.unary_unary(
+        check = channel.unary_unary(  # as the generated stub, whose type hints know no methods
             _METHOD,
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
@@ -48,7 +60,10 @@ def _problem(settings: ServerSettings, timeout: float) -> str | None:
 def _channel(settings: ServerSettings) -> grpc.Channel:
     host = _EVERY_ADDRESS.get(settings.host, settings.host)
     target = f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
-    return grpc.insecure_channel(target, [("grpc.enable_http_proxy", 0)])
+    credentials = probe_credentials(settings)
+    if credentials is None:
+        return grpc.insecure_channel(target, _OPTIONS)
+    return grpc.secure_channel(target, credentials, _OPTIONS)
 
 
 if __name__ == "__main__":
