@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 TRAINERS := train-popularity train-cf train-als train-ranker
 .PHONY: help install lock protos openapi envoy protos-check baseline format lint test fuzz extras check demo oracle clean \
-  preprocess extract-movies build-similarity tune promote rollback mlflow-ui $(TRAINERS) $(TRAINERS:=-sample)
+  images web web-down preprocess extract-movies build-similarity tune promote rollback mlflow-ui $(TRAINERS) $(TRAINERS:=-sample)
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -19,6 +19,25 @@ help: ## list the targets
 
 demo: .venv/installed ## train, serve and show recommendations; ONCE=1 ends after the tour
 	exec python -m deploy.demo $(if $(ONCE),--once)
+
+# Containers. ENGINE, VERSION, BASE_IMAGE and ENVOY_IMAGE are passed on: docs/operations/containers.md.
+COMPOSE = $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose) --project-name movierec \
+  --file deploy/compose.yaml $(if $(MOVIEREC_DATA_DIR),--file deploy/compose.data.yaml) $(PROFILES:%=--profile %)
+
+images: ## an image per process, and build/sbom with what each holds; ENGINE=podman, VERSION=1.0
+	deploy/docker/build $(IMAGES)
+
+web: images ## train and serve in containers, two of each, on http://127.0.0.1:8080; PROFILES="tracking monitoring"
+	$(COMPOSE) up --detach
+	@echo 'Waiting until it serves ...'
+	@for _ in {1..120}; do \
+	  if curl --silent --fail --output /dev/null http://127.0.0.1:$${MOVIEREC_WEB_PORT:-8080}/readyz; then \
+	    echo "It serves: curl 'http://127.0.0.1:$${MOVIEREC_WEB_PORT:-8080}/api/movies/personal?user_id=1'"; exit; \
+	  fi; sleep 1; \
+	done; $(COMPOSE) ps; exit 1
+
+web-down: ## stop the containers of `web`; what was trained is kept
+	$(COMPOSE) down
 
 # Training jobs; OPTIONS="--alpha 3" passes options on, `python -m training JOB --help` lists them.
 preprocess: .venv/installed ## check and clean the ratings, once
