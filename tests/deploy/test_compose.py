@@ -1,0 +1,151 @@
+"""What holds of the compose file: every container is confined, knows its settings, and may be restarted."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from candidate_service.settings import CandidateSettings
+from gateway.settings import GatewaySettings
+from ranking_service.settings import RankingSettings
+from serving.settings import ServerSettings
+from similarity_service.settings import SimilaritySettings
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "deploy/compose.yaml"
+COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+SERVERS: dict[str, type[ServerSettings]] = {
+    "candidate": CandidateSettings,
+    "gateway": GatewaySettings,
+    "ranking": RankingSettings,
+    "similarity": SimilaritySettings,
+}
+TWICE = [f"{name}-{number}" for name in (*SERVERS, "envoy") for number in (1, 2)]
+OTHERS = {  # environment variables of programs that are not ours
+    "GF_ANALYTICS_REPORTING_ENABLED",
+    "GF_AUTH_ANONYMOUS_ENABLED",
+    "MLFLOW_DISABLE_TELEMETRY",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
+    "MLFLOW_TRACKING_URI",
+}
+
+
+def test_both_versions_of_compose_can_read_it() -> None:
+    assert {name for name in COMPOSE if not name.startswith("x-")} == {"networks", "services", "volumes"}
+    for service in SERVICES.values():
+        assert "deploy" not in service  # version 1 reads it only for a swarm
+    assert not re.search(r"\$\{\w+:?[+]", FILE.read_text())  # nor does it know this one
+
+
+def test_there_are_two_of_everything_that_serves() -> None:
+    assert set(TWICE) < set(SERVICES)
+    for name in (*SERVERS, "envoy"):
+        one, two = (dict(SERVICES[f"{name}-{number}"]) for number in (1, 2))
+        if name == "envoy":
+            assert one.pop("ports") != two.pop("ports")
+        assert one == two
+        assert name in one["networks"]["inside"]["aliases"]
+
+
+@pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
+def test_every_container_is_confined(service: dict[str, Any]) -> None:
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["pids_limit"] > 0
+    assert service["mem_limit"]
+    assert {"cap_add", "devices", "network_mode", "pid", "privileged", "user"}.isdisjoint(service)
+    assert not any("docker.sock" in volume for volume in service.get("volumes", ()))
+    for port in service.get("ports", ()):
+        assert port.startswith("127.0.0.1:")
+
+
+def test_servers_are_reached_through_envoy_alone() -> None:
+    for name, service in SERVICES.items():
+        if name.rpartition("-")[0] in SERVERS:
+            assert "ports" not in service
+            assert set(service["networks"]) == {"inside"}
+            assert service["volumes"] == ["bundles:/var/lib/movierec:ro"]
+    assert COMPOSE["networks"]["inside"] == {"internal": True}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_variable_is_one_that_somebody_reads(name: str) -> None:
+    variables = set(SERVICES[name].get("environment", {})) - OTHERS
+    settings = SERVERS.get(name.rpartition("-")[0])
+    known = set() if settings is None else {settings.variable(field) for field in settings.model_fields}
+    assert variables <= known
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_there_is_time_to_drain(name: str) -> None:
+    fields = SERVERS[name].model_fields
+    needed = fields["drain_delay_seconds"].default + fields["drain_seconds"].default + 5
+    assert float(SERVICES[f"{name}-1"]["stop_grace_period"].removesuffix("s")) >= needed
+
+
+def test_the_gateway_calls_stages_through_the_mesh_as_often_as_they_have_replicas() -> None:
+    (one,) = [SERVICES["gateway-1"]["environment"]]
+    envoy = yaml.safe_load((ROOT / "deploy/envoy/compose.yaml").read_text())
+    ports = {
+        listener["name"]: listener["address"]["socket_address"]["port_value"]
+        for listener in envoy["static_resources"]["listeners"]
+    }
+    for stage in ("candidate", "ranking", "similarity"):
+        assert one[f"MOVIEREC_GATEWAY_{stage.upper()}_TARGET"] == f"envoy:{ports[stage]}"
+    for stage in ("candidate", "ranking"):
+        assert one[f"MOVIEREC_GATEWAY_{stage.upper()}_MAX_CALLS"] == "2"
+    clusters = {
+        cluster["name"]: cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
+        for cluster in envoy["static_resources"]["clusters"]
+    }
+    for name, settings in SERVERS.items():
+        assert clusters[name]["socket_address"] == {
+            "address": name,
+            "port_value": settings.model_fields["port"].default,
+        }
+
+
+def test_images_are_those_of_make_images_or_a_setting() -> None:
+    images = {service["image"] for service in SERVICES.values()}
+    ours = {f"movierec-{name}:${{VERSION:-dev}}" for name in (*SERVERS, "envoy", "sync", "training")}
+    assert images - ours == {
+        "${GRAFANA_IMAGE:-grafana/grafana:12.1.0}",
+        "${PROMETHEUS_IMAGE:-prom/prometheus:v3.5.0}",
+    }
+    assert ours <= images
+
+
+def test_volumes_are_declared() -> None:
+    named = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())}
+    assert {name for name in named if re.fullmatch(r"\w+", name)} <= set(COMPOSE["volumes"])
+
+
+@pytest.mark.parametrize("command", [("docker", "compose"), ("docker-compose",)], ids=["v2", "v1"])
+@pytest.mark.parametrize("data", [False, True], ids=["sample", "data"])
+def test_compose_itself_takes_it(command: tuple[str, ...], data: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"no {command[0]} here")
+    if subprocess.run([*command, "version"], capture_output=True, check=False).returncode:
+        pytest.skip(f"no {' '.join(command)} here")
+    files = [FILE, *([FILE.with_name("compose.data.yaml")] if data else [])]
+    options = [word for file in files for word in ("--file", str(file))]
+    done = subprocess.run(
+        [*command, *options, "--profile", "tracking", "--profile", "monitoring", "config"],
+        env={
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(tmp_path),
+            "MOVIEREC_DATA_DIR": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    training = yaml.safe_load(done.stdout)["services"]["training"]
+    assert ("MOVIEREC_DATA_DIR" in training["environment"]) == data
