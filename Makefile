@@ -27,7 +27,7 @@ COMPOSE = $(if $(shell docker compose version 2>/dev/null),docker compose,docker
 images: ## an image per process, and build/sbom with what each holds; ENGINE=podman, VERSION=1.0
 	deploy/docker/build $(IMAGES)
 
-web: images ## train and serve in containers, two of each, on http://127.0.0.1:8080; PROFILES="tracking monitoring"
+web: images ## train and serve in containers, two of each, on http://127.0.0.1:8080
 	$(COMPOSE) up --detach
 	@echo 'Waiting until it serves ...'
 	@for _ in {1..120}; do \

@@ -236,7 +236,7 @@ class Load:
         if edge is not None:
             try:
                 answer = await edge.get(question.path)
-                failure, body = f"{answer.status_code} {answer.text[:200]}", None
+                failure, body = f"{answer.status_code} {' '.join(answer.text.split())[:200]}", None
                 if answer.status_code == httpx.codes.OK:
                     body = answer.json()
             except httpx.TransportError as error:
@@ -465,11 +465,20 @@ def _report(
         counts = (f"{count:,}" for count in (tally.requests, tally.failed, tally.degraded, tally.wrong))
         table.add_row(phase, *counts, f"{tally.p50_ms:.1f}", f"{tally.p99_ms:.1f}", bundles)
     console.print(table)
-    for one in outcomes:
-        if one.failure is not None or one.degraded:
-            what = one.failure or f"degraded: {one.model} {one.reason}"
-            console.print(f"{one.phase} at {one.at:.1f} s: {one.question.path}: {what}", highlight=False)
+    for (phase, what), times in _faults(outcomes).items():
+        console.print(f"{phase}, {times[0]:.1f} s to {times[-1]:.1f} s: {len(times)} {what}", highlight=False)
     return verdict(tallies, late_degraded(outcomes, kills))
+
+
+def _faults(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], list[float]]:
+    """When what went wrong, by phase and cause; ascending times."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for one in sorted(outcomes, key=lambda outcome: outcome.at):
+        if one.failure is not None:
+            found.setdefault((one.phase, f"failed: {one.failure}"), []).append(one.at)
+        elif one.degraded:
+            found.setdefault((one.phase, f"degraded: {one.model}, {one.reason}"), []).append(one.at)
+    return found
 
 
 if __name__ == "__main__":
