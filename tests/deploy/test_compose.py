@@ -32,6 +32,10 @@ OTHERS = {  # environment variables of programs that are not ours
     "MLFLOW_DISABLE_TELEMETRY",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
     "MLFLOW_TRACKING_URI",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
 }
 
 
@@ -119,6 +123,11 @@ def test_images_are_those_of_make_images_or_a_setting() -> None:
         "${PROMETHEUS_IMAGE:-prom/prometheus:v3.5.0}",
     }
     assert ours <= images
+
+
+def test_what_is_mounted_is_there() -> None:
+    mounted = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())]
+    assert [path for path in mounted if path.startswith("./") and not (FILE.parent / path).exists()] == []
 
 
 def test_volumes_are_declared() -> None:
