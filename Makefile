@@ -3,8 +3,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 TRAINERS := train-popularity train-cf train-als train-ranker
-.PHONY: help install lock protos openapi envoy protos-check baseline format lint test fuzz extras check demo oracle clean \
-  images web web-down preprocess extract-movies build-similarity tune promote rollback mlflow-ui $(TRAINERS) $(TRAINERS:=-sample)
+.PHONY: help install lock protos openapi envoy protos-check baseline format lint test fuzz extras check demo oracle \
+  images web web-down kubernetes checkov clean \
+  preprocess extract-movies build-similarity tune promote rollback mlflow-ui $(TRAINERS) $(TRAINERS:=-sample)
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -124,11 +125,25 @@ lock: .venv/installed ## pin every dependency of every process, with hashes
 	  --prerelease=if-necessary-or-explicit --quiet --output-file constraints.txt
 	uv pip compile tests/oracle/requirements.in --universal --python-version 3.11 --generate-hashes \
 	  --no-header --quiet --output-file tests/oracle/requirements.txt
+	uv pip compile tests/checkov/requirements.in --universal --python-version 3.11 --generate-hashes \
+	  --no-header --quiet --output-file tests/checkov/requirements.txt
 
 oracle: .venv/installed ## RecTools' metrics, from an environment of its own, as the fixture for ours
 	uv venv --quiet --clear --python $(PYTHON) build/oracle
 	uv pip install --quiet --require-hashes --python build/oracle/bin/python -r tests/oracle/requirements.txt
 	build/oracle/bin/python tests/oracle/rectools_metrics.py tests/training/rectools_metrics.json
+
+kubernetes: .venv/installed ## the manifests of each overlay, in build/kubernetes, checked against schemas and our policies
+	mkdir -p build/kubernetes
+	for overlay in laptop production; do \
+	  kubectl kustomize deploy/kubernetes/overlays/$$overlay > build/kubernetes/$$overlay.yaml; \
+	  kubernetes-validate --strict --quiet build/kubernetes/$$overlay.yaml; done
+	pytest tests/deploy/test_kubernetes.py
+
+checkov: kubernetes ## and against checkov's policies, from an environment of its own
+	uv venv --quiet --clear --python $(PYTHON) build/checkov
+	uv pip install --quiet --require-hashes --python build/checkov/bin/python -r tests/checkov/requirements.txt
+	build/checkov/bin/checkov --config-file deploy/kubernetes/checkov.yaml --directory build/kubernetes
 
 clean: ## remove what the targets made, the trained bundles included
 	rm -rf .venv artifacts build dist protos/vendor .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

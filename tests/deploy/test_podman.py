@@ -1,0 +1,119 @@
+"""The laptop's manifests really run: podman starts its pods, which train, promote, follow the registry and answer.
+
+Podman knows pods, volumes and ConfigMaps, but neither Services nor jobs nor policies. A pod's name resolves on its
+network, so each Deployment becomes a pod with the name of the Service.
+"""
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.deploy.manifests import SERVERS, Manifests, manifests
+
+pytestmark = pytest.mark.e2e
+
+NETWORK = "movierec-test"
+PODS = ("mlflow", "first-training", *SERVERS)
+SECONDS = 600
+
+
+def podman(*arguments: str) -> str:
+    done = subprocess.run(["podman", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of the gateway's pod; all pods run."""
+    overlay = manifests("laptop")
+    if shutil.which("podman") is None:
+        pytest.skip("podman is not installed")
+    for image in sorted({one["image"] for pod in overlay.pods() for one in pod.containers}):
+        if subprocess.run(["podman", "image", "exists", f"localhost/{image}"], check=False).returncode:
+            pytest.skip(f"podman has no {image}: make images ENGINE=podman")
+    folder = tmp_path_factory.mktemp("pods")
+    podman("network", "create", NETWORK)
+    try:
+        for name in PODS:
+            play(as_pod(overlay, name), folder / f"{name}.yaml")
+        yield podman_address("gateway")
+    finally:
+        for name in PODS:
+            subprocess.run(["podman", "pod", "rm", "--force", "--time", "0", name], check=False)
+        for claim in overlay.of("PersistentVolumeClaim"):
+            subprocess.run(["podman", "volume", "rm", "--force", claim], check=False)
+        podman("network", "rm", NETWORK)
+
+
+def as_pod(overlay: Manifests, name: str) -> list[Any]:
+    """The pod of a Deployment or Job, with all that podman needs to know besides."""
+    (pod,) = (one for one in overlay.pods() if one.owner in {f"Deployment/{name}", f"Job/{name}"})
+    spec = json.loads(json.dumps(pod.spec))
+    spec["restartPolicy"] = "Never" if pod.owner.startswith("Job/") else "Always"
+    for container in (*spec.get("initContainers", []), *spec["containers"]):
+        container["image"] = f"localhost/{container['image']}"
+        container.pop("ports", None)  # it would publish them on the host
+        for hook in ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe"):
+            container.pop(hook, None)  # it would run curl in the container, which has none
+    claims = {one["persistentVolumeClaim"]["claimName"] for one in spec["volumes"] if "persistentVolumeClaim" in one}
+    parts = [dict(one, metadata={"name": key}) for key, one in overlay.of("ConfigMap").items()]
+    parts += [dict(overlay.of("PersistentVolumeClaim")[claim], metadata={"name": claim}) for claim in claims]
+    metadata = {"name": name, "labels": dict(pod.labels)}
+    return [*parts, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}]
+
+
+def play(objects: list[Any], file: Path) -> None:
+    file.write_text(yaml.safe_dump_all(objects))
+    # Init containers run before the command returns: it waits for what servers wait for.
+    podman("play", "kube", "--network", NETWORK, str(file))
+
+
+def podman_address(pod: str) -> str:
+    inspected = json.loads(podman("pod", "inspect", pod))
+    infra = json.loads(podman("inspect", inspected["InfraContainerID"]))
+    return str(infra[0]["NetworkSettings"]["Networks"][NETWORK]["IPAddress"])
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + SECONDS
+    while not what():
+        assert time.monotonic() < end, podman("pod", "ps")
+        time.sleep(0.5)
+
+
+def test_two_stages_answer(address: str) -> None:
+    with httpx.Client(base_url=f"http://{address}:8080", trust_env=False, timeout=5) as client:
+
+        def personal() -> Any:
+            popular = client.get("/api/movies/popular?limit=3")
+            if popular.status_code != httpx.codes.OK:
+                return popular.text
+            liked = [{"movie_id": one["movie"]["movie_id"]} for one in popular.json()["movies"]]
+            return client.post("/api/movies/personal", json={"history": liked, "limit": 5}).json()
+
+        wait_for(lambda: client.get("/readyz").status_code == httpx.codes.OK)
+        wait_for(lambda: not personal().get("degraded", True))
+        answer = personal()
+        assert answer["model"] == "two_stage"
+        assert len(answer["movies"]) == 5
+    pointers = {podman("exec", f"{name}-sync", "cat", "/var/lib/movierec/current") for name in SERVERS}
+    (pointer,) = pointers
+    assert json.loads(pointer)["bundle_id"] == answer["bundle_id"]
+
+
+def test_pods_are_as_closed_as_they_say(address: str) -> None:
+    for name in SERVERS:
+        (server,) = json.loads(podman("inspect", f"{name}-server"))
+        assert server["HostConfig"]["ReadonlyRootfs"]
+        assert not server["EffectiveCaps"]
+        assert server["Config"]["User"].startswith("10001")
+        assert server["HostConfig"]["Memory"] == 512 * 1024 * 1024
