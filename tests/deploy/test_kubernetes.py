@@ -1,6 +1,7 @@
 """What the Kubernetes manifests promise: to the cluster, to the code and to each other."""
 
 import math
+import re
 from collections.abc import Mapping
 
 import kubernetes_validate  # type: ignore[import-untyped]
@@ -10,10 +11,12 @@ import yaml
 
 from candidate_service.servicer import SERVICE_NAME as CANDIDATE
 from candidate_service.settings import CandidateSettings
+from deploy import envoy_config
 from gateway.servicer import SERVICE_NAME as GATEWAY
 from gateway.settings import GatewaySettings
 from ranking_service.servicer import SERVICE_NAME as RANKING
 from ranking_service.settings import RankingSettings
+from serving.bundle.store import SETTLE_SECONDS
 from serving.rpc.server import LIVENESS
 from serving.settings import ServerSettings, load_settings
 from similarity_service.servicer import SERVICE_NAME as SIMILARITY
@@ -130,6 +133,35 @@ def test_the_edge_is_ready_when_its_gateway_is(overlay: Manifests) -> None:
         assert envoy[probe]["httpGet"] == {"path": "/healthz", "port": "http"}
 
 
+def test_envoy_and_gateway_agree_on_the_way_to_the_stages(overlay: Manifests) -> None:
+    place = envoy_config.KUBERNETES
+    pod = overlay.pod("Deployment/gateway")
+    server, envoy = pod.container("server"), pod.container("envoy")
+    variables = overlay.settings(server)
+    assert place.edge == ("0.0.0.0", _ports(envoy)["http"])  # noqa: S104
+    assert place.gateway == (("127.0.0.1", _ports(server)["grpc"]),)
+    for stage in place.stages:
+        target = variables[GatewaySettings.variable(f"{stage.name}_target")]
+        assert target == f"{place.mesh_host}:{stage.mesh_port}"
+        service = overlay.of("Service")[stage.name]["spec"]
+        ports = {one["name"]: one["port"] for one in service["ports"]}
+        assert stage.endpoints == ((stage.name, ports["grpc"]),)
+        assert stage.service == SERVICE_NAMES[stage.name]
+    assert envoy["args"][:2] == ["--config-path", str(place.files / "kubernetes.yaml")]
+    assert envoy["resources"]["limits"]["memory"] == "512Mi"
+    assert envoy_config.Options().heap_bytes <= 512 * 1024 * 1024 / 2
+
+
+def test_the_gateway_serves_until_envoy_has_drained(overlay: Manifests) -> None:
+    pod = overlay.pod("Deployment/gateway")
+    command = pod.container("envoy")["lifecycle"]["preStop"]["exec"]["command"]
+    assert command == [str(envoy_config.KUBERNETES.files / "entrypoint.sh"), "drain", "inboundonly"]
+    text = (FOLDER.parent / "envoy" / "entrypoint.sh").read_text()
+    seconds = [int(found) for found in re.findall(r"^#   (?:ENVOY_\w+=)?(\d+) ", text, re.MULTILINE)]
+    assert len(seconds) == 3  # unready, drain, requests in flight
+    assert pod.container("server")["lifecycle"]["preStop"]["sleep"]["seconds"] == sum(seconds)
+
+
 def test_whatever_runs_for_long_is_probed(overlay: Manifests) -> None:
     for pod in overlay.pods():
         if pod.owner.startswith("Deployment/"):
@@ -235,6 +267,8 @@ def test_bundles_come_from_the_registry(overlay: Manifests, server: str) -> None
     pod = overlay.pod(f"Deployment/{server}")
     first, sync = pod.container("first-bundle"), pod.container("sync")
     assert first["args"] == [*sync["args"], "--until-synced"]
+    # All pods have the new bundle before the first of them answers from it.
+    assert float(sync["args"][sync["args"].index("--watch") + 1]) <= SETTLE_SECONDS / 3
     assert overlay.settings(first) == overlay.settings(sync) == {"MLFLOW_TRACKING_URI": _registry(overlay)}
     bundles = {"name": "bundles", "mountPath": "/var/lib/movierec"}
     assert bundles in first["volumeMounts"]
