@@ -14,6 +14,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from serving.bundle.store import SETTLE_SECONDS
+
 MODEL: Final = "movierec"
 """Name of the registered model."""
 CANDIDATE: Final = "candidate"
@@ -124,18 +126,39 @@ class Registry:
         Raises:
             RegistryError: there is no such version.
         """
-        if bundle_id is None:
-            version = self.aliased(CANDIDATE)
-            if version is None:
-                raise RegistryError("no version is the candidate: nothing was published here yet")
-        else:
-            version = self.version_of(bundle_id)
+        version = self._chosen(bundle_id)
         for name, value in self._promotion(str(version.tags[BUNDLE_TAG])).items():
             self.client.set_model_version_tag(MODEL, version.version, name, value)
         self.client.set_registered_model_alias(
             MODEL, CHAMPION, version.version
         )  # last: tags are read with it
         return str(version.version), str(version.tags[BUNDLE_TAG])
+
+    def seconds_to_settle(self, bundle_id: str | None, *, now: float) -> float:
+        """How long servers still take to follow the last promotion, before this one may come.
+
+        They hold two bundles, which may change places at any time; a third has to wait.
+
+        Args:
+            bundle_id: as for `promote`.
+            now: Unix seconds.
+        """
+        champion = self.aliased(CHAMPION)
+        tags = {} if champion is None else champion.tags
+        if PREVIOUS_TAG not in tags:
+            return 0.0
+        if self._chosen(bundle_id).tags[BUNDLE_TAG] in {tags[BUNDLE_TAG], tags[PREVIOUS_TAG]}:
+            return 0.0
+        return min(max(float(tags[PROMOTED_TAG]) + SETTLE_SECONDS - now, 0.0), SETTLE_SECONDS)
+
+    def _chosen(self, bundle_id: str | None) -> ModelVersion:
+        """The latest version of a bundle, or the candidate."""
+        if bundle_id is not None:
+            return self.version_of(bundle_id)
+        version = self.aliased(CANDIDATE)
+        if version is None:
+            raise RegistryError("no version is the candidate: nothing was published here yet")
+        return version
 
     def previous(self) -> str:
         """The bundle that was the champion before this one.

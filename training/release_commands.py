@@ -82,7 +82,12 @@ def promote(
     open_console()
     with failing_clearly(), limited_requests(seconds=_REGISTRY_SECONDS):
         registry = _registry(bundle_root, tracking_uri)
-        version, champion = registry.promote(registry.previous() if previous else bundle_id)
+        wanted = registry.previous() if previous else bundle_id
+        seconds = registry.seconds_to_settle(wanted, now=time.time())
+        if seconds:
+            typer.echo(f"Waiting {seconds:.0f} s: servers are still taking the champion before this one")
+            time.sleep(seconds)
+        version, champion = registry.promote(wanted)
         typer.echo(f"Version {version} is the champion: bundle {champion}")
 
 

@@ -13,13 +13,14 @@ from typer.testing import CliRunner
 
 from ranking_service.ranking import Ranker
 from serving.bundle.manifest import bundle_id_of
-from serving.bundle.store import BundleError, BundleStore
+from serving.bundle.store import SETTLE_SECONDS, BundleError, BundleStore
 from tests.conftest import Trained
 from tests.serving.test_store import publish
 from training import sync
 from training.champion import bring_down
 from training.commands import app
 from training.registry import (
+    BUNDLE_TAG,
     CHAMPION,
     MODEL,
     PREVIOUS_TAG,
@@ -89,6 +90,12 @@ def test_every_folder_gets_the_same_pointer(
         assert store.pointer().model_dump() == expected
         for bundle_id in (other, trained.bundle_id):
             assert store.manifest(bundle_id) == local.manifest(bundle_id)
+    assert registry.seconds_to_settle(other, now=20) == 0
+    assert registry.seconds_to_settle(trained.bundle_id, now=20) == 0  # servers hold both
+    registry.client.set_model_version_tag(MODEL, "1", BUNDLE_TAG, "third")
+    assert registry.seconds_to_settle("third", now=30) == SETTLE_SECONDS - 10
+    assert registry.seconds_to_settle("third", now=20 + SETTLE_SECONDS) == 0
+    registry.client.set_model_version_tag(MODEL, "1", BUNDLE_TAG, trained.bundle_id)
     way_back = ["promote", "--previous", "--bundle-root", str(root)]
     assert CliRunner().invoke(app, way_back).exit_code == 0
     assert CliRunner().invoke(app, [*way_back, "--bundle-id", other]).exit_code == 2
