@@ -6,13 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeAlias
 
 import pytest
 import yaml
 
+from deploy import envoy_config
+
 FOLDER: Final = Path(__file__).parents[2] / "deploy" / "kubernetes"
 OVERLAYS: Final = ("laptop", "production")
+OPTIONS: Final = "production with all components"
 STAGES: Final = ("candidate", "ranking", "similarity")
 SERVERS: Final = ("gateway", *STAGES)
 
@@ -79,10 +83,25 @@ class Manifests:
 @cache
 def manifests(overlay: str) -> Manifests:
     """The objects of an overlay; skips the test where there is no kubectl."""
+    if overlay in OVERLAYS:
+        return _rendered(FOLDER / "overlays" / overlay)
+    with TemporaryDirectory() as folder:
+        copy = Path(shutil.copytree(FOLDER, Path(folder) / "kubernetes"))
+        options = envoy_config.Options(mesh_tls=True)
+        config = envoy_config.render(envoy_config.KUBERNETES, options, root=FOLDER.parents[1])
+        (copy / "components" / "mesh-tls" / "kubernetes.yaml").write_text(config)
+        kustomization = copy / "overlays" / "production" / "kustomization.yaml"
+        content = yaml.safe_load(kustomization.read_text())
+        content["components"] = [f"../../components/{one.name}" for one in (FOLDER / "components").iterdir()]
+        kustomization.write_text(yaml.safe_dump(content))
+        return _rendered(kustomization.parent)
+
+
+def _rendered(folder: Path) -> Manifests:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("kubectl is not installed")
-    command = [kubectl, "kustomize", str(FOLDER / "overlays" / overlay)]
+    command = [kubectl, "kustomize", str(folder)]
     rendered = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return Manifests(list(yaml.safe_load_all(rendered)))
 

@@ -23,6 +23,7 @@ from similarity_service.servicer import SERVICE_NAME as SIMILARITY
 from similarity_service.settings import SimilaritySettings
 from tests.deploy.manifests import (
     FOLDER,
+    OPTIONS,
     OVERLAYS,
     SERVERS,
     STAGES,
@@ -53,11 +54,12 @@ OTHERS_VARIABLES = {
 }
 """Read by training, sync, or a library: none of them may be misspelt."""
 
+TRACING_VARIABLES = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"}
 IMAGES = {*SERVERS, "envoy", "sync", "training"}
 OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()
 
 
-@pytest.fixture(params=OVERLAYS)
+@pytest.fixture(params=(*OVERLAYS, OPTIONS))
 def overlay(request: pytest.FixtureRequest) -> Manifests:
     return manifests(request.param)
 
@@ -117,9 +119,17 @@ def test_servers_are_probed_where_they_listen(overlay: Manifests, server: str) -
     metrics_port = SETTINGS[server].model_fields["metrics_port"].default
     assert container["image"].rpartition("/")[2].startswith(f"movierec-{server}:")
     assert _ports(container) == {"grpc": port, "metrics": metrics_port}
-    assert container["readinessProbe"]["grpc"] == {"port": port, "service": SERVICE_NAMES[server]}
-    for probe in ("livenessProbe", "startupProbe"):
-        assert container[probe]["grpc"] == {"port": port, "service": LIVENESS}
+    if any("tls.crt" in value for value in overlay.settings(container).values()):
+        # Kubernetes' gRPC probes know no TLS.
+        command = ["python", "-m", "serving.rpc.health_check", server]
+        assert _probe(container, "readiness") == {"exec": {"command": command}}
+        assert (
+            _probe(container, "liveness") == _probe(container, "startup") == {"tcpSocket": {"port": "grpc"}}
+        )
+    else:
+        alive = {"grpc": {"port": port, "service": LIVENESS}}
+        assert _probe(container, "readiness") == {"grpc": {"port": port, "service": SERVICE_NAMES[server]}}
+        assert _probe(container, "liveness") == _probe(container, "startup") == alive
     service = overlay.of("Service")[server]["spec"]
     assert service["clusterIP"] == "None"  # Envoy sees every replica
     assert {one["name"]: one["port"] for one in service["ports"]} == _ports(container)
@@ -177,7 +187,7 @@ def test_settings_are_those_of_the_code(
     kind = SETTINGS[server]
     container = overlay.pod(f"Deployment/{server}").container("server")
     variables = overlay.settings(container)
-    assert set(variables) <= {kind.variable(field) for field in kind.model_fields}
+    assert set(variables) <= {kind.variable(field) for field in kind.model_fields} | TRACING_VARIABLES
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     settings = load_settings(kind)
@@ -295,6 +305,29 @@ def test_training_runs_one_at_a_time_and_asks_for_what_there_is(
                     command.make_context(name, arguments)  # raises on an unknown option
 
 
+@pytest.mark.parametrize("server", SERVERS)
+def test_certificates_lie_where_settings_and_envoy_look(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    overlay = manifests(OPTIONS)
+    pod = overlay.pod(f"Deployment/{server}")
+    container = pod.container("server")
+    for name, value in overlay.settings(container).items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(SETTINGS[server])
+    secret = next(one["secret"] for one in pod.spec["volumes"] if one["name"] == "tls")
+    assert secret["secretName"] == f"{server}-tls"
+    mounted = {"name": "tls", "mountPath": "/etc/movierec/tls/mesh", "readOnly": True}
+    assert mounted in container["volumeMounts"]
+    files = (settings.tls_certificate_file, settings.tls_key_file, settings.tls_client_ca_file)
+    assert [str(one) for one in files] == [
+        f"/etc/movierec/tls/mesh/{name}" for name in ("tls.crt", "tls.key", "ca.crt")
+    ]
+    if server == "gateway":
+        envoy = pod.container("envoy")
+        assert mounted in envoy["volumeMounts"]
+        (config,) = (one for one in envoy["volumeMounts"] if one["name"] == "envoy")
+        assert config["mountPath"] == envoy["args"][1]
+
+
 def test_production_tells_less(monkeypatch: pytest.MonkeyPatch) -> None:
     overlay = manifests("production")
     for server, kind in SETTINGS.items():
@@ -313,6 +346,7 @@ INTERNET = Peer({}, {}, ours=False)
 PROMETHEUS = Peer(
     {"app.kubernetes.io/name": "prometheus"}, {"kubernetes.io/metadata.name": "monitoring"}, ours=False
 )
+COLLECTOR = Peer({"app.kubernetes.io/name": "opentelemetry-collector"}, PROMETHEUS.namespace, ours=False)
 DNS = Peer({"k8s-app": "kube-dns"}, {"kubernetes.io/metadata.name": "kube-system"}, ours=False)
 
 
@@ -339,6 +373,7 @@ def test_the_network_is_closed_but_for_what_is_needed(overlay: Manifests) -> Non
         "anybody": ANYBODY,
         "anybody here": Peer({"app": "anything"}, OURS),
         "internet": INTERNET,
+        "collector": COLLECTOR,
         "prometheus": PROMETHEUS,
         "dns": DNS,
         "mlflow": mlflow,
@@ -356,7 +391,9 @@ def test_the_network_is_closed_but_for_what_is_needed(overlay: Manifests) -> Non
     expected |= {(name, "mlflow", 5000) for name in (*SERVERS, "training")}
     if "download" in overlay.of("NetworkPolicy"):
         expected.add(("training", "internet", 443))
-    asked = {22, 53, 443, 5000, 8080, 9901, *ports.values(), *metrics.values()}
+    if "tracing" in overlay.of("NetworkPolicy"):
+        expected |= {(server, "collector", 4317) for server in SERVERS}
+    asked = {22, 53, 443, 4317, 5000, 8080, 9901, *ports.values(), *metrics.values()}
     found = {
         (source, target, port)
         for source in peers
@@ -389,6 +426,11 @@ def test_exceptions_of_checkov_have_reasons() -> None:
 
 def _ports(container: Object) -> dict[str, int]:
     return {one["name"]: one["containerPort"] for one in container["ports"]}
+
+
+def _probe(container: Object, kind: str) -> Object:
+    """What it does, without when."""
+    return {key: value for key, value in container[f"{kind}Probe"].items() if not isinstance(value, int)}
 
 
 def _selected(pods: list[Pod], selector: Object) -> list[Pod]:
