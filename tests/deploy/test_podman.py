@@ -16,6 +16,7 @@ import httpx
 import pytest
 import yaml
 
+from serving.bundle.store import SETTLE_SECONDS
 from tests.deploy.manifests import SERVERS, Manifests, manifests
 
 pytestmark = pytest.mark.e2e
@@ -92,6 +93,13 @@ def podman_address(pod: str) -> str:
     return str(infra[0]["NetworkSettings"]["Networks"][NETWORK]["IPAddress"])
 
 
+def job(*arguments: str) -> None:
+    """Runs a command of the training image on the job's volume."""
+    volume, uri = "training:/var/lib/movierec", "MLFLOW_TRACKING_URI=http://mlflow:5000"
+    image = "localhost/movierec-training:dev"
+    podman("run", "--rm", "--network", NETWORK, "--volume", volume, "--env", uri, image, *arguments)
+
+
 def wait_for(what: Callable[[], bool]) -> None:
     end = time.monotonic() + SECONDS
     while not what():
@@ -116,6 +124,33 @@ def test_two_stages_answer(address: str) -> None:
     pointers = {podman("exec", f"{name}-sync", "cat", "/var/lib/movierec/current") for name in SERVERS}
     (pointer,) = pointers
     assert json.loads(pointer)["bundle_id"] == answer["bundle_id"]
+
+
+def test_another_champion_and_the_way_back_degrade_nothing(address: str) -> None:
+    job("train", "--bundle-root=/var/lib/movierec", "--force", "--seed=1", *LESS)
+    job("sync-runs", "--bundle-root=/var/lib/movierec")
+    with httpx.Client(base_url=f"http://{address}:8080", trust_env=False, timeout=5) as client:
+
+        def ask(seconds: float) -> list[str]:
+            """The bundles of the answers, which are all as they should be."""
+            bundles, end = [], time.monotonic() + seconds
+            while time.monotonic() < end:
+                answer = client.get("/api/movies/personal?user_id=1&limit=5").raise_for_status().json()
+                assert (answer["model"], answer["degraded"]) == ("two_stage", False)
+                bundles.append(str(answer["bundle_id"]))
+            return bundles
+
+        for arguments in ([], ["--previous"]):
+            (before,) = set(ask(1))
+            job("promote", *arguments)
+            bundles = ask(SETTLE_SECONDS + 20)
+            after = bundles[-1]
+            assert bundles == [before] * bundles.count(before) + [after] * bundles.count(after)
+            assert before != after
+            (pointer,) = {
+                podman("exec", f"{name}-sync", "cat", "/var/lib/movierec/current") for name in SERVERS
+            }
+            assert (json.loads(pointer)["bundle_id"], json.loads(pointer)["previous"]) == (after, before)
 
 
 def test_pods_are_as_closed_as_they_say(address: str) -> None:
