@@ -184,8 +184,13 @@ def _plan(bundle_root: Path, directory: Path) -> Plan:
         plan,
         stages=tuple(_serving(stage, bundle_root) for stage in plan.stages),
         gateway=_serving(plan.gateway, bundle_root),
-        envoy=envoy_process(config, os.environ),
+        envoy=_prompt(envoy_process(config, os.environ)),
     )
+
+
+def _prompt(envoy: Process) -> Process:
+    """Envoy, writing its access log at once."""
+    return replace(envoy, command=(*envoy.command, "--file-flush-interval-msec", "100"))
 
 
 def _serving(server: Server, bundle_root: Path) -> Server:
