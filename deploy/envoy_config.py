@@ -100,6 +100,10 @@ class Options:
     """Whether the edge speaks TLS, with tls.crt and tls.key of /etc/movierec/tls/edge."""
     mesh_tls: bool = False
     """Whether the gateway and the stages do, mutually, with tls.crt, tls.key and ca.crt of …/tls/mesh."""
+    collector: Address | None = None
+    """Receiver of traces, OTLP over gRPC without TLS; none: the edge does not trace."""
+    traced_percent: float = 100
+    """Of the requests whose client has not chosen: how many are traced, by the servers as well."""
 
 
 def demo(

@@ -61,7 +61,8 @@ class NotFoundError(ServiceError):
         super().__init__(
             f"{resource_type} {resource_id} is not in the catalogue or index."
             if reason is Reason.UNKNOWN_MOVIE
-            else f"{resource_type} {resource_id} is not in the training data.",
+            # Without the id, which the details have: proxies write messages into logs and traces.
+            else f"This {resource_type} is not in the training data.",
             reason=reason,
             **{f"{resource_type}_id": str(resource_id)},
         )

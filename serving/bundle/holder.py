@@ -86,6 +86,8 @@ class BundleHolder(Generic[Model]):
         self._store = store
         self._load = load
         self._loads = loads
+        for result in LoadResult:  # counted from zero on
+            loads.labels(result)
         self._info = info
         self._poll_seconds = poll_seconds
         self._places = 2 if keep_previous else 1

@@ -155,11 +155,13 @@ class System:
 
 
 @contextmanager
-def running_system(bundle_root: Path, directory: Path) -> Iterator[System]:
-    """Run everything while the block runs."""
+def running_system(
+    bundle_root: Path, directory: Path, *, collector: envoy_config.Address | None = None
+) -> Iterator[System]:
+    """Run everything while the block runs; with a collector, the edge sends it traces."""
     store = BundleStore(bundle_root)
     with chdir(ROOT):  # which is where the plan's paths begin
-        plan = _plan(bundle_root, directory)
+        plan = _plan(bundle_root, directory, collector)
         system = System(plan, directory, store.manifest(store.pointer().bundle_id))
         try:
             system.mend()
@@ -168,7 +170,7 @@ def running_system(bundle_root: Path, directory: Path) -> Iterator[System]:
             system.stop()
 
 
-def _plan(bundle_root: Path, directory: Path) -> Plan:
+def _plan(bundle_root: Path, directory: Path, collector: envoy_config.Address | None) -> Plan:
     """The demo's plan, with another bundle, and patient."""
     budgets = {
         GatewaySettings.variable(name): str(TIMES * GatewaySettings.model_fields[name].default)
@@ -177,15 +179,22 @@ def _plan(bundle_root: Path, directory: Path) -> Plan:
     drain = {f"MOVIEREC_{server}_DRAIN_DELAY_SECONDS": "0" for server in _SERVERS}
     plan = read_plan({**port_settings(), **budgets, **drain})
     place = envoy_config.demo(port=plan.envoy_port.number, gateway_port=plan.gateway.port.number)
-    patient = envoy_config.Options(deadline_seconds=TIMES * envoy_config.Options.deadline_seconds)
+    patient = envoy_config.Options(
+        deadline_seconds=TIMES * envoy_config.Options.deadline_seconds, collector=collector
+    )
     config = directory / "envoy.yaml"
-    config.write_text(envoy_config.render(place, patient))
+    config.write_text(envoy_config.render(place, patient) + _SPANS_AT_ONCE)
     return replace(
         plan,
         stages=tuple(_serving(stage, bundle_root) for stage in plan.stages),
         gateway=_serving(plan.gateway, bundle_root),
         envoy=_prompt(envoy_process(config, os.environ)),
     )
+
+
+_SPANS_AT_ONCE = """
+layered_runtime: {layers: [{name: test, static_layer: {tracing.opentelemetry.flush_interval_ms: 100}}]}
+"""
 
 
 def _prompt(envoy: Process) -> Process:

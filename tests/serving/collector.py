@@ -53,14 +53,19 @@ class Collector(TraceServiceServicer):
 
     spans: list[Span] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
-    """Of the last export."""
+    """What exports came with."""
     raw: list[str] = field(default_factory=list)
     """Every export as text."""
-    endpoint: str = ""
+    port: int = 0
+
+    @property
+    def endpoint(self) -> str:
+        """As exporters want it."""
+        return f"http://127.0.0.1:{self.port}"
 
     @override
     def Export(self, request: ExportTraceServiceRequest, context: Any) -> ExportTraceServiceResponse:
-        self.metadata = dict(context.invocation_metadata())
+        self.metadata |= dict(context.invocation_metadata())
         self.raw.append(str(request))
         for group in request.resource_spans:
             resource = _values(group.resource.attributes)
@@ -84,7 +89,7 @@ def collector() -> Iterator[Collector]:
     servicer = Collector()
     add: Any = add_TraceServiceServicer_to_server  # untyped
     add(servicer, server)
-    servicer.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    servicer.port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
         yield servicer
