@@ -36,7 +36,8 @@ OFF: Final = Tracing()
 def traced(service: str) -> Iterator[Tracing]:
     """Traces while the block runs, if OpenTelemetry's own variables name an endpoint.
 
-    Leaving the block sends what is left, and waits for that no longer than `spans.FLUSH_SECONDS`.
+    The environment is read here, as the library reads it everywhere. Leaving sends what is left, and
+    waits for that no longer than `spans.FLUSH_SECONDS`.
 
     Args:
         service: name of this process.

@@ -53,6 +53,19 @@ def test_envoy_accepts_it_without_a_warning(path: Path, tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("place", GENERATED.values(), ids=[path.stem for path in GENERATED])
+def test_the_edge_traces_when_it_is_given_a_collector(place: Place, tmp_path: Path) -> None:
+    assert "opentelemetry" not in envoy_config.render(place, root=ROOT)
+    options = Options(collector=("collector.example", 4317), traced_percent=0.5)
+    config = tmp_path / "envoy.yaml"
+    config.write_text(envoy_config.render(replace(place, files=FILES), options, root=ROOT))
+    binary, *_ = envoy_process(config, {}).command
+    arguments = ("--mode", "validate", "--log-level", "warning", "-c", config)
+    done = subprocess.run([binary, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
 def test_the_demos_file_is_valid_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     binary, *_ = envoy_process(envoy_config.CONFIG, {}).command
