@@ -172,6 +172,13 @@ def _address(address: Address) -> str:
     return f"{{address: {json.dumps(host)}, port_value: {port}}}"
 
 
+def _host_and_port(parser: ArgumentParser, text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        parser.error("--collector must be HOST:PORT")
+    return host, int(port)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Writes the committed files, or prints a place's configuration with other options."""
     parser = ArgumentParser(prog="python -m deploy.envoy_config", description=main.__doc__)
@@ -190,6 +197,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--jwt-audience", metavar="AUD")
     parser.add_argument("--edge-tls", action="store_true", help="clients speak TLS")
     parser.add_argument("--mesh-tls", action="store_true", help="gateway and stages speak mutual TLS")
+    parser.add_argument(
+        "--collector", metavar="HOST:PORT", help="receives the edge's traces by OTLP over gRPC"
+    )
+    parser.add_argument("--traced-percent", type=float, default=Options.traced_percent, metavar="P")
     chosen = parser.parse_args(arguments)
     jwt = (chosen.jwks, chosen.jwt_issuer, chosen.jwt_audience)
     if any(jwt) and not all(jwt):
@@ -201,6 +212,8 @@ def main(arguments: list[str] | None = None) -> None:
         jwt=Jwt(*jwt) if all(jwt) else None,
         edge_tls=chosen.edge_tls,
         mesh_tls=chosen.mesh_tls,
+        collector=None if chosen.collector is None else _host_and_port(parser, chosen.collector),
+        traced_percent=chosen.traced_percent,
     )
     if chosen.place is not None:
         sys.stdout.write(render(PLACES[chosen.place], options))

@@ -19,6 +19,8 @@ EVERY_OPTION = Options(
     jwt=Jwt(Path("/keys.json"), issuer="i", audience="a"),
     edge_tls=True,
     mesh_tls=True,
+    collector=("collector", 4317),
+    traced_percent=0.5,
 )
 
 every_file = pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.stem)
@@ -53,12 +55,12 @@ def test_envoy_accepts_it_without_a_warning(path: Path, tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("place", GENERATED.values(), ids=[path.stem for path in GENERATED])
-def test_the_edge_traces_when_it_is_given_a_collector(place: Place, tmp_path: Path) -> None:
-    assert "opentelemetry" not in envoy_config.render(place, root=ROOT)
+@every_file
+def test_the_edge_traces_when_it_is_given_a_collector(path: Path, tmp_path: Path) -> None:
+    assert "opentelemetry" not in (ROOT / path).read_text()
     options = Options(collector=("collector.example", 4317), traced_percent=0.5)
-    config = tmp_path / "envoy.yaml"
-    config.write_text(envoy_config.render(replace(place, files=FILES), options, root=ROOT))
+    config = tmp_path / path.name
+    config.write_text(envoy_config.render(replace(GENERATED[path], files=FILES), options, root=ROOT))
     binary, *_ = envoy_process(config, {}).command
     arguments = ("--mode", "validate", "--log-level", "warning", "-c", config)
     done = subprocess.run([binary, *arguments], capture_output=True, text=True, check=False)
@@ -114,13 +116,18 @@ def test_another_binary_can_be_named() -> None:
 def test_printed_for_operators(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     jwt = ["--jwks", "/keys.json", "--jwt-issuer", "i", "--jwt-audience", "a"]
-    main(["compose", "--cors-origin", "https://example.com", "--edge-tls", "--mesh-tls", *jwt])
+    traces = ["--collector", "collector:4317", "--traced-percent", "0.5"]
+    main(["compose", "--cors-origin", "https://example.com", "--edge-tls", "--mesh-tls", *jwt, *traces])
     assert capsys.readouterr().out == envoy_config.render(COMPOSE, EVERY_OPTION)
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
-    [(["demo", "--jwks", "/keys.json"], "need each other"), (["--edge-tls"], "options need a place")],
+    [
+        (["demo", "--jwks", "/keys.json"], "need each other"),
+        (["--edge-tls"], "options need a place"),
+        (["demo", "--collector", "4317"], "must be HOST:PORT"),
+    ],
 )
 def test_options_that_do_not_fit(
     capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
