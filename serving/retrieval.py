@@ -48,6 +48,16 @@ def best_first(scores: npt.NDArray[np.floating], movie_rows: Rows) -> npt.NDArra
     return np.lexsort((movie_rows, -scores))
 
 
+def best(scores: npt.NDArray[np.floating], movie_rows: Rows, limit: int) -> npt.NDArray[np.intp]:
+    """The first `limit` places, at least 1, of `best_first`, without sorting the rest."""
+    if scores.size <= limit:
+        return best_first(scores, movie_rows)
+    # All that tie with the last place compete for it: partitioning alone would pick at random.
+    last = np.partition(scores, scores.size - limit)[scores.size - limit]
+    near = np.flatnonzero(scores >= last)
+    return near[best_first(scores[near], movie_rows[near])[:limit]]
+
+
 def retrieve(
     item_factors: npt.NDArray[np.float32],
     user_vectors: npt.NDArray[np.float32],

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from serving.ids import Rows
 from serving.movies import Movies
-from serving.retrieval import best_first
+from serving.retrieval import best
 
 _NO_GENRE_BIT = np.uint32(1)
 
@@ -36,9 +36,4 @@ def nearest(similarities: npt.NDArray[np.float32], blocked: npt.NDArray[np.bool_
         limit: movies to return; fewer come back when fewer are left.
     """
     allowed = np.flatnonzero(~blocked).astype(np.int32)
-    if allowed.size > limit:
-        # All that tie with the last place compete for it: partitioning alone would pick at random.
-        values = similarities[allowed]
-        last = np.partition(values, values.size - limit)[values.size - limit]
-        allowed = allowed[values >= last]
-    return allowed[best_first(similarities[allowed], allowed)][:limit]
+    return allowed[best(similarities[allowed], allowed, limit)]

@@ -191,9 +191,10 @@ def _train(
         repr(recipe),
         *(f"{name} {version(name)}" for name in LIBRARIES),
     )
-    console.print("Measuring: trained on the past, judged on the future")
+    progress.enter("past", "Measuring: trained on the past, judged on the future")
     measurement = measure(clean.ratings, table, recipe, progress, validate=True, work=work.part("past"))
     print_measurements(console, [measurement], prepared.dataset_tag)
+    progress.enter("gate", "Asking the gate")
     evaluation, verdict = pass_gate(store, measurement, clean, table, progress, work=work)
     console.print(f"Gate: {verdict.remark}", highlight=False)
     for refusal in verdict.refusals:
@@ -201,7 +202,7 @@ def _train(
     if verdict.refusals and not force:
         console.print("Nothing was published; what is served stays. --force publishes it all the same")
         return measurement, None
-    console.print("Training what is served: the same recipe on all ratings")
+    progress.enter("all", "Training what is served: the same recipe on all ratings")
     two_stage = fit_two_stage(
         clean.ratings, table, recipe, progress, measurement.choice, work=work.part("all")
     )

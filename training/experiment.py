@@ -16,7 +16,7 @@ from training.models.first_stage import CANDIDATES
 from training.models.two_stage import RankerChoice, Recipe, TwoStage, fit_two_stage, inner_cuts
 from training.progress import Progress
 from training.ratings import MovieTable
-from training.splits import Protocol, Split, split
+from training.splits import Protocol, Split, judged_split, split
 from training.work import NO_WORK, Work
 from training.yardsticks import choose_regularization, svd_lists, yardstick_lists
 
@@ -46,6 +46,8 @@ class Measurement:
     choice: RankerChoice
     groups: int
     judged_users: int
+    eligible_users: int
+    """Who could be judged: more than were, where a sample of them says enough."""
     qualities: Mapping[str, Quality]
     """On the test part, by model: popularity, svd, item_knn, ease, als, two_stage; with `variants` also
     als_reference and two_stage_reference. item_knn and ease only up to 10,000 rated movies."""
@@ -63,7 +65,7 @@ def production_protocol(ratings: Ratings) -> Protocol:
     says nothing.
     """
     judged = split(ratings, Protocol.TIME)
-    groups = sum(cut.users.size for cut in inner_cuts(judged.past, Protocol.TIME))
+    groups = sum(cut.users.size for cut in inner_cuts(judged.past, Protocol.TIME, enough=ENOUGH_USERS))
     enough = min(judged.users.size, groups) >= ENOUGH_USERS
     return Protocol.TIME if enough else Protocol.USER
 
@@ -92,28 +94,41 @@ def measure(
         work: steps that were finished before, and where to keep those to come.
     """
     n_movies = len(table.movies.ids)
-    test = split(ratings, recipe.protocol)
-    two_stage = fit_two_stage(test.past, table, recipe, progress, choice, work=work)
+    test = judged_split(ratings, recipe.protocol)
+    if test.users.size < test.eligible:
+        progress.console.print(
+            f"  judged by {test.users.size:,} users, drawn at random from the {test.eligible:,} who can be",
+            highlight=False,
+        )
+    two_stage = fit_two_stage(test.past, table, recipe, progress, choice, work=work, users=test.users)
     with progress.step("Regularization of EASE, on the validation part"):
         ease_ndcg = choose_regularization(test.past, n_movies, recipe.protocol)
     lists = _lists(test, two_stage, n_movies, ease_ndcg, seed=recipe.seed, progress=progress)
     if variants:
         lists |= _variant_lists(test, table, recipe, lists["popularity"], progress)
+    qualities = _qualities(lists, test, progress)
     validation = {}
     if validate:
-        progress.console.print("Measuring on the validation part: fitted on what was before it")
-        before = split(test.past, recipe.protocol)
+        progress.enter("validation", "Measuring on the validation part: fitted on what was before it")
+        before = judged_split(test.past, recipe.protocol)
         earlier = fit_two_stage(
-            before.past, table, recipe, progress, two_stage.choice, work=work.part("validation")
+            before.past,
+            table,
+            recipe,
+            progress,
+            two_stage.choice,
+            work=work.part("validation"),
+            users=before.users,
         )
         found = _lists(before, earlier, n_movies, ease_ndcg, seed=recipe.seed, progress=progress)
-        validation = _qualities(found, before)
+        validation = _qualities(found, before, progress)
     return Measurement(
         recipe=recipe,
         choice=two_stage.choice,
         groups=two_stage.groups,
         judged_users=test.users.size,
-        qualities=_qualities(lists, test),
+        eligible_users=test.eligible,
+        qualities=qualities,
         validation=validation,
         ease_ndcg=ease_ndcg,
         evidence=Evidence(
@@ -140,8 +155,13 @@ def measure_seeds(
     ]
 
 
-def _qualities(lists: Mapping[str, Sequence[Rows]], judged: Split) -> dict[str, Quality]:
-    return {model: judge(found, judged, candidates=CANDIDATES) for model, found in lists.items()}
+def _qualities(lists: Mapping[str, Sequence[Rows]], judged: Split, progress: Progress) -> dict[str, Quality]:
+    with progress.step("Judging", len(lists)) as advance:
+        qualities = {}
+        for model, found in lists.items():
+            qualities[model] = judge(found, judged, candidates=CANDIDATES)
+            advance()
+    return qualities
 
 
 def _lists(
@@ -179,8 +199,10 @@ def _variant_lists(
             seed=recipe.seed,
             threads=recipe.threads,
             progress=advance,
+            users=judged.users,
         )
-    plain = fit_two_stage(judged.past, table, replace(recipe, feature_set=FeatureSet.REFERENCE), progress)
+    plain_recipe = replace(recipe, feature_set=FeatureSet.REFERENCE)
+    plain = fit_two_stage(judged.past, table, plain_recipe, progress, users=judged.users)
     found = [found.movie_rows for found in als.candidates(judged.users, judged.past, CANDIDATES)]
     return {
         "als_reference": _filled(found, popular),

@@ -27,7 +27,7 @@ from training.models.ranker import Loss, RankerParameters
 from training.models.two_stage import RankerChoice, Recipe
 from training.progress import Progress
 from training.ratings import CleanRatings, MovieTable, ratings_digest
-from training.splits import Protocol, Split, split
+from training.splits import Protocol, Split, judged_split
 from training.work import NO_WORK, Work
 
 TOLERANCE: Final = 0.02
@@ -159,7 +159,7 @@ def pass_gate(
     """
     recipe = measurement.recipe
     movie_ids = table.movies.ids
-    judged = split(clean.ratings, recipe.protocol)
+    judged = judged_split(clean.ratings, recipe.protocol)
     newcomer = Evaluation.of(measurement, judged, movie_ids)
     try:
         manifest = store.manifest(store.pointer().bundle_id)

@@ -122,7 +122,7 @@ RelevanceThreshold: TypeAlias = Annotated[
 Negatives: TypeAlias = Annotated[
     int | None, _ranker_option("Unliked candidates kept per group. Unset: 75.", min=1)
 ]
-MaxRankerUsers: TypeAlias = Annotated[int | None, _ranker_option("Groups at the most. Unset: 20,000.", min=1)]
+MaxRankerUsers: TypeAlias = Annotated[int | None, _ranker_option("Groups at the most. Unset: 10,000.", min=1)]
 
 
 class ParametersError(Exception):

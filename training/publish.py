@@ -73,6 +73,8 @@ def recipe_record(recipe: Recipe) -> dict[str, str | int | float | bool]:
 def publish(root: Path, build: Build, progress: Progress, *, settle_seconds: float = SETTLE_SECONDS) -> str:
     """Publishes a bundle and points to it, once servers have taken the one before.
 
+    What the steps of the job took goes into its `build.json`.
+
     Returns:
         The bundle_id; equal contents have equal ids, and publishing them again changes nothing.
 
@@ -100,7 +102,13 @@ def publish(root: Path, build: Build, progress: Progress, *, settle_seconds: flo
             golden=golden,
         )
         (staging / "build.json").write_bytes(
-            orjson.dumps({"host": os.uname().nodename, "finished_at": time.time()})
+            orjson.dumps(
+                {
+                    "host": os.uname().nodename,
+                    "finished_at": time.time(),
+                    "steps": [asdict(step) for step in progress.steps],
+                }
+            )
         )
         # Beside what is served and outside of its hash: the same model is the same bundle, however judged.
         (staging / "reports").mkdir()
@@ -166,6 +174,7 @@ def _write(staging: Path, build: Build, progress: Progress) -> Golden:
             "users": len(stage.ratings.users),
             "movies": len(movies.ids),
             "groups": build.two_stage.groups,
+            "judged_users": 0 if build.evaluation is None else build.evaluation.user_ids.size,
             "recipe": _full_recipe(build),
             "metrics": build.metrics,
         }

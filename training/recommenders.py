@@ -23,7 +23,7 @@ from serving.ids import Rows
 from serving.leaf_tables import Explanation
 from serving.movies import UNKNOWN_YEAR, Movies
 from serving.ratings import Ratings
-from serving.retrieval import best_first
+from serving.retrieval import best, best_first
 from training.models.als import Als
 from training.models.first_stage import FirstStage
 from training.models.popularity import MovieStatistics, popularity
@@ -169,7 +169,7 @@ def most_popular(world: World, blocked: Rows, limit: int) -> Rows:
     scores = world.popularity.copy()
     scores[blocked] = -np.inf
     rows = np.flatnonzero(scores > -np.inf).astype(np.int32)
-    return rows[best_first(scores[rows], rows)[:limit]]
+    return rows[best(scores[rows], rows, limit)]
 
 
 class PopularityRecommender(Recommender):
@@ -239,8 +239,8 @@ class SVDRecommender(Recommender):
         unseen = self._rated.copy()
         unseen[self._world.ratings.of(user_row).movie_rows] = False
         rows = np.flatnonzero(unseen).astype(np.int32)
-        best = rows[best_first(scores[rows], rows)[:limit]]
-        return Scored(best, scores[best])
+        rows = rows[best(scores[rows], rows, limit)]
+        return Scored(rows, scores[rows])
 
 
 class ALSRecommender(Recommender):

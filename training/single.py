@@ -9,7 +9,7 @@ from training.models.first_stage import CANDIDATES
 from training.progress import Progress
 from training.ratings import MovieTable
 from training.recommenders import PopularityRecommender, Recommender
-from training.splits import Protocol, Split, split
+from training.splits import Protocol, Split, judged_split
 
 Fit = Callable[[Ratings], Recommender]
 """Fits a model on ratings."""
@@ -22,9 +22,9 @@ def measure_single(
 
     The validation part is cut from what is left without the test part, in the same way.
     """
-    test = split(ratings, protocol)
+    test = judged_split(ratings, protocol)
     metrics: dict[str, float] = {}
-    for part, judged in (("val", split(test.past, protocol)), ("test", test)):
+    for part, judged in (("val", judged_split(test.past, protocol)), ("test", test)):
         with progress.step(f"Fitting and judging on the {part} part", judged.users.size) as advance:
             quality = judge(_lists(judged, table, fit, advance), judged, candidates=CANDIDATES)
         metrics |= {f"{part}_{name}": mean for name, mean in quality.means().items()}

@@ -1,13 +1,18 @@
 """Cutting ratings into a past to learn from and a future to be judged by."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from serving.ids import Rows
 from serving.ratings import LIKED, Ratings
+
+MOST_JUDGED: Final = 20_000
+"""Users whom models are judged by: more would cost time, and narrow intervals that are narrow enough."""
 
 _MIN_PAST_UNDER_TIME = 5
 
@@ -32,6 +37,17 @@ class Split:
     truth: tuple[Rows, ...]
     """Per judged user, the movie rows of future likes. Only movies rated in the past count: no
     model can know another."""
+    eligible: int
+    """Users who could be judged; more than are in `users` where those are a sample."""
+
+    def only(self, places: npt.NDArray[np.integer]) -> "Split":
+        """The split with the judged users at `places`, in their order."""
+        return replace(self, users=self.users[places], truth=tuple(self.truth[place] for place in places))
+
+    def sample(self, most: int, seed: int = 0) -> "Split":
+        """The split with at most `most` judged users, drawn at random."""
+        (sampled,) = sample_users([self], most, np.random.default_rng(seed))
+        return sampled
 
 
 def split(ratings: Ratings, protocol: Protocol, past_share: float = 0.8, *, liked: float = LIKED) -> Split:
@@ -56,7 +72,30 @@ def split(ratings: Ratings, protocol: Protocol, past_share: float = 0.8, *, like
     rated_before[past.movie_rows] = True
     future = future.where((future.values >= liked) & rated_before[future.movie_rows])
     users = np.flatnonzero((past.counts() >= min_past) & (future.counts() > 0)).astype(np.int32)
-    return Split(past=past, users=users, truth=tuple(future.of(int(u)).movie_rows for u in users))
+    return Split(
+        past=past,
+        users=users,
+        truth=tuple(future.of(int(u)).movie_rows for u in users),
+        eligible=users.size,
+    )
+
+
+def judged_split(ratings: Ratings, protocol: Protocol) -> Split:
+    """Cuts off the future that models are judged by, with `MOST_JUDGED` users at the most.
+
+    Always the same ones: models, seeds and bundles are compared user by user.
+    """
+    return split(ratings, protocol).sample(MOST_JUDGED)
+
+
+def sample_users(cuts: Sequence[Split], most: int, rng: np.random.Generator) -> list[Split]:
+    """The splits with at most `most` judged users in all of them together, drawn at random."""
+    ends = np.cumsum([cut.users.size for cut in cuts])
+    if ends[-1] <= most:
+        return list(cuts)
+    chosen = np.sort(rng.choice(ends[-1], most, replace=False))
+    parts = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
+    return [cut.only(part - (end - cut.users.size)) for cut, part, end in zip(cuts, parts, ends, strict=True)]
 
 
 def _moment(times: npt.NDArray[np.int64], past_share: float) -> int:

@@ -11,7 +11,7 @@ from serving.fold_in import AlsParameters, FoldIn
 from serving.ids import Rows
 from serving.ratings import LIKED, History, Ratings
 from training.metrics import capped_recall
-from training.models.als import Als
+from training.models.als import fit_item_factors
 from training.models.ease import Ease
 from training.models.popularity import MovieStatistics, popularity
 from training.progress import Progress
@@ -67,9 +67,9 @@ def strong_generalisation(
         for part in parts:
             held_out = part_of == part
             trained = ratings.where(np.repeat(~held_out, ratings.counts()))
-            als = Als.fit(trained, n_movies, parameters, seed=seed, threads=threads)
-            fold_in = FoldIn(als.item_factors, parameters)
-            cold = np.flatnonzero(~als.item_factors.any(axis=1)).astype(np.int32)
+            item_factors = fit_item_factors(trained, n_movies, parameters, seed=seed, threads=threads)
+            fold_in = FoldIn(item_factors, parameters)
+            cold = np.flatnonzero(~item_factors.any(axis=1)).astype(np.int32)
             popular = popularity(MovieStatistics.of(trained, n_movies))
             ease = Ease.fit(trained, n_movies, best_regularization(ease_ndcg)) if ease_ndcg else None
             users = np.flatnonzero(held_out).astype(np.int32)[:_MOST_JUDGED]
@@ -80,7 +80,7 @@ def strong_generalisation(
                 vector = fold_in.user_vector(history)
                 best["als"] = best["popularity"]
                 if vector is not None:
-                    scores = (als.item_factors @ vector).astype(np.float64)
+                    scores = (item_factors @ vector).astype(np.float64)
                     best["als"] = best_of(scores, np.concatenate([seen, cold]), CUTOFF)
                 if ease is not None:
                     own = np.zeros((1, n_movies))

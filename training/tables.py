@@ -35,7 +35,7 @@ def print_measurements(console: Console, runs: Sequence[Measurement], dataset_ta
     first, qualities = runs[0], merged(runs)
     seeds = ", ".join(str(run.recipe.seed) for run in runs)
     caption = (
-        f"{dataset_tag}, protocol '{first.recipe.protocol}', {first.judged_users} users, "
+        f"{dataset_tag}, protocol '{first.recipe.protocol}', {_users(first)}, "
         f"features '{first.recipe.feature_set}', "
         f"{'mean of seeds' if len(runs) > 1 else 'seed'} {seeds}. Novelty in bits; ceiling: nDCG@10 if the "
         "model's 300 were ordered perfectly"
@@ -119,3 +119,8 @@ def recommendation_table(items: Sequence[Recommendation], user_id: int, *, expla
 
 def _seen(value: float | None) -> str:
     return ", unknown" if value is None else f" = {value:.4g}"
+
+
+def _users(measurement: Measurement) -> str:
+    judged, eligible = measurement.judged_users, measurement.eligible_users
+    return f"{judged} users" if judged == eligible else f"{judged:,} of {eligible:,} users, drawn at random"

@@ -25,7 +25,7 @@ from training.models.ranker import Groups, Loss, fit_ranker
 from training.models.two_stage import Recipe, fit_first_stage, inner_cuts, labelled_groups
 from training.progress import Progress
 from training.ratings import MovieTable
-from training.splits import Split, split
+from training.splits import Split, sample_users, split
 from training.studies import Parameters, Study, Trial
 
 _MOST_USERS: Final = 2_000
@@ -66,12 +66,19 @@ def tune(
     bounds.storage.parent.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + bounds.seconds
     before_test = split(ratings, recipe.protocol).past
-    judged = _at_most(split(before_test, recipe.protocol), recipe.seed)
+    judged = split(before_test, recipe.protocol).sample(_MOST_USERS, recipe.seed)
     n_movies = len(table.movies.ids)
 
     def als_ndcg(parameters: Parameters) -> float:
         chosen = _als_parameters(parameters)
-        model = Als.fit(judged.past, n_movies, chosen, seed=recipe.seed, threads=recipe.threads)
+        model = Als.fit(
+            judged.past,
+            n_movies,
+            chosen,
+            seed=recipe.seed,
+            threads=recipe.threads,
+            users=judged.users,
+        )
         found = model.candidates(judged.users, judged.past, CANDIDATES)
         return _mean_ndcg([candidates.movie_rows for candidates in found], judged)
 
@@ -106,14 +113,6 @@ def _als_parameters(parameters: Parameters) -> AlsParameters:
     return AlsParameters(**{**parameters, "confidence": Confidence(parameters["confidence"])})
 
 
-def _at_most(judged: Split, seed: int) -> Split:
-    """The split with no more than `_MOST_USERS` judged users."""
-    if judged.users.size <= _MOST_USERS:
-        return judged
-    chosen = np.sort(np.random.default_rng(seed).choice(judged.users.size, _MOST_USERS, replace=False))
-    return Split(judged.past, judged.users[chosen], tuple(judged.truth[place] for place in chosen))
-
-
 def _mean_ndcg(lists: Sequence[Rows], judged: Split) -> float:
     return float(np.mean([ndcg(ours, liked, 10) for ours, liked in zip(lists, judged.truth, strict=True)]))
 
@@ -141,12 +140,18 @@ def _ranker_quality(
     judged: Split, table: MovieTable, recipe: Recipe, progress: Progress
 ) -> Callable[[Parameters], float]:
     """The function that a trial of the ranker is judged by; all that trials share is computed here, once."""
-    cuts = inner_cuts(judged.past, recipe.protocol, liked=recipe.ranker.relevance_threshold)
+    most = recipe.ranker.max_users
+    cuts = inner_cuts(judged.past, recipe.protocol, enough=most, liked=recipe.ranker.relevance_threshold)
+    cuts = sample_users(cuts, most, np.random.default_rng(recipe.seed))
     stages = [
-        fit_first_stage(cut.past, table, recipe, progress, f"inner cut {i + 1} of {len(cuts)}")
+        fit_first_stage(
+            cut.past, table, recipe, progress, f"inner cut {i + 1} of {len(cuts)}", users=cut.users
+        )
         for i, cut in enumerate(cuts)
     ]
-    stage = fit_first_stage(judged.past, table, recipe, progress, "what was before the validation part")
+    stage = fit_first_stage(
+        judged.past, table, recipe, progress, "what was before the validation part", users=judged.users
+    )
     found = list(stage.candidates(judged.users))
     features = [stage.features(user, own) for user, own in zip(judged.users.tolist(), found, strict=True)]
 

@@ -51,6 +51,10 @@ class Work:
         """Steps of a part of the job: their names begin with that of the part."""
         return Work(self._folder, f"{self._prefix}{name}-")
 
+    def whole(self) -> "Work":
+        """Steps that all parts of the job share: a name must say all that its arrays depend on."""
+        return Work(self._folder)
+
     def step(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
         """The arrays of a step: read if it was finished before, else computed and written.
 

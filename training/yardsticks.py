@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from serving.ids import Rows
 from serving.ratings import Ratings
-from serving.retrieval import best_first
+from serving.retrieval import best
 from training.metrics import ndcg
 from training.models.ease import MOST_MOVIES, Ease, likes
 from training.models.first_stage import CANDIDATES
@@ -97,4 +97,4 @@ def best_of(scores: npt.NDArray[np.float64], seen: Rows, limit: int) -> Rows:
     """The movies with the highest scores, `seen` left out and -inf too; overwrites `scores`."""
     scores[seen] = -np.inf
     rows = np.flatnonzero(scores > -np.inf).astype(np.int32)
-    return rows[best_first(scores[rows], rows)[:limit]]
+    return rows[best(scores[rows], rows, limit)]

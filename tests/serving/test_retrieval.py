@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.retrieval import Candidates, finite_factors, inner_products, retrieve, score_and_rank
+from serving.retrieval import (
+    Candidates,
+    best,
+    best_first,
+    finite_factors,
+    inner_products,
+    retrieve,
+    score_and_rank,
+)
 
 Floats = npt.NDArray[np.float32]
 
@@ -22,6 +30,15 @@ def nothing_blocked(n_movies: int) -> npt.NDArray[np.bool_]:
 def alone(item_factors: Floats, vector: Floats, blocked: npt.NDArray[np.bool_], limit: int) -> Candidates:
     (found,) = retrieve(item_factors, vector[None], [blocked], [limit])
     return found
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 60), limit=st.integers(1, 70))
+def test_the_best_are_those_that_sorting_everything_puts_first(seed: int, n: int, limit: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 9, n).astype(np.float32)
+    scores[rng.random(n) < 0.2] = -np.inf
+    rows = rng.permutation(n).astype(np.int32)
+    assert best(scores, rows, limit).tolist() == best_first(scores, rows)[:limit].tolist()
 
 
 @given(

@@ -11,6 +11,7 @@ SPLIT = Split(
     past=ratings_of([(0, 5, 1)], [(1, 5, 1), (2, 5, 2)], [(3, 5, 1)]),
     users=np.array([0, 2], dtype=np.int32),
     truth=(np.array([1, 2], np.int32), np.array([0], np.int32)),
+    eligible=2,
 )
 """Four movies were rated in the past; user 0 will like 1 and 2, user 2 will like 0."""
 
@@ -36,7 +37,7 @@ def test_judge_by_hand() -> None:
 
 def test_coverage_is_of_the_movies_rated_in_the_past() -> None:
     past = ratings_of([(0, 5, 1)], [(7, 5, 1)])
-    split = Split(past, np.array([0], np.int32), (np.array([7], np.int32),))
+    split = Split(past, np.array([0], np.int32), (np.array([7], np.int32),), eligible=1)
     assert judge([np.array([7], np.int32)], split, candidates=300).coverage["coverage_at_5"] == 0.5
 
 
@@ -102,7 +103,10 @@ def test_recall_by_band_counts_only_liked_movies_of_that_band() -> None:
         [(0, 5, 1), (1, 5, 2)], [(0, 5, 1), (2, 5, 2)], [(0, 5, 1), (3, 5, 2)]
     )  # the head is movie 0; 1 is the middle; 2 and 3 are the tail
     split = Split(
-        past, np.array([0, 1], dtype=np.int32), (np.array([2, 3], np.int32), np.array([1, 3], np.int32))
+        past,
+        np.array([0, 1], dtype=np.int32),
+        (np.array([2, 3], np.int32), np.array([1, 3], np.int32)),
+        eligible=2,
     )
     quality = judge([np.array([3, 1], np.int32), np.array([1, 2], np.int32)], split, candidates=300)
     assert quality.per_user["recall_at_10_tail"].tolist() == [0.5, 0.0]

@@ -79,11 +79,14 @@ def test_both_equal_a_plain_recount() -> None:
     np.testing.assert_allclose(found, recounted_cosines(ratings, N_MOVIES), rtol=1e-6)
 
 
-def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("make", [transitions, cooccurrence])
+def test_blocks_do_not_change_the_result(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[Ratings, int], MovieLinks]
+) -> None:
     ratings = tastes()
-    whole = cooccurrence(ratings, N_MOVIES)
-    monkeypatch.setattr(links, "_BLOCK_ROWS", 7)
-    in_blocks = cooccurrence(ratings, N_MOVIES)
+    whole = make(ratings, N_MOVIES)
+    monkeypatch.setattr(links, "_CELLS_PER_BLOCK", 7 * N_MOVIES)
+    in_blocks = make(ratings, N_MOVIES)
     for name in ("indptr", "movie_rows", "weights"):
         np.testing.assert_array_equal(getattr(in_blocks, name), getattr(whole, name))
 

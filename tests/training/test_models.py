@@ -128,6 +128,22 @@ def test_als_depends_on_the_seed_and_not_on_the_threads() -> None:
     assert one.item_factors.tobytes() != other.item_factors.tobytes()
 
 
+def test_als_vectors_of_some_users_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In tasks of three users and two threads, against one by one."""
+    monkeypatch.setattr("training.models.als._USERS_PER_TASK", 3)
+    ratings, some = tastes(), np.array([7, 2, 30, 31, 49], dtype=np.int32)
+    everyone = Als.fit(ratings, N_MOVIES, RECIPE.als, seed=0, threads=2)
+    als = Als.fit(ratings, N_MOVIES, RECIPE.als, seed=0, threads=2, users=some)
+    fold_in = FoldIn(als.item_factors, RECIPE.als)
+    vectors = [fold_in.user_vector(ratings.of(user)) for user in range(N_USERS)]
+    one_by_one = np.stack([vector for vector in vectors if vector is not None])
+    np.testing.assert_array_equal(everyone.user_factors, one_by_one)
+    np.testing.assert_array_equal(als.user_factors[some], one_by_one[some])
+    assert np.isnan(np.delete(als.user_factors, some, axis=0)).all()
+    with pytest.raises(ValueError, match="not solved for"):
+        list(als.candidates(np.array([2, 3], dtype=np.int32), ratings, 10))
+
+
 def test_als_candidates_are_the_best_unseen_and_suit_the_taste() -> None:
     ratings = tastes()
     als = Als.fit(ratings, N_MOVIES, RECIPE.als, seed=0, threads=1)

@@ -32,7 +32,8 @@ def past_of(movies: list[list[int]]) -> Ratings:
 def generated() -> tuple[list[Rows], Split]:
     truth = tuple(rows(*movies) for movies in _ORACLE["truth"])
     users = np.arange(len(truth), dtype=np.int32)
-    return [rows(*movies) for movies in _ORACLE["lists"]], Split(past_of(_ORACLE["past"]), users, truth)
+    split = Split(past_of(_ORACLE["past"]), users, truth, eligible=users.size)
+    return [rows(*movies) for movies in _ORACLE["lists"]], split
 
 
 @pytest.mark.parametrize("k", CUTOFFS)

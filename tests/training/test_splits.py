@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from serving.ratings import LIKED, Ratings
 from tests.training.small import ratings_of, tastes
-from training.splits import Protocol, Split, split
+from training.splits import Protocol, Split, judged_split, sample_users, split
 
 
 def truth(cut: Split) -> dict[int, list[int]]:
@@ -115,3 +115,27 @@ def test_what_counts_as_liked_can_be_told() -> None:
     assert split(ratings, Protocol.USER).users.size == 0
     (liked,) = split(ratings, Protocol.USER, liked=3.0).truth
     assert liked.tolist() == [4]
+
+
+def test_many_users_are_judged_by_a_sample_and_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = split(tastes(), Protocol.USER)
+    monkeypatch.setattr("training.splits.MOST_JUDGED", 12)
+    one, other = (judged_split(tastes(), Protocol.USER) for _ in range(2))
+    assert one.users.size == 12
+    assert one.eligible == whole.eligible == whole.users.size
+    assert one.users.tolist() == sorted(set(one.users.tolist()))
+    assert one.users.tolist() != whole.users[:12].tolist()
+    assert truth(one) == truth(other)
+    assert truth(one).items() <= truth(whole).items()
+    assert len(one.past) == len(whole.past)
+
+
+def test_a_sample_of_several_cuts_is_drawn_from_all_of_them() -> None:
+    cuts = [split(tastes(), Protocol.TIME, share) for share in (0.5, 0.8)]
+    assert sample_users(cuts, 1_000, np.random.default_rng(0)) == cuts
+    sampled = sample_users(cuts, 30, np.random.default_rng(0))
+    assert sum(cut.users.size for cut in sampled) == 30
+    for few, cut in zip(sampled, cuts, strict=True):
+        assert few.past is cut.past
+        assert 0 < few.users.size < cut.users.size
+        assert truth(few).items() <= truth(cut).items()

@@ -1,6 +1,7 @@
 """The ranker's training: nothing of the future but labels, and the same choice every time."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from serving.features import FEATURE_NAMES, FeatureSet
 from serving.ids import Rows
 from serving.ratings import LIKED, Ratings
 from tests.training.small import N_MOVIES, N_USERS, PROGRESS, RECIPE, ratings_of, table_of, tastes
+from training.models import two_stage as two_stage_module
 from training.models.first_stage import FirstStage
 from training.models.ranker import Groups, Loss, RankerParameters, fit_ranker
 from training.models.two_stage import (
@@ -22,6 +24,7 @@ from training.models.two_stage import (
     fit_two_stage,
     inner_cuts,
     labelled_groups,
+    ranker_groups,
 )
 from training.splits import Protocol, Split, split
 
@@ -111,12 +114,16 @@ def test_all_positives_and_so_many_negatives_are_kept() -> None:
     assert groups_of(stage, cut, negatives=7, seed=1).features.tobytes() != some.features.tobytes()
 
 
-def test_no_more_groups_than_asked_for() -> None:
-    cut = split(tastes(), Protocol.USER)
-    groups = groups_of(stage_on(cut.past), cut, max_users=9)
-    ids = np.unique(groups.group_ids)
-    assert 4 <= ids.size <= 9
-    assert np.isin(ids, cut.users).all()
+def test_no_more_groups_than_asked_for_in_all_cuts_together() -> None:
+    recipe = replace(RECIPE, protocol=Protocol.TIME)
+    bounded = replace(recipe, ranker=replace(recipe.ranker, max_users=20))
+    counts = []
+    for one in (recipe, bounded, bounded):
+        groups, _ = ranker_groups(tastes(), table_of(), one, PROGRESS)
+        counts.append(np.unique(groups.group_ids).size)
+    assert counts[0] > 60
+    assert 10 <= counts[1] <= 20
+    assert counts[2] == counts[1]
 
 
 def test_nobody_with_a_future_gives_no_groups() -> None:
@@ -131,10 +138,18 @@ def test_nobody_with_a_future_gives_no_groups() -> None:
 
 def test_inner_cuts_are_of_the_same_kind() -> None:
     past = tastes()
-    (by_user,) = inner_cuts(past, Protocol.USER)
+    (by_user,) = inner_cuts(past, Protocol.USER, enough=1_000)
     assert by_user.past.counts().tolist() == [20] * N_USERS
-    shares = [len(cut.past) / len(past) for cut in inner_cuts(past, Protocol.TIME)]
+    shares = [len(cut.past) / len(past) for cut in inner_cuts(past, Protocol.TIME, enough=1_000)]
     np.testing.assert_allclose(shares, [0.5, 0.6, 0.7, 0.8, 0.9], atol=0.01)
+
+
+@pytest.mark.parametrize(("enough", "expected"), [(10, [0.8]), (60, [0.8, 0.9]), (110, [0.7, 0.8, 0.9])])
+def test_there_are_as_many_cuts_by_time_as_give_enough_users(enough: int, expected: list[float]) -> None:
+    past = tastes()
+    cuts = inner_cuts(past, Protocol.TIME, enough=enough)
+    np.testing.assert_allclose([len(cut.past) / len(past) for cut in cuts], expected, atol=0.01)
+    assert sum(cut.users.size for cut in cuts) >= enough
 
 
 def test_stacked_groups_stay_apart() -> None:
@@ -158,20 +173,38 @@ def test_the_choice_is_the_same_every_time_and_on_the_grid() -> None:
     assert all(0.8 < quality <= 1 for quality in one.held_out_ndcg.values())
 
 
+def test_the_choice_looks_at_a_bounded_number_of_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(two_stage_module, "_CHOICE_GROUPS", 12)
+    learned_from = []
+
+    def counted(groups: Groups, *arguments: Any, **options: Any) -> Any:
+        learned_from.append(np.unique(groups.group_ids).size)
+        return fit_ranker(groups, *arguments, **options)
+
+    monkeypatch.setattr(two_stage_module, "fit_ranker", counted)
+    assert choose_ranker(planted(40), RECIPE, PROGRESS) == choose_ranker(planted(40), RECIPE, PROGRESS)
+    assert set(learned_from) == {8}  # two thirds
+
+
 def test_below_the_step_of_the_grid_all_trees_are_used() -> None:
     assert choose_ranker(planted(), RECIPE, PROGRESS).iterations == RECIPE.ranker.iterations
 
 
-def test_yetirank_unless_logloss_is_clearly_better(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("tie", list(Loss))
+def test_the_preferred_loss_unless_the_other_is_clearly_better(
+    monkeypatch: pytest.MonkeyPatch, tie: Loss
+) -> None:
     """The quality of each loss is planted: groups differ by luck, and Logloss by what is added."""
     luck = np.random.default_rng(0).normal(0, 0.1, 12)
-    for added, expected in ((-0.2, Loss.YETI_RANK), (0.0, Loss.YETI_RANK), (0.2, Loss.LOGLOSS)):
+    n_groups = 12 if tie is Loss.YETI_RANK else 13  # where a sample is looked at, the cheaper one
+    monkeypatch.setattr(two_stage_module, "_CHOICE_GROUPS", 12)
+    for added, expected in ((-0.2, Loss.YETI_RANK), (0.0, tie), (0.2, Loss.LOGLOSS)):
         folds = iter([luck[:4], luck[4:8], luck[8:], *np.split(luck[::-1] + added, 3)])
         monkeypatch.setattr(
             "training.models.two_stage._held_out_ndcg",
             lambda _model, _groups, _grid, folds=folds: 0.5 + next(folds)[:, None],
         )
-        assert choose_ranker(planted(), RECIPE, PROGRESS).loss is expected
+        assert choose_ranker(planted(n_groups), RECIPE, PROGRESS).loss is expected
 
 
 def test_held_out_groups_are_not_learned_from() -> None:
@@ -221,6 +254,23 @@ def test_the_final_stage_saw_all_of_the_past(two_stage: TwoStage) -> None:
     expected = stage_on(tastes())
     np.testing.assert_array_equal(two_stage.stage.als.item_factors, expected.als.item_factors)
     assert two_stage.groups > 30
+
+
+def test_users_scored_together_get_what_each_gets_alone(two_stage: TwoStage) -> None:
+    users = np.arange(N_USERS, dtype=np.int32)
+    together = two_stage.recommend(users)
+    for user, ours in zip(users, together, strict=True):
+        (alone,) = two_stage.recommend(np.array([user], dtype=np.int32))
+        assert ours.tolist() == alone.tolist()
+
+
+def test_who_was_not_to_be_recommended_to_is_an_error() -> None:
+    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, held_out_ndcg={})
+    some = np.array([3, 7], dtype=np.int32)
+    model = fit_two_stage(tastes(), table_of(), RECIPE, PROGRESS, choice, users=some)
+    assert all(ours.size for ours in model.recommend(some))
+    with pytest.raises(ValueError, match="vectors were not solved for"):
+        model.recommend(np.array([3, 4], dtype=np.int32))
 
 
 def test_recommendations_are_the_candidates_in_the_rankers_order(two_stage: TwoStage) -> None:

@@ -1,6 +1,7 @@
 """Implicit ALS (Hu, Koren, Volinsky 2008): stage one."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from serving.ratings import Ratings
 from serving.retrieval import Candidates, retrieve
 
 _USERS_PER_PRODUCT = 256
+_USERS_PER_TASK = 500
 _FEW_USERS = 2_000
 
 REFERENCE_PARAMETERS = AlsParameters(
@@ -41,7 +43,8 @@ class Als:
     item_factors: npt.NDArray[np.float32]
     """Shape (n_movies, n_factors); a zero row for a movie without ratings."""
     user_factors: npt.NDArray[np.float32]
-    """Shape (n_users, n_factors); a zero row for a user whom `FoldIn` has no vector for."""
+    """Shape (n_users, n_factors); a zero row for a user whom `FoldIn` has no vector for, and a row of NaN
+    for one whose vector nobody asked for."""
 
     @classmethod
     def fit(
@@ -53,11 +56,9 @@ class Als:
         seed: int,
         threads: int,
         progress: Callable[[], None] = lambda: None,
+        users: Rows | None = None,
     ) -> "Als":
         """Fits on all ratings given.
-
-        implicit ends on an item step and solves approximately, so that its user vectors are not those
-        that folding a history in would give. Every user is solved once more, exactly.
 
         Args:
             ratings: what may be learned from.
@@ -66,37 +67,90 @@ class Als:
             seed: of the random start.
             threads: of the fit; the result does not depend on it.
             progress: called after each iteration.
+            users: rows of those whose vectors are wanted; all when None.
         """
-        model = AlternatingLeastSquares(
-            factors=parameters.factors,
-            regularization=parameters.regularization,
-            alpha=1.0,  # ours is in the confidences
-            iterations=parameters.iterations,
-            num_threads=threads,
-            random_state=seed,
+        item_factors = fit_item_factors(
+            ratings, n_movies, parameters, seed=seed, threads=threads, progress=progress
         )
-        matrix = csr_matrix(
-            (parameters.confidences(ratings.values), ratings.movie_rows, ratings.indptr),
-            shape=(len(ratings.users), n_movies),
-        )
-        model.fit(matrix, show_progress=False, callback=lambda *_: progress())
-        item_factors = np.ascontiguousarray(model.item_factors, dtype=np.float32)
+        return cls.of_items(item_factors, ratings, parameters, threads=threads, users=users)
+
+    @classmethod
+    def of_items(
+        cls,
+        item_factors: npt.NDArray[np.float32],
+        ratings: Ratings,
+        parameters: AlsParameters,
+        *,
+        threads: int,
+        users: Rows | None = None,
+    ) -> "Als":
+        """Solves for the users' vectors, exactly.
+
+        implicit ends on an item step and solves approximately, so that its user vectors are not those
+        that folding a history in would give. Each takes half a millisecond: where users are many, those
+        who are not asked for are left out.
+
+        Args:
+            item_factors: shape (n_movies, n_factors), as fitted on `ratings`.
+            ratings: of the users.
+            parameters: of the model.
+            threads: the result does not depend on it.
+            users: rows of those whose vectors are wanted; all when None.
+        """
+        rows = np.arange(len(ratings.users), dtype=np.int32) if users is None else users
+        user_factors = np.full((len(ratings.users), parameters.factors), np.nan, dtype=np.float32)
         fold_in = FoldIn(item_factors, parameters)
-        user_factors = np.zeros((len(ratings.users), parameters.factors), dtype=np.float32)
-        for user_row in range(len(ratings.users)):
-            vector = fold_in.user_vector(ratings.of(user_row))
-            if vector is not None:
-                user_factors[user_row] = vector
+
+        def solve(some: Rows) -> None:
+            for user_row in some:
+                vector = fold_in.user_vector(ratings.of(int(user_row)))
+                user_factors[user_row] = 0.0 if vector is None else vector
+
+        tasks = np.split(rows, range(_USERS_PER_TASK, rows.size, _USERS_PER_TASK))
+        with ThreadPoolExecutor(threads) as pool:  # numpy's products and solutions hold no lock
+            list(pool.map(solve, tasks))
         return cls(parameters=parameters, item_factors=item_factors, user_factors=user_factors)
 
     def candidates(self, user_rows: Rows, seen: Ratings, limit: int) -> Iterator[Candidates]:
-        """The best unseen movies of each user, in order; none for a user without a vector."""
+        """The best unseen movies of each user, in order; none for a user without a vector.
+
+        Raises:
+            ValueError: the vector of one of the users was not asked for in the fit.
+        """
         cold = ~np.any(self.item_factors, axis=1)
         for start in range(0, len(user_rows), _USERS_PER_PRODUCT):
             rows = user_rows[start : start + _USERS_PER_PRODUCT]
             vectors = self.user_factors[rows]
+            if np.isnan(vectors).any():
+                raise ValueError("candidates are asked for users whose vectors were not solved for")
             blocked = np.tile(cold, (len(rows), 1))
             blocked[~vectors.any(axis=1)] = True
             for mask, user_row in zip(blocked, rows, strict=True):
                 mask[seen.of(int(user_row)).movie_rows] = True
             yield from retrieve(self.item_factors, vectors, list(blocked), [limit] * len(rows))
+
+
+def fit_item_factors(
+    ratings: Ratings,
+    n_movies: int,
+    parameters: AlsParameters,
+    *,
+    seed: int,
+    threads: int,
+    progress: Callable[[], None] = lambda: None,
+) -> npt.NDArray[np.float32]:
+    """Implicit's item factors, shape (n_movies, n_factors); arguments are those of `Als.fit`."""
+    model = AlternatingLeastSquares(
+        factors=parameters.factors,
+        regularization=parameters.regularization,
+        alpha=1.0,  # ours is in the confidences
+        iterations=parameters.iterations,
+        num_threads=threads,
+        random_state=seed,
+    )
+    matrix = csr_matrix(
+        (parameters.confidences(ratings.values), ratings.movie_rows, ratings.indptr),
+        shape=(len(ratings.users), n_movies),
+    )
+    model.fit(matrix, show_progress=False, callback=lambda *_: progress())
+    return np.ascontiguousarray(model.item_factors, dtype=np.float32)

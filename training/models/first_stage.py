@@ -1,5 +1,6 @@
 """Everything of the two-stage recommender that is fitted on one history before the ranker."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -7,17 +8,17 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
-from serving.features import RECENT_SECONDS, FeatureSet, FeatureTables
+from serving.features import RECENT_SECONDS, FeatureSet, FeatureTables, MovieLinks
 from serving.fold_in import AlsParameters
 from serving.ids import Rows
 from serving.movies import UNKNOWN_YEAR
 from serving.ratings import Ratings
 from serving.retrieval import Candidates
 from serving.similarity import directions
-from training.models.als import Als
+from training.models.als import Als, fit_item_factors
 from training.models.links import cooccurrence, transitions
 from training.models.popularity import MovieStatistics, popularity
-from training.ratings import MovieTable
+from training.ratings import MovieTable, ratings_digest
 from training.work import NO_WORK, Arrays, Work
 
 CANDIDATES = 300
@@ -85,21 +86,52 @@ class FirstStage:
         threads: int,
         progress: Callable[[], None] = lambda: None,
         work: Work = NO_WORK,
+        users: Rows | None = None,
     ) -> "FirstStage":
-        """Fits ALS, movie statistics, transitions and co-occurrence on `ratings` alone."""
+        """Fits ALS, movie statistics, transitions and co-occurrence on `ratings` alone.
+
+        A job meets some histories twice: the one that it measures on is an inner cut of the one that it
+        serves. What takes long is then found in `work`.
+
+        Args:
+            ratings: the history.
+            table: the catalogue.
+            parameters: of ALS.
+            feature_set: what the ranker will see.
+            seed: of ALS.
+            threads: of ALS; the result does not depend on it.
+            progress: called after each iteration of ALS.
+            work: finished steps of the job.
+            users: rows of those for whom candidates will be wanted; all when None.
+        """
         n_movies = len(table.movies.ids)
 
-        def factors() -> Arrays:
-            model = Als.fit(ratings, n_movies, parameters, seed=seed, threads=threads, progress=progress)
-            return {"item_factors": model.item_factors, "user_factors": model.user_factors}
+        def fitted() -> Arrays:
+            factors = fit_item_factors(
+                ratings, n_movies, parameters, seed=seed, threads=threads, progress=progress
+            )
+            links = {"transitions": transitions, "cooccurrence": cooccurrence}
+            return {"item_factors": factors} | {
+                f"{name}_{part}": array
+                for name, count in links.items()
+                for part, array in vars(count(ratings, n_movies)).items()
+            }
 
-        als = Als(parameters=parameters, **work.step("als", factors))
+        digest = ratings_digest(ratings, table.movies.ids)
+        key = hashlib.sha256(f"{digest} {n_movies} {parameters} {seed}".encode()).hexdigest()[:16]
+        arrays = work.whole().step(f"stage-{key}", fitted)
+
+        def links(name: str) -> MovieLinks:
+            parts = ("indptr", "movie_rows", "weights")
+            return MovieLinks(**{part: arrays[f"{name}_{part}"] for part in parts})
+
+        als = Als.of_items(arrays["item_factors"], ratings, parameters, threads=threads, users=users)
         tables = FeatureTables(
             feature_set=feature_set,
             movie_features=movie_features(table, MovieStatistics.of(ratings, n_movies), ratings),
             item_directions=directions(als.item_factors),
-            transitions=transitions(ratings, n_movies),
-            cooccurrence=cooccurrence(ratings, n_movies),
+            transitions=links("transitions"),
+            cooccurrence=links("cooccurrence"),
             first_times=_first_times(ratings, n_movies),
             recent_ratings=_recent_ratings(ratings, n_movies),
             oldest_time=int(ratings.times.min()),

@@ -32,8 +32,8 @@ class RankerParameters:
     depth: int = 6
     negatives: int = 75
     """Unliked candidates kept per group, at random."""
-    max_users: int = 20_000
-    """Groups at the most, at random."""
+    max_users: int = 10_000
+    """Groups at the most, of all inner cuts together, at random."""
     relevance_threshold: float = LIKED
     """Stars from which a rating is a positive label. What is judged counts likes, whatever this says."""
 

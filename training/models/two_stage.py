@@ -23,13 +23,17 @@ from training.models.first_stage import FirstStage
 from training.models.ranker import Groups, Loss, RankerParameters, fit_ranker, model_bytes, model_of
 from training.progress import Progress
 from training.ratings import MovieTable
-from training.splits import Protocol, Split, split
+from training.splits import Protocol, Split, sample_users, split
 from training.work import NO_WORK, Arrays, Work
 
-_TIME_CUTS: Final = (0.5, 0.6, 0.7, 0.8, 0.9)
+_TIME_CUTS: Final = (0.8, 0.9, 0.7, 0.6, 0.5)
+"""First that of the evaluation, whose past the job fits a stage on anyway."""
 _FEW_GROUPS: Final = 2_000
+_CHOICE_GROUPS: Final = 3_000
+"""Groups at the most that loss and trees are chosen on. With more, a fit of YetiRank takes minutes."""
 _TREES_STEP: Final = 50
 _SCORED_USERS: Final = 300
+_USERS_PER_PREDICTION: Final = 100
 
 
 class LeakError(Exception):
@@ -91,26 +95,41 @@ class TwoStage:
 
     def recommend(self, user_rows: Rows, progress: Callable[[], None] = lambda: None) -> list[Rows]:
         """Every candidate of each user, best first, as the servers order them."""
-        lists = []
-        for user_row, found in zip(user_rows, self.stage.candidates(user_rows), strict=True):
-            progress()
-            if not found.movie_rows.size:
-                lists.append(found.movie_rows)
-                continue
-            features = self.stage.features(int(user_row), found)
-            scores = self.ranker.predict(features, prediction_type="RawFormulaVal", thread_count=1)
-            lists.append(found.movie_rows[best_first(scores, found.movie_rows)])
+        lists: list[Rows] = []
+        for start in range(0, len(user_rows), _USERS_PER_PREDICTION):
+            users = user_rows[start : start + _USERS_PER_PREDICTION]
+            found = list(self.stage.candidates(users))
+            features = [self.stage.features(int(user), own) for user, own in zip(users, found, strict=True)]
+            scores = self._scores(np.concatenate(features))
+            ends = np.cumsum([own.movie_rows.size for own in found])
+            for own, own_scores in zip(found, np.split(scores, ends[:-1]), strict=True):
+                lists.append(own.movie_rows[best_first(own_scores, own.movie_rows)])
+                progress()
         return lists
 
+    def _scores(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        if not len(features):
+            return np.empty(0)
+        scores: npt.NDArray[np.float64] = self.ranker.predict(
+            features, prediction_type="RawFormulaVal", thread_count=1
+        )
+        return scores
 
-def inner_cuts(past: Ratings, protocol: Protocol, *, liked: float = LIKED) -> list[Split]:
+
+def inner_cuts(past: Ratings, protocol: Protocol, *, enough: int, liked: float = LIKED) -> list[Split]:
     """The cuts whose futures label the ranker's groups: one per user, or several by time, stacked.
 
-    One cut by time leaves few groups, as few users rate on both sides of it.
+    One cut by time leaves few groups where few users rate on both sides of it. Each costs a fit of stage
+    one: there are as many as it takes to have `enough` users in all of them together.
     """
     if protocol is Protocol.USER:
         return [split(past, Protocol.USER, liked=liked)]
-    return [split(past, Protocol.TIME, share, liked=liked) for share in _TIME_CUTS]
+    cuts: dict[float, Split] = {}
+    for share in _TIME_CUTS:
+        cuts[share] = split(past, Protocol.TIME, share, liked=liked)
+        if sum(cut.users.size for cut in cuts.values()) >= enough:
+            break
+    return [cuts[share] for share in sorted(cuts)]
 
 
 def fit_two_stage(
@@ -121,6 +140,7 @@ def fit_two_stage(
     choice: RankerChoice | None = None,
     *,
     work: Work = NO_WORK,
+    users: Rows | None = None,
 ) -> TwoStage:
     """Trains on `past` alone.
 
@@ -131,6 +151,7 @@ def fit_two_stage(
         progress: shows the steps.
         choice: loss and trees; chosen on held-out groups when None.
         work: steps that were finished before, and where to keep those to come.
+        users: rows of those whom it will recommend to; all when None.
     """
     groups, inner_scores = ranker_groups(past, table, recipe, progress, work)
     if choice is None:
@@ -142,7 +163,7 @@ def fit_two_stage(
     with progress.step(f"Ranker: {choice.iterations} trees, {choice.loss}"):
         # Always by way of its bytes: a resumed job must end with those of an uninterrupted one.
         ranker = model_of(work.step("ranker", trees)["cbm"])
-    stage = fit_first_stage(past, table, recipe, progress, "all of the past", work=work)
+    stage = fit_first_stage(past, table, recipe, progress, "all of the past", work=work, users=users)
     return TwoStage(
         stage=stage,
         ranker=ranker,
@@ -164,16 +185,20 @@ def ranker_groups(
 ) -> tuple[Groups, npt.NDArray[np.float32]]:
     """What the ranker learns from: labelled candidates of every inner cut of `past`.
 
+    At most `max_users` groups in all, of users drawn at random from all cuts.
+
     Returns:
         The groups, and the ALS scores of some users' candidates in all cuts.
     """
-    cuts = inner_cuts(past, recipe.protocol, liked=recipe.ranker.relevance_threshold)
+    most = recipe.ranker.max_users
+    cuts = inner_cuts(past, recipe.protocol, enough=most, liked=recipe.ranker.relevance_threshold)
+    cuts = sample_users(cuts, most, np.random.default_rng(recipe.seed))
     parts, inner_scores = [], []
     for i, cut in enumerate(cuts):
 
         def labelled(i: int = i, cut: Split = cut) -> Arrays:
             what = f"inner cut {i + 1} of {len(cuts)}"
-            stage = fit_first_stage(cut.past, table, recipe, progress, what)
+            stage = fit_first_stage(cut.past, table, recipe, progress, what, work=work, users=cut.users)
             # Each cut its own: it does not matter which of them were done before.
             rng = np.random.default_rng([recipe.seed, i])
             with progress.step("Candidates of the ranker's groups", cut.users.size) as advance:
@@ -194,9 +219,10 @@ def fit_first_stage(
     what: str,
     *,
     work: Work = NO_WORK,
+    users: Rows | None = None,
 ) -> FirstStage:
-    """Fits stage one on `ratings`, named `what` to whoever watches."""
-    with progress.step(f"ALS on {what}", recipe.als.iterations) as advance:
+    """Fits stage one on `ratings`, named `what` to whoever watches; `users` as for `FirstStage.fit`."""
+    with progress.step(f"Stage one on {what}", recipe.als.iterations) as advance:
         return FirstStage.fit(
             ratings,
             table,
@@ -206,6 +232,7 @@ def fit_first_stage(
             threads=recipe.threads,
             progress=advance,
             work=work,
+            users=users,
         )
 
 
@@ -229,14 +256,10 @@ def labelled_groups(
             "stage one was fitted on other ratings than the past of the labels' cut: its scores may know "
             "the labels, and the ranker would learn to trust them"
         )
-    chosen = np.arange(cut.users.size)
-    if chosen.size > parameters.max_users:
-        chosen = np.sort(rng.choice(chosen, parameters.max_users, replace=False))
-    users = cut.users[chosen]
     matrices, labels, group_ids = [], [], []
-    for place, user_row, found in zip(chosen, users, stage.candidates(users), strict=True):
+    for user_row, truth, found in zip(cut.users, cut.truth, stage.candidates(cut.users), strict=True):
         advance()
-        liked = np.isin(found.movie_rows, cut.truth[place])
+        liked = np.isin(found.movie_rows, truth)
         if not liked.any():
             continue
         kept = liked.copy()
@@ -253,11 +276,14 @@ def choose_ranker(groups: Groups, recipe: Recipe, progress: Progress, work: Work
 
     With few groups one held-out part says little, so that each third is held out once. The number of
     trees is that of the best mean over three neighbouring numbers: single ones are noise. YetiRank is
-    taken unless Logloss is better by more than a standard error of the difference.
+    taken unless Logloss is better by more than a standard error of the difference. Where there are so many
+    groups that a sample of them is looked at, it is the other way round: YetiRank has to be worth its time.
 
     Raises:
         TooFewUsersError: there are too few groups to hold any out.
     """
+    preferred = Loss.YETI_RANK if np.unique(groups.group_ids).size <= _CHOICE_GROUPS else Loss.LOGLOSS
+    groups = _at_most(groups, _CHOICE_GROUPS, recipe.seed)
     unique = np.unique(groups.group_ids)
     n_folds = 3 if unique.size < _FEW_GROUPS else 5
     if unique.size < 2 * n_folds:
@@ -284,16 +310,24 @@ def choose_ranker(groups: Groups, recipe: Recipe, progress: Progress, work: Work
             qualities[loss] = np.concatenate(rows)
     means = {loss: _smoothed(quality.mean(axis=0)) for loss, quality in qualities.items()}
     best = {loss: int(mean.argmax()) for loss, mean in means.items()}
-    yeti = qualities[Loss.YETI_RANK][:, best[Loss.YETI_RANK]]
-    logloss = qualities[Loss.LOGLOSS][:, best[Loss.LOGLOSS]]
-    lead = logloss - yeti
-    loss = Loss.LOGLOSS if lead.mean() > lead.std() / np.sqrt(lead.size) else Loss.YETI_RANK
+    (other,) = set(Loss) - {preferred}
+    lead = qualities[other][:, best[other]] - qualities[preferred][:, best[preferred]]
+    loss = other if lead.mean() > lead.std() / np.sqrt(lead.size) else preferred
     return RankerChoice(
         loss=loss,
         iterations=grid[best[loss]],
         held_out_ndcg={name: float(mean.max()) for name, mean in means.items()},
         curves=tuple(_curve(name, tuple(grid), quality) for name, quality in qualities.items()),
     )
+
+
+def _at_most(groups: Groups, most: int, seed: int) -> Groups:
+    """So many of the groups, drawn at random."""
+    unique = np.unique(groups.group_ids)
+    if unique.size <= most:
+        return groups
+    chosen = np.random.default_rng(seed).choice(unique, most, replace=False)
+    return groups.where(np.isin(groups.group_ids, chosen))
 
 
 def _fit(groups: Groups, loss: Loss, iterations: int, recipe: Recipe) -> CatBoost:
