@@ -26,8 +26,8 @@ _MOST_RATINGS: Final = 400
 
 _Floats = npt.NDArray[np.float64]
 
-_TASTES: Final = 12  # dimensions of what users like and movies offer
-_SHELVES: Final = 25
+TASTES: Final = 12  # dimensions of what users like and movies offer
+_MOVIES_PER_SHELF: Final = 48
 _SHELF_PULL: Final = 120.0  # how much more likely a movie of the same shelf is to be next
 _FIRST_YEAR: Final = 1930
 _LAST_YEAR: Final = 2018
@@ -60,7 +60,7 @@ _ARTICLE_SHARES: Final = (0.55, 0.35, 0.1)
 
 
 @dataclass(frozen=True)
-class _Movies:
+class SampleMovies:
     """What the generator knows of its movies, ascending movie_id."""
 
     ids: npt.NDArray[np.int64]
@@ -68,9 +68,9 @@ class _Movies:
     titles: list[str]
     genres: list[str]
     tastes: _Floats
-    """Shape (n_movies, _TASTES); unit vectors."""
+    """Shape (n_movies, TASTES); unit vectors."""
     shelves: npt.NDArray[np.int64]
-    """Which movies stand together, 0 to _SHELVES - 1: a series, a list. One leads to the next."""
+    """Which movies stand together, from 0: a series, a list. One leads to the next."""
     appeal: _Floats
     """Log of how often a movie is watched, tastes apart; -inf for never."""
     quality: _Floats
@@ -78,11 +78,11 @@ class _Movies:
 
 
 @dataclass(frozen=True)
-class _Users:
+class SampleUsers:
     """What the generator knows of its users, ascending user_id."""
 
     tastes: _Floats
-    """Shape (n_users, _TASTES); unit vectors."""
+    """Shape (n_users, TASTES); unit vectors."""
     mildness: _Floats
     """Stars that a user gives above or below the mean."""
     n_ratings: npt.NDArray[np.int64]
@@ -91,13 +91,13 @@ class _Users:
 def write_sample(folder: Path, *, seed: int = 0) -> None:
     """Writes ratings.csv, movies.csv and links.csv, laid out as MovieLens does, into an existing folder."""
     rng = np.random.default_rng(seed)
-    movies = _movies(rng)
+    movies = draw_movies(rng, N_MOVIES)
     users = _users(rng)
-    times, is_first = _sessions(rng, users.n_ratings)
+    times, is_first = draw_sessions(rng, users.n_ratings)
     watched = _watched(rng, movies, users, times, is_first)
     rows = np.flatnonzero(np.arange(times.shape[1]) < users.n_ratings[:, None])
     user_rows, movie_rows = rows // times.shape[1], watched.ravel()[rows]
-    values = _values(rng, movies, users, user_rows, movie_rows)
+    values = draw_values(rng, movies, users, user_rows, movie_rows)
 
     ratings_file, movies_file, links_file = (folder / name for name in SAMPLE_FILES)
     by_movie = np.lexsort((movies.ids[movie_rows], user_rows))  # as in MovieLens, not by time
@@ -112,13 +112,18 @@ def write_sample(folder: Path, *, seed: int = 0) -> None:
             strict=True,
         ),
     )
+    write_movies(movies_file, movies)
+    # No ids at IMDb or TMDB: they would lead to the posters of real movies.
+    _write(links_file, ("movieId", "imdbId", "tmdbId"), ((one, "", "") for one in movies.ids.tolist()))
+
+
+def write_movies(path: Path, movies: SampleMovies) -> None:
+    """Writes movies.csv."""
     _write(
-        movies_file,
+        path,
         ("movieId", "title", "genres"),
         zip(movies.ids.tolist(), movies.titles, movies.genres, strict=True),
     )
-    # No ids at IMDb or TMDB: they would lead to the posters of real movies.
-    _write(links_file, ("movieId", "imdbId", "tmdbId"), ((one, "", "") for one in movies.ids.tolist()))
 
 
 def _write(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
@@ -128,22 +133,23 @@ def _write(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[object, ..
         writer.writerows(rows)
 
 
-def _movies(rng: np.random.Generator) -> _Movies:
+def draw_movies(rng: np.random.Generator, n_movies: int) -> SampleMovies:
+    """Invents movies, at least two shelves full."""
     names = [genre for genre in GENRES if genre not in {NO_GENRE, "IMAX"}]
     frequency = 1 / np.arange(3, 3 + len(names))
     frequency = rng.permutation(frequency) / frequency.sum()
-    n_genres = rng.choice([1, 2, 3, 4], N_MOVIES, p=[0.35, 0.35, 0.2, 0.1])
-    has_genre = np.zeros((N_MOVIES, len(names)), dtype=np.bool_)
+    n_genres = rng.choice([1, 2, 3, 4], n_movies, p=[0.35, 0.35, 0.2, 0.1])
+    has_genre = np.zeros((n_movies, len(names)), dtype=np.bool_)
     for row, n in enumerate(n_genres):
         has_genre[row, rng.choice(len(names), n, replace=False, p=frequency)] = True
-    genre_tastes = _unit(rng.normal(size=(len(names), _TASTES)))
-    tastes = _unit(_unit(has_genre @ genre_tastes) + 0.6 * _unit(rng.normal(size=(N_MOVIES, _TASTES))))
+    genre_tastes = unit(rng.normal(size=(len(names), TASTES)))
+    tastes = unit(unit(has_genre @ genre_tastes) + 0.6 * unit(rng.normal(size=(n_movies, TASTES))))
 
-    age = rng.exponential(25, N_MOVIES)  # so that at the start there is enough for `_MOST_RATINGS`
+    age = rng.exponential(25, n_movies)  # so that at the start there is enough for `_MOST_RATINGS`
     years = np.clip(_LAST_YEAR - age.astype(np.int64), _FIRST_YEAR, _LAST_YEAR)
-    quality = rng.normal(0, 0.35, N_MOVIES)
-    appeal = rng.normal(0, 1.0, N_MOVIES) + 0.8 * quality
-    rare = rng.permutation(N_MOVIES)
+    quality = rng.normal(0, 0.35, n_movies)
+    appeal = rng.normal(0, 1.0, n_movies) + 0.8 * quality
+    rare = rng.permutation(n_movies)
     without_genres, without_year = rare[:_WITHOUT_GENRES], rare[_WITHOUT_GENRES:][:_WITHOUT_YEAR]
     appeal[rare[-_NEVER_RATED:]] = -np.inf
 
@@ -153,13 +159,13 @@ def _movies(rng: np.random.Generator) -> _Movies:
     titles = _titles(rng, years)
     for row in without_year:
         titles[row] = titles[row][: -len(" (1999)")]
-    return _Movies(
-        ids=np.cumsum(rng.integers(1, 4, N_MOVIES)),
+    return SampleMovies(
+        ids=np.cumsum(rng.integers(1, 4, n_movies)),
         years=years,
         titles=titles,
         genres=genres,
         tastes=tastes,
-        shelves=rng.integers(_SHELVES, size=N_MOVIES),
+        shelves=rng.integers(n_movies // _MOVIES_PER_SHELF, size=n_movies),
         appeal=appeal,
         quality=quality,
     )
@@ -167,36 +173,42 @@ def _movies(rng: np.random.Generator) -> _Movies:
 
 def _titles(rng: np.random.Generator, years: npt.NDArray[np.int64]) -> list[str]:
     """All different; the article last, as MovieLens has it: "Silent Orchard, The (1999)"."""
-    pairs = rng.choice(len(_ADJECTIVES) * len(_NOUNS), years.size, replace=False)
+    n_pairs = len(_ADJECTIVES) * len(_NOUNS)
+    numbered = rng.choice(n_pairs * -(-years.size // n_pairs), years.size, replace=False)
+    parts, pairs = np.divmod(numbered, n_pairs)
     articles = rng.choice(_ARTICLES, years.size, p=_ARTICLE_SHARES)
     titles = []
-    for pair, article, year in zip(pairs.tolist(), articles.tolist(), years.tolist(), strict=True):
+    for pair, part, article, year in zip(
+        pairs.tolist(), parts.tolist(), articles.tolist(), years.tolist(), strict=True
+    ):
         name = f"{_ADJECTIVES[pair // len(_NOUNS)]} {_NOUNS[pair % len(_NOUNS)]}"
+        name += f" {part + 1}" if part else ""
         if article == "A" and name[0] in "AEIOU":
             article = "An"  # noqa: PLW2901
         titles.append(f"{name}{', ' if article else ''}{article} ({year})")
     return titles
 
 
-def _users(rng: np.random.Generator) -> _Users:
-    return _Users(
-        tastes=_unit(rng.normal(size=(N_USERS, _TASTES))),
+def _users(rng: np.random.Generator) -> SampleUsers:
+    return SampleUsers(
+        tastes=unit(rng.normal(size=(N_USERS, TASTES))),
         mildness=rng.normal(0, 0.35, N_USERS),
         n_ratings=np.clip(rng.lognormal(4.5, 0.8, N_USERS), 20, _MOST_RATINGS).astype(np.int64),
     )
 
 
-def _sessions(
-    rng: np.random.Generator, n_ratings: npt.NDArray[np.int64]
+def draw_sessions(
+    rng: np.random.Generator, n_ratings: npt.NDArray[np.int64], *, gap_days: float = 150.0
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Times, shape (n_users, most ratings), ascending, and which of them open a session.
 
-    Within a session ratings are seconds apart, some in the same second; sessions are days apart.
+    Within a session ratings are seconds apart, some in the same second; sessions are `gap_days` apart in
+    the mean.
     """
     shape = (n_ratings.size, int(n_ratings.max()))
     is_first = rng.random(shape) < 1 / 25
     is_first[:, 0] = True
-    gaps = np.where(is_first, rng.exponential(150 * _DAY, shape), rng.exponential(12, shape))
+    gaps = np.where(is_first, rng.exponential(gap_days * _DAY, shape), rng.exponential(12, shape))
     spans = np.cumsum(gaps, axis=1)
     whole = np.take_along_axis(spans, n_ratings[:, None] - 1, axis=1)
     shorter = np.minimum(1, (_END - _START) / whole)
@@ -206,8 +218,8 @@ def _sessions(
 
 def _watched(
     rng: np.random.Generator,
-    movies: _Movies,
-    users: _Users,
+    movies: SampleMovies,
+    users: SampleUsers,
     times: npt.NDArray[np.int64],
     is_first: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.int64]:
@@ -234,10 +246,10 @@ def _watched(
     return watched
 
 
-def _values(
+def draw_values(
     rng: np.random.Generator,
-    movies: _Movies,
-    users: _Users,
+    movies: SampleMovies,
+    users: SampleUsers,
     user_rows: npt.NDArray[np.int64],
     movie_rows: npt.NDArray[np.int64],
 ) -> _Floats:
@@ -249,7 +261,7 @@ def _values(
     return values
 
 
-def _unit(vectors: _Floats) -> _Floats:
+def unit(vectors: _Floats) -> _Floats:
     """Each row at length 1."""
     lengths: _Floats = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / lengths

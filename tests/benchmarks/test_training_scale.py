@@ -1,0 +1,84 @@
+"""Invented ratings are what they promise, and the page says what was measured; how much, no test judges."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import training_scale
+from benchmarks.long_tail import n_movies_of, n_users_of, write_long_tail
+from benchmarks.training_scale import Run, Stage, train, tree_bytes
+from training.ratings import read_data_set
+
+N_RATINGS = 30_000
+
+
+def test_invented_ratings_are_clean_have_a_long_tail_and_are_always_the_same(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+        write_long_tail(folder, N_RATINGS)
+    for name in ("ratings.csv", "movies.csv"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+    table, clean = read_data_set(one)
+    assert clean.counts.kept == clean.counts.read
+    assert 0.9 * N_RATINGS < clean.counts.kept < 1.02 * N_RATINGS
+    assert len(clean.ratings.users) == n_users_of(N_RATINGS)
+    assert len(table.movies.ids) == n_movies_of(N_RATINGS)
+    assert clean.ratings.counts().min() >= 15
+    by_movie = np.sort(np.bincount(clean.ratings.movie_rows, minlength=len(table.movies.ids)))[::-1]
+    assert by_movie[: by_movie.size // 10].sum() > 0.4 * N_RATINGS
+    assert 3 < clean.ratings.values.mean() < 4
+
+
+def run(ratings: int, *, peak_gib: float) -> Run:
+    return Run(
+        ratings=ratings,
+        users=100,
+        movies=50,
+        judged=90,
+        ndcg={"two_stage": 0.3, "als": 0.2, "popularity": 0.1},
+        groups=70,
+        seconds=240.0,
+        cpu_seconds=300.0,
+        peak_gib=peak_gib,
+        stages={
+            "reading": Stage(1, 60.0, 66.0, 0.5),
+            "ranker": Stage(3, 120.0, 180.0, peak_gib),
+            "the rest": Stage(0, 60.0, 54.0, None),
+        },
+    )
+
+
+def test_the_page_keeps_what_people_wrote_above_the_table(tmp_path: Path) -> None:
+    for size, peak in (("1", 1.5), ("5", 2.5)):
+        (tmp_path / f"{size}-million").mkdir()
+        (tmp_path / f"{size}-million" / "result.json").write_text(
+            json.dumps(asdict(run(int(size) * 10**6, peak_gib=peak)))
+        )
+    page = tmp_path / "training-scale.md"
+    page.write_text(f"# Words\n\n{training_scale.MARKER}\n\nan old table")
+    training_scale.main([1e6, 5e6], work_dir=tmp_path, out=tmp_path)
+    text = page.read_text()
+    assert text.startswith("# Words\n")
+    assert "an old table" not in text
+    assert "| ranker | 2.0, 3 times | 3.0 | 1.5 | 2.0, 3 times | 3.0 | 2.5 |" in text
+    assert "| **all** | **4.0** | **5.0** | **1.5** | **4.0** | **5.0** | **2.5** |" in text
+    assert "0.300, 0.200, 0.100" in text
+    assert (tmp_path / "training-scale.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_memory_counts_children_too() -> None:
+    own = tree_bytes(os.getpid())
+    assert own > 10**7
+    assert tree_bytes(2**22 + 1) == 0, "there is no such process"
+
+
+def test_a_training_that_fails_is_an_error_that_names_its_log(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(training_scale.ScaleError, match=r"ended with status 1: see .*train\.log"):
+        train(1, tmp_path / "data", tmp_path / "bundles", tmp_path / "train.log")
+    assert "does not name a data set" in (tmp_path / "train.log").read_text()
