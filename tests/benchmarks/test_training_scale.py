@@ -44,7 +44,7 @@ def run(ratings: int, *, peak_gib: float) -> Run:
         groups=70,
         seconds=240.0,
         cpu_seconds=300.0,
-        peak_gib=peak_gib,
+        sampled_gib=peak_gib - 0.2,
         stages={
             "reading": Stage(1, 60.0, 66.0, 0.5),
             "ranker": Stage(3, 120.0, 180.0, peak_gib),
