@@ -16,10 +16,12 @@ from candidate_service import servicer as candidate
 from candidate_service.retrieval import Retriever
 from gateway import servicer as gateway
 from gateway.batching import BatchingCandidates, BatchingRanking
+from gateway.breaker import Breaker, GuardedSimilarity
 from gateway.catalogue import Catalogue
 from gateway.clients import CandidateClient, RankingClient, SimilarityClient
 from gateway.metrics import GatewayMetrics
 from gateway.pipeline import Pipeline
+from gateway.ports import Stage
 from gateway.settings import GatewaySettings
 from movierec.candidate.v1.candidate_service_pb2_grpc import add_CandidateServiceServicer_to_server
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub, add_MovieServiceServicer_to_server
@@ -164,11 +166,24 @@ async def running_cluster(store: BundleStore) -> AsyncIterator[Cluster]:
             similarity.SERVICE_NAME,
         )
         limits = GatewaySettings(bundle_root=store.root).call_limits(1)
+        breakers = {
+            stage: Breaker(stage, metrics, full_seconds=BUDGETS.full_seconds(stage)) for stage in Stage
+        }
         pipeline = Pipeline.create(
             catalogues=catalogues,
-            candidates=BatchingCandidates(CandidateClient(candidates, metrics), limits, metrics),
-            ranking=BatchingRanking(RankingClient(ranked, metrics), limits, metrics),
-            similarity=SimilarityClient(alike, metrics),
+            candidates=BatchingCandidates(
+                CandidateClient(candidates, metrics),
+                breaker=breakers[Stage.CANDIDATE],
+                limits=limits,
+                metrics=metrics,
+            ),
+            ranking=BatchingRanking(
+                RankingClient(ranked, metrics),
+                breaker=breakers[Stage.RANKING],
+                limits=limits,
+                metrics=metrics,
+            ),
+            similarity=GuardedSimilarity(SimilarityClient(alike, metrics), breakers[Stage.SIMILARITY]),
             budgets=BUDGETS,
             candidates_per_user=300,
             batch_concurrency=32,
