@@ -65,7 +65,7 @@ def write_long_tail(folder: Path, n_ratings: int, *, seed: int = 0) -> None:
 
     Args:
         folder: where.
-        n_ratings: how many, within some hundredths.
+        n_ratings: how many, within some hundredths from a million on; of fewer, up to a tenth is missing.
         seed: of all that is drawn.
     """
     rng = np.random.default_rng(seed)
