@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 TRAINERS := train-popularity train-cf train-als train-ranker
 .PHONY: help install lock protos openapi envoy protos-check baseline format lint test fuzz extras check demo oracle \
-  images web web-down kubernetes checkov clean \
+  images containers web web-down kubernetes checkov clean \
   preprocess extract-movies build-similarity tune promote rollback mlflow-ui $(TRAINERS) $(TRAINERS:=-sample)
 
 PYTHON ?= python3
@@ -27,6 +27,9 @@ COMPOSE = $(if $(shell docker compose version 2>/dev/null),docker compose,docker
 
 images: ## an image per process, and build/sbom with what each holds; ENGINE=podman, VERSION=1.0
 	deploy/docker/build $(IMAGES)
+
+containers: .venv/installed ## tests of the images: one by one in Docker, as the laptop's pods in podman (8 minutes)
+	exec pytest -m containers tests/deploy
 
 web: images ## train and serve in containers, two of each, on http://127.0.0.1:8080
 	$(COMPOSE) up --detach

@@ -169,34 +169,30 @@ print(json.dumps([listed, installed, installers]))
 """
 
 
-DOCKER = shutil.which("docker")
-
-
-def engine(*arguments: str) -> subprocess.CompletedProcess[str]:
-    assert DOCKER is not None
-    return subprocess.run([DOCKER, *arguments], capture_output=True, text=True, check=False)
+def docker(*arguments: str) -> str:
+    binary = shutil.which("docker")
+    assert binary, "docker is not installed"
+    done = subprocess.run([binary, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def built() -> dict[str, dict[str, Any]]:
     """What the engine says of the images that `make images` made."""
-    if DOCKER is None:
-        pytest.skip("no docker here")
-    found = {}
-    for name in IMAGES:
-        inspected = engine("image", "inspect", f"movierec-{name}:dev")
-        if inspected.returncode:
-            pytest.skip(f"`make images` makes movierec-{name}:dev: {inspected.stderr.strip()}")
-        (found[name],) = json.loads(inspected.stdout)
-    return found
+    return {name: json.loads(docker("image", "inspect", f"movierec-{name}:dev"))[0] for name in IMAGES}
 
 
+@pytest.mark.containers
+@pytest.mark.e2e
 def test_images_run_as_nobody_in_particular(built: dict[str, dict[str, Any]]) -> None:
     assert {image["Config"]["User"] for image in built.values()} == {"10001:10001"}
     titles = {image["Config"]["Labels"]["org.opencontainers.image.title"] for image in built.values()}
     assert titles == {f"movierec-{name}" for name in IMAGES}
 
 
+@pytest.mark.containers
+@pytest.mark.e2e
 @pytest.mark.parametrize("process", [*SERVERS, *JOBS])
 def test_an_image_lists_what_it_holds_and_has_no_installer(
     built: dict[str, dict[str, Any]], process: str
@@ -211,8 +207,6 @@ def test_an_image_lists_what_it_holds_and_has_no_installer(
         "python",
         f"movierec-{process}:dev",
     )
-    shown = engine(*run, "-c", INSIDE)
-    assert shown.returncode == 0, shown.stderr
-    listed, installed, installers = json.loads(shown.stdout)
+    listed, installed, installers = json.loads(docker(*run, "-c", INSIDE))
     assert installers == []
     assert set(installed) <= {*listed, "movierec"}
