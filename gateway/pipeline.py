@@ -3,9 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
-
-import structlog
 
 from gateway.catalogue import Catalogues, Movie, catalogue_with
 from gateway.deadlines import Budgets, Deadline
@@ -16,6 +13,7 @@ from gateway.popular import PopularLists
 from gateway.ports import CandidateStage, RankingStage, SimilarityStage, Stage
 from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest, WhyRequest
 from gateway.similar import SimilarLists
+from gateway.step_downs import StepDownLog
 from gateway.validation import (
     checked_batch,
     checked_movie_id,
@@ -26,8 +24,6 @@ from gateway.validation import (
 )
 from gateway.why import WhyAnswer, WhyAnswers
 from serving.errors import Reason, UnsupportedError
-
-_logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,7 @@ class Pipeline:
     batch_concurrency: int
     """Users of one batch that are at work at once."""
     metrics: GatewayMetrics
+    step_downs: StepDownLog
 
     @classmethod
     def create(
@@ -91,6 +88,7 @@ class Pipeline:
             budgets=budgets,
             batch_concurrency=batch_concurrency,
             metrics=metrics,
+            step_downs=StepDownLog(),
         )
 
     async def popular(self, request: PopularRequest, client_seconds: float | None) -> ListAnswer:
@@ -174,7 +172,7 @@ class Pipeline:
         return Deadline.on_arrival(client_seconds, longest, reserve=self.budgets.reserve)
 
     def _report(self, method: Method, answer: ListAnswer, first_stage: Stage | None = None) -> None:
-        """Counts an answer; logs it when a fault made it weaker.
+        """Counts an answer; has it noted when a fault made it weaker.
 
         Args:
             method: the rpc.
@@ -187,10 +185,4 @@ class Pipeline:
             self.metrics.fallbacks.labels(stage, answer.reason).inc()
         if answer.failure is not None:
             self.metrics.degraded.labels(method).inc()
-            _logger.warning(
-                "stepped down",
-                stage=answer.failure.stage,
-                reason=answer.failure.reason,
-                detail=answer.failure.detail,
-                model=answer.model,
-            )
+            self.step_downs.note(answer.failure, answer.model)
