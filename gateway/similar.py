@@ -93,14 +93,16 @@ class SimilarLists:
 
         What the user has seen differs from bundle to bundle, and which one the index holds is not known
         before it has answered. So it is asked again where that makes a difference: while one is rolled out.
+        Once only, as its replicas may hold either; the page leaves out what the index does not.
         """
-        catalogue = self._catalogues.get()
-        while True:
-            seen = _seen(request, catalogue)
-            answer = await self._ask(request, seen, deadline)
-            catalogue = self._catalogue_of(answer)
-            if seen == _seen(request, catalogue):
-                return answer, catalogue
+        seen = _seen(request, self._catalogues.get())
+        answer = await self._ask(request, seen, deadline)
+        catalogue = self._catalogue_of(answer)
+        seen_there = _seen(request, catalogue)
+        if seen_there == seen:
+            return answer, catalogue
+        answer = await self._ask(request, seen_there, deadline)
+        return answer, self._catalogue_of(answer)
 
     async def _ask(self, request: SimilarRequest, seen: tuple[int, ...], deadline: Deadline) -> SimilarAnswer:
         query = SimilarQuery(

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+from typing_extensions import override
 
 from gateway.fallback import FallbackPolicy, FallbackReason
 from gateway.pages import ListAnswer
-from gateway.ports import SimilarityMethod, Stage
+from gateway.ports import SimilarAnswer, SimilarityMethod, SimilarQuery, Stage
 from gateway.requests import SimilarRequest
 from serving.errors import NotFoundError, Reason, UnavailableError
 from serving.filters import MovieFilter
@@ -15,6 +16,7 @@ from tests.gateway.small_world import (
     BUNDLE,
     OTHER_BUNDLE,
     POPULARITY,
+    StubSimilarity,
     World,
     catalogue,
     failing,
@@ -180,6 +182,25 @@ async def test_seen_movies_are_those_of_the_bundle_of_the_index() -> None:
     answer = await ask(world, exclude_seen_by_user_id=100, limit=2)
     assert (ids(answer), answer.bundle_id) == ([3, 6], BUNDLE)
     assert [query.exclude_movie_ids for query in world.similarity.queries] == [(1, 2, 3), (1, 2)]
+
+
+async def test_an_index_with_replicas_on_either_bundle_is_asked_twice_at_most() -> None:
+    class Replicas(StubSimilarity):
+        """They answer in turn, and none from the bundle whose seen movies it was told."""
+
+        @override
+        async def find(self, query: SimilarQuery, *, seconds: float) -> SimilarAnswer:
+            self.queries.append(query)
+            if len(self.queries) > 5:
+                raise AssertionError("asked again and again")
+            return neighbours(3, 6, bundle_id=(BUNDLE, OTHER_BUNDLE)[len(self.queries) % 2 == 0])
+
+    world = World(catalogue(OTHER_BUNDLE, seen={100: (1, 2, 3)}), catalogue())
+    replicas = Replicas()
+    world.pipeline = world.gateway(similarity=replicas)
+    answer = await ask(world, exclude_seen_by_user_id=100, limit=2)
+    assert [query.exclude_movie_ids for query in replicas.queries] == [(1, 2, 3), (1, 2)]
+    assert (ids(answer), answer.bundle_id) == ([6, 5], OTHER_BUNDLE)  # 3 is seen there, 5 fills its place
 
 
 async def test_a_movie_that_only_the_bundle_before_has() -> None:
