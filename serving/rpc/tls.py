@@ -77,12 +77,14 @@ class ServerFiles:
     """What a server shows and whom it lets in, as the files say now.
 
     gRPC asks before each handshake, on threads of its own. What cannot be read changes nothing, but is
-    logged: whoever replaces the files one by one passes through a moment in which they do not fit.
+    logged once: whoever replaces the files one by one passes through a moment in which they do not fit.
     """
 
     identity: _Identity
     client_ca: _PemFile | None
     _stamps: _Stamps = ()
+    _problem: str = ""
+    """Why the files as they are now cannot be used, as it was logged."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -110,12 +112,16 @@ class ServerFiles:
         """None: they are as before, or cannot be used."""
         with self._lock:
             if self._current_stamps() == self._stamps:
+                self._problem = ""
                 return None
             try:
                 configuration = self.read()
             except StartError as error:
-                _logger.warning("certificates not reloaded", problem=str(error))
+                if str(error) != self._problem:
+                    _logger.warning("certificates not reloaded", problem=str(error))
+                self._problem = str(error)
                 return None
+            self._problem = ""
             _logger.info("certificates reloaded", file=str(self.identity.certificate.path))
             return configuration
 
