@@ -27,6 +27,7 @@ from tests.monitoring.dashboard import (
 UNIT_TESTS = Path(__file__).with_name("alerts.test.yml")
 RUNBOOKS = ROOT / "docs/operations/runbooks.md"
 OBSERVABILITY = ROOT / "docs/operations/observability.md"
+SERVERS = ("candidate_service", "gateway", "ranking_service", "serving", "similarity_service")
 PROCESSES = {"gateway": 9101, "candidate": 9102, "ranking": 9103, "similarity": 9104}
 
 
@@ -91,6 +92,15 @@ def test_every_metric_is_explained() -> None:
     ours = {re.sub(r"_(bucket|count|sum)$", "", name) for name in shown() if name.startswith("movierec_")}
     assert {name for name in ours if f"`{name}" not in page} == set()
     assert set(re.findall(r"`(movierec_\w+)", page)) <= ours
+
+
+def test_every_log_event_is_explained() -> None:
+    sources = [file.read_text() for name in SERVERS for file in sorted((ROOT / name).rglob("*.py"))]
+    call = re.compile(r'_logger\.\w+\((?:\s|#.*\n)*"([^"]+)"')
+    logged = {event for text in sources for event in call.findall(text)}
+    table = OBSERVABILITY.read_text(encoding="utf-8").partition("| `event` |")[2].partition("\n\n")[0]
+    named = [row.split("|")[1] for row in table.splitlines()[2:]]
+    assert {event for row in named for event in re.findall(r"`([^`]+)`", row)} == logged
 
 
 def test_prometheus_finds_every_process() -> None:
