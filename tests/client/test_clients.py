@@ -208,8 +208,7 @@ async def test_a_lasting_failure_is(api: ScriptedApi, kind: Kind) -> None:
     assert len(api.calls) == 8
 
 
-# Without CANCELLED: over asyncio, it looks as if the caller had cancelled.
-LASTING = set(StatusCode) - {*PASSING, StatusCode.OK, StatusCode.CANCELLED}
+LASTING = set(StatusCode) - {*PASSING, StatusCode.OK}
 
 
 @pytest.mark.parametrize("code", sorted(LASTING, key=str))
