@@ -147,7 +147,11 @@ class BundleHolder(Generic[Model]):
     async def _follow(self, executor: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            seconds = await loop.run_in_executor(executor, self._step)
+            try:
+                seconds = await loop.run_in_executor(executor, self._step)
+            except Exception:  # nobody waits for this task: without a word, it would never look again
+                _logger.exception("defect")
+                seconds = self._poll_seconds
             if self._answering:
                 self._loaded.set()
             await asyncio.sleep(seconds)

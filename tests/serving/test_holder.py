@@ -393,6 +393,21 @@ async def test_unforeseen_failure_refuses_the_bundle_with_its_trace(world: World
     assert "KeyError: 'confidence'" in line["exception"]
 
 
+async def test_an_unforeseen_failure_to_look_does_not_end_the_looking(
+    world: World, logs: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_store: BundleStore) -> Pointer:
+        raise RuntimeError("can't start new thread")
+
+    world.point("1")
+    async with world.following() as following:
+        with monkeypatch.context() as broken:
+            broken.setattr(BundleStore, "pointer", fail)
+            await eventually(lambda: "defect" in logs.getvalue())
+        await following.becomes(current="1")
+    assert "can't start new thread" in json.loads(logs.getvalue().splitlines()[0])["exception"]
+
+
 async def test_leaving_does_not_wait_for_a_load_under_way(world: World) -> None:
     begun, release = threading.Event(), threading.Event()
 
