@@ -1,13 +1,12 @@
 """How a server runs: one frozen model per process, read from the environment and checked once."""
 
-import re
 import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65_535)]
 """A TCP port; 0: any free one."""
@@ -89,9 +88,6 @@ def load_settings(settings_class: type[SettingsOfProcess]) -> SettingsOfProcess:
             f"{settings_class.variable(str(e['loc'][0]))}: {_rule(e['type'], e['msg'])}"
             for e in error.errors(include_url=False, include_input=False)
         ]
-    except SettingsError as error:  # a list or mapping that is not JSON; only the text names the field
-        field = re.search(r'field "(\w+)"', str(error))
-        problems = [f"{settings_class.variable(field[1]) if field else 'environment'}: should be JSON"]
     print("; ".join(problems), file=sys.stderr)  # noqa: T201  # no log is set up yet
     raise SystemExit(2)
 
