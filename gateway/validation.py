@@ -238,7 +238,7 @@ class _Check:
     def limits(self, field: str, value: float, *, path: str = "") -> bool:
         """Whether a value is within the limits of `field`; `path` names an entry of a list.
 
-        Entries of a list that is too long are not looked at: it may hold a million of them.
+        When a list is too long, its entries are not to be looked at: it may hold a million of them.
         """
         limits = LIMITS[field]
         if limits.hold(value):

@@ -1,7 +1,8 @@
 """Whether the server of this container serves: `python -m serving.rpc.health_check gateway` exits 0 or 1.
 
-It reads the server's own settings from the environment, and asks what Envoy and Kubernetes ask. With TLS, the
-server's certificate must name localhost as well.
+It reads the server's own settings from the environment, and asks what Envoy and Kubernetes ask. Ports have no
+defaults here: images set them. A setting that is missing or bad is exit status 2. With TLS, the server's
+certificate must name localhost as well.
 """
 
 import argparse
