@@ -1,10 +1,11 @@
 """How the gateway runs, read from MOVIEREC_GATEWAY_* variables."""
 
+import math
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from gateway.batching import CallLimits
@@ -82,6 +83,15 @@ class GatewaySettings(ServerSettings):
     """Longest wait for neighbours,"""
     similarity_share: Share = 0.8
     """and at most this part of what is left."""
+
+    @field_validator("reserve_seconds")
+    @classmethod
+    def _leaves_time(cls, reserve_seconds: float, others: ValidationInfo) -> float:
+        """Else the gateway would look healthy, and refuse every request as DEADLINE_TOO_SHORT."""
+        longest = (others.data.get(name, math.inf) for name in ("request_seconds", "batch_seconds"))
+        if reserve_seconds >= min(longest):
+            raise ValueError("should be less than request_seconds and batch_seconds")
+        return reserve_seconds
 
     def call_limits(self, max_calls: int) -> CallLimits:
         """When queries for a stage that takes so many calls wait for each other."""
