@@ -68,13 +68,15 @@ async def test_stopping_lets_calls_in_flight_finish() -> None:
 
 
 async def test_drain_delay_keeps_answering() -> None:
-    context = running_server(drain_delay_seconds=0.5)
+    hurry = asyncio.Event()
+    context = running_server(stop_at_once=hurry, drain_delay_seconds=60)
     server = await context.__aenter__()
     async with open_channel(f"127.0.0.1:{server.port}") as outside:
         await wait_for(outside, SERVING)
         closing = asyncio.create_task(context.__aexit__(None, None, None))
         await wait_for(outside, NOT_SERVING)
         assert await health_of(outside, "") == NOT_SERVING
+        hurry.set()
         await closing
         with pytest.raises(aio.AioRpcError) as caught:
             await health_of(outside, "")
