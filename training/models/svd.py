@@ -25,13 +25,19 @@ class Svd:
 
     @classmethod
     def fit(cls, ratings: Ratings, n_movies: int, *, n_factors: int = 50, seed: int = 0) -> "Svd":
-        """Factorises; `n_factors` is lowered when the matrix is smaller."""
+        """Factorises; `n_factors` is lowered when the matrix is smaller.
+
+        Where there is nothing to factorise, as each user gave all movies the same stars or there is but one
+        user or movie, there are no factors, and the mean is all that is expected.
+        """
         counts = ratings.counts()
         sums = np.add.reduceat(np.append(ratings.values.astype(np.float64), 0.0), ratings.indptr[:-1])
         means = np.where(counts > 0, sums / np.maximum(counts, 1), 0.0)
         centred = ratings.values - np.repeat(means, counts)
         matrix = csr_array((centred, ratings.movie_rows, ratings.indptr), shape=(counts.size, n_movies))
         rank = min(n_factors, min(matrix.shape) - 1)
+        if rank < 1 or not centred.any():  # ARPACK refuses both
+            return cls(means, np.zeros((counts.size, 0)), np.zeros((n_movies, 0)))
         left: npt.NDArray[Any]
         strengths: npt.NDArray[Any]
         right: npt.NDArray[Any]
