@@ -69,9 +69,10 @@ def judge(lists: Sequence[Rows], split: Split, *, candidates: int) -> Quality:
         split: whose future judges.
         candidates: recall is measured at this depth too, where a list is that long.
     """
-    counts = np.bincount(split.past.movie_rows)
+    shown = max((int(ours.max(initial=-1)) for ours in lists), default=-1) + 1  # maybe behind the last rated
+    counts = np.bincount(split.past.movie_rows, minlength=shown)
     rated = int(np.count_nonzero(counts))
-    information = _padded(self_information(counts, int(np.count_nonzero(split.past.counts()))), lists)
+    information = self_information(counts, int(np.count_nonzero(split.past.counts())))
     pairs = list(zip(lists, split.truth, strict=True))
     per_user = {
         f"{name}_at_{k}": np.array([metric(ours, liked, k) for ours, liked in pairs])
@@ -88,12 +89,6 @@ def judge(lists: Sequence[Rows], split: Split, *, candidates: int) -> Quality:
     return Quality(
         per_user=per_user, coverage={f"coverage_at_{k}": coverage(lists, rated, k) for k in CUTOFFS}
     )
-
-
-def _padded(information: npt.NDArray[np.float64], lists: Sequence[Rows]) -> npt.NDArray[np.float64]:
-    """Longer by the movies behind the last rated one that a list may hold; those are infinitely novel."""
-    longest = max((int(ours.max(initial=-1)) for ours in lists), default=-1) + 1
-    return np.pad(information, (0, max(0, longest - information.size)), constant_values=np.inf)
 
 
 def bands(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:

@@ -54,15 +54,16 @@ def capped_recall(recommended: Places, relevant: Places, k: int) -> float:
 def self_information(users_per_movie: npt.NDArray[np.int64], n_users: int) -> npt.NDArray[np.float64]:
     """How surprising each movie is, in bits: -log2 of the share of users who rated it.
 
+    One that nobody rated counts as rated by one user: no list is infinitely novel.
+
     Args:
         users_per_movie: shape (n_movies,), in what was learned from.
         n_users: users with a rating in it.
 
     Returns:
-        Shape (n_movies,); infinite for a movie that nobody rated.
+        Shape (n_movies,).
     """
-    with np.errstate(divide="ignore"):
-        return np.abs(np.log2(users_per_movie / n_users))  # abs: no -0 for a movie that all rated
+    return np.abs(np.log2(np.maximum(users_per_movie, 1) / n_users))  # abs: no -0 for a movie that all rated
 
 
 def novelty(recommended: Places, information: npt.NDArray[np.float64], k: int) -> float:

@@ -41,6 +41,12 @@ def test_coverage_is_of_the_movies_rated_in_the_past() -> None:
     assert judge([np.array([7], np.int32)], split, candidates=300).coverage["coverage_at_5"] == 0.5
 
 
+def test_a_list_of_movies_that_nobody_rated_is_not_infinitely_novel() -> None:
+    """JSON has no infinity: a bundle with such a metric could not be read."""
+    quality = judge([np.array([3, 9], np.int32), np.array([9], np.int32)], SPLIT, candidates=300)
+    np.testing.assert_allclose(quality.per_user["novelty_at_10"], [np.log2(3), np.log2(3)])
+
+
 def test_a_list_for_each_judged_user() -> None:
     with pytest.raises(ValueError, match="zip"):
         judge(LISTS[:1], SPLIT, candidates=300)
