@@ -27,6 +27,9 @@ from serving.ratings import Ratings
 MAX_MOVIE_ID: Final = 2**31 - 1
 """movie_id is an int32 on the wire."""
 
+MAX_TIME: Final = 2**32 - 1
+"""Unix seconds, in the year 2106. What is beyond counts something else, as milliseconds."""
+
 MAX_BAD_SHARE: Final = 0.001
 """Share of ratings that may be out of range, and are dropped; beyond it something else is wrong."""
 
@@ -94,7 +97,7 @@ class CleaningCounts:
     repeated: int
     """Dropped, as the user rated the movie again later."""
     out_of_range: int
-    """Dropped, as the rating is missing or not 0.5 to 5, or the time missing or negative."""
+    """Dropped, as the rating is missing or not 0.5 to 5, or the time missing or not 0 to `MAX_TIME`."""
     unknown_movies: int
     """Dropped, as the movies file does not have the movie."""
     future_times: int
@@ -225,7 +228,7 @@ _USER_ID: Final = _within(1, np.inf, "must be a whole number from 1")
 _MOVIE_ID: Final = _within(1, MAX_MOVIE_ID, f"must be a whole number from 1 to {MAX_MOVIE_ID}")
 _ONE_ROW: Final = Check(_once, error="must be there only once")
 _VALUE: Final = _within(0.5, 5, "must be 0.5 to 5")
-_TIME: Final = _within(0, np.inf, "must be whole seconds from 0")
+_TIME: Final = _within(0, MAX_TIME, f"must be whole seconds from 0 to {MAX_TIME}")
 
 
 # Columns: wrong ones fail before all else, as every line would be wrong

@@ -165,7 +165,7 @@ def test_ratings_of_unknown_movies_are_dropped_and_counted(tmp_path: Path) -> No
 
 
 def test_times_ahead_of_the_clock_are_counted_and_kept(tmp_path: Path) -> None:
-    rows = f"1,10,3.0,{NOW + 86_400}\n2,10,3.0,{NOW + 86_401}\n3,10,3.0,{2**62}\n"
+    rows = f"1,10,3.0,{NOW + 86_400}\n2,10,3.0,{NOW + 86_401}\n3,10,3.0,{2**32 - 1}\n"
     _, cleaned = read(write(tmp_path, RATINGS_HEADER + rows))
     assert (cleaned.counts.future_times, cleaned.counts.kept) == (2, 3)
 
@@ -177,12 +177,13 @@ def test_a_few_ratings_out_of_range_are_dropped(tmp_path: Path) -> None:
 
 
 def test_more_of_them_fail_with_rule_and_lines(tmp_path: Path) -> None:
-    bad = {line: f"{line},10,5.5,1" for line in range(100, 112)} | {7: "7,10,nan,1", 8: "8,10,3.0,-5"}
+    bad = {line: f"{line},10,5.5,1" for line in range(100, 112)}
+    bad |= {7: "7,10,nan,1", 8: "8,10,3.0,-5", 9: "9,10,3.0,4294967296"}
     text = message(write(tmp_path, many(5_000, bad)))
     assert (
         "ratings.csv lines 7, 100, 101, 102, 103, 104, 105, 106, 107, 108 and 3 more: rating must be" in text
     )
-    assert "ratings.csv line 8: timestamp must be whole seconds from 0" in text
+    assert "ratings.csv lines 8, 9: timestamp must be whole seconds from 0 to 4294967295" in text
 
 
 def test_nothing_left_is_an_error(tmp_path: Path) -> None:
@@ -270,6 +271,7 @@ def as_csv(rows: Sequence[tuple[int, int, float, int]]) -> str:
         (RATINGS + "1,10,3.0\n1,10,3.0,1,1\n", "ratings.csv lines 5, 6: must have 4 fields"),
         (RATINGS + "\n1,10,3,5,1\n", "ratings.csv line 6: must have 4 fields"),
         (RATINGS + "1,10,6.0,1\n", "ratings.csv line 5: rating must be 0.5 to 5"),
+        (RATINGS.replace("100\n", "964982703000\n"), "line 2: timestamp must be whole seconds from 0 to"),
     ],
 )
 def test_unusable_ratings_fail_with_a_place_and_a_rule(tmp_path: Path, ratings: str, expected: str) -> None:
