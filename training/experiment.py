@@ -13,7 +13,14 @@ from serving.ratings import Ratings
 from training.evaluation import Quality, judge
 from training.models.als import REFERENCE_PARAMETERS, Als
 from training.models.first_stage import CANDIDATES
-from training.models.two_stage import RankerChoice, Recipe, TwoStage, fit_two_stage, inner_cuts
+from training.models.two_stage import (
+    RankerChoice,
+    Recipe,
+    TooFewUsersError,
+    TwoStage,
+    fit_two_stage,
+    inner_cuts,
+)
 from training.progress import Progress
 from training.ratings import MovieTable
 from training.splits import Protocol, Split, judged_split, split
@@ -52,7 +59,7 @@ class Measurement:
     """On the test part, by model: popularity, svd, item_knn, ease, als, two_stage; with `variants` also
     als_reference and two_stage_reference. item_knn and ease only up to 10,000 rated movies."""
     validation: Mapping[str, Quality]
-    """The same on the validation part; empty unless asked for."""
+    """The same on the validation part; empty unless asked for, and where that part is too small."""
     ease_ndcg: Mapping[float, float]
     """nDCG@10 on the validation part by λ of EASE; the best is in `qualities`."""
     evidence: Evidence
@@ -92,6 +99,9 @@ def measure(
         validate: measure on the validation part too, after a fit of its own on what was before that.
         variants: measure ALS with the reference's preset and a ranker with the reference's features too.
         work: steps that were finished before, and where to keep those to come.
+
+    Raises:
+        TooFewUsersError: the past gives the ranker too little to learn from.
     """
     n_movies = len(table.movies.ids)
     test = judged_split(ratings, recipe.protocol)
@@ -107,21 +117,25 @@ def measure(
     if variants:
         lists |= _variant_lists(test, table, recipe, lists["popularity"], progress)
     qualities = _qualities(lists, test, progress)
-    validation = {}
+    validation: Mapping[str, Quality] = {}
     if validate:
         progress.enter("validation", "Measuring on the validation part: fitted on what was before it")
         before = judged_split(test.past, recipe.protocol)
-        earlier = fit_two_stage(
-            before.past,
-            table,
-            recipe,
-            progress,
-            two_stage.choice,
-            work=work.part("validation"),
-            users=before.users,
-        )
-        found = _lists(before, earlier, n_movies, ease_ndcg, seed=recipe.seed, progress=progress)
-        validation = _qualities(found, before, progress)
+        try:
+            earlier = fit_two_stage(
+                before.past,
+                table,
+                recipe,
+                progress,
+                two_stage.choice,
+                work=work.part("validation"),
+                users=before.users,
+            )
+        except TooFewUsersError as error:  # two cuts leave little of short histories
+            progress.console.print(f"  left out: {error}", highlight=False)
+        else:
+            found = _lists(before, earlier, n_movies, ease_ndcg, seed=recipe.seed, progress=progress)
+            validation = _qualities(found, before, progress)
     return Measurement(
         recipe=recipe,
         choice=two_stage.choice,

@@ -228,7 +228,7 @@ def test_a_leak_that_no_guard_sees_shows_as_a_ranker_below_stage_one(
 
     overfitting = replace(RECIPE.als, regularization=0.01, alpha=40.0)
     recipe = replace(RECIPE, als=overfitting, feature_set=FeatureSet.REFERENCE)
-    monkeypatch.setattr("training.experiment.split", lambda *_: test)
+    monkeypatch.setattr("training.experiment.judged_split", lambda *_: test)
     monkeypatch.setattr(FirstStage, "fit", leaking_fit)
     monkeypatch.setattr("training.models.two_stage.choose_ranker", lambda *_: CHOICE)
     measurement = measure(clean.ratings, table, recipe, PROGRESS)

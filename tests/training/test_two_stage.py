@@ -222,6 +222,19 @@ def test_too_few_groups_are_an_error_that_says_so() -> None:
         choose_ranker(planted(5), RECIPE, PROGRESS)
 
 
+@pytest.mark.parametrize(
+    "ratings",
+    [
+        ratings_of(*[[(user % 5, 5.0, user)] for user in range(20)]),
+        ratings_of(*[[(user % 5, 5.0, user), (9, 1.0, 30)] for user in range(20)]),
+    ],
+    ids=["one rating each, no past", "no likes to come"],
+)
+def test_ratings_that_give_no_group_are_the_same_error(ratings: Ratings) -> None:
+    with pytest.raises(TooFewUsersError, match="only 0 users give the ranker something to learn from"):
+        ranker_groups(ratings, table_of(), RECIPE, PROGRESS)
+
+
 @pytest.mark.parametrize("loss", list(Loss))
 def test_the_ranker_puts_likes_first_and_leaves_its_input_alone(loss: Loss) -> None:
     groups = planted(30)

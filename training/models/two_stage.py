@@ -28,6 +28,8 @@ from training.work import NO_WORK, Arrays, Work
 
 _TIME_CUTS: Final = (0.8, 0.9, 0.7, 0.6, 0.5)
 """First that of the evaluation, whose past the job fits a stage on anyway."""
+_LEAST_GROUPS: Final = 6
+"""Each third is held out once, and in it is more than one."""
 _FEW_GROUPS: Final = 2_000
 _CHOICE_GROUPS: Final = 3_000
 """Groups at the most that loss and trees are chosen on. With more, a fit of YetiRank takes minutes."""
@@ -189,10 +191,15 @@ def ranker_groups(
 
     Returns:
         The groups, and the ALS scores of some users' candidates in all cuts.
+
+    Raises:
+        TooFewUsersError: nobody gives a group.
     """
     most = recipe.ranker.max_users
     cuts = inner_cuts(past, recipe.protocol, enough=most, liked=recipe.ranker.relevance_threshold)
     cuts = sample_users(cuts, most, np.random.default_rng(recipe.seed))
+    # Before a stage is fitted on what may be nothing: users with one rating have no past.
+    _require(sum(cut.users.size for cut in cuts), recipe, least=1)
     parts, inner_scores = [], []
     for i, cut in enumerate(cuts):
 
@@ -208,7 +215,17 @@ def ranker_groups(
         arrays = dict(work.step(f"groups-{i}", labelled))
         inner_scores.append(arrays.pop("inner_scores"))
         parts.append(Groups(**arrays))
-    return Groups.stacked(parts), np.concatenate(inner_scores)
+    groups = Groups.stacked(parts)
+    _require(np.unique(groups.group_ids).size, recipe, least=1)
+    return groups, np.concatenate(inner_scores)
+
+
+def _require(n_groups: int, recipe: Recipe, *, least: int) -> None:
+    if n_groups < least:
+        raise TooFewUsersError(
+            f"only {n_groups} users give the ranker something to learn from under '{recipe.protocol}'; at "
+            f"least {_LEAST_GROUPS} are needed"
+        )
 
 
 def fit_first_stage(
@@ -286,11 +303,7 @@ def choose_ranker(groups: Groups, recipe: Recipe, progress: Progress, work: Work
     groups = _at_most(groups, _CHOICE_GROUPS, recipe.seed)
     unique = np.unique(groups.group_ids)
     n_folds = 3 if unique.size < _FEW_GROUPS else 5
-    if unique.size < 2 * n_folds:
-        raise TooFewUsersError(
-            f"only {unique.size} users give the ranker something to learn from under '{recipe.protocol}'; at "
-            f"least {2 * n_folds} are needed"
-        )
+    _require(unique.size, recipe, least=_LEAST_GROUPS)
     fold_of = np.random.default_rng(recipe.seed).permutation(unique.size) % n_folds
     folds = range(n_folds if unique.size < _FEW_GROUPS else 1)
     grid = range(_TREES_STEP, recipe.ranker.iterations + 1, _TREES_STEP) or [recipe.ranker.iterations]
