@@ -17,7 +17,7 @@ from training.console import failing_clearly, open_console
 from training.experiment import Measurement, measure, measure_seeds
 from training.gate import pass_gate
 from training.lock import alone
-from training.models.two_stage import Recipe, fit_two_stage
+from training.models.two_stage import Recipe, TooFewUsersError, fit_two_stage
 from training.options import (
     ROOT,
     Alpha,
@@ -206,6 +206,10 @@ def _train(
     two_stage = fit_two_stage(
         clean.ratings, table, recipe, progress, measurement.choice, work=work.part("all")
     )
+    if not two_stage.stage.served_users().size:
+        raise TooFewUsersError(
+            "nobody can be recommended anything: each user whose taste is known has rated every movie"
+        )
     with progress.step("Report"):
         subject = Subject(
             dataset_tag=prepared.dataset_tag, source=prepared.source, table=table, cleaning=clean.counts

@@ -116,7 +116,9 @@ def _recall_by_band(
 
 
 def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean over users."""
+    """95 % bootstrap interval of the mean over users; NaN without any."""
+    if not values.size:
+        return np.nan, np.nan
     rng = np.random.default_rng(0)
     means = [rng.choice(values, values.size).mean() for _ in range(_RESAMPLES)]
     low, high = np.quantile(means, (0.025, 0.975))

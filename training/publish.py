@@ -39,7 +39,6 @@ from training.roll_out import roll_out
 LIBRARIES: Final = ("catboost", "implicit", "movierec", "numpy", "scipy")
 """Those that decide what is trained."""
 _GOLDEN_MOVIES: Final = 20
-_CHECKED_ROWS: Final = 1_000
 
 
 @dataclass(frozen=True)
@@ -190,35 +189,18 @@ def _full_recipe(build: Build) -> dict[str, str | int | float | bool]:
 
 def ranker_content(two_stage: TwoStage) -> RankerContent:
     """What the ranking service loads."""
-    sample = _sample_features(two_stage)
     return RankerContent(
         model=two_stage.ranker,
         tables=two_stage.stage.tables,
-        leaf_tables=build_leaf_tables(two_stage.ranker, sample),
+        leaf_tables=build_leaf_tables(two_stage.ranker, two_stage.stage.sample_features()),
     )
-
-
-def _sample_features(two_stage: TwoStage) -> np.typing.NDArray[np.float32]:
-    """Feature rows of the first users' candidates, about a thousand."""
-    stage = two_stage.stage
-    users = np.flatnonzero(np.any(stage.als.user_factors, axis=1))[:20].astype(np.int32)
-    matrices = [
-        stage.features(int(user), found)
-        for user, found in zip(users, stage.candidates(users), strict=True)
-        if found.movie_rows.size
-    ]
-    return np.concatenate(matrices)[:: max(1, sum(map(len, matrices)) // _CHECKED_ROWS)]
 
 
 def _golden(build: Build, ranker: RankerContent, neighbours: NeighboursContent) -> Golden:
     """Answers of the first user with candidates, and of the movie with the most ratings."""
     stage, ids = build.two_stage.stage, build.table.movies.ids.ids
-    users = np.flatnonzero(np.any(stage.als.user_factors, axis=1)).astype(np.int32)
-    user, found = next(
-        (user, found)
-        for user, found in zip(users, stage.candidates(users), strict=True)
-        if found.movie_rows.size
-    )
+    users = stage.served_users()
+    user, found = int(users[0]), next(stage.candidates(users))
     user_id = int(stage.ratings.users.ids[user])
     movie_ids = tuple(ids[found.movie_rows].tolist())
     movie = int(np.bincount(stage.ratings.movie_rows).argmax())
@@ -230,7 +212,7 @@ def _golden(build: Build, ranker: RankerContent, neighbours: NeighboursContent) 
             user_id=user_id,
             movie_ids=movie_ids,
             retrieval_scores=tuple(found.scores.tolist()),
-            scores=tuple(ranker.predict(stage.features(int(user), found)).tolist()),
+            scores=tuple(ranker.predict(stage.features(user, found)).tolist()),
         ),
         similarity=GoldenSimilar(
             movie_id=int(ids[movie]),

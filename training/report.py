@@ -15,7 +15,6 @@ from jinja2 import Environment, StrictUndefined
 from training import pictures
 from training.evaluation import CUTOFFS, Quality, interval
 from training.experiment import Measurement
-from training.models.first_stage import FirstStage
 from training.models.two_stage import TwoStage, candidate_scores
 from training.publish import recipe_record
 from training.ratings import CleaningCounts, MovieTable
@@ -28,8 +27,6 @@ _COLUMNS: Final = (
     *("ndcg_at_10", "recall_at_10", "precision_at_10", "map_at_10"),
     *("coverage_at_10", "novelty_at_10", "recall_at_300", "ceiling_ndcg_at_10"),
 )
-_EXPLAINED_USERS: Final = 100
-_EXPLAINED_MOVIES: Final = 10
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ def render_report(
     page.filters["number"] = _number
     page.filters["signed"] = lambda value: f"{value:+.3f}"
     template = page.from_string(files("training").joinpath("report.html.jinja").read_text(encoding="utf-8"))
-    sample = sample_features(served.stage)
+    sample = served.stage.sample_features()
     refit_scores = candidate_scores(served.stage, np.arange(len(served.stage.ratings.users), dtype=np.int32))
     return template.render(
         subject=subject,
@@ -122,17 +119,6 @@ def _pictures_of_ranker(
         "beeswarm": pictures.beeswarm(shap_values, sample, names),
         "scores": pictures.score_distributions(served.inner_scores, refit_scores),
     }
-
-
-def sample_features(stage: FirstStage) -> npt.NDArray[np.float32]:
-    """Feature rows of at most 1,000 candidates, of users and places in the list evenly spread."""
-    users = np.flatnonzero(stage.als.user_factors.any(axis=1)).astype(np.int32)
-    users = users[np.linspace(0, users.size - 1, min(_EXPLAINED_USERS, users.size)).astype(np.int64)]
-    parts = [np.empty((0, len(stage.tables.names)), np.float32)]
-    for user, found in zip(users, stage.candidates(users), strict=True):
-        features = stage.features(int(user), found)
-        parts.append(features[:: max(1, -(-len(features) // _EXPLAINED_MOVIES))])
-    return np.concatenate(parts)
 
 
 def _number(value: float | None) -> str:

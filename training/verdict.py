@@ -33,7 +33,9 @@ def merged(runs: Sequence[Measurement]) -> dict[str, Quality]:
 
 
 def lifts(qualities: Mapping[str, Quality]) -> list[Lift]:
-    """Of two-stage over whatever it must beat."""
+    """Of two-stage over whatever it must beat; none where nobody is judged."""
+    if not qualities["two_stage"].per_user["ndcg_at_10"].size:
+        return []
     wanted = ("als", "ease", "popularity", "two_stage_reference")
     return [lift(qualities, "two_stage", other) for other in wanted if other in qualities]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import structlog
 from filelock import FileLock
@@ -203,6 +204,22 @@ def test_train_publishes_and_reuses_a_bundle_of_the_same_data_and_recipe(
     assert f"Reusing bundle {pointer.bundle_id} in " in reused.stdout
     assert "Measuring" not in reused.stdout
     assert BundleStore(root).pointer() == pointer
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
+def test_where_everybody_has_seen_everything_nothing_is_published(tmp_path: Path, no_data: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = [
+        f"{user},{movie},{rng.integers(1, 11) / 2},{time}"
+        for user in range(1, 41)
+        for time, movie in enumerate(rng.permutation(np.arange(1, 21)))
+    ]
+    (no_data / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *lines, ""]))
+    movies = [f"{movie},Film {movie} (1999),Drama" for movie in range(1, 21)]
+    (no_data / "movies.csv").write_text("\n".join(["movieId,title,genres", *movies, ""]))
+    options = ("--data-dir", no_data, "--bundle-root", tmp_path / "bundles", "--force", "--iterations", "20")
+    assert_said_in_words(run("train", *options), "each user whose taste is known has rated every movie")
+    assert not (tmp_path / "bundles" / "current").exists()
 
 
 def test_only_a_bundle_of_the_same_data_and_recipe_is_reused(tmp_path: Path) -> None:

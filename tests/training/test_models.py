@@ -242,6 +242,21 @@ def test_times_and_recent_ratings_by_hand() -> None:
     assert (tables.oldest_time, tables.newest_time) == (start, start + 3 * bin_)
 
 
+def test_served_are_those_with_a_taste_and_a_movie_left() -> None:
+    """Movies 0 to 4 are rated. User 0 has seen all, user 1 likes nothing, users 2 and 3 are served."""
+    ratings = ratings_of(
+        [(row, 5.0, row) for row in range(5)],
+        [(0, 1.0, 1)],
+        [(row, 5.0, row) for row in range(4)],
+        [(4, 5.0, 1)],
+    )
+    stage = FirstStage.fit(ratings, table_of(9), RECIPE.als, FeatureSet.EXTENDED, seed=0, threads=1)
+    assert stage.served_users().tolist() == [2, 3]
+    sizes = [found.movie_rows.size for found in stage.candidates(np.arange(4, dtype=np.int32))]
+    assert sizes == [0, 0, 1, 4]
+    assert stage.sample_features().shape == (5, len(stage.tables.names))
+
+
 # Similarity
 
 

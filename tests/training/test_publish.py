@@ -14,7 +14,7 @@ from serving.bundle.store import SERVED_FOLDERS, BundleStore
 from serving.features import FEATURE_NAMES, FeatureSet, feature_hash
 from serving.movies import Movies
 from tests.conftest import Trained
-from tests.training.small import PROGRESS, RECIPE, table_of, tastes
+from tests.training.small import N_USERS, PROGRESS, RECIPE, ratings_of, table_of, tastes
 from training.gate import recipe_of
 from training.models.ranker import Loss
 from training.models.two_stage import RankerChoice, Recipe, fit_two_stage
@@ -161,6 +161,30 @@ def test_golden_values_are_answers_of_the_models(manifest: Manifest) -> None:
     assert [movie_id for _, movie_id in by_score] == ids.ids[best].tolist()
     assert len(golden.similarity.movie_ids) == 20
     assert golden.similarity.movie_id not in golden.similarity.movie_ids
+
+
+def test_the_first_users_may_have_seen_everything(tmp_path: Path) -> None:
+    """More of them than leaf tables were once checked on."""
+    ratings = tastes()
+    everything = [(movie, 4.5 if movie % 2 else 2.0, movie) for movie in range(58)]
+    others = [ratings.of(row) for row in range(N_USERS)]
+    two_stage = fit_two_stage(
+        ratings_of(
+            *[everything] * 25,
+            *[
+                list(zip(one.movie_rows.tolist(), one.values.tolist(), one.times.tolist(), strict=True))
+                for one in others
+            ],
+        ),
+        table_of(),
+        RECIPE,
+        PROGRESS,
+        RankerChoice(loss=Loss.LOGLOSS, iterations=5, held_out_ndcg={}),
+    )
+    one = Build(two_stage=two_stage, table=table_of(), recipe=RECIPE, dataset_tag="seen", metrics=METRICS)
+    manifest = BundleStore(tmp_path).manifest(publish(tmp_path, one, PROGRESS))
+    assert manifest.golden.candidate.user_id == 26
+    assert manifest.golden.candidate.movie_ids
 
 
 def test_what_varies_stands_outside_of_the_manifest(store: BundleStore, bundle_id: str) -> None:

@@ -211,6 +211,23 @@ def test_few_judged_users_allow_no_conclusion(measured: tuple[Measurement, TwoSt
     assert warnings_of([few]) == ["Only 28 users can be judged under 'user': conclude nothing from it."]
 
 
+def test_a_report_of_nobody_judged_says_so(
+    sample: tuple[MovieTable, CleanRatings], measured: tuple[Measurement, TwoStage]
+) -> None:
+    measurement = measured[0]
+    nobody = {
+        model: Quality({name: values[:0] for name, values in quality.per_user.items()}, quality.coverage)
+        for model, quality in measurement.qualities.items()
+    }
+    table, clean = sample
+    page = render_report(
+        Subject(clean.tag("sample"), "generated", table, clean.counts),
+        replace(measurement, judged_users=0, qualities=nobody, validation={}),
+        measured[1],
+    )
+    assert "Only 0 users can be judged under" in page
+
+
 def test_a_leak_that_no_guard_sees_shows_as_a_ranker_below_stage_one(
     sample: tuple[MovieTable, CleanRatings], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,8 @@ from training.work import NO_WORK, Arrays, Work
 
 CANDIDATES = 300
 """Movies that stage one hands to stage two."""
+_SAMPLED_USERS = 100
+_SAMPLED_MOVIES = 10
 
 
 def movie_features(
@@ -138,6 +140,22 @@ class FirstStage:
             newest_time=int(ratings.times.max()),
         )
         return cls(ratings=ratings, als=als, tables=tables)
+
+    def served_users(self) -> Rows:
+        """Rows of the users who have candidates: with a vector, and with a movie left that has factors."""
+        n_warm = np.count_nonzero(self.als.item_factors.any(axis=1))
+        is_served = self.als.user_factors.any(axis=1) & (self.ratings.counts() < n_warm)
+        return np.flatnonzero(is_served).astype(np.int32)
+
+    def sample_features(self) -> npt.NDArray[np.float32]:
+        """Feature rows of at most 1,000 candidates, of users and places in the list evenly spread."""
+        users = self.served_users()
+        users = users[np.linspace(0, users.size - 1, min(_SAMPLED_USERS, users.size)).astype(np.int64)]
+        parts = [np.empty((0, len(self.tables.names)), np.float32)]
+        for user, found in zip(users, self.candidates(users), strict=True):
+            features = self.features(int(user), found)
+            parts.append(features[:: max(1, -(-len(features) // _SAMPLED_MOVIES))])
+        return np.concatenate(parts)
 
     def candidates(self, user_rows: Rows) -> Iterator[Candidates]:
         """Each user's best unseen movies, as the candidate service retrieves them."""

@@ -43,7 +43,7 @@ class LeakError(Exception):
 
 
 class TooFewUsersError(Exception):
-    """The ratings give too few users from whom a ranker could learn."""
+    """The ratings give too few users from whom a ranker could learn, or none to recommend anything to."""
 
 
 @dataclass(frozen=True)
