@@ -18,13 +18,15 @@ Fit = Callable[[Ratings], Recommender]
 def measure_single(
     ratings: Ratings, table: MovieTable, protocol: Protocol, fit: Fit, progress: Progress
 ) -> dict[str, float]:
-    """Metrics by name, as `val_ndcg_at_10` and `test_ndcg_at_10`.
+    """Metrics by name, as `val_ndcg_at_10` and `test_ndcg_at_10`; none of a part that can judge nobody.
 
     The validation part is cut from what is left without the test part, in the same way.
     """
     test = judged_split(ratings, protocol)
     metrics: dict[str, float] = {}
     for part, judged in (("val", judged_split(test.past, protocol)), ("test", test)):
+        if not judged.users.size:  # nor is there always a past to fit on
+            continue
         with progress.step(f"Fitting and judging on the {part} part", judged.users.size) as advance:
             quality = judge(_lists(judged, table, fit, advance), judged, candidates=CANDIDATES)
         metrics |= {f"{part}_{name}": mean for name, mean in quality.means().items()}

@@ -276,8 +276,11 @@ class _Job:
             shown = ", ".join(
                 f"{name} {metrics[f'{part}_{name}']:.4f}"
                 for name in ("ndcg_at_10", "recall_at_10", "coverage_at_10", "recall_at_300")
+                if f"{part}_{name}" in metrics
             )
-            self.console.print(f"{part}, protocol '{chosen}': {shown}", highlight=False)
+            self.console.print(
+                f"{part}, protocol '{chosen}': {shown or 'nobody can be judged'}", highlight=False
+            )
         return metrics
 
     def track(
