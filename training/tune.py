@@ -22,10 +22,17 @@ from training.metrics import ndcg
 from training.models.als import Als
 from training.models.first_stage import CANDIDATES
 from training.models.ranker import Groups, Loss, fit_ranker
-from training.models.two_stage import Recipe, fit_first_stage, inner_cuts, labelled_groups
+from training.models.two_stage import (
+    Recipe,
+    TooFewUsersError,
+    fit_first_stage,
+    labelled_groups,
+    labelling_cuts,
+    require_groups,
+)
 from training.progress import Progress
 from training.ratings import MovieTable
-from training.splits import Split, sample_users, split
+from training.splits import Split, split
 from training.studies import Parameters, Study, Trial
 
 _MOST_USERS: Final = 2_000
@@ -61,12 +68,17 @@ def tune(
 
     Returns:
         By stage: als, ranker.
+
+    Raises:
+        TooFewUsersError: the validation part judges nobody, or nobody gives the ranker a group.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     bounds.storage.parent.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + bounds.seconds
     before_test = split(ratings, recipe.protocol).past
     judged = split(before_test, recipe.protocol).sample(_MOST_USERS, recipe.seed)
+    if not judged.users.size:  # a trial without a value fails, and there would be another for ever
+        raise TooFewUsersError(f"nobody can be judged on the validation part under '{recipe.protocol}'")
     n_movies = len(table.movies.ids)
 
     def als_ndcg(parameters: Parameters) -> float:
@@ -140,9 +152,7 @@ def _ranker_quality(
     judged: Split, table: MovieTable, recipe: Recipe, progress: Progress
 ) -> Callable[[Parameters], float]:
     """The function that a trial of the ranker is judged by; all that trials share is computed here, once."""
-    most = recipe.ranker.max_users
-    cuts = inner_cuts(judged.past, recipe.protocol, enough=most, liked=recipe.ranker.relevance_threshold)
-    cuts = sample_users(cuts, most, np.random.default_rng(recipe.seed))
+    cuts = labelling_cuts(judged.past, recipe)
     stages = [
         fit_first_stage(
             cut.past, table, recipe, progress, f"inner cut {i + 1} of {len(cuts)}", users=cut.users
@@ -163,6 +173,7 @@ def _ranker_quality(
                 for i, (stage, cut) in enumerate(zip(stages, cuts, strict=True))
             ]
         )
+        require_groups(np.unique(groups.group_ids).size, recipe)
         model = fit_ranker(
             groups,
             Loss.YETI_RANK,

@@ -1,10 +1,15 @@
-"""Measurements on ratings that hardly suffice for one."""
+"""Measurements and searches on ratings that hardly suffice for one."""
+
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from serving.ratings import Ratings
 from tests.training.small import PROGRESS, RECIPE, ratings_of, table_of
 from training.experiment import measure
+from training.models.two_stage import TooFewUsersError
+from training.tune import Bounds, tune
 
 
 def short_histories(n_ratings: int) -> Ratings:
@@ -26,3 +31,13 @@ def test_histories_too_short_for_a_validation_part_are_measured_without() -> Non
     assert set(measure(short_histories(5), table_of(), RECIPE, PROGRESS, validate=True).validation) == set(
         measurement.qualities
     )
+
+
+@pytest.mark.parametrize(
+    ("n_ratings", "words"),
+    [(2, "nobody can be judged on the validation part"), (3, "only 0 users give the ranker")],
+)
+def test_a_search_that_has_nothing_to_go_by_ends_in_words(tmp_path: Path, n_ratings: int, words: str) -> None:
+    bounds = Bounds(storage=tmp_path / "tuning.db", name="short", trials=1, seconds=60.0)
+    with pytest.raises(TooFewUsersError, match=words):
+        tune(short_histories(n_ratings), table_of(), RECIPE, bounds, PROGRESS)

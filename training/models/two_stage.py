@@ -187,19 +187,13 @@ def ranker_groups(
 ) -> tuple[Groups, npt.NDArray[np.float32]]:
     """What the ranker learns from: labelled candidates of every inner cut of `past`.
 
-    At most `max_users` groups in all, of users drawn at random from all cuts.
-
     Returns:
         The groups, and the ALS scores of some users' candidates in all cuts.
 
     Raises:
         TooFewUsersError: nobody gives a group.
     """
-    most = recipe.ranker.max_users
-    cuts = inner_cuts(past, recipe.protocol, enough=most, liked=recipe.ranker.relevance_threshold)
-    cuts = sample_users(cuts, most, np.random.default_rng(recipe.seed))
-    # Before a stage is fitted on what may be nothing: users with one rating have no past.
-    _require(sum(cut.users.size for cut in cuts), recipe, least=1)
+    cuts = labelling_cuts(past, recipe)
     parts, inner_scores = [], []
     for i, cut in enumerate(cuts):
 
@@ -216,11 +210,29 @@ def ranker_groups(
         inner_scores.append(arrays.pop("inner_scores"))
         parts.append(Groups(**arrays))
     groups = Groups.stacked(parts)
-    _require(np.unique(groups.group_ids).size, recipe, least=1)
+    require_groups(np.unique(groups.group_ids).size, recipe)
     return groups, np.concatenate(inner_scores)
 
 
-def _require(n_groups: int, recipe: Recipe, *, least: int) -> None:
+def labelling_cuts(past: Ratings, recipe: Recipe) -> list[Split]:
+    """The inner cuts of `past`, with at most `max_users` users in all, drawn at random from all cuts.
+
+    Raises:
+        TooFewUsersError: no cut has a user. It may have no past either: nothing can be fitted on it.
+    """
+    most = recipe.ranker.max_users
+    cuts = inner_cuts(past, recipe.protocol, enough=most, liked=recipe.ranker.relevance_threshold)
+    cuts = sample_users(cuts, most, np.random.default_rng(recipe.seed))
+    require_groups(sum(cut.users.size for cut in cuts), recipe)
+    return cuts
+
+
+def require_groups(n_groups: int, recipe: Recipe, *, least: int = 1) -> None:
+    """Refuses to learn from less.
+
+    Raises:
+        TooFewUsersError: there are fewer groups than `least`.
+    """
     if n_groups < least:
         raise TooFewUsersError(
             f"only {n_groups} users give the ranker something to learn from under '{recipe.protocol}'; at "
@@ -303,7 +315,7 @@ def choose_ranker(groups: Groups, recipe: Recipe, progress: Progress, work: Work
     groups = _at_most(groups, _CHOICE_GROUPS, recipe.seed)
     unique = np.unique(groups.group_ids)
     n_folds = 3 if unique.size < _FEW_GROUPS else 5
-    _require(unique.size, recipe, least=_LEAST_GROUPS)
+    require_groups(unique.size, recipe, least=_LEAST_GROUPS)
     fold_of = np.random.default_rng(recipe.seed).permutation(unique.size) % n_folds
     folds = range(n_folds if unique.size < _FEW_GROUPS else 1)
     grid = range(_TREES_STEP, recipe.ranker.iterations + 1, _TREES_STEP) or [recipe.ranker.iterations]
