@@ -46,6 +46,26 @@ def test_both_versions_of_compose_can_read_it() -> None:
     assert not re.search(r"\$\{\w+:?[+]", FILE.read_text())  # nor does it know this one
 
 
+def _keys_said_twice(node: yaml.Node | None) -> list[str]:
+    """Anywhere below a node, each with its line."""
+    if isinstance(node, yaml.SequenceNode):
+        return [found for item in node.value for found in _keys_said_twice(item)]
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    keys = [key.value for key, _ in node.value]
+    twice = [f"{key} in line {node.start_mark.line + 1}" for key in set(keys) if keys.count(key) > 1]
+    return twice + [found for _, value in node.value for found in _keys_said_twice(value)]
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "deploy").rglob("*.y*ml")), ids=lambda file: str(file.relative_to(ROOT))
+)
+def test_nothing_is_said_twice(file: Path) -> None:
+    """Version 2 of compose and kustomize refuse it; PyYAML and version 1 silently take the last."""
+    documents = yaml.compose_all(file.read_text())
+    assert [found for document in documents for found in _keys_said_twice(document)] == []
+
+
 def test_there_are_two_of_everything_that_serves() -> None:
     assert set(TWICE) < set(SERVICES)
     for name in (*SERVERS, "envoy"):
