@@ -111,6 +111,19 @@ def test_prometheus_finds_every_process() -> None:
     assert found == {f"movierec-{name}": ([name], port) for name, port in PROCESSES.items()}
 
 
+def test_rules_look_back_over_four_scrapes() -> None:
+    """With one sample in its range a rate is nothing, and the alert never fires; a scrape may fail, too."""
+    compose, kubernetes = (load(MONITORING / name) for name in ("prometheus.yml", "kubernetes.yml"))
+    (job,) = kubernetes["scrape_configs"]
+    scrapes = {compose["global"]["scrape_interval"], job["scrape_interval"]}
+    ranges = {found for rule in rules() for found in re.findall(r"\[(\w+)\]", rule["expr"])}
+    assert min(map(_seconds, ranges)) >= 4 * max(map(_seconds, scrapes))
+
+
+def _seconds(duration: str) -> int:
+    return int(duration[:-1]) * {"s": 1, "m": 60}[duration[-1]]
+
+
 def test_the_kubernetes_job_is_valid(tmp_path: Path) -> None:
     config = load(MONITORING / "kubernetes.yml")
     (job,) = config["scrape_configs"]
