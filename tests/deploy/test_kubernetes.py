@@ -56,6 +56,8 @@ OTHERS_VARIABLES = {
 
 TRACING_VARIABLES = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"}
 IMAGES = {*SERVERS, "envoy", "sync", "training"}
+DNS_SECONDS = 30
+"""How old an answer of a cluster's DNS may be: `ttl 30` and `cache 30` in the Corefile of kubeadm."""
 OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()
 
 
@@ -121,7 +123,7 @@ def test_servers_are_probed_where_they_listen(overlay: Manifests, server: str) -
     assert _ports(container) == {"grpc": port, "metrics": metrics_port}
     if any("tls.crt" in value for value in overlay.settings(container).values()):
         # Kubernetes' gRPC probes know no TLS.
-        command = ["python", "-m", "serving.rpc.health_check", server]
+        command = ["nice", "-n", "19", "python", "-m", "serving.rpc.health_check", server]
         assert _probe(container, "readiness") == {"exec": {"command": command}}
         assert (
             _probe(container, "liveness") == _probe(container, "startup") == {"tcpSocket": {"port": "grpc"}}
@@ -178,6 +180,27 @@ def test_whatever_runs_for_long_is_probed(overlay: Manifests) -> None:
             for container in pod.spec["containers"]:
                 if container["name"] != "sync":  # listens to nothing, and ends when it fails
                     assert {"livenessProbe", "readinessProbe", "startupProbe"} <= set(container)
+
+
+def test_one_missed_probe_takes_no_pod_away(overlay: Manifests) -> None:
+    """Else all replicas leave at once when all are busy, and DNS names nobody."""
+    for pod in overlay.pods():
+        for container in pod.containers:
+            for kind in ("readiness", "liveness"):
+                assert container.get(f"{kind}Probe", {}).get("failureThreshold", 3) == 3, (pod.owner, kind)
+
+
+def test_an_old_pod_leaves_when_dns_has_named_the_new_one(overlay: Manifests) -> None:
+    for server in SERVERS:
+        spec = overlay.of("Deployment")[server]["spec"]
+        assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+        assert spec["minReadySeconds"] > DNS_SECONDS
+
+
+def test_pods_that_do_not_serve_hold_up_no_drain(overlay: Manifests) -> None:
+    for budget in overlay.of("PodDisruptionBudget").values():
+        assert budget["spec"]["maxUnavailable"] == 1
+        assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
 @pytest.mark.parametrize("server", SERVERS)
