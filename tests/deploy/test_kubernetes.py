@@ -328,6 +328,14 @@ def test_training_runs_one_at_a_time_and_asks_for_what_there_is(
                     command.make_context(name, arguments)  # raises on an unknown option
 
 
+def test_a_job_that_runs_again_trains_nothing_twice(overlay: Manifests) -> None:
+    jobs = [pod.spec for pod in overlay.pods() if any(one["name"] == "train" for one in pod.containers)]
+    assert jobs
+    for spec in jobs:
+        (train,) = (one for one in spec["initContainers"] if one["name"] == "train")
+        assert "--reuse" in train["args"]
+
+
 @pytest.mark.parametrize("server", SERVERS)
 def test_certificates_lie_where_settings_and_envoy_look(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     overlay = manifests(OPTIONS)
