@@ -40,6 +40,8 @@ web: images ## train and serve in containers, two of each, on http://127.0.0.1:8
 	  fi; sleep 1; \
 	done; $(COMPOSE) ps; exit 1
 
+# Version 2 of compose leaves the containers of a profile that is not named, and with them the networks.
+web-down: PROFILES = tracking monitoring
 web-down: ## stop the containers of `web`; what was trained is kept
 	$(COMPOSE) down
 

@@ -66,6 +66,14 @@ def test_nothing_is_said_twice(file: Path) -> None:
     assert [found for document in documents for found in _keys_said_twice(document)] == []
 
 
+def test_everything_is_stopped_whatever_was_started() -> None:
+    dry = ["make", "--dry-run", "--no-print-directory", "web-down"]
+    command = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    profiles = {profile for service in SERVICES.values() for profile in service.get("profiles", ())}
+    assert profiles
+    assert set(re.findall(r"--profile (\w+)", command)) == profiles
+
+
 def test_there_are_two_of_everything_that_serves() -> None:
     assert set(TWICE) < set(SERVICES)
     for name in (*SERVERS, "envoy"):
