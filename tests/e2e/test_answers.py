@@ -301,6 +301,7 @@ def test_why_each_movie_is_in_a_list_or_not(rest: Rest, oracle: Oracle) -> None:
 
 def test_the_likes_that_speak_for_a_movie(rest: Rest, oracle: Oracle) -> None:
     answer = rest.personal(("user_id", USER), ("limit", FULL_PAGE), ("because_of", 3))
+    assert answer.movies
     for item in answer.movies:
         weights = [liked.weight for liked in item.because_of]
         assert len(weights) == 3

@@ -101,7 +101,6 @@ def course(answer: Answer) -> tuple[str, bool, Any]:
 
 
 RANKED = ("two_stage", False, pb.FALLBACK_REASON_UNSPECIFIED)
-ALIKE = ("als_cosine", False, pb.FALLBACK_REASON_UNSPECIFIED)
 
 
 async def test_swapped_under_load_each_answer_is_of_the_bundle_it_names(
@@ -158,6 +157,7 @@ async def test_while_a_bundle_settles_lists_come_from_the_one_before(
         assert (course(answer), answer.bundle_id) == (RANKED, old)
         assert scored(answer) == of_old.two_stage(Wish(user), LIMIT)
     changed = [user for user in USERS if of_old.seen(user) != of_new.seen(user)]
+    assert changed
     for movie, user in zip(MOVIES, changed, strict=False):
         alike = await similar(cluster, movie, user)
         assert alike.bundle_id == old
