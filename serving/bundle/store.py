@@ -78,14 +78,28 @@ class BundleFolder:
         Raises:
             BundleError: the file is missing, a link, or of another size or hash than the manifest says.
         """
-        path = f"{self.name}/{file_name}"
-        record = self.manifest.files.get(path)
-        if record is None:
-            raise BundleError(f"bundle {self.manifest.bundle_id} has no {path}")
+        path = self._path(file_name)
         data = _read_without_links(self._bundle, path)
-        if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
-            raise BundleError(f"bundle {self.manifest.bundle_id}: {path} is not what was published")
+        self._expect(path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
         return data
+
+    def verify(self, file_name: str) -> None:
+        """Checks a file as `read` does, in pieces: a copy needs no memory for all of it."""
+        path = self._path(file_name)
+        with _open_without_links(self._bundle, path) as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+        self._expect(path, size=size, sha256=sha256)
+
+    def _path(self, file_name: str) -> str:
+        path = f"{self.name}/{file_name}"
+        if path not in self.manifest.files:
+            raise BundleError(f"bundle {self.manifest.bundle_id} has no {path}")
+        return path
+
+    def _expect(self, path: str, *, size: int, sha256: str) -> None:
+        if self.manifest.files[path] != FileRecord(size=size, sha256=sha256):
+            raise BundleError(f"bundle {self.manifest.bundle_id}: {path} is not what was published")
 
     def arrays(self, file_name: str, *names: str) -> Mapping[str, npt.NDArray[Any]]:
         """The named arrays of a verified .npz file, read-only: no request can alter what others read."""
@@ -213,7 +227,7 @@ class BundleStore:
         first_of: dict[str, Path] = {}
         for relative, record in manifest.files.items():
             folder, _, name = relative.partition("/")
-            BundleFolder(manifest, folder, staging).read(name)
+            BundleFolder(manifest, folder, staging).verify(name)
             path = staging / relative
             first = first_of.setdefault(record.sha256, path)
             if first != path:
@@ -299,7 +313,13 @@ def write_arrays(path: Path, **arrays: npt.NDArray[Any]) -> None:
 
 
 def _read_without_links(bundle: Path, relative: str) -> bytes:
-    """Reads a file below `bundle`, following no symbolic link: a bundle refers to nothing outside it."""
+    with _open_without_links(bundle, relative) as file:
+        return file.read()
+
+
+@contextmanager
+def _open_without_links(bundle: Path, relative: str) -> Iterator[io.BufferedReader]:
+    """Opens a file below `bundle`, following no symbolic link: a bundle refers to nothing outside it."""
     *folders, name = relative.split("/")
     at = None
     try:
@@ -309,7 +329,7 @@ def _read_without_links(bundle: Path, relative: str) -> bytes:
             os.close(at)
             at = inner
         with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=at), "rb") as file:
-            return file.read()
+            yield file
     except OSError as error:
         raise BundleError(f"bundle {bundle.name}: cannot read {relative}: {error.strerror}") from error
     finally:

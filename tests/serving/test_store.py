@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from serving.bundle.catalogue import CatalogueContent, read_movies
 from serving.bundle.factors import read_item_factors, read_ratings, read_seen_movies, read_user_factors
 from serving.bundle.manifest import (
+    MANIFEST_NAME,
     FeatureRecord,
     Golden,
     GoldenCandidates,
@@ -409,6 +411,24 @@ def test_a_full_disk_at_any_moment_leaves_a_whole_bundle(
             break
     assert moment > 2 * len(SERVED_FOLDERS)  # each file and each folder is flushed
     assert (store.pointer().bundle_id, store.pointer().previous) == (new, old)
+
+
+def test_a_copy_is_checked_without_being_held(store: BundleStore) -> None:
+    """Beside a server, `sync` has less memory than a large bundle's files."""
+    size = 8 * 1024 * 1024
+    with store.staging() as staging:
+        fill(staging, "small")
+        (staging / "candidate" / "file").write_bytes(bytes(size))
+        manifest = manifest_of(staging)
+        (staging / MANIFEST_NAME).write_text(manifest.model_dump_json())
+        tracemalloc.start()
+        try:
+            store.adopt(staging)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert store.manifest(manifest.bundle_id) == manifest
+    assert peak < size / 4
 
 
 # Going back
