@@ -46,6 +46,11 @@ class Gateway(pb_grpc.MovieServiceServicer):
     error: grpc.StatusCode | None = None
     error_trailers: tuple[tuple[str, bytes], ...] = ()
     delay_seconds: float = 0
+    leave: asyncio.Event = field(default_factory=asyncio.Event)
+    """Personal lists wait for it; set from the start."""
+
+    def __post_init__(self) -> None:
+        self.leave.set()
 
     async def _serve(self, request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         self.request = request
@@ -63,6 +68,7 @@ class Gateway(pb_grpc.MovieServiceServicer):
 
     @override
     async def ListPersonalMovies(self, request: Any, context: Any) -> Any:
+        await self.leave.wait()
         return await self._serve(request, context)
 
     @override

@@ -1,6 +1,7 @@
 """The committed Envoy configurations, as they lie in the repository."""
 
 import ipaddress
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +9,15 @@ from typing import Any
 
 import pytest
 import yaml
+from google.api import annotations_pb2
 
 from deploy import envoy_config
 from deploy.demo.plan import envoy_process
 from deploy.envoy_config import COMPOSE, GENERATED, KUBERNETES, Jwt, Options, Place, main
+from gateway.servicer import loads
+from gateway.settings import GatewaySettings
+from movierec.gateway.v1.movie_service_pb2 import DESCRIPTOR
+from serving.limiter import Load, Priority
 from tests.deploy.edge import FILES, ROOT
 
 EVERY_OPTION = Options(
@@ -23,11 +29,20 @@ EVERY_OPTION = Options(
     traced_percent=0.5,
 )
 
+PERSONAL = "/api/movies/personal"  # another route comes first
+
 every_file = pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.stem)
 
 
 def parsed(place: Place) -> dict[str, Any]:
     config: dict[str, Any] = yaml.safe_load(envoy_config.render(place, root=ROOT))
+    return config
+
+
+def manager_of_the_edge(place: Place) -> dict[str, Any]:
+    """Its connection manager."""
+    (chain,) = parsed(place)["static_resources"]["listeners"][0]["filter_chains"]
+    config: dict[str, Any] = chain["filters"][0]["typed_config"]
     return config
 
 
@@ -106,6 +121,40 @@ def test_the_mesh_is_the_same_in_both_images() -> None:
         parsed(on_loopback)["static_resources"]["listeners"][1:]
         == kubernetes["static_resources"]["listeners"][1:]
     )
+
+
+@every_file
+def test_the_edge_prefers_what_the_gateway_puts_first(path: Path) -> None:
+    (host,) = manager_of_the_edge(GENERATED[path])["route_config"]["virtual_hosts"]
+    preferred = [route for route in host["routes"] if route.get("route", {}).get("priority") == "HIGH"]
+    assert [route["metadata"] for route in preferred] == [
+        {"filter_metadata": {"movierec": {"tokens": "look-up"}}}
+    ] * len(preferred)
+    paths = [route["match"]["safe_regex"]["regex"] for route in preferred if "safe_regex" in route["match"]]
+    service = DESCRIPTOR.services_by_name["MovieService"]
+    for method in service.methods:
+        first = loads(batch_concurrency=1).get(method.name, Load()).priority is Priority.FIRST
+        rest = method.GetOptions().Extensions[annotations_pb2.http].get
+        for url in filter(None, (f"/{service.full_name}/{method.name}", rest.replace("{movie_id}", "7"))):
+            assert any(re.fullmatch(regex, url) for regex in paths) is first or url == PERSONAL, url
+
+
+@every_file
+def test_every_priority_has_its_circuit_breaker(path: Path) -> None:
+    place = GENERATED[path]
+    gateway, *stages = parsed(place)["static_resources"]["clusters"]
+    limits = {limit["priority"]: limit for limit in gateway["circuit_breakers"]["thresholds"]}
+    assert limits.keys() == {"DEFAULT", "HIGH"}
+    assert limits["HIGH"]["max_requests"] > limits["DEFAULT"]["max_requests"]
+    taken_in = 2 * GatewaySettings.model_fields["max_inflight"].default  # at work and waiting
+    edges = 2 if place.gateway_replicas else 1
+    assert edges * limits["DEFAULT"]["max_requests"] == taken_in
+    for cluster in stages:
+        (limit,) = cluster["circuit_breakers"]["thresholds"]
+        assert limit["priority"] == "DEFAULT"
+    replicated = [*stages, gateway] if place.gateway_replicas else stages
+    for cluster in replicated:
+        assert all("retry_budget" in limit for limit in cluster["circuit_breakers"]["thresholds"])
 
 
 def test_another_binary_can_be_named() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,21 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from deploy import envoy_config
+from deploy.envoy_config import Options
 from movierec.candidate.v1 import candidate_service_pb2 as candidate_pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_pb_grpc
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1 import movie_service_pb2_grpc as pb_grpc
-from tests.deploy.edge import PATIENCE_SECONDS, ROOT, SERVICE, Edge, demo_place, free_port, running_envoy
+from tests.deploy.edge import (
+    PATIENCE_SECONDS,
+    ROOT,
+    SERVICE,
+    Edge,
+    demo_place,
+    free_port,
+    running_edge,
+    running_envoy,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -477,28 +487,67 @@ async def test_readiness_follows_the_gateways_health(
             pass
 
 
-async def test_what_the_gateway_would_refuse_is_refused_before_it(
-    edge: Edge, client: httpx.AsyncClient, channel: grpc.aio.Channel
-) -> None:
-    edge.gateway.delay_seconds = 1.5
-    edge.gateway.answer = pb.GetMovieResponse()
+async def test_lists_are_refused_before_the_gateway_and_look_ups_go_on(tmp_path: Path) -> None:
     own_connection = (("grpc.use_local_subchannel_pool", 1),)  # each takes 100 calls
+    async with AsyncExitStack() as stack:
+        edge = await stack.enter_async_context(
+            running_edge(tmp_path, Options(deadline_seconds=PATIENCE_SECONDS))
+        )
+        edge.gateway.answer = pb.GetMovieResponse()
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{edge.port}", timeout=PATIENCE_SECONDS)
+        )
+        channels = [
+            await stack.enter_async_context(
+                grpc.aio.insecure_channel(f"127.0.0.1:{edge.port}", own_connection)
+            )
+            for _ in range(3)
+        ]
+        *askers, beside = map(pb_grpc.MovieServiceStub, channels)
+        request = pb.ListPersonalMoviesRequest()
+        await beside.ListPersonalMovies(request)  # connects: fewer may wait for a connection
+        edge.gateway.leave.clear()
+        lists = [asyncio.ensure_future(stub.ListPersonalMovies(request)) for stub in askers * 70]
+        await asyncio.wait(lists, return_when=asyncio.FIRST_COMPLETED)  # one of the 12 too many
+
+        refused = [
+            await client.get(PERSONAL, params={"user_id": 1}),
+            await client.post(PERSONAL, json={"user_id": 1}),
+            await client.post(f"{PERSONAL}:batch", json={"requests": [{"user_id": 1}]}),
+            await client.get("/api/movies/7/why", params={"user_id": 1}),
+        ]
+        looked_up = [await client.get(f"/api/movies/{path}") for path in ("7", "7/similar", "popular")]
+        await beside.GetMovie(pb.GetMovieRequest())
+        await beside.ListPopularMovies(pb.ListPopularMoviesRequest())
+        await beside.ListSimilarMovies(pb.ListSimilarMoviesRequest())
+        health = await ask_health(channels[-1])
+
+        edge.gateway.leave.set()
+        ends = await asyncio.gather(*lists, return_exceptions=True)
+    assert {error_of(answer) for answer in refused} == {(429, 8, "OVERLOADED")}
+    assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+    assert {answer.status_code for answer in looked_up} == {200}
+    assert health == SERVING  # full is not dead
+    assert sum(isinstance(end, grpc.aio.AioRpcError) for end in ends) == 12
+
+
+async def test_the_rate_of_lists_leaves_look_ups_theirs(tmp_path: Path) -> None:
     async with (
-        grpc.aio.insecure_channel(f"127.0.0.1:{edge.port}", own_connection) as one,
-        grpc.aio.insecure_channel(f"127.0.0.1:{edge.port}", own_connection) as other,
+        running_edge(tmp_path, Options(requests_per_second=3)) as edge,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{edge.port}", timeout=PATIENCE_SECONDS) as client,
+        grpc.aio.insecure_channel(f"127.0.0.1:{edge.port}") as channel,
         asyncio.timeout(PATIENCE_SECONDS),
     ):
-        refused = health = None
-        while refused is None or refused.status_code != 429:  # a slow machine may come too late
-            stubs = [pb_grpc.MovieServiceStub(one), pb_grpc.MovieServiceStub(other)]
-            calls = [asyncio.ensure_future(stub.GetMovie(pb.GetMovieRequest())) for stub in stubs * 70]
-            await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)  # one of the 12 too many
-            refused = await client.get("/api/movies/7")
-            health = await ask_health(channel)
-            await asyncio.gather(*calls, return_exceptions=True)
-    assert error_of(refused) == (429, 8, "OVERLOADED")
-    assert refused.headers["retry-after"] == "1"
-    assert health == SERVING  # full is not dead
+        edge.gateway.answer = pb.GetMovieResponse()
+        while (refused := await client.get(PERSONAL, params={"user_id": 1})).status_code == 200:
+            pass
+        assert error_of(refused) == (429, 8, "OVERLOADED")
+        assert (await client.get("/api/movies/7")).status_code == 200
+        assert await ask_health(channel) == SERVING
+        await pb_grpc.MovieServiceStub(channel).GetMovie(pb.GetMovieRequest())
+        while (refused := await client.get("/api/movies/7")).status_code == 200:
+            pass
+        assert error_of(refused) == (429, 8, "OVERLOADED")
 
 
 async def test_output_is_a_log_without_user_ids_or_warnings(tmp_path: Path) -> None:

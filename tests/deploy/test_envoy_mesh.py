@@ -175,11 +175,12 @@ async def test_a_replica_that_drains_is_left_in_time(tmp_path: Path) -> None:
         assert set(mesh.asked) == {0}
 
 
-async def test_a_gateway_that_hangs_is_left(tmp_path: Path) -> None:
+@asynccontextmanager
+async def two_gateways(directory: Path) -> AsyncIterator[tuple[list[Edge], httpx.AsyncClient]]:
+    """Envoy as in compose before two gateways, and a client of it."""
     edges = [Edge(free_port()) for _ in range(2)]
     for edge in edges:
         edge.gateway.answer = gateway_pb.GetMovieResponse()
-    edges[0].gateway.delay_seconds = PATIENCE_SECONDS
     async with AsyncExitStack() as stack:
         gateways = [await stack.enter_async_context(running_gateway(edge)) for edge in edges]
         place = replace(
@@ -190,9 +191,24 @@ async def test_a_gateway_that_hangs_is_left(tmp_path: Path) -> None:
             stages=(),
             admin=(HOST, free_port()),
         )
-        stack.enter_context(running_envoy(tmp_path, place, Options(deadline_seconds=6)))
+        stack.enter_context(running_envoy(directory, place, Options(deadline_seconds=6)))
         await edges[0].wait_for_readiness(200)
-        async with httpx.AsyncClient(base_url=f"http://{HOST}:{edges[0].port}", timeout=30) as client:
-            answers = await asyncio.gather(*(client.get("/api/movies/7") for _ in range(20)))
+        client = httpx.AsyncClient(base_url=f"http://{HOST}:{edges[0].port}", timeout=30)
+        yield edges, await stack.enter_async_context(client)
+
+
+async def test_a_gateway_that_hangs_is_left(tmp_path: Path) -> None:
+    async with two_gateways(tmp_path) as (edges, client):
+        edges[0].gateway.delay_seconds = PATIENCE_SECONDS
+        answers = await asyncio.gather(*(client.get("/api/movies/7") for _ in range(20)))
     assert {answer.status_code for answer in answers} == {200}
     assert edges[0].gateway.request is not None
+
+
+@pytest.mark.parametrize("path", ["/api/movies/7", "/api/movies/personal?user_id=1"])
+async def test_what_a_gateway_says_is_missing_no_other_is_asked_for(tmp_path: Path, path: str) -> None:
+    async with two_gateways(tmp_path) as (edges, client):
+        for edge in edges:
+            edge.gateway.error = grpc.StatusCode.UNAVAILABLE
+        assert (await client.get(path)).status_code == 503
+    assert sum(edge.gateway.request is not None for edge in edges) == 1
