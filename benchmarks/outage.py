@@ -81,7 +81,7 @@ class Outage:
     ends: Counter[str] = field(default_factory=Counter)
 
     async def begin(self) -> int:
-        """Lets the stage be well until the gateways take it for that, and then dead; gives their calls so far."""
+        """Lets the stage be well until the gateways know, and then dead; gives their calls so far."""
         self.stage.dead = False
         well = 0
         while well < _WELL:

@@ -4,6 +4,9 @@ Real processes and gRPC: a candidate and a ranking server, two gateways before t
 whatever comes, and Envoy before the other. First, as many clients as the gateway has places ask for lists,
 each again as soon as it has its answer: the peak. Then lists are asked for five times as often, whatever
 becomes of them. Beside that, one client looks up movies, and one asks for health.
+
+To ask so often takes most of a core. What that costs the answers, whatever is asked, a second peak shows:
+beside it, as many calls go to Envoy as make it five times, for a method that nobody has.
 """
 
 import asyncio
@@ -12,7 +15,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -45,6 +48,7 @@ _PAUSE_SECONDS: Final = 0.01
 _WARM_UP_SECONDS: Final = 1.0
 _CONNECTIONS: Final = 8  # Envoy takes 100 calls at once on each
 _ANY_RATE: Final = 1_000_000
+_NOBODY: Final = "/movierec.Nobody/Answers"
 _SERVICE: Final = pb.DESCRIPTOR.services_by_name["MovieService"].full_name
 
 _ANSWERED: Final = StatusCode.OK.name
@@ -52,13 +56,13 @@ _DEGRADED: Final = "DEGRADED"
 _REFUSED: Final = {StatusCode.RESOURCE_EXHAUSTED.name, StatusCode.UNAVAILABLE.name}  # the latter is Envoy's
 
 _PEAK: Final = "peak"
+_ACCOMPANIED: Final = "peak, and calls for nobody"
 _BEHIND_EDGE: Final = "behind Envoy"
 _LIMITED: Final = "without Envoy"
 _UNLIMITED: Final = "without any limit"
 _GATEWAYS: Final[Mapping[str, Mapping[str, str]]] = {_LIMITED: {}, _UNLIMITED: {"max_inflight": "10000"}}
 
-Stubs: TypeAlias = Iterator[MovieServiceStub]
-"""Connections, in turn and without end."""
+Channels: TypeAlias = Sequence[aio.Channel]
 
 
 @dataclass
@@ -99,7 +103,7 @@ def main(
     """Loads the gateways in turn, and prints what came of it."""
     console = Console()
     users = cycle(users_of(bundle_root))
-    tallies = {name: Tally() for name in (_PEAK, _BEHIND_EDGE, _LIMITED, _UNLIMITED)}
+    tallies = {name: Tally() for name in (_PEAK, _ACCOMPANIED, _BEHIND_EDGE, _LIMITED, _UNLIMITED)}
     with ExitStack() as stack:
         logs = Path(stack.enter_context(TemporaryDirectory()))
         stages = serving_stages(stack, bundle_root, logs)
@@ -113,6 +117,10 @@ def main(
         for _ in track(range(rounds), "Asking", console=console, transient=True):
             uvloop.run(_Run(tallies[_PEAK], users, seconds=seconds).closed(targets[_BEHIND_EDGE]))
             rate = _TIMES * tallies[_PEAK].goodput
+            beside = rate - tallies[_PEAK].goodput
+            uvloop.run(
+                _Run(tallies[_ACCOMPANIED], users, seconds=seconds).accompanied(targets[_BEHIND_EDGE], beside)
+            )
             for name, target in targets.items():
                 uvloop.run(_Run(tallies[name], users, seconds=seconds).opened(target, rate))
     console.print(_table(tallies))
@@ -153,30 +161,50 @@ class _Run:
 
     async def closed(self, target: str) -> None:
         """As many clients as there are places ask, each again once it has its answer."""
+        await self._go(target, self._ask_in_turn)
 
-        async def ask_on(stub: MovieServiceStub) -> None:
-            while self._goes_on():
-                await self._ask(stub)
+    async def accompanied(self, target: str, rate: float) -> None:
+        """The same; beside it, so many calls a second are made that only Envoy answers."""
 
-        async def load(stubs: Stubs) -> None:
-            await asyncio.gather(*(ask_on(next(stubs)) for _ in range(_PLACES)))
+        async def load(channels: Channels) -> None:
+            nobody = cycle([channel.unary_unary(_NOBODY) for channel in channels])
+
+            async def ask_nobody() -> None:
+                with suppress(aio.AioRpcError):
+                    await next(nobody)(b"", timeout=_TIMEOUT_SECONDS)
+
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._ask_in_turn(channels))
+                group.create_task(self._repeat(ask_nobody, rate))
 
         await self._go(target, load)
 
     async def opened(self, target: str, rate: float) -> None:
         """So many calls a second are made, whatever becomes of them."""
 
-        async def load(stubs: Stubs) -> None:
-            due = time.perf_counter()
-            async with asyncio.TaskGroup() as group:
-                while self._goes_on():
-                    group.create_task(self._ask(next(stubs)))
-                    due += 1 / rate
-                    await asyncio.sleep(due - time.perf_counter())
+        async def load(channels: Channels) -> None:
+            stubs = cycle(list(map(MovieServiceStub, channels)))
+            await self._repeat(lambda: self._ask(next(stubs)), rate)
 
         await self._go(target, load)
 
-    async def _go(self, target: str, load: Callable[[Stubs], Coroutine[Any, Any, None]]) -> None:
+    async def _ask_in_turn(self, channels: Channels) -> None:
+        async def ask_on(stub: MovieServiceStub) -> None:
+            while self._goes_on():
+                await self._ask(stub)
+
+        stubs = cycle(list(map(MovieServiceStub, channels)))
+        await asyncio.gather(*(ask_on(next(stubs)) for _ in range(_PLACES)))
+
+    async def _repeat(self, ask: Callable[[], Coroutine[Any, Any, None]], rate: float) -> None:
+        due = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            while self._goes_on():
+                group.create_task(ask())
+                due += 1 / rate
+                await asyncio.sleep(due - time.perf_counter())
+
+    async def _go(self, target: str, load: Callable[[Channels], Coroutine[Any, Any, None]]) -> None:
         async with AsyncExitStack() as stack:
             beside, *channels = [
                 await stack.enter_async_context(_connected(target)) for _ in range(_CONNECTIONS + 1)
@@ -184,7 +212,7 @@ class _Run:
             self._end = time.perf_counter() + self._seconds
             self._tally.seconds += self._seconds
             async with asyncio.TaskGroup() as group:
-                group.create_task(load(cycle(list(map(MovieServiceStub, channels)))))
+                group.create_task(load(channels))
                 group.create_task(self._look_up(MovieServiceStub(beside)))
                 group.create_task(self._check_health(beside))
                 group.create_task(self._recover(MovieServiceStub(beside)))
@@ -264,15 +292,16 @@ def _table(tallies: Mapping[str, Tally]) -> Table:
     table.add_column("")
     for name in tallies:
         table.add_column(name, justify="right")
-    for heading, cell in _rows(tallies[_PEAK]):
+    for heading, cell in _rows(tallies[_PEAK], tallies[_ACCOMPANIED]):
         table.add_row(heading, *map(cell, tallies.values()))
     return table
 
 
-def _rows(peak: Tally) -> Iterator[tuple[str, Callable[[Tally], str]]]:
+def _rows(peak: Tally, accompanied: Tally) -> Iterator[tuple[str, Callable[[Tally], str]]]:
     yield "asked/s", lambda tally: f"{tally.asked:.0f}"
     yield "answers/s", lambda tally: f"{tally.goodput:.0f}"
     yield "of peak", lambda tally: f"{tally.goodput / peak.goodput:.2f}"
+    yield "of second", lambda tally: f"{tally.goodput / accompanied.goodput:.2f}"
     yield "answer", lambda tally: _times(tally.answers)
     yield "refusal", lambda tally: _times(tally.refusals)
     yield "ends", lambda tally: "\n".join(f"{end} {count}" for end, count in tally.ends.most_common())
