@@ -89,7 +89,7 @@ class Options:
     deadline_seconds: float = 2.0
     """Longest time for an answer."""
     requests_per_second: int = 1_000
-    """What one Envoy lets through; the rest is 429."""
+    """What one Envoy lets through, of look-ups and of everything else; the rest is 429."""
     heap_bytes: int = 256 * 1024 * 1024
     """Memory for Envoy's heap; near it, it sheds load. Less than the container's limit."""
     cors_origins: tuple[str, ...] = ()
