@@ -167,7 +167,7 @@ class _Run:
         """The same; beside it, so many calls a second are made that only Envoy answers."""
 
         async def load(channels: Channels) -> None:
-            nobody = cycle([channel.unary_unary(_NOBODY) for channel in channels])
+            nobody: Iterator[Any] = cycle([channel.unary_unary(_NOBODY) for channel in channels])
 
             async def ask_nobody() -> None:
                 with suppress(aio.AioRpcError):
