@@ -179,7 +179,9 @@ def pass_gate(
     progress.console.print(
         f"Measuring the recipe of bundle {manifest.bundle_id} on the new split, to compare", highlight=False
     )
-    again = measure(clean.ratings, table, theirs, progress, choice=choice, work=work.part("incumbent"))
+    # By name: after a rollback another bundle is the incumbent of the same job.
+    steps = work.part(f"incumbent-{manifest.bundle_id}")
+    again = measure(clean.ratings, table, theirs, progress, choice=choice, work=steps)
     incumbent = Evaluation.of(again, judged, movie_ids)
     return newcomer, judge_newcomer(newcomer, incumbent, "its recipe was trained on the new split: ")
 

@@ -18,6 +18,7 @@ from training.progress import Progress
 from training.publish import recipe_record
 from training.ratings import CleaningCounts, CleanRatings
 from training.splits import split
+from training.work import NO_WORK, Work
 
 
 def evaluation(two_stage: float, *, als: float = 0.1, popularity: float = 0.05) -> Evaluation:
@@ -94,11 +95,12 @@ class Case:
         }
         return cast(Measurement, SimpleNamespace(recipe=recipe, qualities=qualities))
 
-    def verdict(self, measurement: Measurement) -> gate.Verdict:
+    def verdict(self, measurement: Measurement, *, work: Work = NO_WORK) -> gate.Verdict:
         """What the gate says of a newcomer."""
         counts = CleaningCounts(0, 0, 0, 0, 0, 0)
         clean = CleanRatings(ratings=self.ratings, counts=counts, digest="")
-        _, verdict = pass_gate(self.store, measurement, clean, self.table, Progress(Console(quiet=True)))
+        progress = Progress(Console(quiet=True))
+        _, verdict = pass_gate(self.store, measurement, clean, self.table, progress, work=work)
         return verdict
 
     def keep(self, measurement: Measurement) -> None:
@@ -121,18 +123,27 @@ def test_on_an_equal_split_the_kept_numbers_are_compared(case: Case) -> None:
 
 
 def test_on_another_split_the_incumbents_recipe_is_trained_again(
-    case: Case, monkeypatch: pytest.MonkeyPatch
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its steps are kept by its name: a job that goes on after a rollback has another incumbent."""
+    folder = tmp_path / "steps"
+    folder.mkdir()
     asked: list[Recipe] = []
+    steps: list[str] = []
 
-    def measure(_ratings: object, _table: object, recipe: Recipe, *_: object, **__: object) -> Measurement:
+    def measure(
+        _ratings: object, _table: object, recipe: Recipe, *_: object, work: Work, **__: object
+    ) -> Measurement:
         asked.append(recipe)
+        work.step("one", lambda: {"a": np.array(1)})
+        steps.extend(path.name for path in folder.iterdir())
         return case.measurement(recipe, two_stage=0.5)
 
     monkeypatch.setattr(gate, "measure", measure)
     newcomer = case.measurement(recipe_with(case.recipe, seed=1), two_stage=0.3)
-    verdict = case.verdict(newcomer)
+    verdict = case.verdict(newcomer, work=Work(folder))
     assert asked == [case.recipe]
+    assert steps == [f"incumbent-{case.manifest.bundle_id}-one.npz"]
     assert verdict.remark.startswith("its recipe was trained on the new split: ")
     assert len(verdict.refusals) == 1
 
