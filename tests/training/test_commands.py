@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,16 @@ from typer.testing import CliRunner, Result
 
 from serving.bundle.store import BundleStore
 from serving.features import FeatureSet
+from serving.ratings import Ratings
 from tests.training.small import PROGRESS, RECIPE, table_of, tastes
 from training import commands
 from training.commands import app
+from training.experiment import measure_seeds
 from training.models.ranker import Loss
-from training.models.two_stage import RankerChoice, fit_two_stage
+from training.models.two_stage import RankerChoice, Recipe, TooFewUsersError, fit_two_stage
 from training.publish import Build, publish
+from training.ratings import MovieTable
+from training.splits import Protocol
 
 
 @pytest.fixture(autouse=True)
@@ -96,8 +101,9 @@ def test_a_broken_data_set_is_said_in_words_by_the_process(tmp_path: Path, no_da
 def test_broken_ratings_are_named_by_file_and_line(tmp_path: Path, no_data: Path) -> None:
     (no_data / "movies.csv").write_text("movieId,title,genres\n1,Film (1999),Drama\n")
     (no_data / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,4.0,10\nx,1,4.0,10\n")
-    for command in (["train", "--bundle-root", tmp_path / "bundles"], ["evaluate"]):
-        assert_said_in_words(run(*command, "--data-dir", no_data), "ratings.csv line 3: userId must be")
+    for command in ("train", "evaluate"):
+        result = run(command, "--bundle-root", tmp_path / "bundles", "--data-dir", no_data)
+        assert_said_in_words(result, "ratings.csv line 3: userId must be")
 
 
 def test_the_data_set_is_read_from_the_environment(
@@ -107,12 +113,13 @@ def test_the_data_set_is_read_from_the_environment(
     assert_said_in_words(run("train", "--bundle-root", tmp_path / "bundles"), f"{no_data} is not a data set")
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate", "tune"])
 def test_a_second_job_in_one_folder_stops(
-    tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setenv("MOVIEREC_DATA_DIR", str(no_data))  # no download, should it go on
     with FileLock(tmp_path / ".training.lock"):
-        result = run("train", "--bundle-root", tmp_path)
+        result = run(command, "--bundle-root", tmp_path)
     assert_said_in_words(result)
     assert result.stderr == f"Another training job is at work in {tmp_path}.\n"
     assert result.stdout == ""
@@ -233,6 +240,25 @@ def test_a_single_model_that_nobody_can_judge_is_fitted_all_the_same(
     assert result.exit_code == 0, result.output
     for part in ("val", "test"):
         assert f"{part}, protocol 'user': nobody can be judged" in result.stdout
+
+
+def test_evaluating_leaves_out_a_protocol_that_the_data_are_too_few_for(
+    tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tastes(no_data)
+
+    def measured(ratings: Ratings, table: MovieTable, recipe: Recipe, *rest: Any, **options: Any) -> Any:
+        if recipe.protocol is Protocol.TIME:
+            raise TooFewUsersError("only 3 users")
+        return measure_seeds(ratings, table, recipe, *rest, **options)
+
+    monkeypatch.setattr(commands, "measure_seeds", measured)
+    options = ("--data-dir", no_data, "--bundle-root", tmp_path / "bundles", "--threads", "1", "--seeds", "1")
+    both = run("evaluate", *options)
+    assert both.exit_code == 0, both.output
+    assert "left out: only 3 users" in both.stdout
+    assert "protocol 'user'" in both.stdout
+    assert_said_in_words(run("evaluate", *options, "--protocol", "time"), "only 3 users")
 
 
 def test_only_a_bundle_of_the_same_data_and_recipe_is_reused(tmp_path: Path) -> None:
