@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import structlog
 
+from serving import movies as catalogue
 from serving.ids import IdMap
 from serving.movies import Movies
 from serving.ratings import Ratings
 from training import ratings as cleaning
+from training import titles
 from training.datasets import DatasetFolder
 from training.ratings import (
     CleaningCounts,
@@ -50,7 +52,7 @@ class Preprocessed:
 def preprocess(dataset: DatasetFolder, root: Path) -> Preprocessed:
     """Reads the parquet files of this data set, or cleans it and writes them.
 
-    They are known by the bytes of the inputs and of the module that cleans them, where all settings of
+    They are known by the bytes of the inputs and of the modules that clean them, where all settings of
     cleaning are. What is read back is the same to the bit; what is not is written again.
 
     Args:
@@ -79,7 +81,9 @@ def preprocess(dataset: DatasetFolder, root: Path) -> Preprocessed:
 
 def _key(source: Path) -> str:
     layout = layout_of(source)
-    hasher = hashlib.sha256(Path(cleaning.__file__).read_bytes())
+    hasher = hashlib.sha256()
+    for module in (cleaning, titles, catalogue):
+        hasher.update(Path(str(module.__file__)).read_bytes())
     for name in (layout.ratings, layout.movies, "links.csv"):
         path = source / name
         if path.is_file():

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,8 +20,9 @@ from pyarrow import compute
 from pyarrow import csv as arrow_csv
 
 from serving.ids import IdMap, Ids
-from serving.movies import GENRES, NO_GENRE, UNKNOWN_YEAR, Movies, genre_bits
+from serving.movies import GENRES, NO_GENRE, Movies, genre_bits
 from serving.ratings import Ratings
+from training.titles import parse_title
 
 MAX_MOVIE_ID: Final = 2**31 - 1
 """movie_id is an int32 on the wire."""
@@ -362,38 +362,6 @@ def _movie_table(movies: pd.DataFrame, links: pd.DataFrame) -> MovieTable:
 def _genre_bits(text: str) -> int:
     names = ["Children" if name == "Children's" else name for name in text.split("|")]
     return genre_bits(names) or genre_bits([NO_GENRE])
-
-
-# Also "(2006-2008)" and "(2007-)" for series, and "(1995) (V)" for video. \u2013 is the longer dash.
-_YEAR: Final = re.compile(r"\s*\(((?:18|19|20)\d\d)(?:[-\u2013](?:\d{4})?)?\)\s*(?:\((?:V|TV)\)\s*)?$")
-
-_ARTICLES: Final = (
-    *("A", "An", "The", "Da", "Das", "De", "Den", "Der", "Det", "Die", "Ein", "Eine", "El", "En", "Et"),
-    *("Gli", "Het", "I", "Il", "L'", "L\u2019", "La", "Las", "Le", "Les", "Lo", "Los", "O", "Os"),
-    *("Un", "Una", "Une", "Uno"),
-)
-# "Boot, Das (Boat, The)": an article ends the title, or a title in parentheses. Only with a capital:
-# "One, Two, Three" and "Paris, Texas" end in a word after a comma, too.
-_ARTICLE_LAST: Final = re.compile(
-    r"(?P<before>^|\((?:a\.k\.a\.\s+)?)(?P<name>[^()]+?),\s+"
-    rf"(?P<article>{'|'.join(_ARTICLES)})(?=\s*(?:[()]|$))"
-)
-
-
-def parse_title(raw: str) -> tuple[str, int]:
-    """The title as shown, and the year: "Matrix, The (1999)" is "The Matrix" of 1999.
-
-    Other titles in parentheses stay, theirs articles put back as well. The year is 0 when there is none.
-    """
-    found = _YEAR.search(raw)
-    title = raw[: found.start()] if found else raw
-    title = " ".join(_ARTICLE_LAST.sub(_with_article_first, title.strip()).split())
-    return title or raw.strip(), int(found[1]) if found else UNKNOWN_YEAR
-
-
-def _with_article_first(match: re.Match[str]) -> str:
-    gap = "" if match["article"].endswith(("'", "\u2019")) else " "
-    return f"{match['before']}{match['article']}{gap}{match['name']}"
 
 
 # Ratings: tens of millions of lines, so a fast way for files as they should be, and a careful one

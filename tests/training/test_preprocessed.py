@@ -1,6 +1,7 @@
 """Parquet that is written once, read back to the bit, and never trusted when something changed."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,3 +89,15 @@ def test_ratings_that_were_changed_are_noticed(dataset: DatasetFolder, tmp_path:
     again = preprocess(dataset, tmp_path)
     assert not again.reused
     assert_same(first, again)
+
+
+@pytest.mark.parametrize("name", ["cleaning", "titles", "catalogue"])
+def test_another_version_of_what_cleans_reads_anew(
+    dataset: DatasetFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The order of the genres is in the parquet file, as bits."""
+    preprocess(dataset, tmp_path)
+    other = tmp_path / "other.py"
+    other.write_text("# changed")
+    monkeypatch.setattr(preprocessed, name, SimpleNamespace(__file__=str(other)))
+    assert not preprocess(dataset, tmp_path).reused
