@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, get_type_hints
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from serving.features import FeatureSet
 from serving.fold_in import AlsParameters, Confidence
@@ -194,15 +195,19 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         if not {"als", "ranker"} & set(content):
             raise ValueError("it has neither als nor ranker")  # noqa: TRY301  # as what json raises
         found = {stage: dict(content[stage]) for stage in ("als", "ranker") if stage in content}
-        if "confidence" in found.get("als", {}):
-            found["als"]["confidence"] = Confidence(found["als"]["confidence"])
     except (KeyError, TypeError, ValueError) as error:
         raise ParametersError(f"{path}: expected the JSON that `tune` writes: {error}") from error
     for stage, parameters in (("als", AlsParameters), ("ranker", RankerParameters)):
-        known = {field.name for field in fields(parameters)}
-        unknown = sorted(set(found.get(stage, {})) - known)
+        types = get_type_hints(parameters)
+        unknown = sorted(set(found.get(stage, {})) - set(types))
         if unknown:
             raise ParametersError(
-                f"{path}: {stage} has no parameter {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+                f"{path}: {stage} has no parameter {', '.join(unknown)}; there are {', '.join(sorted(types))}"
             )
+        for name, value in found.get(stage, {}).items():
+            try:
+                found[stage][name] = TypeAdapter(types[name]).validate_python(value)
+            except ValidationError as error:
+                (reason,) = error.errors()
+                raise ParametersError(f"{path}: {stage}, {name}: {reason['msg']}") from error
     return found

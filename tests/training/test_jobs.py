@@ -184,7 +184,9 @@ def test_what_tuning_finds_is_what_training_takes(run: Any, root: Path) -> None:
     [
         ("[]", "expected the JSON that `tune` writes"),
         ("not json", "expected the JSON that `tune` writes"),
-        ('{"als": {"confidence": "much"}}', "'much' is not a valid Confidence"),
+        ('{"als": {"confidence": "much"}}', "als, confidence: Input should be 'likes', 'linear', 'log' or"),
+        ('{"als": {"factors": "many"}}', "als, factors: Input should be a valid integer"),
+        ('{"ranker": {"depth": 2.5}}', "ranker, depth: Input should be a valid integer"),
         ('{"als": {}, "tuning": {"studies": 3}}', "expected the JSON that `tune` writes"),
         ('{"ranker": {"trees": 3}}', "ranker has no parameter trees; there are depth, iterations"),
     ],
