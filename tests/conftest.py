@@ -21,9 +21,10 @@ from serving.features import FeatureSet
 from training.models.als import default_parameters
 from training.models.ranker import Loss, RankerParameters
 from training.models.two_stage import RankerChoice, Recipe, TwoStage, fit_two_stage
+from training.movielens.data_set import read_data_set
+from training.movielens.movies import MovieTable
 from training.progress import Progress
 from training.publish import Build, publish
-from training.ratings import MovieTable, read_data_set
 from training.sample import write_sample
 from training.splits import Protocol
 

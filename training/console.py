@@ -14,8 +14,8 @@ from serving.logs import configure_logs
 from serving.settings import LogLevel
 from training.lock import BusyError
 from training.models.two_stage import TooFewUsersError
+from training.movielens.problems import DataError
 from training.options import ParametersError
-from training.ratings import DataError
 from training.registry import RegistryError, root_cause
 from training.tracking import ServerError
 

@@ -13,7 +13,8 @@ import pooch  # type: ignore[import-untyped]
 import structlog
 from requests.exceptions import ChunkedEncodingError, ConnectionError, RequestException, Timeout  # noqa: A004
 
-from training.ratings import DataError, layout_of
+from training.movielens.layouts import layout_of
+from training.movielens.problems import DataError
 from training.sample import SAMPLE_FILES, VERSION, write_sample
 
 DATA_DIR_VARIABLE: Final = "MOVIEREC_DATA_DIR"

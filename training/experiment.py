@@ -21,8 +21,8 @@ from training.models.two_stage import (
     fit_two_stage,
     inner_cuts,
 )
+from training.movielens.movies import MovieTable
 from training.progress import Progress
-from training.ratings import MovieTable
 from training.splits import Protocol, Split, judged_split, split
 from training.work import NO_WORK, Work
 from training.yardsticks import choose_regularization, svd_lists, yardstick_lists

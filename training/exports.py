@@ -13,7 +13,7 @@ from serving.bundle.neighbours import NeighboursContent
 from serving.features import MOVIE_FEATURES, USER_FEATURES, user_features
 from serving.ids import IdMap
 from training.models.two_stage import TwoStage
-from training.ratings import MovieTable
+from training.movielens.movies import MovieTable
 
 
 def write_exports(

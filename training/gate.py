@@ -25,8 +25,9 @@ from training.evaluation import paired_interval
 from training.experiment import Measurement, measure
 from training.models.ranker import Loss, RankerParameters
 from training.models.two_stage import RankerChoice, Recipe
+from training.movielens.cleaning import CleanRatings, ratings_digest
+from training.movielens.movies import MovieTable
 from training.progress import Progress
-from training.ratings import CleanRatings, MovieTable, ratings_digest
 from training.splits import Protocol, Split, judged_split
 from training.work import NO_WORK, Work
 

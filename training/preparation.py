@@ -7,9 +7,10 @@ from typing import Final
 from rich.console import Console
 
 from training import datasets
+from training.movielens.cleaning import CleanRatings, ratings_digest
+from training.movielens.movies import MovieTable
 from training.preprocessed import preprocess
 from training.progress import Progress
-from training.ratings import CleanRatings, MovieTable, ratings_digest
 from training.subset import active_and_idle
 
 SAMPLE_FOLDER: Final = "sample"

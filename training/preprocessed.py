@@ -16,17 +16,12 @@ from serving import movies as catalogue
 from serving.ids import IdMap
 from serving.movies import Movies
 from serving.ratings import Ratings
-from training import ratings as cleaning
-from training import titles
+from training import movielens
 from training.datasets import DatasetFolder
-from training.ratings import (
-    CleaningCounts,
-    CleanRatings,
-    MovieTable,
-    layout_of,
-    ratings_digest,
-    read_data_set,
-)
+from training.movielens.cleaning import CleaningCounts, CleanRatings, ratings_digest
+from training.movielens.data_set import read_data_set
+from training.movielens.layouts import LINKS, layout_of
+from training.movielens.movies import MovieTable
 
 _FOLDER: Final = "preprocessed"
 _RATINGS: Final = "ratings.parquet"
@@ -82,9 +77,10 @@ def preprocess(dataset: DatasetFolder, root: Path) -> Preprocessed:
 def _key(source: Path) -> str:
     layout = layout_of(source)
     hasher = hashlib.sha256()
-    for module in (cleaning, titles, catalogue):
-        hasher.update(Path(str(module.__file__)).read_bytes())
-    for name in (layout.ratings, layout.movies, "links.csv"):
+    modules = sorted(Path(str(movielens.__file__)).parent.glob("*.py"))
+    for module in (*modules, Path(str(catalogue.__file__))):
+        hasher.update(module.read_bytes())
+    for name in (layout.ratings, layout.movies, LINKS):
         path = source / name
         if path.is_file():
             with path.open("rb") as file:

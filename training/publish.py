@@ -32,8 +32,8 @@ from training.models.leaf_tables import build_leaf_tables
 from training.models.popularity import MovieStatistics, popularity
 from training.models.similarity import NEIGHBOURS, build_index
 from training.models.two_stage import Recipe, TwoStage
+from training.movielens.movies import MovieTable
 from training.progress import Progress
-from training.ratings import MovieTable
 from training.roll_out import roll_out
 
 LIBRARIES: Final = ("catboost", "implicit", "movierec", "numpy", "scipy")

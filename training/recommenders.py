@@ -28,7 +28,7 @@ from training.models.als import Als
 from training.models.first_stage import FirstStage
 from training.models.popularity import MovieStatistics, popularity
 from training.models.svd import Svd
-from training.ratings import MovieTable
+from training.movielens.movies import MovieTable
 
 _REASONS: Final = 5
 """Strongest contributions that an explanation names."""

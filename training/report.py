@@ -16,8 +16,9 @@ from training import pictures
 from training.evaluation import CUTOFFS, Quality, interval
 from training.experiment import Measurement
 from training.models.two_stage import TwoStage, candidate_scores
+from training.movielens.cleaning import CleaningCounts
+from training.movielens.movies import MovieTable
 from training.publish import recipe_record
-from training.ratings import CleaningCounts, MovieTable
 from training.studies import Tuning
 from training.verdict import TITLES, lifts, merged, warnings_of
 from training.yardsticks import best_regularization

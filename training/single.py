@@ -6,8 +6,8 @@ from serving.ids import Rows
 from serving.ratings import Ratings
 from training.evaluation import judge
 from training.models.first_stage import CANDIDATES
+from training.movielens.movies import MovieTable
 from training.progress import Progress
-from training.ratings import MovieTable
 from training.recommenders import PopularityRecommender, Recommender
 from training.splits import Protocol, Split, judged_split
 

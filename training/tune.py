@@ -30,8 +30,8 @@ from training.models.two_stage import (
     labelling_cuts,
     require_groups,
 )
+from training.movielens.movies import MovieTable
 from training.progress import Progress
-from training.ratings import MovieTable
 from training.splits import Split, split
 from training.studies import Parameters, Study, Trial
 

@@ -12,8 +12,8 @@ from serving.movies import Movies
 from serving.ratings import Ratings
 from training.models.ranker import RankerParameters
 from training.models.two_stage import Recipe
+from training.movielens.movies import MovieTable
 from training.progress import Progress
-from training.ratings import MovieTable
 from training.splits import Protocol
 
 N_MOVIES = 60

@@ -23,8 +23,8 @@ from training.commands import app
 from training.experiment import measure_seeds
 from training.models.ranker import Loss
 from training.models.two_stage import RankerChoice, Recipe, TooFewUsersError, fit_two_stage
+from training.movielens.movies import MovieTable
 from training.publish import Build, publish
-from training.ratings import MovieTable
 from training.splits import Protocol
 
 

@@ -19,7 +19,8 @@ from typing_extensions import override
 
 from training import datasets
 from training.datasets import ML_LATEST_SMALL, SAMPLE_NAME, DatasetFolder, Download, resolve
-from training.ratings import DataError, read_data_set
+from training.movielens.data_set import read_data_set
+from training.movielens.problems import DataError
 
 RATINGS = "userId,movieId,rating,timestamp\n7,20,4.0,100\n"
 MOVIES = "movieId,title,genres\n20,Film (1999),Drama\n"

@@ -14,9 +14,9 @@ from training import gate
 from training.experiment import Measurement
 from training.gate import Evaluation, judge_newcomer, pass_gate, recipe_of
 from training.models.two_stage import Recipe
+from training.movielens.cleaning import CleaningCounts, CleanRatings
 from training.progress import Progress
 from training.publish import recipe_record
-from training.ratings import CleaningCounts, CleanRatings
 from training.splits import split
 from training.work import NO_WORK, Work
 

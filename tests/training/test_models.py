@@ -20,7 +20,7 @@ from training.models.first_stage import FirstStage
 from training.models.popularity import MovieStatistics, popularity
 from training.models.similarity import build_index
 from training.models.svd import Svd
-from training.ratings import MovieTable
+from training.movielens.movies import MovieTable
 
 NAN = float("nan")
 DAY = 86_400

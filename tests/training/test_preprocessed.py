@@ -1,12 +1,13 @@
 """Parquet that is written once, read back to the bit, and never trusted when something changed."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from training import preprocessed
+from training import movielens, preprocessed
 from training.datasets import DatasetFolder
 from training.preprocessed import Preprocessed, preprocess
 
@@ -91,13 +92,25 @@ def test_ratings_that_were_changed_are_noticed(dataset: DatasetFolder, tmp_path:
     assert_same(first, again)
 
 
-@pytest.mark.parametrize("name", ["cleaning", "titles", "catalogue"])
+@pytest.mark.parametrize("name", ["cleaning", "rules", "titles"])
 def test_another_version_of_what_cleans_reads_anew(
     dataset: DatasetFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """The order of the genres is in the parquet file, as bits."""
+    preprocess(dataset, tmp_path)
+    changed = tmp_path / "movielens"
+    shutil.copytree(Path(movielens.__file__).parent, changed)
+    with (changed / f"{name}.py").open("a") as module:
+        module.write("# changed")
+    monkeypatch.setattr(preprocessed, "movielens", SimpleNamespace(__file__=str(changed / "__init__.py")))
+    assert not preprocess(dataset, tmp_path).reused
+
+
+def test_another_order_of_genres_reads_anew(
+    dataset: DatasetFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in the parquet file as bits."""
     preprocess(dataset, tmp_path)
     other = tmp_path / "other.py"
     other.write_text("# changed")
-    monkeypatch.setattr(preprocessed, name, SimpleNamespace(__file__=str(other)))
+    monkeypatch.setattr(preprocessed, "catalogue", SimpleNamespace(__file__=str(other)))
     assert not preprocess(dataset, tmp_path).reused

@@ -22,9 +22,11 @@ from training.models.als import Als
 from training.models.first_stage import FirstStage
 from training.models.ranker import Loss, RankerParameters
 from training.models.two_stage import LearningCurve, RankerChoice, Recipe, TwoStage, fit_two_stage
+from training.movielens.cleaning import CleanRatings
+from training.movielens.data_set import read_data_set
+from training.movielens.movies import MovieTable
 from training.pictures import decile_coverage
 from training.publish import Build, publish
-from training.ratings import CleanRatings, MovieTable, read_data_set
 from training.report import Subject, render_report
 from training.sample import write_sample
 from training.splits import Protocol, split

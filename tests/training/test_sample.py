@@ -11,7 +11,9 @@ from scipy.sparse import csr_matrix
 from serving.ids import Rows
 from serving.ratings import LIKED, Ratings
 from training.metrics import ndcg
-from training.ratings import CleanRatings, MovieTable, read_data_set
+from training.movielens.cleaning import CleanRatings
+from training.movielens.data_set import read_data_set
+from training.movielens.movies import MovieTable
 from training.sample import N_MOVIES, N_USERS, SAMPLE_FILES, write_sample
 from training.splits import Protocol, split
 

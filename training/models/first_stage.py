@@ -18,7 +18,8 @@ from serving.similarity import directions
 from training.models.als import Als, fit_item_factors
 from training.models.links import cooccurrence, transitions
 from training.models.popularity import MovieStatistics, popularity
-from training.ratings import MovieTable, ratings_digest
+from training.movielens.cleaning import ratings_digest
+from training.movielens.movies import MovieTable
 from training.work import NO_WORK, Arrays, Work
 
 CANDIDATES = 300

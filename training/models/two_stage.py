@@ -21,8 +21,8 @@ from serving.retrieval import best_first
 from training.metrics import ndcg
 from training.models.first_stage import FirstStage
 from training.models.ranker import Groups, Loss, RankerParameters, fit_ranker, model_bytes, model_of
+from training.movielens.movies import MovieTable
 from training.progress import Progress
-from training.ratings import MovieTable
 from training.splits import Protocol, Split, sample_users, split
 from training.work import NO_WORK, Arrays, Work
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.titles import parse_title
+from training.movielens.titles import parse_title
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Data sets of MovieLens: their files are read, checked and cleaned."""

@@ -1,0 +1,48 @@
+"""The rules that each field must keep."""
+
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from pandera.errors import SchemaErrors
+from pandera.pandas import Check, DataFrameSchema
+
+MAX_MOVIE_ID: Final = 2**31 - 1
+"""movie_id is an int32 on the wire."""
+
+MAX_TIME: Final = 2**32 - 1
+"""Unix seconds, in the year 2106. What is beyond counts something else, as milliseconds."""
+
+
+def failures_of(schema: DataFrameSchema, frame: pd.DataFrame) -> dict[str, list[int]]:
+    """The rules that the frame breaks, and the lines (its index) that break them."""
+    try:
+        schema.validate(frame, lazy=True)
+    except SchemaErrors as errors:
+        groups = errors.failure_cases.groupby(["column", "check"], sort=False)["index"]
+        return {f"{column} {rule}": sorted(map(int, lines)) for (column, rule), lines in groups}
+    return {}
+
+
+def _within(low: float, high: float, rule: str) -> Check:
+    def is_within(column: "pd.Series[Any]") -> "pd.Series[bool]":
+        return column.between(low, high)
+
+    return Check(is_within, error=rule, ignore_na=False)  # NaN is within nothing
+
+
+def _once(ids: "pd.Series[Any]") -> "pd.Series[bool]":
+    return (ids < 1) | ~ids.duplicated(keep=False)  # those below 1 break another rule
+
+
+def _filled(texts: "pd.Series[str]") -> "pd.Series[bool]":
+    return texts.str.strip() != ""
+
+
+USER_ID: Final = _within(1, np.inf, "must be a whole number from 1")
+MOVIE_ID: Final = _within(1, MAX_MOVIE_ID, f"must be a whole number from 1 to {MAX_MOVIE_ID}")
+ONE_ROW: Final = Check(_once, error="must be there only once")
+TITLE: Final = Check(_filled, error="must not be empty")
+TMDB_ID: Final = _within(0, MAX_MOVIE_ID, "must be a whole number or empty")
+VALUE: Final = _within(0.5, 5, "must be 0.5 to 5")
+TIME: Final = _within(0, MAX_TIME, f"must be whole seconds from 0 to {MAX_TIME}")
