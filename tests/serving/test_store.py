@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from serving.bundle.catalogue import CatalogueContent, read_movies
 from serving.bundle.factors import read_item_factors, read_ratings, read_seen_movies, read_user_factors
@@ -257,6 +258,23 @@ def test_a_manifest_of_another_form_is_refused(store: BundleStore, change: dict[
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
     with pytest.raises(BundleError, match=f"bundle {bundle_id}: the manifest is"):
         store.manifest(bundle_id)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_manifest_holds_finite_numbers_only(store: BundleStore, value: float) -> None:
+    bundle_id = publish(store, "one")
+    fields = store.manifest(bundle_id).model_dump()
+    path = store.path(bundle_id) / "manifest.json"
+    for change in (
+        {"metrics": {"als": {"ndcg_at_10": value}}},
+        {"recipe": {"als_alpha": value}},
+        {"golden": fields["golden"] | {"similarity": {"movie_id": 1, "movie_ids": [2], "scores": [value]}}},
+    ):
+        with pytest.raises(ValidationError, match="finite number"):
+            Manifest.model_validate(fields | change)
+        path.write_text(json.dumps(fields | change))  # as NaN, Infinity and -Infinity
+        with pytest.raises(BundleError, match=f"bundle {bundle_id}: the manifest is unreadable"):
+            store.manifest(bundle_id)
 
 
 @pytest.mark.parametrize("linked", ["bundle", "folder"])
