@@ -27,6 +27,7 @@ from training.lock import BusyError, alone
 from training.registry import Registry, RegistryError, limited_requests, local_store
 
 _ANSWER_SECONDS: Final = 30
+_TERMINATED: Final = 128 + signal.SIGTERM
 
 _logger = structlog.get_logger(__name__)
 
@@ -54,6 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.until_synced and options.watch is None:
         parser.error("--until-synced needs --watch")
+    if options.watch is not None and not 0 < options.watch <= threading.TIMEOUT_MAX:
+        parser.error(f"--watch must be a finite number of seconds above 0, not {options.watch:g}")
+    if not 0 <= options.settle_seconds <= threading.TIMEOUT_MAX:
+        parser.error(f"--settle-seconds must be finite and not below 0, not {options.settle_seconds:g}")
     configure_logs("sync")
     root: Path = options.bundle_root
     registry = Registry(options.tracking_uri or local_store(root))
@@ -98,4 +103,6 @@ def _sync(registry: Registry, root: Path, *, settle_seconds: float, wait: Callab
 
 
 if __name__ == "__main__":
+    # Without a handler the first process of a container ignores the signal. `--watch` has one of its own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     sys.exit(main())

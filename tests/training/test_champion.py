@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -122,8 +123,6 @@ def test_waiting_for_the_champion_ends_when_it_is_there(
 ) -> None:
     serving = tmp_path / "serving"
     options = ["--bundle-root", str(serving), "--tracking-uri", local_store(root)]
-    with pytest.raises(SystemExit):
-        sync.main([*options, "--until-synced"])
     command = [sys.executable, "-m", "training.sync", *options, "--watch", "0.1", "--until-synced"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -209,21 +208,44 @@ def test_a_third_bundle_waits_for_the_second_to_settle(root: Path, tmp_path: Pat
     assert 0 < waits[0] <= 60
 
 
-def test_a_signal_ends_the_wait(root: Path, tmp_path: Path, trained: Trained) -> None:
-    """`--watch` runs in a pod, which has to end when it is told to."""
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ("--watch 0", "--watch must be a finite number of seconds above 0, not 0"),
+        ("--watch -1", "--watch must be a finite number of seconds above 0, not -1"),
+        ("--watch inf", "--watch must be a finite number of seconds above 0, not inf"),
+        ("--watch nan", "--watch must be a finite number of seconds above 0, not nan"),
+        ("--settle-seconds -1", "--settle-seconds must be finite and not below 0, not -1"),
+        ("--until-synced", "--until-synced needs --watch"),
+    ],
+)
+def test_options_without_sense_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str, rule: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        sync.main(["--bundle-root", str(tmp_path), *options.split()])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"python -m training.sync: error: {rule}\n")
+
+
+@pytest.mark.parametrize(("watch", "status"), [(["--watch", "1"], 0), ([], 128 + signal.SIGTERM)])
+def test_a_signal_ends_the_wait(
+    root: Path, tmp_path: Path, trained: Trained, watch: list[str], status: int
+) -> None:
+    """It runs in a pod, which has to end when it is told to; without a handler, -15 would come out here."""
     store = with_bundle(tmp_path / "serving", trained)
     store.point_to(trained.bundle_id, published_at=0)
     second, third = (publish(store, text) for text in ("second", "third"))
     store.point_to(second, published_at=time.time())
     register(root, store.path(third)).promote()
-    options = ["--bundle-root", str(store.root), "--tracking-uri", local_store(root), "--watch", "1"]
+    options = ["--bundle-root", str(store.root), "--tracking-uri", local_store(root), *watch]
     command = [sys.executable, "-m", "training.sync", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = json.loads(process.stdout.readline())
         assert line["event"] == "servers are still taking the bundle before"
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(20) == status
     assert store.pointer().bundle_id == second
 
 
