@@ -10,8 +10,8 @@ from typing import Annotated, Final
 import typer
 
 from serving.bundle.manifest import Manifest
-from serving.bundle.store import SETTLE_SECONDS, BundleError, BundleStore
-from serving.features import FEATURE_NAMES, FeatureSet, feature_hash
+from serving.bundle.store import SETTLE_SECONDS, BundleStore
+from serving.features import FeatureSet
 from training import release_commands, single_commands
 from training.console import failing_clearly, open_console
 from training.experiment import Measurement, measure, measure_seeds
@@ -53,6 +53,7 @@ from training.progress import Progress
 from training.publish import LIBRARIES, Build, publish, recipe_record
 from training.registry import BUNDLE_TAG
 from training.report import Subject, render_report
+from training.reuse import reusable
 from training.splits import Protocol
 from training.strong import strong_generalisation
 from training.studies import Study, Tuning
@@ -139,8 +140,8 @@ def train(
             seed=seed,
             threads=threads,
         )
-        current = _current(root) if reuse else None
-        if current is not None and _is_of(current, prepared.dataset_tag, recipe):
+        current = reusable(root, prepared, recipe) if reuse else None
+        if current is not None:
             console.print(quality_table(current.metrics, _caption(current)))
             console.print(f"Reusing bundle {current.bundle_id} in {root}", highlight=False)
             return
@@ -345,23 +346,6 @@ def tune(
 
 app.add_typer(single_commands.app)
 app.add_typer(release_commands.app)
-
-
-def _current(root: Path) -> Manifest | None:
-    store = BundleStore(root)
-    try:
-        return store.manifest(store.pointer().bundle_id)
-    except BundleError:
-        return None
-
-
-def _is_of(manifest: Manifest, dataset_tag: str, recipe: Recipe) -> bool:
-    """Whether this version would train the same again."""
-    return (
-        manifest.dataset_tag == dataset_tag
-        and manifest.features.hash == feature_hash(FEATURE_NAMES[recipe.feature_set])
-        and recipe_record(recipe).items() <= manifest.recipe.items()
-    )
 
 
 def _caption(manifest: Manifest) -> str:

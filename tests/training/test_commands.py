@@ -15,7 +15,6 @@ from filelock import FileLock
 from typer.testing import CliRunner, Result
 
 from serving.bundle.store import BundleStore
-from serving.features import FeatureSet
 from serving.ratings import Ratings
 from tests.training.small import PROGRESS, RECIPE, table_of, tastes
 from training import commands
@@ -259,19 +258,3 @@ def test_evaluating_leaves_out_a_protocol_that_the_data_are_too_few_for(
     assert "left out: only 3 users" in both.stdout
     assert "protocol 'user'" in both.stdout
     assert_said_in_words(run("evaluate", *options, "--protocol", "time"), "only 3 users")
-
-
-def test_only_a_bundle_of_the_same_data_and_recipe_is_reused(tmp_path: Path) -> None:
-    published(tmp_path, 1)
-    store = BundleStore(tmp_path)
-    manifest = store.manifest(store.pointer().bundle_id)
-    is_of = commands._is_of  # noqa: SLF001  # the rule behind --reuse, without training
-    assert is_of(manifest, "tastes", RECIPE)
-    for tag, recipe in (
-        ("other", RECIPE),
-        ("tastes", replace(RECIPE, seed=1)),
-        ("tastes", replace(RECIPE, threads=2)),
-        ("tastes", replace(RECIPE, als=replace(RECIPE.als, factors=9))),
-        ("tastes", replace(RECIPE, feature_set=FeatureSet.REFERENCE)),
-    ):
-        assert not is_of(manifest, tag, recipe)
