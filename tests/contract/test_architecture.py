@@ -63,7 +63,7 @@ def test_the_contracts_hold(copy: Path) -> None:
     ("planted", "broken"),
     [
         ([("candidate_service/retrieval.py", "gateway.settings")], {LAYERS}),
-        ([("serving/ids.py", "training.splits")], {LAYERS, NO_TRAINING}),
+        ([("serving/ids.py", "training.movielens.ratings")], {LAYERS, NO_TRAINING}),
         ([("serving/features.py", "grpc")], {NO_GRPC}),
         ([("training/champion.py", "training.tracking"), ("training/tracking.py", "pandas")], {NO_STACK}),
         (
