@@ -1,8 +1,11 @@
 """Lists of movies like one movie: the index of neighbours, filled up by shared genres."""
 
 from collections.abc import Mapping
+from functools import reduce
 from types import MappingProxyType
 from typing import Final
+
+import numpy as np
 
 from gateway.catalogue import Catalogue, Catalogues, Scored, catalogue_with
 from gateway.deadlines import Budgets, Deadline
@@ -19,8 +22,10 @@ from gateway.ports import (
     StageFailure,
 )
 from gateway.requests import SimilarRequest
+from serving.ids import Ids
 
 _MAX_EXCLUDED: Final = 100_000
+_MAX_ASKED: Final = 1_000
 """What the index accepts; a page leaves the rest out itself."""
 
 _OUTCOMES: Final[Mapping[SimilarityMethod, Outcome]] = MappingProxyType(
@@ -91,28 +96,26 @@ class SimilarLists:
     async def _find(self, request: SimilarRequest, deadline: Deadline) -> tuple[SimilarAnswer, Catalogue]:
         """The neighbours, and the catalogue of their bundle.
 
-        What the user has seen differs from bundle to bundle, and which one the index holds is not known
-        before it has answered. So it is asked again where that makes a difference: while one is rolled out.
-        Once only, as its replicas may hold either; the page leaves out what the index does not.
+        What the user has seen differs from bundle to bundle, and which one answers is not known before, as
+        replicas may hold either while one is rolled out. So the index leaves out what was seen by both,
+        and gives as many more as one alone has: the page leaves those out itself.
         """
-        seen = _seen(request, self._catalogues.get())
-        answer = await self._ask(request, seen, deadline)
-        catalogue = self._catalogue_of(answer)
-        seen_there = _seen(request, catalogue)
-        if seen_there == seen:
-            return answer, catalogue
-        answer = await self._ask(request, seen_there, deadline)
-        return answer, self._catalogue_of(answer)
-
-    async def _ask(self, request: SimilarRequest, seen: tuple[int, ...], deadline: Deadline) -> SimilarAnswer:
+        held = self._catalogues.held()
+        seen = [_seen(request, one) for one in held]
+        seen_by_all = reduce(np.intersect1d, seen)
+        more = max(one.size for one in seen) - seen_by_all.size
         query = SimilarQuery(
             movie_id=request.movie_id,
-            limit=request.limit,
+            limit=min(request.limit + more, _MAX_ASKED),
             movie_filter=request.movie_filter,
-            exclude_movie_ids=seen,
+            exclude_movie_ids=tuple(seen_by_all[:_MAX_EXCLUDED].tolist()),
         )
         seconds = deadline.stage_seconds(Stage.SIMILARITY, self._budgets.stages[Stage.SIMILARITY])
-        return await self._similarity.find(query, seconds=seconds)
+        answer = await self._similarity.find(query, seconds=seconds)
+        catalogue = self._catalogue_of(answer)
+        if catalogue.bundle_id in {one.bundle_id for one in held}:
+            return answer, catalogue
+        return await self._find(request, deadline)  # it came while the index answered
 
     def _catalogue_of(self, answer: SimilarAnswer) -> Catalogue:
         catalogue = self._catalogues.find(answer.bundle_id)
@@ -131,9 +134,9 @@ class SimilarLists:
         return Scored(rows[shown], answer.scores[shown], answer.bundle_id)
 
 
-def _seen(request: SimilarRequest, catalogue: Catalogue) -> tuple[int, ...]:
+def _seen(request: SimilarRequest, catalogue: Catalogue) -> Ids:
     user_id = request.exclude_seen_by_user_id
-    return () if user_id is None else tuple(catalogue.seen_movie_ids(user_id)[:_MAX_EXCLUDED].tolist())
+    return np.empty(0, np.int64) if user_id is None else catalogue.seen_movie_ids(user_id)
 
 
 def _finish(
