@@ -305,7 +305,7 @@ class _Schemas:
         if is_message(field) and (entry := self._all.messages[field.type_name]).options.map_entry:
             return {"type": "object", "additionalProperties": self._type(entry.field[1])}
         if not field.type_name:
-            raise NotImplementedError(f"{field.name}: the document has no words for its type yet")
+            raise ValueError(f"{field.name}: its type is not in _SCALARS, so the document cannot name it")
         return self.reference(field.type_name)
 
     def _is_always_there(self, message: str, field: FieldDescriptorProto) -> bool:
