@@ -1,7 +1,6 @@
 """A real Envoy with the committed configuration, in front of a gateway that a test can steer."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -20,19 +19,12 @@ from deploy.demo.plan import envoy_process
 from deploy.demo.processes import Supervisor
 from deploy.demo.signals import StopRequest
 from movierec.gateway.v1 import movie_service_pb2_grpc as pb_grpc
+from tests.ports import free_port
 
 SERVICE = "movierec.gateway.v1.MovieService"
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / envoy_config.CONFIG.parent
 PATIENCE_SECONDS = 60
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass

@@ -20,7 +20,8 @@ from deploy.demo.signals import StopRequest, stop_requests
 from deploy.demo.users import choose_watchers
 from serving.ids import IdMap
 from serving.ratings import Ratings
-from tests.deploy.edge import PATIENCE_SECONDS, free_port
+from tests.deploy.edge import PATIENCE_SECONDS
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 FOREVER = "import time; time.sleep(600)"

@@ -22,7 +22,8 @@ from movierec.gateway.v1 import movie_service_pb2_grpc as pb_grpc
 from movierec.similarity.v1 import similarity_service_pb2 as stage_pb
 from movierec.similarity.v1 import similarity_service_pb2_grpc as stage_pb_grpc
 from serving.rpc.channels import open_channel
-from tests.deploy.edge import FILES, PATIENCE_SECONDS, ROOT, Edge, free_port, running_gateway
+from tests.deploy.edge import FILES, PATIENCE_SECONDS, ROOT, Edge, running_gateway
+from tests.ports import free_port
 from tests.serving.server_under_test import SERVICE, running_server, until
 
 HOST = "127.0.0.1"

@@ -28,10 +28,10 @@ from tests.deploy.edge import (
     SERVICE,
     Edge,
     demo_place,
-    free_port,
     running_edge,
     running_envoy,
 )
+from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -20,7 +20,8 @@ from movierec.similarity.v1 import similarity_service_pb2 as pb
 from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
 from serving.errors import Reason, UnavailableError
 from serving.rpc.channels import open_channel
-from tests.deploy.edge import FILES, PATIENCE_SECONDS, Edge, free_port, running_envoy, running_gateway
+from tests.deploy.edge import FILES, PATIENCE_SECONDS, Edge, running_envoy, running_gateway
+from tests.ports import free_port
 from tests.serving.server_under_test import SERVICE, ServerUnderTest, running_server, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

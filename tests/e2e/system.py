@@ -1,13 +1,11 @@
 """The whole of movierec: four servers and Envoy as processes, which a test kills and starts again."""
 
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import chdir, contextmanager, suppress
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from serving.bundle.manifest import Manifest
 from serving.bundle.store import BundleStore
 from tests.deploy.edge import ROOT
 from tests.e2e.rest import Rest
+from tests.ports import free_port
 
 PATIENCE_SECONDS = 180
 TIMES = 10
@@ -40,21 +39,11 @@ def eventually(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on, and that no client is given while a server is down."""
-    ports: set[int] = set()
-    while len(ports) < count:
-        port = 15_000 + secrets.randbelow(17_000)  # clients' begin at 32,768
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            ports.add(port)
-    return list(ports)
-
-
 def port_settings() -> dict[str, str]:
     """The environment variables that move everything to free ports."""
     names = ["MOVIEREC_ENVOY_PORT"]
     names += [f"MOVIEREC_{server}_{use}" for server in _SERVERS for use in ("PORT", "METRICS_PORT")]
-    return dict(zip(names, map(str, free_ports(len(names))), strict=True))
+    return {name: str(free_port()) for name in names}
 
 
 def python_path() -> str:

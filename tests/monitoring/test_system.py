@@ -15,8 +15,9 @@ import yaml
 
 from serving.rpc.spans import REQUEST_ID_ATTRIBUTE
 from tests.e2e.rest import PERSONAL, Rest
-from tests.e2e.system import PATIENCE_SECONDS, System, eventually, free_ports, running_system
+from tests.e2e.system import PATIENCE_SECONDS, System, eventually, running_system
 from tests.monitoring.dashboard import ALERTS, MONITORING, dashboard_queries, load, rules, selectors
+from tests.ports import free_port
 from tests.serving.collector import Collector, Span, collector
 
 pytestmark = pytest.mark.e2e
@@ -96,7 +97,7 @@ def prometheus(system: System, tmp_path_factory: pytest.TempPathFactory) -> Iter
         job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
     folder = tmp_path_factory.mktemp("prometheus")
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    (port,) = free_ports(1)
+    port = free_port()
     options = (f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}")
     with (folder / "log").open("wb") as log:
         running = subprocess.Popen(

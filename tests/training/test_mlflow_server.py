@@ -1,12 +1,10 @@
 """A real MLflow server, once: runs and bundle arrive there, and the champion comes down from it."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -15,6 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from serving.bundle.store import BundleStore
 from tests.conftest import Trained
+from tests.ports import free_port
 from training import sync
 from training.registry import Registry
 from training.tracking import RunRecord, send_runs, track
@@ -26,8 +25,7 @@ _START_SECONDS = 120
 def server(make_root: Callable[[str], Path]) -> Iterator[str]:
     """Where it listens; stopped with all that it started."""
     folder = make_root("server")
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     uri = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder)]

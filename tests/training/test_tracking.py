@@ -10,6 +10,7 @@ import structlog
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from tests.ports import free_port
 from training import tracking
 from training.registry import CANDIDATE, CHAMPION, Registry, RegistryError, local_store
 from training.tracking import RunRecord, ServerError, send_runs, track
@@ -24,9 +25,7 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def down() -> str:
     """A port that nobody listens on."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        port = server.getsockname()[1]
-    return f"http://127.0.0.1:{port}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.fixture
