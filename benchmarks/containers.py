@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 _HEALTHY_SECONDS: Final = 90.0
-_LOOK_SECONDS: Final = 0.25
+_LOOK_SECONDS: Final = 1.0
+"""Each look starts the engine's command line, and takes processor time from what is measured."""
 _STOP_SECONDS: Final = 30
 _BUNDLES: Final = "/var/lib/movierec"
 
