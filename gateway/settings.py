@@ -19,6 +19,9 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Target = Annotated[str, Field(min_length=1)]
 """Where a stage, or the proxy before it, is found: `host:port`."""
 
+Budget = Annotated[Seconds, Field(gt=0)]
+"""A span of time in which something can be done: with none, every list would be degraded."""
+
 MaxCalls = Annotated[int, Field(ge=1, le=1_000)]
 """Calls that may be out at once."""
 
@@ -71,15 +74,15 @@ class GatewaySettings(ServerSettings):
     """Longest time for the answer to a batch; a client may set less."""
     reserve_seconds: Seconds = 0.02
     """What is kept back to assemble an answer; with less left on arrival, nothing is begun."""
-    candidate_seconds: Seconds = 0.15
+    candidate_seconds: Budget = 0.15
     """Longest wait for candidates,"""
     candidate_share: Share = 0.4
     """and at most this part of what is left."""
-    ranking_seconds: Seconds = 0.25
+    ranking_seconds: Budget = 0.25
     """Longest wait for ranking,"""
     ranking_share: Share = 0.8
     """and at most this part of what is left."""
-    similarity_seconds: Seconds = 0.15
+    similarity_seconds: Budget = 0.15
     """Longest wait for neighbours,"""
     similarity_share: Share = 0.8
     """and at most this part of what is left."""

@@ -11,7 +11,7 @@ from gateway.fallback import FallbackPolicy
 from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest, WhyRequest
 from serving.errors import FieldViolation, InvalidArgumentError
 from serving.filters import MovieFilter
-from serving.ratings import RatedMovies
+from serving.ratings import NO_TIME, RatedMovies
 
 DEFAULT_LIMIT: Final = 10
 """What a limit of 0 stands for."""
@@ -30,6 +30,7 @@ class Measure(StrEnum):
     VALUE = "must be {low:g} to {high:g}"
     ENTRIES = "must have {low:g} to {high:g} entries"
     CHARACTERS = "must be {low:g} to {high:g} characters"
+    SECONDS = "must be in the years 1 to 9999, its seconds since 1970"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ LIMITS: Final[Mapping[str, Limits]] = MappingProxyType(
         "history": Limits(0, 500, Measure.ENTRIES),
         "history[].movie_id": _MOVIE_ID,
         "history[].rating": Limits(0.5, 5),
+        "history[].rate_time": Limits(-62_135_596_800, 253_402_300_799, Measure.SECONDS),  # any Timestamp
         "diversity": Limits(0, 1),
         "explain_features": Limits(0, 100),
         "because_of": Limits(0, 3),
@@ -291,9 +293,12 @@ class _Check:
     def history(self, history: RatedMovies) -> None:
         if not self.limits("history", len(history.movie_ids)):
             return
-        for place, (movie_id, value) in enumerate(zip(history.movie_ids, history.values, strict=True)):
+        ratings = zip(history.movie_ids, history.values, history.times, strict=True)
+        for place, (movie_id, value, time) in enumerate(ratings):
             self.limits("history[].movie_id", movie_id, path=f"history[{place}].movie_id")
             self.limits("history[].rating", value, path=f"history[{place}].rating")
+            if time != NO_TIME:
+                self.limits("history[].rate_time", time, path=f"history[{place}].rate_time")
         for place in _repeated(history.movie_ids):
             self.refuse(f"history[{place}].movie_id", "must not stand in the history twice")
 

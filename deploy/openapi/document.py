@@ -350,6 +350,8 @@ def _keywords(limits: Limits | None, schema: Json) -> Json:
             return _given({"minItems": low or None, "maxItems": high, "uniqueItems": limits.unique or None})
         case Measure.CHARACTERS:
             return _given({"minLength": low, "maxLength": high, "pattern": limits.pattern})
+        case Measure.SECONDS:
+            return {}  # every date-time is within
 
 
 def _given(json_object: Json) -> Json:

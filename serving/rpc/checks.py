@@ -26,6 +26,10 @@ MIN_STARS: Final = 0.5
 """Lowest rating."""
 MAX_STARS: Final = 5.0
 """Highest rating."""
+MIN_TIME: Final = -62_135_596_800
+"""Start of the year 1, Unix seconds: the first that a Timestamp may be."""
+MAX_TIME: Final = 253_402_300_799
+"""End of the year 9999: the last."""
 MAX_FILTER_GENRES: Final = 20
 """Genres in one list of a filter."""
 MAX_GENRE_CHARACTERS: Final = 40
@@ -125,6 +129,12 @@ def check_history(violations: Violations, field: str, messages: Sequence[RatedMo
         violations.require(message.movie_id >= 1, f"{field}[{place}].movie_id", "must be at least 1")
         if message.HasField("rating"):
             check_range(violations, f"{field}[{place}].rating", message.rating, low=MIN_STARS, high=MAX_STARS)
+        if message.HasField("rate_time"):
+            violations.require(
+                MIN_TIME <= message.rate_time.seconds <= MAX_TIME,
+                f"{field}[{place}].rate_time",
+                "must be in the years 1 to 9999, its seconds since 1970",
+            )
 
 
 def _is_genre(name: str) -> bool:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import aio
 from grpc_status import rpc_status
@@ -373,7 +374,16 @@ def test_no_rule_is_left_out() -> None:
         for _, fields in row.refused
         for field in fields
     }
-    assert refused == {*LIMITS, "fallback_policy"}
+    assert refused == {*LIMITS, "fallback_policy"} - {"history[].rate_time"}
+
+
+async def test_a_time_that_json_cannot_say(channel: aio.Channel) -> None:
+    milliseconds = Timestamp(seconds=1_600_000_000_000)
+    request = pb.ListPersonalMoviesRequest(history=[pb.RatedMovie(movie_id=1, rate_time=milliseconds)])
+    with pytest.raises(aio.AioRpcError) as caught:
+        await MovieServiceStub(channel).ListPersonalMovies(request, timeout=SECONDS)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    check_refusal(Failure(400, status_of(caught.value)), ["history[0].rate_time"])
 
 
 @pytest.mark.parametrize("method", [MOVIE, SIMILAR, WHY], ids=lambda method: method.name)

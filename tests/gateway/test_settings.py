@@ -34,3 +34,13 @@ def test_a_bad_time_is_named_alone(
     with pytest.raises(SystemExit):
         load_settings(GatewaySettings)
     assert capsys.readouterr().err.startswith("MOVIEREC_GATEWAY_REQUEST_SECONDS: ")
+
+
+@pytest.mark.parametrize("stage", ["CANDIDATE", "RANKING", "SIMILARITY"])
+def test_a_stage_without_time_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
+    monkeypatch.setenv(f"MOVIEREC_GATEWAY_{stage}_SECONDS", "0")
+    with pytest.raises(SystemExit):
+        load_settings(GatewaySettings)
+    assert capsys.readouterr().err == f"MOVIEREC_GATEWAY_{stage}_SECONDS: input should be greater than 0\n"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -29,11 +30,13 @@ SIMILAR = SimilarRequest(movie_id=1)
 WHY = WhyRequest(movie_id=1, user_id=1)
 MAX_INT32 = 2**31 - 1
 MAX_INT64 = 2**63 - 1
+YEAR_1 = int(datetime(1, 1, 1, tzinfo=UTC).timestamp())
+YEAR_10_000 = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp()) + 24 * 60 * 60
 
 
-def history(*movie_ids: int, rating: float = 4.0) -> RatedMovies:
+def history(*movie_ids: int, rating: float = 4.0, time: int = NO_TIME) -> RatedMovies:
     n = len(movie_ids)
-    return RatedMovies(movie_ids, (rating,) * n, (NO_TIME,) * n)
+    return RatedMovies(movie_ids, (rating,) * n, (time,) * n)
 
 
 def popular(**fields: Any) -> Callable[[], object]:
@@ -90,6 +93,8 @@ ACCEPTED = {
     "history 500": personal(history=history(*range(1, 501))),
     "rating least": personal(history=history(1, rating=0.5)),
     "rating most": personal(history=history(1, rating=5.0)),
+    "rate_time least": personal(history=history(1, time=YEAR_1)),
+    "rate_time most": personal(history=history(1, time=YEAR_10_000 - 1)),
     "diversity 0": personal(diversity=0.0),
     "diversity 1": personal(diversity=1.0),
     "explain_features 100": personal(explain_features=100),
@@ -149,6 +154,9 @@ REFUSED = {
     "rating too high": (personal(history=history(1, rating=5.5)), ["history[0].rating"]),
     "rating NaN": (personal(history=history(1, rating=math.nan)), ["history[0].rating"]),
     "rating infinite": (personal(history=history(1, rating=math.inf)), ["history[0].rating"]),
+    "rate_time before the year 1": (personal(history=history(1, time=YEAR_1 - 1)), ["history[0].rate_time"]),
+    "rate_time in ms": (personal(history=history(1, time=1_600_000_000_000)), ["history[0].rate_time"]),
+    "rate_time after 9999": (personal(history=history(1, time=YEAR_10_000)), ["history[0].rate_time"]),
     "diversity negative": (personal(diversity=-0.1), ["diversity"]),
     "diversity too high": (personal(diversity=1.1), ["diversity"]),
     "diversity NaN": (personal(diversity=math.nan), ["diversity"]),
@@ -284,6 +292,10 @@ def test_the_stages_take_all_that_the_gateway_takes() -> None:
     assert (LIMITS["history[].rating"].low, LIMITS["history[].rating"].high) == (
         checks.MIN_STARS,
         checks.MAX_STARS,
+    )
+    assert (LIMITS["history[].rate_time"].low, LIMITS["history[].rate_time"].high) == (
+        checks.MIN_TIME,
+        checks.MAX_TIME,
     )
     assert LIMITS["filter.genres"].high == checks.MAX_FILTER_GENRES
     assert LIMITS["filter.genres[]"].high == checks.MAX_GENRE_CHARACTERS

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from serving.errors import InvalidArgumentError
@@ -65,6 +66,9 @@ def test_filter(message: pb.MovieFilter, fields: list[str]) -> None:
         ([Rated(movie_id=1, rating=0)], ["h[0].rating"]),
         ([Rated(movie_id=1, rating=float("nan"))], ["h[0].rating"]),
         ([Rated(movie_id=1, rating=float("inf"))], ["h[0].rating"]),
+        ([Rated(movie_id=1, rate_time=Timestamp(seconds=1_600_000_000))], []),
+        ([Rated(movie_id=1, rate_time=Timestamp(seconds=1_600_000_000_000))], ["h[0].rate_time"]),
+        ([Rated(movie_id=1, rate_time=Timestamp(seconds=-62_135_596_801))], ["h[0].rate_time"]),
         ([Rated(movie_id=1), Rated(movie_id=1)], ["h"]),
         ([Rated(movie_id=i) for i in range(1, 501)], []),
         ([Rated(movie_id=i) for i in range(1, 502)], ["h"]),

@@ -998,7 +998,7 @@ class RatedMovie(_message.Message):
     """0.5 to 5. Unset: the movie was liked; counts as 5."""
     @_builtins.property
     def rate_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was rated; unset: unknown."""
+        """When it was rated, in the years 1 to 9999; unset: unknown."""
 
     def __init__(
         self,
