@@ -7,11 +7,10 @@ once or so many a second; one client takes what there is instead of its list, an
 
 import asyncio
 import os
-import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
@@ -28,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from typing_extensions import override
 
+from benchmarks.ports import free_port
 from benchmarks.servers import serving, settings_of, users_of
 from deploy.demo.plan import envoy_process
 from deploy.demo.processes import spawn
@@ -174,7 +174,7 @@ async def _running(bundle_root: Path) -> AsyncIterator[Outage]:
         logs = Path(stack.enter_context(TemporaryDirectory()))
         stage = Candidates()
         replicas = [await stack.enter_async_context(_replica(stage)) for _ in range(_REPLICAS)]
-        mesh, edge, admin, *metrics = _free_ports(3 + _REPLICAS)
+        mesh, edge, admin, *metrics = (free_port() for _ in range(3 + _REPLICAS))
         servers = await asyncio.to_thread(_gateways, stack, bundle_root, logs, mesh, metrics)
         place = replace(
             COMPOSE,
@@ -189,12 +189,6 @@ async def _running(bundle_root: Path) -> AsyncIterator[Outage]:
         channel = await stack.enter_async_context(aio.insecure_channel(f"{_HOST}:{edge}"))
         urls = [f"http://{_HOST}:{port}/metrics" for port in metrics]
         yield Outage(stage, MovieServiceStub(channel), urls, cycle(users_of(bundle_root)))
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server((_HOST, 0))) for _ in range(count)]
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def _gateways(

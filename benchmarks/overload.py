@@ -11,7 +11,6 @@ beside it, as many calls go to Envoy as make it five times, for a method that no
 
 import asyncio
 import os
-import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.ports import free_port
 from benchmarks.servers import Server, serving, serving_stages, settings_of, targets_of, users_of
 from deploy.demo.plan import envoy_process
 from deploy.demo.processes import spawn
@@ -133,8 +133,7 @@ def _gateway(stack: ExitStack, name: str, bundle_root: Path, logs: Path, stages:
 
 def _edge(stack: ExitStack, gateway: Server, logs: Path) -> str:
     """Runs Envoy before a gateway, as in the demo but without a limit to the rate; gives its target."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     place = demo(port=port, gateway_port=int(gateway.target.rpartition(":")[2]))
     config = logs / "envoy.yaml"
     config.write_text(render(place, Options(requests_per_second=_ANY_RATE)), encoding="utf-8")

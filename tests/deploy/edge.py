@@ -14,12 +14,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from typing_extensions import override
 
+from benchmarks.ports import free_port
 from deploy import envoy_config
 from deploy.demo.plan import envoy_process
 from deploy.demo.processes import Supervisor
 from deploy.demo.signals import StopRequest
 from movierec.gateway.v1 import movie_service_pb2_grpc as pb_grpc
-from tests.ports import free_port
 
 SERVICE = "movierec.gateway.v1.MovieService"
 ROOT = Path(__file__).parents[2]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.ports import free_port
 from deploy import envoy_config
 from deploy.demo.plan import Plan, Port, SettingError, read_plan, taken_ports
 from deploy.demo.processes import Exit, Process, Supervisor, run_to_end, tail, watch
@@ -21,7 +22,6 @@ from deploy.demo.users import choose_watchers
 from serving.ids import IdMap
 from serving.ratings import Ratings
 from tests.deploy.edge import PATIENCE_SECONDS
-from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 FOREVER = "import time; time.sleep(600)"

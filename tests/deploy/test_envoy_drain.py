@@ -14,6 +14,7 @@ import grpc
 import httpx
 import pytest
 
+from benchmarks.ports import free_port
 from deploy import envoy_config
 from deploy.demo.plan import envoy_process
 from deploy.envoy_config import COMPOSE, KUBERNETES, Place, Stage
@@ -23,7 +24,6 @@ from movierec.similarity.v1 import similarity_service_pb2 as stage_pb
 from movierec.similarity.v1 import similarity_service_pb2_grpc as stage_pb_grpc
 from serving.rpc.channels import open_channel
 from tests.deploy.edge import FILES, PATIENCE_SECONDS, ROOT, Edge, running_gateway
-from tests.ports import free_port
 from tests.serving.server_under_test import SERVICE, running_server, until
 
 HOST = "127.0.0.1"

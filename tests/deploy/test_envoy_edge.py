@@ -16,6 +16,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from benchmarks.ports import free_port
 from deploy import envoy_config
 from deploy.envoy_config import Options
 from movierec.candidate.v1 import candidate_service_pb2 as candidate_pb
@@ -31,7 +32,6 @@ from tests.deploy.edge import (
     running_edge,
     running_envoy,
 )
-from tests.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

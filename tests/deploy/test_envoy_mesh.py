@@ -12,6 +12,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from benchmarks.ports import free_port
 from deploy.envoy_config import COMPOSE, Options, Stage
 from movierec.candidate.v1 import candidate_service_pb2 as candidate_pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_pb_grpc
@@ -21,7 +22,6 @@ from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
 from serving.errors import Reason, UnavailableError
 from serving.rpc.channels import open_channel
 from tests.deploy.edge import FILES, PATIENCE_SECONDS, Edge, running_envoy, running_gateway
-from tests.ports import free_port
 from tests.serving.server_under_test import SERVICE, ServerUnderTest, running_server, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

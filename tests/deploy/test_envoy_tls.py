@@ -14,6 +14,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from benchmarks.ports import free_port
 from deploy.envoy_config import COMPOSE, Options, Stage
 from gateway.settings import GatewaySettings
 from movierec.gateway.v1 import movie_service_pb2 as gateway_pb
@@ -23,7 +24,6 @@ from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
 from serving.rpc.channels import open_channel
 from serving.rpc.tls import client_credentials, server_credentials
 from tests.deploy.edge import FILES, PATIENCE_SECONDS, Edge, running_envoy, running_gateway
-from tests.ports import free_port
 from tests.serving.authority import Authority, Identity
 from tests.serving.server_under_test import SERVICE, running_server, settings, until
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.ports import free_port
 from deploy import envoy_config
 from deploy.demo.plan import Plan, Server, envoy_process, read_plan
 from deploy.demo.processes import Process, spawn, tail
@@ -21,7 +22,6 @@ from serving.bundle.manifest import Manifest
 from serving.bundle.store import BundleStore
 from tests.deploy.edge import ROOT
 from tests.e2e.rest import Rest
-from tests.ports import free_port
 
 PATIENCE_SECONDS = 180
 TIMES = 10

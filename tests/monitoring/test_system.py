@@ -13,11 +13,11 @@ import httpx
 import pytest
 import yaml
 
+from benchmarks.ports import free_port
 from serving.rpc.spans import REQUEST_ID_ATTRIBUTE
 from tests.e2e.rest import PERSONAL, Rest
 from tests.e2e.system import PATIENCE_SECONDS, System, eventually, running_system
 from tests.monitoring.dashboard import ALERTS, MONITORING, dashboard_queries, load, rules, selectors
-from tests.ports import free_port
 from tests.serving.collector import Collector, Span, collector
 
 pytestmark = pytest.mark.e2e

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from mlflow.tracking import MlflowClient
 
+from benchmarks.ports import free_port
 from serving.bundle.store import BundleStore
 from tests.conftest import Trained
-from tests.ports import free_port
 from training import sync
 from training.registry import Registry
 from training.tracking import RunRecord, send_runs, track

@@ -10,7 +10,7 @@ import structlog
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from tests.ports import free_port
+from benchmarks.ports import free_port
 from training import tracking
 from training.registry import CANDIDATE, CHAMPION, Registry, RegistryError, local_store
 from training.tracking import RunRecord, ServerError, send_runs, track
