@@ -105,19 +105,21 @@ class PersonalLists:
         page, sources = _begin(request, catalogue or current)
         finish = partial(_finish, request, page, sources)
         trace = partial(Trace, catalogue=page.catalogue)
-        if candidates.user_vector is UserVector.NONE:
-            return trace(finish(Outcome.UNKNOWN_USER), candidates=candidates)
         candidates = self._admitted(candidates, page)
         rows = page.catalogue.movies.ids.rows(candidates.movie_ids)
         in_als_order = Scored(rows, candidates.scores, bundle_id)
         sources[Model.ALS_ONLY] = lambda: in_als_order
-        if not rows.size:
-            sources[Model.TWO_STAGE] = lambda: in_als_order  # an empty list needs no ranking
-            return trace(finish(Outcome.NOTHING_TO_RANK), candidates=candidates)
         try:
-            _require_held(catalogue, bundle_id)
+            _require_held(catalogue, bundle_id)  # first: of such a bundle, nothing else is worth saying
+            if candidates.user_vector is UserVector.NONE:
+                return trace(finish(Outcome.UNKNOWN_USER), candidates=candidates)
+            if not rows.size:
+                sources[Model.TWO_STAGE] = lambda: in_als_order  # an empty list needs no ranking
+                return trace(finish(Outcome.NOTHING_TO_RANK), candidates=candidates)
             ranked, base_value = await self._rank(request, candidates, deadline, bundle_id=bundle_id)
         except StageError as error:
+            if not rows.size:  # nothing in them can be shown
+                return trace(finish(Outcome.CANDIDATES_FAILED, failure=error.failure))
             answer = finish(Outcome.RANKING_FAILED, failure=error.failure)
             return trace(_with_reasons(answer, candidates, page.catalogue), candidates=candidates)
         self._drop(ranked, page)

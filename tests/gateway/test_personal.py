@@ -306,10 +306,23 @@ async def test_deny_makes_such_a_list_an_error(world: World) -> None:
     assert caught.value.metadata == {"service": "candidate", "cause": "BUNDLE_MISMATCH"}
 
 
-async def test_the_popular_list_is_the_gateways_own(world: World) -> None:
-    world.candidates.answer = candidates(900, bundle_id=OTHER_BUNDLE)
+@pytest.mark.parametrize(
+    "useless",
+    [
+        pytest.param(candidates(user_vector=UserVector.NONE, bundle_id=OTHER_BUNDLE), id="no vector"),
+        pytest.param(candidates(900, 901, bundle_id=OTHER_BUNDLE), id="only unknown movies"),
+        pytest.param(candidates(bundle_id=OTHER_BUNDLE), id="no movies"),
+    ],
+)
+async def test_nothing_usable_from_such_a_bundle_is_a_fault(world: World, useless: CandidateAnswer) -> None:
+    world.candidates.answer = useless
     answer = await ask(world, limit=1)
-    assert (ids(answer), answer.model, answer.bundle_id) == ([1], POP, BUNDLE)
+    assert (ids(answer), answer.model, answer.bundle_id) == ([1], POP, BUNDLE)  # the gateway's own
+    assert (answer.degraded, answer.reason) == (True, "BUNDLE_MISMATCH")
+    assert world.counted("fallbacks", service="candidate", reason="BUNDLE_MISMATCH") == 1
+    with pytest.raises(UnavailableError) as caught:
+        await ask(world, fallback_policy=FallbackPolicy.DENY)
+    assert caught.value.metadata == {"service": "candidate", "cause": "BUNDLE_MISMATCH"}
 
 
 # What ranking is asked for, and what is shown of its answer.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gateway.fallback import FallbackReason
-from gateway.ports import Contribution, Stage
+from gateway.ports import Contribution, Stage, UserVector
 from gateway.requests import WhyRequest
 from gateway.why import Comparison, RetrievalStanding, Verdict, WhyAnswer
 from serving.errors import NotFoundError, Reason, UnsupportedError
@@ -246,3 +246,14 @@ async def test_a_movie_that_the_bundle_of_the_list_does_not_have() -> None:
     with pytest.raises(NotFoundError):
         await why(world, 6)
     assert (await why(world, 5)).answer.bundle_id == OTHER_BUNDLE
+
+
+@pytest.mark.parametrize("movie_ids", [(), (900,)])
+async def test_what_a_bundle_that_is_not_held_says_is_no_verdict(
+    world: World, movie_ids: tuple[int, ...]
+) -> None:
+    vector = UserVector.TRAINED if movie_ids else UserVector.NONE
+    world.candidates.answer = candidates(*movie_ids, user_vector=vector, bundle_id=OTHER_BUNDLE)
+    answer = await why(world, 6, limit=3)
+    assert (answer.verdict, answer.retrieval) == (Verdict.RETRIEVAL_FAILED, None)
+    assert answer.answer.reason is FallbackReason.BUNDLE_MISMATCH
