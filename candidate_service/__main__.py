@@ -31,6 +31,7 @@ async def serve(settings: CandidateSettings) -> None:
         info=metrics.bundle_info,
         poll_seconds=settings.bundle_poll_seconds,
         settle_seconds=settings.settle_delay_seconds,
+        settle_at_start=settings.settle_at_start,
     )
     with exposed(metrics, settings), traced("candidate") as tracing:
         async with bundles.loading():

@@ -17,3 +17,5 @@ class SimilaritySettings(ServerSettings):
     """Port of the Prometheus endpoint, plain HTTP on the same address."""
     settle_delay_seconds: Seconds = SETTLE_SECONDS
     """How long after a bundle was published it answers here: ranking and the gateway must hold it by then."""
+    settle_at_start: bool = False
+    """Whether a server that has just started waits as well: yes where it starts beside others that serve."""

@@ -66,6 +66,8 @@ class BundleHolder(Generic[Model]):
         keep_previous: holds the pointer's previous bundle as well, to answer whoever names it.
         settle_seconds: how long after the pointer has moved its new bundle becomes current here: by then
             those who keep the previous one have the new one too.
+        settle_at_start: waits for that also while nothing is held yet, as others may hold the previous
+            bundle alone. Otherwise the pointer's bundle is taken at once.
         wall_clock: seconds since 1970, as in the pointer.
         clock: seconds that nobody sets.
     """
@@ -80,6 +82,7 @@ class BundleHolder(Generic[Model]):
         poll_seconds: float,
         keep_previous: bool = False,
         settle_seconds: float = 0.0,
+        settle_at_start: bool = False,
         wall_clock: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,6 +95,7 @@ class BundleHolder(Generic[Model]):
         self._poll_seconds = poll_seconds
         self._places = 2 if keep_previous else 1
         self._settle_seconds = settle_seconds
+        self._settle_at_start = settle_at_start
         self._wall_clock = wall_clock
         self._clock = clock
         self._answering: dict[str, Model] = {}  # the current one first; never altered, only replaced
@@ -191,8 +195,9 @@ class BundleHolder(Generic[Model]):
         The wall clock is asked once per pointer, and trusted within the delay: it may be set at any time.
         """
         if pointer != self._pointer:
-            due = pointer.published_at + self._settle_seconds - self._wall_clock()
-            self._settled_at = self._clock() + min(max(due, 0.0), self._settle_seconds)
+            delay = self._settle_seconds if self._answering or self._settle_at_start else 0.0
+            due = pointer.published_at + delay - self._wall_clock()
+            self._settled_at = self._clock() + min(max(due, 0.0), delay)
             self._pointer = pointer
         return max(self._settled_at - self._clock(), 0.0)
 

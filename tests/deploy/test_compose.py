@@ -114,6 +114,13 @@ def test_every_variable_is_one_that_somebody_reads(name: str) -> None:
     assert variables <= known
 
 
+@pytest.mark.parametrize("stage", ["candidate", "similarity"])
+def test_a_replica_that_starts_waits_with_the_others_for_a_new_bundle(stage: str) -> None:
+    for number in (1, 2):
+        environment = SERVICES[f"{stage}-{number}"]["environment"]
+        assert environment[SERVERS[stage].variable("settle_at_start")] == "true"
+
+
 @pytest.mark.parametrize("name", SERVERS)
 def test_there_is_time_to_drain(name: str) -> None:
     fields = SERVERS[name].model_fields

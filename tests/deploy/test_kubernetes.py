@@ -242,6 +242,12 @@ def test_nobody_is_killed_while_stopping(
     assert pod.spec["terminationGracePeriodSeconds"] >= unready + settings.drain_seconds + 5
 
 
+@pytest.mark.parametrize("stage", ["candidate", "similarity"])
+def test_a_pod_that_starts_waits_with_the_others_for_a_new_bundle(overlay: Manifests, stage: str) -> None:
+    variables = overlay.settings(overlay.pod(f"Deployment/{stage}").container("server"))
+    assert variables[SETTINGS[stage].variable("settle_at_start")] == "true"
+
+
 @pytest.mark.parametrize("name", OVERLAYS)
 @pytest.mark.parametrize("stage", ["candidate", "ranking"])
 def test_queries_wait_for_each_other_once_all_replicas_are_busy(

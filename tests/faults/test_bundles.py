@@ -356,17 +356,26 @@ def test_processes_hold_what_their_settings_say(bundles: Bundles, tmp_path: Path
     """Started while a bundle settles: with a delay that no machine is too slow for."""
     old, new, _ = bundles.ids
     bundles.store.point_to(new, published_at=time.time())
-    two, one = {"current": new, "previous": old}, {"current": old, "next": new}
-    expected = {"candidate": one, "gateway": two, "ranking": two, "similarity": one}
+    both, first, beside_others = (
+        {"current": new, "previous": old},
+        {"current": new},
+        {"current": old, "next": new},
+    )
+    delay = {"settle_delay_seconds": "3600"}
+    joining = {**delay, "settle_at_start": "true"}
+    expected: list[tuple[str, dict[str, str], dict[str, str]]] = [
+        ("gateway", {}, both),
+        ("ranking", {}, both),
+        *((name, delay, first) for name in ("candidate", "similarity")),
+        *((name, joining, beside_others) for name in ("candidate", "similarity")),
+    ]
     with ExitStack() as stack:
-        for name, holds in expected.items():
-            log = tmp_path / f"{name}.log"
-            delay = {} if holds is two else {"settle_delay_seconds": "3600"}
-            settings = settings_of(name, bundles.store.root, bundle_poll_seconds="0.05", **delay)
+        for place, (name, more, _) in enumerate(expected):
+            settings = settings_of(name, bundles.store.root, bundle_poll_seconds="0.05", **more)
             module = name if name == "gateway" else f"{name}_service"
-            stack.enter_context(serving(module, log, settings))
-        for name, holds in expected.items():
-            log = tmp_path / f"{name}.log"
+            stack.enter_context(serving(module, tmp_path / f"{place}.log", settings))
+        for place, (_, _, holds) in enumerate(expected):
+            log = tmp_path / f"{place}.log"
             said = ", ".join(f'"{role}": "{bundle_id}"' for role, bundle_id in holds.items())
             end = time.monotonic() + SECONDS
             while f"{said}, " not in log.read_text():

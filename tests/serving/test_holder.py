@@ -200,8 +200,39 @@ async def test_a_new_bundle_waits_until_it_has_settled(world: World) -> None:
 
 
 async def test_started_during_the_delay(world: World) -> None:
-    world.point("2", "1", at=world.now - 20)
+    world.point("2", "1")
     async with world.following(settle_seconds=SETTLE) as following:
+        await following.becomes(current="2")  # it has answered nothing yet: no need to go on with "1"
+        world.point("3", "2")
+        await following.becomes(current="2", next="3")
+        world.now += SETTLE
+        await following.becomes(current="3")
+    assert world.tried == ["2", "3"]
+
+
+async def test_started_during_the_delay_with_a_damaged_bundle(world: World) -> None:
+    world.bad = {"2"}
+    world.point("2", "1")
+    async with world.following(settle_seconds=SETTLE) as following:
+        await following.becomes(current="1")
+        world.bad = set()
+        world.point("3", "1")
+        await following.becomes(current="1", next="3")  # now it has
+
+
+async def test_the_first_bundle_after_a_start_with_nothing_to_load(world: World) -> None:
+    world.bad = {"2", "1"}
+    world.point("2", "1")
+    async with world.following(settle_seconds=SETTLE) as following:
+        await eventually(lambda: world.tried == ["2", "1"])
+        world.bad = {"2"}
+        world.point("3", "1")
+        await following.becomes(current="3")
+
+
+async def test_started_beside_others_during_the_delay(world: World) -> None:
+    world.point("2", "1", at=world.now - 20)
+    async with world.following(settle_seconds=SETTLE, settle_at_start=True) as following:
         await following.holder.loaded()
         await following.becomes(current="1", next="2")
         world.now += SETTLE - 20
@@ -217,10 +248,10 @@ async def test_started_after_the_delay(world: World) -> None:
     assert world.tried == ["2"]
 
 
-async def test_started_during_the_delay_without_a_usable_previous(world: World) -> None:
+async def test_started_beside_others_without_a_usable_previous(world: World) -> None:
     world.bad = {"1"}
     world.point("2", "1")
-    async with world.following(settle_seconds=SETTLE) as following:
+    async with world.following(settle_seconds=SETTLE, settle_at_start=True) as following:
         await following.becomes(current="2")
         await following.stays(current="2")
     assert world.tried == ["1", "2"]
