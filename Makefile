@@ -18,8 +18,8 @@ GOOGLE_PROTOS := google/api/annotations.proto google/api/field_behavior.proto go
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z\/-]*:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/installed ## train, serve and show recommendations; ONCE=1 ends after the tour
-	exec python -m deploy.demo $(if $(ONCE),--once)
+demo: .venv/installed ## train, serve and show recommendations; ONCE=1 ends after the tour, OPTIONS="--seed 1"
+	exec python -m deploy.demo $(if $(ONCE),--once) $(OPTIONS)
 
 # Containers. ENGINE, VERSION, BASE_IMAGE and ENVOY_IMAGE are passed on: docs/operations/containers.md.
 COMPOSE = $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose) --project-name movierec \

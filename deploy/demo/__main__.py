@@ -1,4 +1,4 @@
-"""`python -m deploy.demo [--once]`, from the root of the repository."""
+"""`python -m deploy.demo [--once] [--seed N]`, from the root of the repository."""
 
 import argparse
 import os
@@ -19,6 +19,7 @@ from deploy.demo.plan import (
     training_process,
 )
 from deploy.demo.processes import Exit, Supervisor, run_to_end, tail, watch
+from deploy.demo.published import PublishedBundle
 from deploy.demo.readiness import StartError, wait_until_ready
 from deploy.demo.signals import StopRequest, stop_requests
 from deploy.demo.tour import Tour
@@ -37,7 +38,8 @@ def main() -> int:
     """Run the demo and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m deploy.demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="end after the tour")
-    once: bool = parser.parse_args().once
+    parser.add_argument("--seed", type=int, default=0, help="of the training (default: %(default)s)")
+    options = parser.parse_args()
     console = new_console()
     if not CONFIG.exists():
         say(console, "run this from the root of the repository", "red")
@@ -56,7 +58,7 @@ def main() -> int:
     with stop_requests() as stop_request:
         supervisor = Supervisor(BUNDLE_ROOT / "logs", stop_request)
         try:
-            return _run(plan, supervisor, stop_request, console, once=once)
+            return _run(plan, supervisor, stop_request, console, seed=options.seed, once=options.once)
         except StartError as error:
             log = supervisor.log_path(error.process)
             say(console, f"{error}; the end of {log}:", "red")
@@ -69,16 +71,23 @@ def main() -> int:
 
 
 def _run(
-    plan: Plan, supervisor: Supervisor, stop_request: StopRequest, console: Console, *, once: bool
+    plan: Plan,
+    supervisor: Supervisor,
+    stop_request: StopRequest,
+    console: Console,
+    *,
+    seed: int,
+    once: bool,
 ) -> int:
     say(console, f"1/4 Training and publishing to {BUNDLE_ROOT}/", "bold")
-    training = training_process()
+    training = training_process(seed)
     status = run_to_end(training, stop_request)
     if stop_request.made:
         return stop_request.exit_status
     if status != OK:
         say(console, f"training {Exit(training, status).cause}: {training.shell_line}", "red")
         return FAILED
+    published = PublishedBundle.read(BUNDLE_ROOT, BundleStore(BUNDLE_ROOT).pointer().bundle_id)
 
     servers = (*plan.stages, plan.gateway)
     logs = supervisor.log_path(plan.envoy).parent
@@ -89,17 +98,17 @@ def _run(
     supervisor.start(*(stage.process for stage in plan.stages))
     supervisor.start(plan.gateway.process)
     supervisor.start(plan.envoy)
-    wait_until_ready(plan, supervisor, stop_request)
+    wait_until_ready(plan, supervisor, stop_request, published.bundle_id)
     if stop_request.made:
         return stop_request.exit_status
-    bundle_id = BundleStore(BUNDLE_ROOT).pointer().bundle_id
-    say(console, f"3/4 Ready after {time.monotonic() - began:.1f} s: bundle {bundle_id}", "bold")
+    seconds = time.monotonic() - began
+    say(console, f"3/4 Ready after {seconds:.1f} s: all serve bundle {published.bundle_id}", "bold")
 
     say(console, "4/4 The tour, over REST", "bold")
     # Not through a proxy that the environment names: it may not lead back here.
     with httpx.Client(base_url=plan.url, timeout=_REQUEST_SECONDS, trust_env=False) as client:
-        watchers = read_watchers(BUNDLE_ROOT, bundle_id)
-        wrong = Tour(client, console, watchers, stop_request).run()
+        watchers = read_watchers(BUNDLE_ROOT, published.bundle_id)
+        wrong = Tour(client, console, published, watchers, stop_request).run()
     console.print()
     if wrong:
         say(console, f"The tour found {len(wrong)} faults; each is named above.", "bold red")

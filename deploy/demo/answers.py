@@ -12,6 +12,7 @@ import httpx
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from deploy.demo.published import PublishedBundle
 from movierec.gateway.v1 import movie_service_pb2 as pb
 
 MovieList: TypeAlias = (
@@ -81,10 +82,13 @@ class Expectation:
     """Contributions that each movie carries."""
 
 
-def faults(answer: MovieList, expected: Expectation) -> list[str]:
+def faults(answer: MovieList, expected: Expectation, published: PublishedBundle) -> list[str]:
     """Return what is wrong with an answer, one sentence each; nothing when it is right."""
     ids = [item.movie.movie_id for item in answer.movies]
     unwanted = sorted(expected.absent.intersection(ids))
+    shown = {(item.movie.movie_id, item.movie.title) for item in answer.movies}
+    shown |= {(liked.movie_id, liked.title) for item in answer.movies for liked in item.because_of}
+    foreign = sorted(movie_id for movie_id, title in shown if not published.has(movie_id, title))
     rules: Sequence[tuple[bool, str]] = (
         (answer.model in expected.models, f"model is {answer.model!r}"),
         (not answer.degraded, f"degraded: {pb.FallbackReason.Name(answer.fallback_reason)}"),
@@ -97,12 +101,17 @@ def faults(answer: MovieList, expected: Expectation) -> list[str]:
         (not unwanted, f"movies that must not be there: {unwanted}"),
         ([item.rank for item in answer.movies] == list(range(1, len(ids) + 1)), "ranks have gaps"),
         (all(math.isfinite(item.score) for item in answer.movies), "a score is not finite"),
-        (all(item.movie.title for item in answer.movies), "a movie has no title"),
-        (bool(answer.bundle_id), "bundle_id is empty"),
+        (answer.bundle_id == published.bundle_id, other_bundle(answer.bundle_id, published)),
+        (not foreign, f"movies that the published bundle does not have: {foreign}"),
         (bool(answer.recommendation_id), "recommendation_id is empty"),
     )
     found = [complaint for holds, complaint in rules if not holds]
     return found + _explanation_faults(answer, expected.explained)
+
+
+def other_bundle(bundle_id: str, published: PublishedBundle) -> str:
+    """Return the sentence about an answer from another bundle than the published one."""
+    return f"bundle_id is {bundle_id!r}, that of the published bundle {published.bundle_id!r}"
 
 
 def _explanation_faults(answer: MovieList, explained: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Waits until every server serves, or says which one does not."""
+"""Waits until every server serves the published bundle, or says which one does not."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,10 +8,12 @@ from typing import Final, TypeAlias
 import grpc
 import httpx
 from grpc_health.v1 import health_pb2
+from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.demo.plan import Plan
 from deploy.demo.processes import Process, Supervisor
 from deploy.demo.signals import StopRequest
+from serving.bundle.holder import Role
 
 READY_SECONDS: Final = 60.0
 _ASK_SECONDS: Final = 1.0
@@ -38,9 +40,12 @@ def wait_until_ready(
     plan: Plan,
     supervisor: Supervisor,
     stop_request: StopRequest,
+    bundle_id: str,
     within_seconds: float = READY_SECONDS,
 ) -> None:
-    """Return once every server answers SERVING and Envoy sees the gateway, or on a stop request.
+    """Return once every server serves a bundle and Envoy sees the gateway, or on a stop request.
+
+    A server may be SERVING and hold another one: where its settings make it wait, or this one is damaged.
 
     Raises:
         StartError: a process ended, or was not ready in time.
@@ -50,15 +55,17 @@ def wait_until_ready(
         for server in (*plan.stages, plan.gateway):
             channel = opened.enter_context(grpc.insecure_channel(server.target, _NO_PROXY))
             checks.append((server.process, _health_check(channel, server.service)))
-        client = opened.enter_context(httpx.Client(base_url=plan.url, timeout=_ASK_SECONDS, trust_env=False))
-        checks.append((plan.envoy, _readiness_check(client)))
-        _wait(checks, supervisor, stop_request, time.monotonic() + within_seconds)
+            metrics = opened.enter_context(_http(f"http://localhost:{server.metrics_port.number}"))
+            checks.append((server.process, _bundle_check(metrics, bundle_id)))
+        checks.append((plan.envoy, _readiness_check(opened.enter_context(_http(plan.url)))))
+        _wait(checks, supervisor, stop_request, bundle_id, time.monotonic() + within_seconds)
 
 
 def _wait(
     checks: Sequence[_Check],
     supervisor: Supervisor,
     stop_request: StopRequest,
+    bundle_id: str,
     end: float,
 ) -> None:
     waiting = list(checks)
@@ -67,8 +74,8 @@ def _wait(
             raise StartError(exit_.process, f"{exit_.process.name} {exit_.cause}")
         waiting = [(process, check) for process, check in waiting if not check()]
         if waiting and time.monotonic() > end:
-            names = ", ".join(process.name for process, _ in waiting)
-            raise StartError(waiting[0][0], f"not ready in time: {names}")
+            names = ", ".join(dict.fromkeys(process.name for process, _ in waiting))
+            raise StartError(waiting[0][0], f"not serving bundle {bundle_id} in time: {names}")
         if waiting and stop_request.wait(_PAUSE_SECONDS):
             return
 
@@ -89,6 +96,27 @@ def _health_check(channel: grpc.Channel, service: str) -> Callable[[], bool]:
         return answer.status == health_pb2.HealthCheckResponse.SERVING
 
     return serves
+
+
+def _http(url: str) -> httpx.Client:
+    return httpx.Client(base_url=url, timeout=_ASK_SECONDS, trust_env=False)
+
+
+def _bundle_check(metrics: httpx.Client, bundle_id: str) -> Callable[[], bool]:
+    current = {"bundle_id": bundle_id, "role": Role.CURRENT}
+
+    def answers_from_it() -> bool:
+        try:
+            page = metrics.get("/metrics").text
+        except httpx.TransportError:
+            return False
+        return any(
+            sample.name == "movierec_bundle_info" and sample.labels == current
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+        )
+
+    return answers_from_it
 
 
 def _readiness_check(client: httpx.Client) -> Callable[[], bool]:

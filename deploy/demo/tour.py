@@ -2,14 +2,23 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import httpx
 from rich.console import Console
 
 from deploy.demo import answers, view
-from deploy.demo.answers import AnswerError, Expectation, MovieList, Question, ask, faults
+from deploy.demo.answers import (
+    AnswerError,
+    Expectation,
+    MovieList,
+    Question,
+    ask,
+    faults,
+    other_bundle,
+)
+from deploy.demo.published import PublishedBundle
 from deploy.demo.signals import StopRequest
 from deploy.demo.users import Watcher
 from movierec.gateway.v1 import movie_service_pb2 as pb
@@ -20,6 +29,7 @@ LIKES: Final = 1
 TOY_STORY: Final = 1
 UNKNOWN_USER: Final = 999_999_999
 HISTORY_GENRE: Final = "Sci-Fi"
+_LookedUp = TypeVar("_LookedUp", pb.GetMovieResponse, pb.ListPopularMoviesResponse)
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,8 @@ class Tour:
     client: httpx.Client
     """Speaks to the edge; its base_url is what the curl lines name."""
     console: Console
+    published: PublishedBundle
+    """What all answers must come from."""
     watchers: Sequence[Watcher]
     stop_request: StopRequest
 
@@ -114,29 +126,39 @@ class Tour:
         return self._verdict(answer, expected)
 
     def _verdict(self, answer: MovieList, expected: Expectation) -> list[str]:
-        found = faults(answer, expected)
+        found = faults(answer, expected, self.published)
         view.show_verdict(self.console, answer, found)
         return found
 
-    def _movie(self, movie_id: int) -> pb.Movie:
-        return ask(self.client, Question(f"/api/movies/{movie_id}"), pb.GetMovieResponse).movie
+    def _look_up(self, question: Question, kind: type[_LookedUp]) -> _LookedUp:
+        """Ask for what a question or a table needs.
 
-    @cached_property
-    def _most_popular(self) -> Sequence[pb.RecommendedMovie]:
-        question = Question("/api/movies/popular", (("limit", PAGE),))
-        return ask(self.client, question, pb.ListPopularMoviesResponse).movies
+        Raises:
+            AnswerError: there is no answer, or one from another bundle than the published one.
+        """
+        answer = ask(self.client, question, kind)
+        if answer.bundle_id != self.published.bundle_id:
+            raise AnswerError(f"{question.url}: {other_bundle(answer.bundle_id, self.published)}")
+        return answer
+
+    def _movie(self, movie_id: int) -> pb.Movie:
+        movie = self._look_up(Question(f"/api/movies/{movie_id}"), pb.GetMovieResponse).movie
+        if not self.published.has(movie.movie_id, movie.title):
+            raise AnswerError(f"/api/movies/{movie_id} is {movie.title!r}, not that of the published bundle")
+        return movie
+
+    def _popular_movies(self, *query: tuple[str, str | int]) -> Sequence[pb.RecommendedMovie]:
+        question = Question("/api/movies/popular", (("limit", PAGE), *query))
+        return self._look_up(question, pb.ListPopularMoviesResponse).movies
 
     @property
     def _history(self) -> Sequence[pb.RecommendedMovie]:
         """Five well-known movies of one taste; of any taste where that genre is not to be had."""
-        query = (("limit", PAGE), ("filter.genres", HISTORY_GENRE))
-        question = Question("/api/movies/popular", query)
-        movies = ask(self.client, question, pb.ListPopularMoviesResponse).movies
-        return movies if len(movies) == PAGE else self._most_popular
+        movies = self._popular_movies(("filter.genres", HISTORY_GENRE))
+        return movies if len(movies) == PAGE else self._popular_movies()
 
     @property
     def _reference_movie(self) -> pb.Movie:
-        try:
+        if TOY_STORY in self.published.titles:
             return self._movie(TOY_STORY)
-        except AnswerError:  # not in this catalogue
-            return self._most_popular[0].movie
+        return self._popular_movies()[0].movie

@@ -1,4 +1,4 @@
-"""Whom the tour shows, and what they watched: read from the bundle that is served."""
+"""Whom the tour shows, and what they watched: read from the published bundle."""
 
 from dataclasses import dataclass
 from pathlib import Path

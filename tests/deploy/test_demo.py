@@ -297,7 +297,7 @@ def test_a_server_that_ends_is_named(
     plan = plan_on_free_ports()
     supervisor.start(python("candidate", FOREVER), python("ranking", "raise SystemExit(1)"))
     with pytest.raises(StartError, match="ranking exited with status 1") as caught:
-        wait_until_ready(plan, supervisor, stop_request)
+        wait_until_ready(plan, supervisor, stop_request, "b1")
     assert caught.value.process.name == "ranking"
 
 
@@ -305,8 +305,8 @@ def test_servers_that_are_late_are_named(
     supervisor: Supervisor, stop_request: StopRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    with pytest.raises(StartError, match="candidate, ranking, similarity, gateway, envoy"):
-        wait_until_ready(plan_on_free_ports(), supervisor, stop_request, within_seconds=0)
+    with pytest.raises(StartError, match="bundle b1 in time: candidate, ranking, similarity, gateway, envoy"):
+        wait_until_ready(plan_on_free_ports(), supervisor, stop_request, "b1", within_seconds=0)
 
 
 def test_waiting_ends_when_asked_to_stop(
@@ -314,7 +314,7 @@ def test_waiting_ends_when_asked_to_stop(
 ) -> None:
     monkeypatch.chdir(ROOT)
     stop_request.receive(signal.SIGINT)
-    wait_until_ready(plan_on_free_ports(), supervisor, stop_request)
+    wait_until_ready(plan_on_free_ports(), supervisor, stop_request, "b1")
 
 
 # Users

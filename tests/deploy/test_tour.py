@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from rich.console import Console
 
 from deploy.demo.answers import Expectation, Question, faults
+from deploy.demo.published import PublishedBundle
 from deploy.demo.signals import StopRequest
 from deploy.demo.tour import PAGE, UNKNOWN_USER, Tour
 from deploy.demo.users import Watcher
@@ -26,6 +27,9 @@ WATCHERS = [Watcher(user, liked=((901, 5.0), (902, 4.5)), seen=frozenset({901, 9
 def movie(movie_id: int) -> pb.Movie:
     title = "Toy Story" if movie_id == 1 else f"The Adventures of Number {movie_id}, Part [b]Two[/b]"
     return pb.Movie(movie_id=movie_id, title=title, year=1995, genres=["Comedy", "Sci-Fi"])
+
+
+PUBLISHED = PublishedBundle("b1", {movie_id: movie(movie_id).title for movie_id in range(1, 1000)})
 
 
 def page(source: str, explained: int = 0) -> list[pb.RecommendedMovie]:
@@ -64,7 +68,8 @@ def right_answer(request: httpx.Request) -> Message:
         case ["personal"]:
             answer = filled(pb.ListPersonalMoviesResponse(), "two_stage", explained=3)
             for item in answer.movies:
-                item.movie.movie_id += 100  # the popular ones are those of the history
+                item.movie.CopyFrom(movie(item.movie.movie_id + 100))  # the popular ones are of the history
+                item.because_of.add(movie_id=901, title=movie(901).title, weight=0.5)
             return answer
         case [_, "similar"]:
             return filled(pb.ListSimilarMoviesResponse(), "als_cosine")
@@ -99,7 +104,7 @@ def go(api: Api, stop_request: StopRequest | None = None) -> tuple[list[str], st
     console = Console(file=io.StringIO(), width=WIDTH)
     transport = httpx.MockTransport(api)
     with httpx.Client(transport=transport, base_url=URL) as client:
-        wrong = Tour(client, console, WATCHERS, stop_request or StopRequest()).run()
+        wrong = Tour(client, console, PUBLISHED, WATCHERS, stop_request or StopRequest()).run()
     assert isinstance(console.file, io.StringIO)
     return wrong, console.file.getvalue()
 
@@ -139,6 +144,43 @@ def test_a_degraded_answer_is_wrong() -> None:
     assert not [fault for fault in wrong if fault.startswith("similar")]
 
 
+def plant_bundle(answer: Message) -> None:
+    if isinstance(answer, pb.ListPersonalMoviesResponse) and answer.model == "two_stage":
+        answer.bundle_id = "b0"
+
+
+def plant_movie(answer: Message) -> None:
+    if isinstance(answer, pb.ListPersonalMoviesResponse) and answer.model == "two_stage":
+        answer.movies[0].movie.title = "The same id in another data set"
+        answer.movies[1].movie.movie_id = 10_001
+        answer.movies[2].because_of[0].movie_id = 10_002
+
+
+@pytest.mark.parametrize(
+    ("plant", "fault"),
+    [
+        (plant_bundle, "bundle_id is 'b0', that of the published bundle 'b1'"),
+        (plant_movie, "movies that the published bundle does not have: [201, 10001, 10002]"),
+    ],
+)
+def test_answers_of_another_bundle_are_wrong(plant: Callable[[Message], None], fault: str) -> None:
+    wrong, printed = go(Api(plant))
+    assert wrong == [f"{who}: {fault}" for who in ("user 1", "user 4", "user 7", "new user")]
+    assert f"WRONG: {fault}" in " ".join(printed.split())
+
+
+def plant_entry(answer: Message) -> None:
+    if isinstance(answer, pb.GetMovieResponse):
+        answer.bundle_id = "b0"
+
+
+def test_a_movie_that_is_looked_up_in_another_bundle_is_wrong() -> None:
+    wrong, _ = go(Api(plant_entry))
+    fault = "bundle_id is 'b0', that of the published bundle 'b1'"
+    looked_up = {"user 1": 901, "user 4": 901, "user 7": 901, "new user": 101, "similar movies": 1}
+    assert wrong == [f"{who}: /api/movies/{movie_id}: {fault}" for who, movie_id in looked_up.items()]
+
+
 def test_an_error_is_wrong_and_the_tour_goes_on() -> None:
     wrong, printed = go(Api(broken="similar"))
     assert wrong == ['similar movies: status 503: {"code":14}']
@@ -161,14 +203,14 @@ EXPECTED = Expectation(size=PAGE, models=frozenset({"two_stage"}), absent=frozen
 
 
 def test_a_right_answer() -> None:
-    assert faults(right(), EXPECTED) == []
+    assert faults(right(), EXPECTED, PUBLISHED) == []
 
 
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
         ({"model": "other"}, "model is 'other'"),
-        ({"bundle_id": ""}, "bundle_id is empty"),
+        ({"bundle_id": ""}, "bundle_id is '', that of the published bundle 'b1'"),
         ({"recommendation_id": ""}, "recommendation_id is empty"),
         ({"degraded": True}, "degraded: FALLBACK_REASON_UNSPECIFIED"),
         ({"fallback_reason": 4}, "fallback_reason is FALLBACK_REASON_FILTERED_OUT"),
@@ -179,36 +221,33 @@ def test_wrong_fields(changes: dict[str, object], fault: str) -> None:
     answer = right()
     for name, value in changes.items():
         setattr(answer, name, value)
-    assert faults(answer, EXPECTED) == [fault]
+    assert faults(answer, EXPECTED, PUBLISHED) == [fault]
 
 
 def test_wrong_movies() -> None:
     answer = right()
-    answer.movies[0].movie.movie_id = 1
-    assert faults(answer, EXPECTED) == ["movies that must not be there: [1]"]
+    answer.movies[0].movie.CopyFrom(movie(1))
+    assert faults(answer, EXPECTED, PUBLISHED) == ["movies that must not be there: [1]"]
     answer = right()
-    answer.movies[0].movie.movie_id = answer.movies[1].movie.movie_id
-    assert faults(answer, EXPECTED) == ["a movie is there twice"]
+    answer.movies[0].movie.CopyFrom(answer.movies[1].movie)
+    assert faults(answer, EXPECTED, PUBLISHED) == ["a movie is there twice"]
     answer = right()
     del answer.movies[-1]
-    assert faults(answer, EXPECTED) == ["4 movies instead of 5"]
+    assert faults(answer, EXPECTED, PUBLISHED) == ["4 movies instead of 5"]
     answer = right()
     answer.movies[2].rank = 7
-    assert faults(answer, EXPECTED) == ["ranks have gaps"]
+    assert faults(answer, EXPECTED, PUBLISHED) == ["ranks have gaps"]
     answer = right()
     answer.movies[2].score = float("nan")
-    assert faults(answer, EXPECTED) == ["a score is not finite"]
-    answer = right()
-    answer.movies[2].movie.title = ""
-    assert faults(answer, EXPECTED) == ["a movie has no title"]
+    assert faults(answer, EXPECTED, PUBLISHED) == ["a score is not finite"]
 
 
 def test_wrong_reasons() -> None:
     answer = right()
     answer.movies[0].explanation[0].feature = ""
-    assert faults(answer, EXPECTED) == ["a reason is not readable"]
+    assert faults(answer, EXPECTED, PUBLISHED) == ["a reason is not readable"]
     del answer.movies[0].explanation[:]
-    assert faults(answer, EXPECTED) == ["a movie does not carry 1 reasons"]
+    assert faults(answer, EXPECTED, PUBLISHED) == ["a movie does not carry 1 reasons"]
 
 
 def test_curl() -> None:

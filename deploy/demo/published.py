@@ -1,0 +1,32 @@
+"""What the tour compares answers with: the published bundle, read from its files and not from a server."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.bundle.catalogue import CatalogueContent, read_movies
+from serving.bundle.store import BundleStore
+
+
+@dataclass(frozen=True)
+class PublishedBundle:
+    """The bundle that every answer must come from."""
+
+    bundle_id: str
+    titles: Mapping[int, str]
+    """Of all its movies, by their ids."""
+
+    @classmethod
+    def read(cls, root: Path, bundle_id: str) -> "PublishedBundle":
+        """Reads the catalogue.
+
+        Raises:
+            BundleError: it is missing or damaged.
+        """
+        folder = BundleStore(root).folder(bundle_id, "gateway")
+        movie_ids = read_movies(folder).ids.ids.tolist()
+        return cls(bundle_id, dict(zip(movie_ids, CatalogueContent.read(folder).titles, strict=True)))
+
+    def has(self, movie_id: int, title: str) -> bool:
+        """Whether this is one of its movies: another data set may use the same id for another movie."""
+        return self.titles.get(movie_id) == title
