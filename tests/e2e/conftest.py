@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.demo.published import PublishedBundle
+from serving.bundle.store import BundleStore
 from tests.e2e.oracle import Oracle
 from tests.e2e.rest import Rest
 from tests.e2e.system import System, running_system
@@ -20,6 +22,11 @@ def system(bundle_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def rest(system: System) -> Iterator[Rest]:
     with Rest.at(system.plan.url) as rest:
         yield rest
+
+
+@pytest.fixture(scope="session")
+def published(bundle_root: Path) -> PublishedBundle:
+    return PublishedBundle.read(bundle_root, BundleStore(bundle_root).pointer().bundle_id)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,16 @@ import pytest
 from google.protobuf import json_format
 from google.rpc import code_pb2, error_details_pb2
 from grpc_status import rpc_status
+from rich.console import Console
 
 from deploy.demo import answers
 from deploy.demo.answers import Expectation, MovieList, faults
+from deploy.demo.processes import Supervisor
+from deploy.demo.published import PublishedBundle
+from deploy.demo.readiness import StartError, wait_until_ready
+from deploy.demo.signals import StopRequest
+from deploy.demo.tour import Tour
+from deploy.demo.users import read_watchers
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
 from serving.filters import MovieFilter
@@ -53,10 +61,12 @@ def unnamed(answer: pb.ListPersonalMoviesResponse) -> pb.ListPersonalMoviesRespo
 
 
 @pytest.mark.parametrize("user", USERS)
-def test_a_known_user_gets_what_the_bundle_says(rest: Rest, oracle: Oracle, user: int) -> None:
+def test_a_known_user_gets_what_the_bundle_says(
+    rest: Rest, oracle: Oracle, published: PublishedBundle, user: int
+) -> None:
     answer = rest.personal(("user_id", user), ("limit", FULL_PAGE))
     expected = Expectation(size=FULL_PAGE, models=answers.PERSONAL, absent=oracle.seen(user))
-    assert faults(answer, expected) == []
+    assert faults(answer, expected, published) == []
     assert answer.bundle_id == oracle.bundle_id
     assert {item.source for item in answer.movies} == {"two_stage"}
     assert scored(answer) == oracle.two_stage(Wish(user), FULL_PAGE)
@@ -93,10 +103,10 @@ async def test_the_same_by_grpc_with_a_generated_client(system: System, rest: Re
     assert unnamed(by_grpc) == unnamed(by_rest)
 
 
-def test_an_unknown_user_gets_what_is_popular(rest: Rest, oracle: Oracle) -> None:
+def test_an_unknown_user_gets_what_is_popular(rest: Rest, oracle: Oracle, published: PublishedBundle) -> None:
     answer = rest.personal(("user_id", UNKNOWN_USER), ("limit", FULL_PAGE))
     expected = Expectation(size=FULL_PAGE, models=answers.POPULAR, reason=pb.FALLBACK_REASON_UNKNOWN_USER)
-    assert faults(answer, expected) == []
+    assert faults(answer, expected, published) == []
     assert scored(answer) == oracle.popular()[:FULL_PAGE]
 
 
@@ -108,14 +118,14 @@ def test_an_unknown_user_who_wants_nothing_else(rest: Rest) -> None:
     assert failure.info.metadata["user_id"] == str(UNKNOWN_USER)
 
 
-def test_a_history_makes_a_user_known(rest: Rest, oracle: Oracle) -> None:
+def test_a_history_makes_a_user_known(rest: Rest, oracle: Oracle, published: PublishedBundle) -> None:
     movies = [movie for movie, _ in oracle.popular()[:5]]
 
     def ask_and_check(ratings: Sequence[float]) -> Scored:
         history = [{"movie_id": m, "rating": stars} for m, stars in zip(movies, ratings, strict=True)]
         answer = rest.personal_by_post({"history": history, "limit": FULL_PAGE})
         expected = Expectation(size=FULL_PAGE, models=answers.PERSONAL, absent=frozenset(movies))
-        assert faults(answer, expected) == []
+        assert faults(answer, expected, published) == []
         rated = RatedMovies(tuple(movies), tuple(ratings), (NO_TIME,) * len(movies))
         assert scored(answer) == oracle.two_stage(Wish(history=rated), FULL_PAGE)
         return scored(answer)
@@ -340,15 +350,17 @@ def test_popular_movies_that_a_user_has_not_seen(rest: Rest, oracle: Oracle) -> 
     assert page.total_size == len(unseen)
 
 
-def test_similar_movies(rest: Rest, oracle: Oracle) -> None:
+def test_similar_movies(rest: Rest, oracle: Oracle, published: PublishedBundle) -> None:
     movie = oracle.popular()[0][0]
     answer = rest.similar(movie, ("limit", FULL_PAGE))
     expected = Expectation(size=FULL_PAGE, models=answers.SIMILAR, absent=frozenset({movie}))
-    assert faults(answer, expected) == []
+    assert faults(answer, expected, published) == []
     assert scored(answer) == oracle.similar(movie, FULL_PAGE)
 
 
-def test_a_movie_that_nobody_rated_is_compared_by_genre(rest: Rest, oracle: Oracle) -> None:
+def test_a_movie_that_nobody_rated_is_compared_by_genre(
+    rest: Rest, oracle: Oracle, published: PublishedBundle
+) -> None:
     movie = min(oracle.cold)
     answer = rest.similar(movie, ("limit", FULL_PAGE))
     expected = Expectation(
@@ -357,7 +369,7 @@ def test_a_movie_that_nobody_rated_is_compared_by_genre(rest: Rest, oracle: Orac
         reason=pb.FALLBACK_REASON_COLD_MOVIE,
         absent=frozenset({movie}),
     )
-    assert faults(answer, expected) == []
+    assert faults(answer, expected, published) == []
 
 
 def test_a_single_movie(rest: Rest, oracle: Oracle) -> None:
@@ -401,3 +413,34 @@ def test_a_refused_request_is_counted_by_its_code(system: System, rest: Rest) ->
     before = system.counted("gateway", "requests_total", **labels)
     rest.failure(PERSONAL, ("user_id", USER), ("limit", -1))
     assert system.counted("gateway", "requests_total", **labels) == before + 1
+
+
+# What the demo makes of it
+
+
+def tour(system: System, rest: Rest, bundle_root: Path, published: PublishedBundle) -> list[str]:
+    """What the demo's tour finds wrong."""
+    watchers = read_watchers(bundle_root, system.manifest.bundle_id)
+    return Tour(rest.client, Console(quiet=True), published, watchers, StopRequest()).run()
+
+
+def test_the_tour_finds_fault_with_another_bundle_than_the_published_one(
+    system: System, rest: Rest, bundle_root: Path, published: PublishedBundle
+) -> None:
+    assert tour(system, rest, bundle_root, published) == []
+    other_id = tour(system, rest, bundle_root, replace(published, bundle_id="other"))
+    other_titles = tour(system, rest, bundle_root, replace(published, titles={}))
+    for wrong in (other_id, other_titles):
+        assert len(wrong) >= 7  # every list
+    assert all("that of the published bundle 'other'" in fault for fault in other_id)
+    assert all("published bundle does not have" in fault or "not that of" in fault for fault in other_titles)
+
+
+def test_the_demo_waits_until_all_serve_the_published_bundle(
+    system: System, published: PublishedBundle, tmp_path: Path
+) -> None:
+    stop_request = StopRequest()
+    supervisor = Supervisor(tmp_path, stop_request)
+    wait_until_ready(system.plan, supervisor, stop_request, published.bundle_id)
+    with pytest.raises(StartError, match=r"bundle other in time: candidate, ranking, similarity, gateway$"):
+        wait_until_ready(system.plan, supervisor, stop_request, "other", within_seconds=0)

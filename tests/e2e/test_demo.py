@@ -1,5 +1,6 @@
 """The demo as a user runs it, in a folder of its own: trained once, then reused, harmed and stopped."""
 
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from serving.bundle.store import BundleStore
 from tests.deploy.edge import ROOT
 from tests.e2e.rest import Rest
 from tests.e2e.system import eventually, port_settings, python_path
+from training.sample import write_sample
 
 pytestmark = [
     pytest.mark.e2e,
@@ -24,6 +26,7 @@ pytestmark = [
 ]
 
 DEMO = (sys.executable, "-m", "deploy.demo")
+FEW_USERS = 150
 CLOSED = "http://127.0.0.1:1"
 QUALITY_ROW = re.compile(r"^│ (popularity|SVD|ALS \(stage one\)|two-stage) +│ +(\d\.\d{3}) │", re.MULTILINE)
 
@@ -47,6 +50,19 @@ class Home:
     def url(self) -> str:
         """Where the demo serves."""
         return f"http://127.0.0.1:{self.ports['MOVIEREC_ENVOY_PORT']}"
+
+    def run(self, *options: str, **settings: str) -> str:
+        """Runs the demo to its end, and gives what it printed."""
+        done = subprocess.run(
+            [*DEMO, "--once", *options],
+            cwd=self.folder,
+            env=self.environment | settings,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def processes(self) -> dict[int, str]:
         """Command lines of what runs in this folder, by pid."""
@@ -80,11 +96,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 @pytest.fixture(scope="module")
 def first_output(home: Home) -> str:
     """What the first run prints: the only one that trains."""
-    done = subprocess.run(
-        [*DEMO, "--once"], cwd=home.folder, env=home.environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return home.run()
 
 
 @contextmanager
@@ -152,3 +164,35 @@ def restarted(home: Home, command: str) -> Iterator[None]:
             yield
         finally:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def few_users(folder: Path) -> None:
+    """Other ratings than the demo's own, of some users: with the same ids for other movies."""
+    folder.mkdir()
+    write_sample(folder, seed=1)
+    ratings = folder / "ratings.csv"
+    header, *lines = ratings.read_text().splitlines()
+    kept = [line for line in lines if int(line.partition(",")[0]) <= FEW_USERS]
+    ratings.write_text("\n".join([header, *kept, ""]))
+
+
+def test_each_run_shows_the_bundle_that_was_just_published(
+    home: Home, first_output: str, tmp_path: Path
+) -> None:
+    few_users(tmp_path / "few")
+    store = BundleStore(home.folder / "artifacts")
+    assert first_output
+    for options in ((), ("--seed", "1")):
+        before = store.pointer()
+        # Long ago: training must not wait, as if for servers that still follow.
+        aged = before.model_copy(update={"published_at": 0.0})
+        (store.root / "current").write_text(aged.model_dump_json())
+        output = home.run(*options, MOVIEREC_DATA_DIR=str(tmp_path / "few"))
+        pointer = store.pointer()
+        assert pointer.previous == before.bundle_id
+        assert f"all serve bundle {pointer.bundle_id}\n" in output
+        assert "Every answer of the tour was as it should be." in output
+        for server in ("candidate", "similarity"):
+            log = (store.root / "logs" / f"{server}.log").read_text()
+            held = [line for line in map(json.loads, log.splitlines()) if line["event"] == "bundles held"]
+            assert [line["current"] for line in held] == [pointer.bundle_id]
