@@ -5,6 +5,9 @@ import os
 # Before numpy is imported. A piece of model work takes 1 to 5 ms: more threads would gain nothing and take
 # the cores from other processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before grpc is imported. Its core writes plain text to stderr, beside a log of JSON; what it says of a call,
+# the call's status says too. GRPC_VERBOSITY=INFO brings it back.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from functools import partial
 

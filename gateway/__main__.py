@@ -1,5 +1,11 @@
 """Runs the gateway: `python -m gateway`."""
 
+import os
+
+# Before grpc is imported. Its core writes plain text to stderr, beside a log of JSON; what it says of a call,
+# the call's status says too. GRPC_VERBOSITY=INFO brings it back.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 from contextlib import AsyncExitStack
 from functools import partial
 

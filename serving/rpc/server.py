@@ -194,7 +194,9 @@ def _options(settings: ServerSettings) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
         ("grpc.so_reuseport", 0),  # else a second server on the port would silently take half of the calls
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        # A third of what our channels wait between pings. By default, pings on an idle connection that come
+        # oftener than every five minutes are too many, and the core closes it.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
 

@@ -17,6 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.rpc.channels import open_channel
+from tests.serving.authority import Authority
 
 SECONDS = 30  # ample, and half of what would be waited for if it went wrong: no test is decided by it
 SERVICES = ("candidate_service", "ranking_service", "similarity_service")
@@ -99,6 +100,21 @@ def test_sigterm_ends_with_0(service: str) -> None:
         assert running.wait(SECONDS) == 0
         assert running.stderr is not None
         assert running.stderr.read() == ""
+
+
+@pytest.mark.parametrize("service", [*SERVICES, "gateway"])
+def test_what_grpcs_core_has_to_say_is_not_among_the_log(service: str, tmp_path: Path) -> None:
+    identity = Authority().issue(tmp_path, "localhost")
+    files = {name.upper(): str(file) for name, file in identity.server_settings(mutual=False).items()}
+    with process("-m", service, env=environment(service, **files)) as running:
+        port = json.loads(wait_for_line(running, '"listening"'))["port"]
+        with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as client:
+            client.sendall(b"no handshake of TLS")
+            assert client.recv(1) == b""  # refused, which the core says
+        running.send_signal(signal.SIGTERM)
+        stdout, stderr = running.communicate(timeout=SECONDS)
+    assert stderr == ""
+    assert [json.loads(line)["event"] for line in stdout.splitlines()] == ["stopping", "stopped"]
 
 
 @pytest.mark.parametrize("setting", ["PORT", "METRICS_PORT"])
