@@ -226,13 +226,54 @@ async def test_a_gateway_that_hangs_is_given_up(
 
 
 async def test_slow_headers_are_cut_off(edge: Edge) -> None:
+    response = await answer_to(edge, b"GET /healthz HTTP/1.1\r\nhost: x\r\n")
+    assert error_of(response) == (408, 4, "REQUEST_TIMEOUT")
+
+
+# Old and odd HTTP
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/api/movies/7"])
+@pytest.mark.parametrize("host", [b"", b"host: 10.0.0.1:8080\r\n"], ids=["no host", "host"])
+async def test_http_1_0_as_load_balancers_probe(edge: Edge, path: str, host: bytes) -> None:
+    response = await answer_to(edge, b"GET " + path.encode() + b" HTTP/1.0\r\n" + host + b"\r\n")
+    assert (response.status_code, response.http_version) == (200, "HTTP/1.0")
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (b"GET /healthz HTTP/1.1\r\n\r\n", (400, 3, "INVALID_REQUEST")),
+        (b"FOO /healthz HTTP/1.1\r\nhost: x\r\n\r\n", (400, 3, "INVALID_REQUEST")),
+        (b"GET /nothing HTTP/1.0\r\n\r\n", (404, 5, "UNKNOWN_PATH")),
+        (b"CONNECT x:80 HTTP/1.1\r\nhost: x:80\r\n\r\n", (404, 5, "UNKNOWN_PATH")),
+        (
+            b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+            (403, 12, "UPGRADE_NOT_SUPPORTED"),
+        ),
+        (
+            b"POST /api/movies/personal HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\n\r\n",
+            (501, 12, "TRANSFER_ENCODING_NOT_SUPPORTED"),
+        ),
+    ],
+)
+async def test_what_clients_rarely_say(edge: Edge, request_: bytes, error: tuple[int, int, str]) -> None:
+    assert error_of(await answer_to(edge, request_)) == error
+
+
+async def answer_to(edge: Edge, request: bytes) -> httpx.Response:
+    """What a plain socket reads, whose client says no more than this and waits for the end."""
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
-    writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n")
+    writer.write(request)
     async with asyncio.timeout(PATIENCE_SECONDS):
-        answer = await reader.read()
+        head = await reader.readuntil(b"\r\n\r\n")
+        version, status, _ = head.decode().split(" ", 2)
+        lines = head.decode().splitlines()[1:-1]
+        headers = httpx.Headers([tuple(line.split(": ", 1)) for line in lines])
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
     writer.close()
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["details"][0]["reason"] == "REQUEST_TIMEOUT"
+    extensions = {"http_version": version.encode()}
+    return httpx.Response(int(status), headers=headers, content=body, extensions=extensions)
 
 
 # Errors
