@@ -13,6 +13,8 @@ from typing import Final, TypeAlias
 
 from jinja2 import Environment, StrictUndefined
 
+from deploy import unique_fields
+
 TEMPLATE: Final = Path("deploy/envoy/envoy.yaml.jinja")
 CONFIG: Final = Path("deploy/envoy/envoy.yaml")
 """The demo's: valid as it lies there when Envoy is started from the root of the repository."""
@@ -50,7 +52,7 @@ class Place:
     gateway: tuple[Address, ...]
     """The gateway."""
     files: Path
-    """Directory with descriptor.binpb and openapi.json, as Envoy sees it."""
+    """Directory with descriptor.binpb, openapi.json and unique_fields.lua, as Envoy sees it."""
     gateway_replicas: bool = False
     """Whether the gateway is a name for several replicas; else one host, given by address."""
     mesh_host: str | None = None
@@ -220,6 +222,7 @@ def main(arguments: list[str] | None = None) -> None:
     elif options == Options():
         for path, place in GENERATED.items():
             path.write_text(render(place), encoding="utf-8")
+        unique_fields.SCRIPT.write_text(unique_fields.render(), encoding="utf-8")
     else:
         parser.error("options need a place: the committed files have none")
 

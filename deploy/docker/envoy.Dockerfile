@@ -3,8 +3,8 @@
 # In production, ENVOY_IMAGE names an image of your own by its digest. It needs bash, sleep and cat.
 ARG ENVOY_IMAGE=envoyproxy/envoy:v1.40-latest
 FROM ${ENVOY_IMAGE}
-COPY deploy/envoy/descriptor.binpb deploy/envoy/openapi.json deploy/envoy/compose.yaml \
-  deploy/envoy/kubernetes.yaml deploy/envoy/entrypoint.sh /etc/movierec/
+COPY deploy/envoy/descriptor.binpb deploy/envoy/openapi.json deploy/envoy/unique_fields.lua \
+  deploy/envoy/compose.yaml deploy/envoy/kubernetes.yaml deploy/envoy/entrypoint.sh /etc/movierec/
 COPY deploy/envoy/sds /etc/movierec/sds
 USER 10001:10001
 EXPOSE 8080 50152 50153 50154
