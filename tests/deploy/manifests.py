@@ -84,7 +84,7 @@ class Manifests:
 def manifests(overlay: str) -> Manifests:
     """The objects of an overlay; skips the test where there is no kubectl."""
     if overlay in OVERLAYS:
-        return _rendered(FOLDER / "overlays" / overlay)
+        return rendered(FOLDER / "overlays" / overlay)
     with TemporaryDirectory() as folder:
         copy = Path(shutil.copytree(FOLDER, Path(folder) / "kubernetes"))
         options = envoy_config.Options(mesh_tls=True)
@@ -94,10 +94,11 @@ def manifests(overlay: str) -> Manifests:
         content = yaml.safe_load(kustomization.read_text())
         content["components"] = [f"../../components/{one.name}" for one in (FOLDER / "components").iterdir()]
         kustomization.write_text(yaml.safe_dump(content))
-        return _rendered(kustomization.parent)
+        return rendered(kustomization.parent)
 
 
-def _rendered(folder: Path) -> Manifests:
+def rendered(folder: Path) -> Manifests:
+    """The objects of a kustomization; skips the test where there is no kubectl."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("kubectl is not installed")

@@ -1,8 +1,10 @@
 """What the Kubernetes manifests promise: to the cluster, to the code and to each other."""
 
 import math
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
@@ -33,6 +35,7 @@ from tests.deploy.manifests import (
     Pod,
     allowed,
     manifests,
+    rendered,
     selects,
 )
 from training.commands import app
@@ -108,9 +111,24 @@ def test_every_container_has_requests_and_limits(overlay: Manifests) -> None:
 
 
 def test_images_are_ours_and_tagged_in_one_place() -> None:
-    for name, prefix, tag in (("laptop", "movierec-", "dev"), ("production", "set-me/movierec-", "set-me")):
+    for name, tag in (("laptop", "dev"), ("production", "set-me")):
         found = {container["image"] for pod in manifests(name).pods() for container in pod.containers}
-        assert found == {f"{prefix}{image}:{tag}" for image in IMAGES}
+        assert found == {f"movierec-{image}:{tag}" for image in IMAGES}
+
+
+@pytest.mark.parametrize("overlay_", OVERLAYS)
+def test_a_kustomization_of_ones_own_names_images_as_the_page_does(overlay_: str, tmp_path: Path) -> None:
+    page = (FOLDER.parents[1] / "docs" / "operations" / "kubernetes.md").read_text()
+    (written,) = re.findall(r"^   images:\n     - (.*)$", page, re.MULTILINE)
+    image = yaml.safe_load(written)
+    assert image["name"] == "movierec-ranking"
+    content = {
+        "resources": [os.path.relpath(FOLDER / "overlays" / overlay_, tmp_path)],
+        "images": [yaml.safe_load(written.replace("ranking", name)) for name in sorted(IMAGES)],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    found = {container["image"] for pod in rendered(tmp_path).pods() for container in pod.containers}
+    assert found == {f"registry.example.com/movierec-{name}:1.0" for name in IMAGES}
 
 
 @pytest.mark.parametrize("server", SERVERS)

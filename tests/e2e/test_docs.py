@@ -130,6 +130,36 @@ def test_the_transcript_of_buf_is_still_right(system: System) -> None:
     assert ran == transcript
 
 
+def test_the_stubs_of_python_are_made_as_the_page_says(system: System, tmp_path: Path) -> None:
+    page = (ROOT / FOLDER / "clients.md").read_text()
+    (transcript,) = re.findall(r"```console\n(\$ python3 -m venv .*?)```", page, re.DOTALL)
+    _, _, make, _ = re.findall(
+        r"^\$ ((?:.*\\\n)*.*\n)", transcript, re.MULTILINE
+    )  # the tests' packages are there
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    made = subprocess.run(
+        ["/bin/sh", "-c", make.replace("~/movierec", str(ROOT))],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    code = "\n".join(re.findall(r"^>>> (.*)", transcript, re.MULTILINE))
+    code = code.replace(WRITTEN_FOR.removeprefix("http://"), system.plan.url.removeprefix("http://"))
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nprint(pb.__file__)"],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{done.stdout.splitlines()[0]}\n" == transcript.splitlines(keepends=True)[-1]
+    assert Path(done.stdout.splitlines()[1]).is_relative_to(tmp_path)
+
+
 def test_the_clients_readme_works(system: System) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "client/README.md").read_text(), re.DOTALL)
     code = code.replace(WRITTEN_FOR.removeprefix("http://"), system.plan.url.removeprefix("http://"))
