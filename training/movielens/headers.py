@@ -36,12 +36,4 @@ def header_of(path: Path) -> list[str]:
 
 def _first_line(path: Path) -> str:
     with path.open("rb") as file:
-        return decoded(file.readline()).strip("\r\n")
-
-
-def decoded(content: bytes) -> str:
-    """As text. Newer files are UTF-8, some with a byte order mark; ML-1M and 100K are Latin-1."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
+        return file.readline().decode("utf-8-sig", errors="replace").strip("\r\n")

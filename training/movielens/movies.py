@@ -15,10 +15,11 @@ from pandera.pandas import Column, DataFrameSchema
 
 from serving.ids import IdMap
 from serving.movies import GENRES, NO_GENRE, Movies, genre_bits
-from training.movielens.headers import decoded, header_of
+from training.movielens.encodings import decoded
+from training.movielens.headers import header_of
 from training.movielens.layouts import LINK_COLUMNS, MOVIE_COLUMNS
 from training.movielens.numerals import whole
-from training.movielens.problems import Problems
+from training.movielens.problems import LineError, Problems
 from training.movielens.rules import MOVIE_ID, ONE_ROW, TITLE, TMDB_ID, failures_of
 from training.movielens.titles import parse_title
 
@@ -46,7 +47,9 @@ class MovieTable:
 def read_movies(path: Path, problems: Problems) -> pd.DataFrame:
     """Columns movieId, title, genres ("|" between them); the index is the line."""
     movies = _read_by_movie(path, MOVIE_COLUMNS, problems)
-    schema = DataFrameSchema({"movieId": Column(checks=[MOVIE_ID, ONE_ROW]), "title": Column(checks=TITLE)})
+    schema = DataFrameSchema(
+        {"movieId": Column(checks=[MOVIE_ID, ONE_ROW]), "title": Column(checks=list(TITLE))}
+    )
     problems.add_all(path.name, failures_of(schema, movies))
     if movies.empty:
         problems.add(path.name, "there are no movies in it")
@@ -80,8 +83,8 @@ def _read_by_movie(path: Path, columns: Sequence[str], problems: Problems) -> pd
                 rows.append(fields)
             else:
                 wrong.append(line)
-    except csv.Error as error:
-        problems.add(path.name, f"cannot be read: {error}")
+    except LineError as error:
+        problems.add(path.name, error.rule, error.lines)
     if wrong:
         problems.add(path.name, "wrong number of fields", wrong)
     frame = pd.DataFrame(rows, index=lines, columns=list(columns), dtype="str")
@@ -90,16 +93,17 @@ def _read_by_movie(path: Path, columns: Sequence[str], problems: Problems) -> pd
 
 
 def _records(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Each line's number and the fields of `columns`; of a line with the wrong number, none."""
+    """Each line's number and the fields of `columns`; of a line with the wrong number, none.
+
+    Raises:
+        LineError: the file cannot be read from this line on.
+    """
     text = decoded(path.read_bytes())
     if path.suffix == ".csv":
         header = header_of(path)
         places = [header.index(column) for column in columns]
-        reader = csv.reader(io.StringIO(text, newline=""))
-        next(reader)
-        for fields in reader:
-            if fields:
-                yield reader.line_num, [fields[p] for p in places] if len(fields) == len(header) else []
+        for line, fields in _csv_records(text):
+            yield line, [fields[p] for p in places] if len(fields) == len(header) else []
         return
     for line, content in enumerate(io.StringIO(text), start=1):
         fields = content.rstrip("\r\n").split("::" if path.suffix == ".dat" else "|")
@@ -109,6 +113,24 @@ def _records(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str
             yield line, [*fields[:2], "|".join(genres)]
         elif content.strip():
             yield line, fields
+
+
+def _csv_records(text: str) -> Iterator[tuple[int, list[str]]]:
+    """The last line and the fields of each record below the header, but for empty lines.
+
+    Raises:
+        LineError: quotes are not as RFC 4180 has them, for one if a backslash stands before those inside.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    read = 0
+    try:
+        for fields in reader:
+            if read and fields:
+                yield reader.line_num, fields
+            read = reader.line_num
+    except csv.Error as error:
+        rule = f'cannot be read: {error}; a quote inside a quoted field must be written twice, ""'
+        raise LineError(rule, [read + 1]) from error
 
 
 def movie_table(movies: pd.DataFrame, links: pd.DataFrame) -> MovieTable:

@@ -11,6 +11,15 @@ class DataError(Exception):
     """There is no usable data set. The message is for people: a line per file and broken rule."""
 
 
+class LineError(Exception):
+    """Lines of a file break a rule, so that it cannot be read any further."""
+
+    def __init__(self, rule: str, lines: Sequence[int]) -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.lines = lines
+
+
 class Problems:
     """Collects what is wrong, so that one run tells all of it."""
 

@@ -13,6 +13,8 @@ MAX_MOVIE_ID: Final = 2**31 - 1
 MAX_TIME: Final = 2**32 - 1
 """Unix seconds, in the year 2106. What is beyond counts something else, as milliseconds."""
 
+_CONTROL: Final = r"[\x00-\x08\x0e-\x1f\x7f-\x9f]"  # but for those that count as blanks
+
 
 def failures_of(schema: DataFrameSchema, frame: pd.DataFrame) -> dict[str, list[int]]:
     """The rules that the frame breaks, and the lines (its index) that break them."""
@@ -39,10 +41,17 @@ def _filled(texts: "pd.Series[str]") -> "pd.Series[bool]":
     return texts.str.strip() != ""
 
 
+def _without_controls(texts: "pd.Series[str]") -> "pd.Series[bool]":
+    return ~texts.str.contains(_CONTROL)
+
+
 USER_ID: Final = _within(1, np.inf, "must be a whole number from 1")
 MOVIE_ID: Final = _within(1, MAX_MOVIE_ID, f"must be a whole number from 1 to {MAX_MOVIE_ID}")
 ONE_ROW: Final = Check(_once, error="must be there only once")
-TITLE: Final = Check(_filled, error="must not be empty")
+TITLE: Final = (
+    Check(_filled, error="must not be empty"),
+    Check(_without_controls, error="must not hold control characters"),
+)
 TMDB_ID: Final = _within(0, MAX_MOVIE_ID, "must be a whole number or empty")
 VALUE: Final = _within(0.5, 5, "must be 0.5 to 5")
 TIME: Final = _within(0, MAX_TIME, f"must be whole seconds from 0 to {MAX_TIME}")
