@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from serving.ids import Rows
 from training.metrics import (
@@ -141,10 +142,19 @@ class Lift:
     high: float
     """`low` to `high` is the paired 95 % bootstrap interval over users; it knows nothing of seeds."""
 
+    @override
+    def __str__(self) -> str:
+        return f"{self.mean:+.4f}, paired 95 % interval [{self.low:+.4f}, {self.high:+.4f}]"
+
 
 def lift(qualities: Mapping[str, Quality], model: str, over: str) -> Lift:
     """The mean difference per user, and its interval."""
     ours, theirs = (qualities[name].per_user["ndcg_at_10"] for name in (model, over))
+    return lift_of(ours, theirs, model=model, over=over)
+
+
+def lift_of(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], *, model: str, over: str) -> Lift:
+    """The same of nDCG@10 by user, shape (n_users,) each, n_users above 0."""
     low, high = paired_interval(ours, theirs)
     return Lift(model=model, over=over, mean=float((ours - theirs).mean()), low=low, high=high)
 

@@ -1,4 +1,4 @@
-"""The quality gate: a new recipe is published only where it is not worse than what it would replace.
+"""The quality gate: a new recipe is not published where it is shown to be worse than what it would replace.
 
 A bundle keeps what its recipe reached for each judged user, and the hash of the split it was judged on.
 With an equal hash, incumbent and newcomer are compared user by user. Else the incumbent's recipe is trained
@@ -21,7 +21,7 @@ from serving.bundle.store import BundleError, BundleStore
 from serving.features import FeatureSet
 from serving.fold_in import AlsParameters, Confidence
 from serving.ids import IdMap, Ids
-from training.evaluation import paired_interval
+from training.evaluation import Lift, lift_of
 from training.experiment import Measurement, measure
 from training.models.ranker import Loss, RankerParameters
 from training.models.two_stage import RankerChoice, Recipe
@@ -33,6 +33,12 @@ from training.work import NO_WORK, Work
 
 TOLERANCE: Final = 0.02
 """Share of the incumbent's nDCG@10 that a new bundle may be below it."""
+
+LEAST_USERS: Final = 20
+"""With fewer, a bootstrap interval is narrower than it should be, and no difference refuses."""
+
+SERVED: Final = "served"
+"""Name of the incumbent's two-stage model beside those of the newcomer."""
 
 _METRIC: Final = "ndcg_at_10"
 _FILE: Final = "evaluation.npz"
@@ -100,10 +106,12 @@ class Verdict:
     """Why not, one sentence a rule; none: it may."""
     remark: str
     """How it stands beside the incumbent, in words."""
+    over_served: Lift | None = None
+    """How much better it is than the incumbent on the same users; None where there is nothing to compare."""
 
 
 def judge_newcomer(newcomer: Evaluation, incumbent: Evaluation | None, remark: str = "") -> Verdict:
-    """Applies the rules.
+    """Applies the rules: a difference refuses where its whole paired interval is beyond the limit.
 
     Args:
         newcomer: what would be published.
@@ -114,26 +122,29 @@ def judge_newcomer(newcomer: Evaluation, incumbent: Evaluation | None, remark: s
         return Verdict(
             ("there is nobody to judge by: no user has a past and a liked movie after it",), remark
         )
-    means = {model: float(values.mean()) for model, values in newcomer.ndcg.items()}
-    ours = means["two_stage"]
-    refusals = [
-        f"nDCG@10 {ours:.4f} is below {words}, {means[model]:.4f}"
-        for model, words in (("popularity", "popularity"), ("als", "stage one alone"))
-        if ours < means[model]
-    ]
-    if incumbent is not None:
-        theirs = incumbent.ndcg["two_stage"]
-        low, high = paired_interval(newcomer.ndcg["two_stage"], theirs)
-        remark = (
-            f"{remark}nDCG@10 {ours:.4f} against {theirs.mean():.4f} of what is served, on the same "
-            f"{theirs.size} users: {ours - theirs.mean():+.4f}, paired 95 % interval "
-            f"[{low:+.4f}, {high:+.4f}]"
-        )
-        if ours < (1 - TOLERANCE) * theirs.mean():
+    ours = newcomer.ndcg["two_stage"]
+    enough = ours.size >= LEAST_USERS
+    refusals = []
+    for model, words in (("popularity", "popularity"), ("als", "stage one alone")):
+        over = lift_of(ours, newcomer.ndcg[model], model="two_stage", over=model)
+        if enough and over.high < 0:
             refusals.append(
-                f"nDCG@10 {ours:.4f} is more than {TOLERANCE:.0%} below what is served, {theirs.mean():.4f}"
+                f"nDCG@10 {ours.mean():.4f} is below {words}, {newcomer.ndcg[model].mean():.4f}: {over}"
             )
-    return Verdict(refusals=tuple(refusals), remark=remark)
+    if incumbent is None:
+        return Verdict(refusals=tuple(refusals), remark=remark)
+    theirs = incumbent.ndcg["two_stage"]
+    over = lift_of(ours, theirs, model="two_stage", over=SERVED)
+    remark = (
+        f"{remark}nDCG@10 {ours.mean():.4f} against {theirs.mean():.4f} of what is served, on the same "
+        f"{theirs.size} users: {over}"
+    )
+    if enough and over.high < -TOLERANCE * theirs.mean():
+        refusals.append(
+            f"nDCG@10 {ours.mean():.4f} is more than {TOLERANCE:.0%} below what is served, "
+            f"{theirs.mean():.4f}, whatever chance may explain: {over}"
+        )
+    return Verdict(refusals=tuple(refusals), remark=remark, over_served=over)
 
 
 def pass_gate(
@@ -178,7 +189,7 @@ def pass_gate(
     if theirs == recipe:
         return newcomer, judge_newcomer(newcomer, None, "the same recipe is served, trained on other ratings")
     progress.console.print(
-        f"Measuring the recipe of bundle {manifest.bundle_id} on the new split, to compare", highlight=False
+        f"Measuring the recipe of bundle {manifest.bundle_id} on the new split, to compare"
     )
     # By name: after a rollback another bundle is the incumbent of the same job.
     steps = work.part(f"incumbent-{manifest.bundle_id}")

@@ -13,8 +13,9 @@ from catboost import Pool
 from jinja2 import Environment, StrictUndefined
 
 from training import pictures
-from training.evaluation import CUTOFFS, Quality, interval
+from training.evaluation import CUTOFFS, Lift, Quality, interval
 from training.experiment import Measurement
+from training.gate import Verdict
 from training.models.two_stage import TwoStage, candidate_scores
 from training.movielens.cleaning import CleaningCounts
 from training.movielens.movies import MovieTable
@@ -42,7 +43,11 @@ class Subject:
 
 
 def render_report(
-    subject: Subject, measurement: Measurement, served: TwoStage, tuning: Tuning | None = None
+    subject: Subject,
+    measurement: Measurement,
+    served: TwoStage,
+    tuning: Tuning | None = None,
+    verdict: Verdict | None = None,
 ) -> str:
     """The page as one HTML text, with its styles and pictures inside.
 
@@ -51,10 +56,12 @@ def render_report(
         measurement: of the recipe, on the past and the future.
         served: the same recipe trained on all ratings: what the bundle holds.
         tuning: where the recipe's parameters came from, if from a search.
+        verdict: the gate's, if it was asked.
     """
     qualities = merged([measurement])
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters["number"] = _number
+    page.filters["reading"] = _reading
     page.filters["signed"] = lambda value: f"{value:+.3f}"
     template = page.from_string(files("training").joinpath("report.html.jinja").read_text(encoding="utf-8"))
     sample = served.stage.sample_features()
@@ -70,6 +77,7 @@ def render_report(
         cutoffs=CUTOFFS,
         rows=_rows(qualities, measurement.validation),
         lifts=lifts(qualities),
+        verdict=verdict,
         warnings=warnings_of([measurement]),
         recipe=recipe_record(measurement.recipe),
         ease_regularization=best_regularization(measurement.ease_ndcg) if measurement.ease_ndcg else None,
@@ -120,6 +128,12 @@ def _pictures_of_ranker(
         "beeswarm": pictures.beeswarm(shap_values, sample, names),
         "scores": pictures.score_distributions(served.inner_scores, refit_scores),
     }
+
+
+def _reading(one: Lift) -> str:
+    if one.low > 0:
+        return "better"
+    return "worse" if one.high < 0 else "may be chance"
 
 
 def _number(value: float | None) -> str:

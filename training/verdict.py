@@ -47,9 +47,7 @@ def warnings_of(runs: Sequence[Measurement]) -> list[str]:
     """
     qualities, users = merged(runs), runs[0].judged_users
     if users < ENOUGH_USERS:
-        return [
-            f"Only {users} users can be judged under '{runs[0].recipe.protocol}': conclude nothing from it."
-        ]
+        return [f"Only {users} users can be judged under '{runs[0].recipe.protocol}': much may be chance."]
     found = []
     means = {model: quality.means()["ndcg_at_10"] for model, quality in qualities.items()}
     ours, als, popular = (means[model] for model in ("two_stage", "als", "popularity"))

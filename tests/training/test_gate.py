@@ -21,21 +21,28 @@ from training.splits import split
 from training.work import NO_WORK, Work
 
 
-def evaluation(two_stage: float, *, als: float = 0.1, popularity: float = 0.05) -> Evaluation:
+def evaluation(
+    two_stage: float, *, als: float = 0.1, popularity: float = 0.05, users: int = 400, spread: float = 0.0
+) -> Evaluation:
+    """Means by model over users; `spread` is how far the two-stage model is off for each by chance."""
+    chance = np.random.default_rng(0).normal(0, spread, users)
     return Evaluation(
         split_hash="s",
-        user_ids=np.array([1, 2]),
+        user_ids=np.arange(1, users + 1),
         ndcg={
-            name: np.array([mean - 0.01, mean + 0.01])
-            for name, mean in (("popularity", popularity), ("als", als), ("two_stage", two_stage))
+            "popularity": np.full(users, popularity),
+            "als": np.full(users, als),
+            "two_stage": two_stage + chance - chance.mean(),
         },
     )
 
 
 def test_the_first_bundle_has_only_its_own_baselines_to_beat() -> None:
     assert judge_newcomer(evaluation(0.1), None).refusals == ()
-    (refusal,) = judge_newcomer(evaluation(0.09), None).refusals
-    assert refusal == "nDCG@10 0.0900 is below stage one alone, 0.1000"
+    (refusal,) = judge_newcomer(evaluation(0.09, spread=0.02), None).refusals
+    assert refusal == (
+        "nDCG@10 0.0900 is below stage one alone, 0.1000: -0.0100, paired 95 % interval [-0.0119, -0.0080]"
+    )
     below_both = judge_newcomer(evaluation(0.09, popularity=0.095), None).refusals
     assert [text.split(",")[0] for text in below_both] == [
         "nDCG@10 0.0900 is below popularity",
@@ -47,8 +54,25 @@ def test_two_percent_below_the_incumbent_is_tolerated_and_no_more() -> None:
     incumbent = evaluation(0.2)
     assert judge_newcomer(evaluation(0.1961), incumbent).refusals == ()
     verdict = judge_newcomer(evaluation(0.1959), incumbent)
-    assert verdict.refusals == ("nDCG@10 0.1959 is more than 2% below what is served, 0.2000",)
-    assert "0.1959 against 0.2000 of what is served, on the same 2 users: -0.0041" in verdict.remark
+    (refusal,) = verdict.refusals
+    assert refusal.startswith("nDCG@10 0.1959 is more than 2% below what is served, 0.2000")
+    assert "0.1959 against 0.2000 of what is served, on the same 400 users: -0.0041" in verdict.remark
+
+
+def test_what_chance_explains_refuses_nothing() -> None:
+    """As seen: 0.0311 against 0.0319, with an interval of [-0.020, +0.018], was refused."""
+    newcomer = evaluation(0.0311, als=0.0319, popularity=0.0315, spread=0.2)
+    verdict = judge_newcomer(newcomer, evaluation(0.0319))
+    assert verdict.refusals == ()
+    over = verdict.over_served
+    assert over is not None
+    assert over.low < -0.015 < 0.015 < over.high
+    assert f"0.0311 against 0.0319 of what is served, on the same 400 users: {over}" in verdict.remark
+
+
+def test_a_handful_of_users_refuses_nothing() -> None:
+    assert judge_newcomer(evaluation(0.01, users=19), evaluation(0.2, users=19)).refusals == ()
+    assert len(judge_newcomer(evaluation(0.01, users=20), evaluation(0.2, users=20)).refusals) == 3
 
 
 def test_evaluations_are_read_back(tmp_path: Path) -> None:
@@ -56,7 +80,7 @@ def test_evaluations_are_read_back(tmp_path: Path) -> None:
     found = Evaluation.read(tmp_path)
     assert found is not None
     assert found.split_hash == "s"
-    assert found.user_ids.tolist() == [1, 2]
+    assert found.user_ids.tolist() == list(range(1, 401))
     np.testing.assert_array_equal(found.ndcg["two_stage"], evaluation(0.2).ndcg["two_stage"])
 
 
@@ -119,7 +143,7 @@ def test_on_an_equal_split_the_kept_numbers_are_compared(case: Case) -> None:
     other = recipe_with(case.recipe, seed=1)
     assert case.verdict(case.measurement(other, two_stage=0.395)).refusals == ()
     (refusal,) = case.verdict(case.measurement(other, two_stage=0.3)).refusals
-    assert refusal == "nDCG@10 0.3000 is more than 2% below what is served, 0.4000"
+    assert refusal.startswith("nDCG@10 0.3000 is more than 2% below what is served, 0.4000")
 
 
 def test_on_another_split_the_incumbents_recipe_is_trained_again(

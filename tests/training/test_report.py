@@ -18,6 +18,8 @@ from serving.fold_in import AlsParameters, Confidence
 from tests.training.small import PROGRESS
 from training.evaluation import Quality, lift
 from training.experiment import Measurement, measure
+from training.gate import Evaluation, judge_newcomer
+from training.models import ranker
 from training.models.als import Als
 from training.models.first_stage import FirstStage
 from training.models.ranker import Loss, RankerParameters
@@ -210,7 +212,7 @@ def test_warnings_say_in_words_what_is_weak(
 
 def test_few_judged_users_allow_no_conclusion(measured: tuple[Measurement, TwoStage]) -> None:
     few = replace(measured[0], judged_users=28)
-    assert warnings_of([few]) == ["Only 28 users can be judged under 'user': conclude nothing from it."]
+    assert warnings_of([few]) == ["Only 28 users can be judged under 'user': much may be chance."]
 
 
 def test_a_report_of_nobody_judged_says_so(
@@ -254,6 +256,37 @@ def test_a_leak_that_no_guard_sees_shows_as_a_ranker_below_stage_one(
     printed = io.StringIO()
     print_measurements(Console(file=printed, width=10_000), [measurement], "sample")
     assert "labels from ratings that stage one" in printed.getvalue()
+
+
+def test_a_ranker_that_learned_from_shuffled_labels_does_not_pass_the_gate(
+    sample: tuple[MovieTable, CleanRatings],
+    measured: tuple[Measurement, TwoStage],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table, clean = sample
+    rng = np.random.default_rng(0)
+    honest_fit = ranker.fit_ranker
+
+    def fit_on_noise(groups: ranker.Groups, *arguments: Any, **options: Any) -> Any:
+        return honest_fit(replace(groups, labels=rng.permutation(groups.labels)), *arguments, **options)
+
+    monkeypatch.setattr("training.models.two_stage.fit_ranker", fit_on_noise)
+    monkeypatch.setattr("training.models.two_stage.choose_ranker", lambda *_: CHOICE)
+    shuffled = measure(clean.ratings, table, RECIPE, PROGRESS)
+    judged = split(clean.ratings, Protocol.USER)
+    served, newcomer = (Evaluation.of(one, judged, table.movies.ids) for one in (measured[0], shuffled))
+    assert judge_newcomer(served, served).refusals == ()
+    verdict = judge_newcomer(newcomer, served)
+    refusals = " ".join(verdict.refusals)
+    assert "below stage one alone" in refusals
+    assert "more than 2% below what is served" in refusals
+
+    subject = Subject(clean.tag("sample"), "generated", table, clean.counts)
+    forced = render_report(subject, shuffled, measured[1], verdict=verdict)
+    over = verdict.over_served
+    assert over is not None
+    assert f"<td>[{over.low:+.3f}, {over.high:+.3f}]</td>\n<td>worse</td>" in forced
+    assert f"Overridden: {verdict.refusals[0]}" in forced
 
 
 def test_decile_coverage_counts_each_tenth_of_the_rated_movies() -> None:
