@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final, TypeAlias, get_type_hints
 
 import typer
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from serving.features import FeatureSet
 from serving.fold_in import AlsParameters, Confidence
@@ -44,8 +44,27 @@ class ProtocolOption(StrEnum):
 ROOT: Final = Path("artifacts")
 """Where bundles lie unless told otherwise; the demo serves them from there."""
 
-_ALS: Final = "ALS"
-_RANKER: Final = "Ranker"
+_LIMITS: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = MappingProxyType(
+    {
+        "als": {
+            "factors": (1, 2_000),
+            "iterations": (1, 1_000),
+            "regularization": (0.0, 1e6),
+            "alpha": (0.0, 1e6),
+        },
+        "ranker": {
+            "iterations": (1, 10_000),
+            "learning_rate": (1e-4, 1.0),
+            "depth": (1, 10),
+            "relevance_threshold": (0.5, 5.0),
+            "negatives": (1, 1_000_000),
+            "max_users": (1, 10_000_000),
+        },
+    }
+)
+"""Least and greatest value of each number by stage, whether an option or a file of parameters gives it."""
+
+_PANELS: Final = MappingProxyType({"als": "ALS", "ranker": "Ranker"})
 
 DataDir: TypeAlias = Annotated[
     Path | None,
@@ -67,14 +86,16 @@ DatasetTag: TypeAlias = Annotated[
     str | None, typer.Option(help="Name of the data and their state. Unset: name and hash of the ratings.")
 ]
 Seed: TypeAlias = Annotated[
-    int, typer.Option(min=0, help="Of every random choice: equal seeds, equal bundles.")
+    int, typer.Option(min=0, max=2**31 - 1, help="Of every random choice: equal seeds, equal bundles.")
 ]
 Threads: TypeAlias = Annotated[
-    int, typer.Option(min=1, help="Of ALS and CatBoost. Another number, another bundle.")
+    int, typer.Option(min=1, max=256, help="Of ALS and CatBoost. Another number, another bundle.")
 ]
 ProtocolChoice: TypeAlias = Annotated[ProtocolOption, typer.Option(help="How the future is cut off.")]
 Features: TypeAlias = Annotated[FeatureSet, typer.Option(help="What the ranker sees.")]
-PresetOption: TypeAlias = Annotated[Preset, typer.Option(help="Parameters of ALS.", rich_help_panel=_ALS)]
+PresetOption: TypeAlias = Annotated[
+    Preset, typer.Option(help="Parameters of ALS.", rich_help_panel=_PANELS["als"])
+]
 ParamsFile: TypeAlias = Annotated[
     Path | None,
     typer.Option("--params", exists=True, dir_okay=False, help="Parameters that `tune` found; options win."),
@@ -91,39 +112,45 @@ TrackingUri: TypeAlias = Annotated[
 SettleSeconds: TypeAlias = Annotated[
     float,
     typer.Option(
-        min=0.0, help="Least time between two bundles, as long as the servers' settle delay: else it waits."
+        min=0.0,
+        max=3_600.0,
+        help="Least time between two bundles, as long as the servers' settle delay: else it waits.",
     ),
 ]
 
 
-def _als_option(help_text: str, **options: Any) -> Any:
-    return typer.Option(help=f"{help_text} Unset: the preset's.", rich_help_panel=_ALS, **options)
+def _parameter(stage: str, name: str, help_text: str) -> Any:
+    low, high = _LIMITS[stage][name]
+    return typer.Option(help=help_text, rich_help_panel=_PANELS[stage], min=low, max=high)
 
 
-Factors: TypeAlias = Annotated[int | None, _als_option("Length of a vector.", min=1)]
-AlsIterations: TypeAlias = Annotated[int | None, _als_option("Alternations.", min=1)]
-Regularization: TypeAlias = Annotated[float | None, _als_option("λ.", min=0.0)]
-Alpha: TypeAlias = Annotated[float | None, _als_option("α of the confidence.", min=0.0)]
-ConfidenceMode: TypeAlias = Annotated[Confidence | None, _als_option("How ratings become confidence.")]
-
-
-def _ranker_option(help_text: str, **options: Any) -> Any:
-    return typer.Option(help=help_text, rich_help_panel=_RANKER, **options)
-
-
+_PRESETS: Final = "Unset: the preset's."
+Factors: TypeAlias = Annotated[int | None, _parameter("als", "factors", f"Length of a vector. {_PRESETS}")]
+AlsIterations: TypeAlias = Annotated[int | None, _parameter("als", "iterations", f"Alternations. {_PRESETS}")]
+Regularization: TypeAlias = Annotated[float | None, _parameter("als", "regularization", f"λ. {_PRESETS}")]
+Alpha: TypeAlias = Annotated[float | None, _parameter("als", "alpha", f"α of the confidence. {_PRESETS}")]
+ConfidenceMode: TypeAlias = Annotated[
+    Confidence | None,
+    typer.Option(help=f"How ratings become confidence. {_PRESETS}", rich_help_panel=_PANELS["als"]),
+]
 RankerIterations: TypeAlias = Annotated[
     int | None,
-    _ranker_option("Trees at the most: how many is chosen on held-out groups. Unset: 300.", min=1),
+    _parameter(
+        "ranker", "iterations", "Trees at the most: how many is chosen on held-out groups. Unset: 300."
+    ),
 ]
-LearningRate: TypeAlias = Annotated[float | None, _ranker_option("Unset: 0.05.", min=0.0, max=1.0)]
-Depth: TypeAlias = Annotated[int | None, _ranker_option("Of a tree. Unset: 6.", min=1, max=10)]
+LearningRate: TypeAlias = Annotated[float | None, _parameter("ranker", "learning_rate", "Unset: 0.05.")]
+Depth: TypeAlias = Annotated[int | None, _parameter("ranker", "depth", "Of a tree. Unset: 6.")]
 RelevanceThreshold: TypeAlias = Annotated[
-    float | None, _ranker_option("Stars from which a label is positive. Unset: 4.", min=0.5, max=5.0)
+    float | None,
+    _parameter("ranker", "relevance_threshold", "Stars from which a label is positive. Unset: 4."),
 ]
 Negatives: TypeAlias = Annotated[
-    int | None, _ranker_option("Unliked candidates kept per group. Unset: 75.", min=1)
+    int | None, _parameter("ranker", "negatives", "Unliked candidates kept per group. Unset: 75.")
 ]
-MaxRankerUsers: TypeAlias = Annotated[int | None, _ranker_option("Groups at the most. Unset: 10,000.", min=1)]
+MaxRankerUsers: TypeAlias = Annotated[
+    int | None, _parameter("ranker", "max_users", "Groups at the most. Unset: 10,000.")
+]
 
 
 class ParametersError(Exception):
@@ -191,7 +218,7 @@ def chosen_protocol(ratings: Ratings, protocol: ProtocolOption) -> Protocol:
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        content = dict(json.loads(path.read_text()))
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
         if not {"als", "ranker"} & set(content):
             raise ValueError("it has neither als nor ranker")  # noqa: TRY301  # as what json raises
         found = {stage: dict(content[stage]) for stage in ("als", "ranker") if stage in content}
@@ -206,8 +233,14 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
             )
         for name, value in found.get(stage, {}).items():
             try:
-                found[stage][name] = TypeAdapter(types[name]).validate_python(value)
+                found[stage][name] = _adapter(types[name], _LIMITS[stage].get(name)).validate_python(value)
             except ValidationError as error:
                 (reason,) = error.errors()
                 raise ParametersError(f"{path}: {stage}, {name}: {reason['msg']}") from error
     return found
+
+
+def _adapter(kind: Any, limits: tuple[float, float] | None) -> TypeAdapter[Any]:
+    if limits is None:
+        return TypeAdapter(kind)
+    return TypeAdapter(Annotated[kind, Field(ge=limits[0], le=limits[1])])

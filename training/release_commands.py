@@ -50,8 +50,10 @@ _RECOMMENDERS: Final[dict[Model, type[Recommender]]] = {
 @app.command()
 def recommend(
     *,
-    user: Annotated[int, typer.Option(min=1, help="user_id; an unknown one gets what is popular.")],
-    n: Annotated[int, typer.Option("-n", "--limit", min=1, help="Movies to show.")] = 10,
+    user: Annotated[
+        int, typer.Option(min=1, max=2**63 - 1, help="user_id; an unknown one gets what is popular.")
+    ],
+    n: Annotated[int, typer.Option("-n", "--limit", min=1, max=1_000, help="Movies to show.")] = 10,
     explain: Annotated[bool, typer.Option("--explain", help="Say what moved each score most.")] = False,
     model: Annotated[Model, typer.Option(help="Which model answers.")] = Model.TWO_STAGE,
     bundle_root: Annotated[

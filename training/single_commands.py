@@ -60,12 +60,12 @@ def preprocess(*, data_dir: DataDir = None, bundle_root: BundleRoot = ROOT) -> N
     console = open_console()
     with failing_clearly(), alone(bundle_root):
         dataset = datasets.resolve(data_dir)
-        console.print(f"Data set: {dataset.source}", highlight=False)
+        console.print(f"Data set: {dataset.source}")
         with Progress(console).step("Reading, checking and cleaning"):
             found = preprocess_data(dataset, bundle_root)
         counts = ", ".join(f"{name} {count:,}" for name, count in asdict(found.clean.counts).items())
-        console.print(f"{found.clean.tag(dataset.name)}: {counts}", highlight=False)
-        console.print(f"{'Unchanged in' if found.reused else 'Written to'} {found.folder}", highlight=False)
+        console.print(f"{found.clean.tag(dataset.name)}: {counts}")
+        console.print(f"{'Unchanged in' if found.reused else 'Written to'} {found.folder}")
 
 
 @app.command()
@@ -87,7 +87,7 @@ def extract_movies(*, data_dir: DataDir = None, bundle_root: BundleRoot = ROOT) 
         )
         path = _exports(bundle_root) / "movies.parquet"
         frame.to_parquet(path, index=False)
-        console.print(f"{len(frame):,} movies of {dataset.name} in {path}", highlight=False)
+        console.print(f"{len(frame):,} movies of {dataset.name} in {path}")
 
 
 @app.command()
@@ -97,9 +97,13 @@ def train_popularity(
     bundle_root: BundleRoot = ROOT,
     sample: Sample = False,
     dataset_tag: DatasetTag = None,
-    min_ratings: Annotated[int, typer.Option(min=1, help="Movies with fewer score 0.")] = 1,
-    rating_weight: Annotated[float, typer.Option(help="Of a movie's mean rating.")] = 1.0,
-    count_weight: Annotated[float, typer.Option(help="Of log(1 + number of ratings).")] = 1.0,
+    min_ratings: Annotated[int, typer.Option(min=1, max=1_000_000, help="Movies with fewer score 0.")] = 1,
+    rating_weight: Annotated[
+        float, typer.Option(min=0.0, max=1_000.0, help="Of a movie's mean rating.")
+    ] = 1.0,
+    count_weight: Annotated[
+        float, typer.Option(min=0.0, max=1_000.0, help="Of log(1 + number of ratings).")
+    ] = 1.0,
     protocol: ProtocolChoice = ProtocolOption.AUTO,
     seed: Seed = 0,
     tracking_uri: TrackingUri = None,
@@ -140,7 +144,7 @@ def train_cf(
     bundle_root: BundleRoot = ROOT,
     sample: Sample = False,
     dataset_tag: DatasetTag = None,
-    factors: Annotated[int, typer.Option(min=1, help="Rank of the factorisation.")] = 50,
+    factors: Annotated[int, typer.Option(min=1, max=2_000, help="Rank of the factorisation.")] = 50,
     protocol: ProtocolChoice = ProtocolOption.AUTO,
     seed: Seed = 0,
     tracking_uri: TrackingUri = None,
@@ -242,7 +246,6 @@ def build_similarity(
         job.console.print(
             f"{n_movies:,} movies, {metrics['movies_by_factors']:,.0f} of them by ALS factors, in "
             f"{_exports(job.root) / name}",
-            highlight=False,
         )
         job.track(
             "similarity_index", "similarity", asdict(parameters) | {"seed": seed}, metrics, tracking_uri
@@ -278,9 +281,7 @@ class _Job:
                 for name in ("ndcg_at_10", "recall_at_10", "coverage_at_10", "recall_at_300")
                 if f"{part}_{name}" in metrics
             )
-            self.console.print(
-                f"{part}, protocol '{chosen}': {shown or 'nobody can be judged'}", highlight=False
-            )
+            self.console.print(f"{part}, protocol '{chosen}': {shown or 'nobody can be judged'}")
         return metrics
 
     def track(

@@ -23,6 +23,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serving.bundle.manifest import (
@@ -42,6 +43,8 @@ SERVED_FOLDERS: Final = ("candidate", "gateway", "ranking", "similarity")
 
 SETTLE_SECONDS: Final = 60.0
 """From a move of the pointer to the moment at which all processes answer from its new bundle."""
+
+_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 Fingerprint: TypeAlias = frozenset[tuple[str, int, int]]
 """Path, size and time of change of each file."""
@@ -201,7 +204,7 @@ class BundleStore:
 
         Publishing equal contents again leaves the bundle that is there.
         """
-        (staging / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1))
+        (staging / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
         for path in staging.rglob("*"):
             _sync(path)
         _sync(staging)
@@ -239,6 +242,8 @@ class BundleStore:
     def point_to(self, bundle_id: str, *, published_at: float, previous: str | None = None) -> None:
         """Makes a published bundle the current one, and removes what is too old to go back to.
 
+        What fails after the pointer has moved is logged: the bundle is served all the same.
+
         Args:
             bundle_id: of the bundle.
             published_at: Unix seconds.
@@ -252,11 +257,15 @@ class BundleStore:
             previous = previous or now.bundle_id
         pointer = Pointer(bundle_id=bundle_id, previous=previous, published_at=published_at)
         aside = self.root / f"{_POINTER}.new"
-        aside.write_text(pointer.model_dump_json())
+        aside.write_text(pointer.model_dump_json(), encoding="utf-8")
         _sync(aside)
         aside.rename(self.root / _POINTER)
-        _sync(self.root)
-        self._remove_old(pointer)
+        # From here on the bundle is served: what fails now must not look as if it were not.
+        try:
+            _sync(self.root)
+            self._remove_old(pointer)
+        except OSError as error:
+            _logger.warning("pointer moved, but not all is tidy behind it", error=str(error))
 
     def seconds_to_settle(self, bundle_id: str, *, now: float, settle_seconds: float) -> float:
         """How long the pointer must stay before it may move to a bundle.
@@ -291,7 +300,10 @@ class BundleStore:
         newest_first = sorted(bundles, key=lambda p: p.stat().st_mtime_ns, reverse=True)
         for bundle in newest_first[_KEPT:]:
             if bundle.name not in {pointer.bundle_id, pointer.previous}:
-                shutil.rmtree(bundle)
+                try:
+                    shutil.rmtree(bundle)
+                except OSError as error:  # the next move of the pointer tries again
+                    _logger.warning("old bundle not removed", bundle_id=bundle.name, error=str(error))
 
 
 def file_records(staging: Path) -> dict[str, FileRecord]:
