@@ -17,7 +17,6 @@ from typing import Annotated, Final
 import numpy as np
 import typer
 import uvloop
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -25,6 +24,7 @@ from benchmarks.servers import Server, serving, serving_stages, settings_of, tar
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
 from serving.rpc.channels import open_channel
+from training.terminal import Terminal
 
 _IN_FLIGHT: Final = (1, 8, 32, 64)
 _PAGE: Final = 20
@@ -74,11 +74,15 @@ class Tally:
 
 def main(
     bundle_root: Annotated[Path, typer.Option(help="Directory of a published bundle.")],
-    seconds: Annotated[float, typer.Option(min=0.1, help="Of load per round, gateway and row.")] = 3.0,
-    rounds: Annotated[int, typer.Option(min=1, help="How often both gateways take their turn.")] = 3,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=3_600, help="Of load per round, gateway and row.")
+    ] = 3.0,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=1_000, help="How often both gateways take their turn.")
+    ] = 3,
 ) -> None:
     """Measures both gateways and prints them beside each other."""
-    console = Console()
+    console = Terminal()
     users = users_of(bundle_root)
     with ExitStack() as stack:
         logs = Path(stack.enter_context(TemporaryDirectory()))

@@ -15,7 +15,6 @@ from typing import Annotated, Final
 import numpy as np
 import typer
 import uvloop
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -23,6 +22,7 @@ from benchmarks.servers import serving, settings_of, users_of
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
 from serving.rpc.channels import open_channel
+from training.terminal import Terminal
 
 _PAGE: Final = 20
 _WARM_UP_USERS: Final = 50
@@ -39,11 +39,11 @@ _WHY: Final = "why one movie is in it or not"
 def main(
     bundle_root: Annotated[Path, typer.Option(help="Directory of a published bundle.")],
     users: Annotated[
-        int, typer.Option(min=1, help="Users to ask for; all in turn, from the start again.")
+        int, typer.Option(min=1, max=1_000_000, help="Users to ask for; all in turn, from the start again.")
     ] = 1500,
 ) -> None:
     """Measures and prints how much longer an answer takes, compared for each user."""
-    console = Console()
+    console = Terminal()
     with ExitStack() as stack:
         logs = Path(stack.enter_context(TemporaryDirectory()))
         targets = {
@@ -60,7 +60,7 @@ def main(
     console.print(_table({name: times[_WARM_UP_USERS:] for name, times in seconds.items()}))
 
 
-async def _ask(target: str, users: Sequence[int], console: Console) -> dict[str, list[float]]:
+async def _ask(target: str, users: Sequence[int], console: Terminal) -> dict[str, list[float]]:
     """Seconds of each answer, by what was asked, in the order of users."""
     seconds: dict[str, list[float]] = {name: [] for name in (*_PAGES, _WHY)}
     async with open_channel(target) as channel:

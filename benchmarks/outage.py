@@ -23,7 +23,6 @@ import uvloop
 from grpc import StatusCode, aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
-from rich.console import Console
 from rich.table import Table
 from typing_extensions import override
 
@@ -36,6 +35,7 @@ from movierec.candidate.v1 import candidate_service_pb2 as candidate
 from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_grpc
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
+from training.terminal import Terminal
 
 _HOST: Final = "127.0.0.1"
 _REPLICAS: Final = 2
@@ -134,13 +134,17 @@ class Outage:
 
 def main(
     bundle_root: Annotated[Path, typer.Option(help="Directory of a published bundle.")],
-    requests: Annotated[int, typer.Option(min=1, help="Of clients that wait for their answers.")] = 1_000,
-    seconds: Annotated[float, typer.Option(min=1, help="Of clients that ask so many a second.")] = 20.0,
+    requests: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Of clients that wait for their answers.")
+    ] = 1_000,
+    seconds: Annotated[
+        float, typer.Option(min=1, max=3_600, help="Of clients that ask so many a second.")
+    ] = 20.0,
 ) -> None:
     """Asks while a stage is dead, and prints how often it was asked, and the gateways."""
     table = Table("lists", "client", "requests", "ends", "attempts at the stage", "at gateways")
     uvloop.run(_measure(bundle_root, requests, seconds, table))
-    Console().print(table)
+    Terminal().print(table)
 
 
 async def _measure(bundle_root: Path, requests: int, seconds: float, table: Table) -> None:

@@ -26,7 +26,6 @@ import typer
 import uvloop
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -38,6 +37,7 @@ from deploy.envoy_config import Options, demo, render
 from gateway.settings import GatewaySettings
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
+from training.terminal import Terminal
 
 _PLACES: Final[int] = GatewaySettings.model_fields["max_inflight"].default
 _TIMES: Final = 5
@@ -97,11 +97,11 @@ class Tally:
 
 def main(
     bundle_root: Annotated[Path, typer.Option(help="Directory of a published bundle.")],
-    seconds: Annotated[float, typer.Option(min=0.1, help="Of each load per round.")] = 4.0,
-    rounds: Annotated[int, typer.Option(min=1, help="How often every load takes its turn.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.1, max=3_600, help="Of each load per round.")] = 4.0,
+    rounds: Annotated[int, typer.Option(min=1, max=1_000, help="How often every load takes its turn.")] = 3,
 ) -> None:
     """Loads the gateways in turn, and prints what came of it."""
-    console = Console()
+    console = Terminal()
     users = cycle(users_of(bundle_root))
     tallies = {name: Tally() for name in (_PEAK, _ACCOMPANIED, _BEHIND_EDGE, _LIMITED, _UNLIMITED)}
     with ExitStack() as stack:

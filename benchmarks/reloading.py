@@ -20,7 +20,6 @@ import grpc
 import numpy as np
 import typer
 import uvloop
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.servers import Server, serving, settings_of, users_of
@@ -32,6 +31,7 @@ from ranking_service.ranking import Ranker, RankingQuery
 from serving.bundle.manifest import MANIFEST_NAME
 from serving.bundle.store import SERVED_FOLDERS, BundleStore
 from serving.rpc.channels import open_channel
+from training.terminal import Terminal
 
 _STAGES: Final = ("candidate", "ranking", "similarity")
 _PAGE: Final = 20
@@ -66,9 +66,11 @@ class Tally:
 
 def main(
     bundle_root: Annotated[Path, typer.Option(help="Directory of three published bundles or more.")],
-    swaps: Annotated[int, typer.Option(min=1, help="Moves of the pointer.")] = 200,
-    rate: Annotated[float, typer.Option(min=1.0, help="Requests per second.")] = 200.0,
-    settle_seconds: Annotated[float, typer.Option(min=0.0, help="The settle delay of the stages.")] = 1.0,
+    swaps: Annotated[int, typer.Option(min=1, max=1_000_000, help="Moves of the pointer.")] = 200,
+    rate: Annotated[float, typer.Option(min=1.0, max=10_000, help="Requests per second.")] = 200.0,
+    settle_seconds: Annotated[
+        float, typer.Option(min=0.0, max=3_600, help="The settle delay of the stages.")
+    ] = 1.0,
 ) -> None:
     """Swaps bundles under load, and prints what failed and how much memory was held."""
     with ExitStack() as stack:
@@ -90,7 +92,7 @@ def main(
         began = time.perf_counter()
         uvloop.run(_swap_under_load(store, servers, lists, tally, swaps=swaps, rate=rate))
         seconds = time.perf_counter() - began
-    Console().print(_table(tally, swaps=swaps, seconds=seconds))
+    Terminal().print(_table(tally, swaps=swaps, seconds=seconds))
 
 
 def _copy(bundle_root: Path, root: Path) -> tuple[BundleStore, list[str]]:

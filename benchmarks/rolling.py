@@ -24,7 +24,6 @@ import httpx
 import numpy as np
 import typer
 import uvloop
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.containers import Containers, EngineError
@@ -33,6 +32,7 @@ from serving.bundle.factors import read_ratings
 from serving.bundle.store import BundleStore
 from similarity_service.neighbours import SimilarityIndex
 from training.recommenders import TwoStageRecommender
+from training.terminal import Terminal
 
 STAGES: Final = ("candidate", "ranking", "similarity")
 SERVERS: Final = (*STAGES, "gateway")
@@ -268,7 +268,7 @@ class Run:
 
     containers: Containers
     load: Load
-    console: Console
+    console: Terminal
     pause: float
     """Seconds between two blows: until the mesh has taken a replica back."""
     kills: list[float] = field(default_factory=list)
@@ -287,7 +287,7 @@ class Run:
             await self.containers.wait_until_healthy(container)
             await self.load.edges.all_ready()
             await asyncio.sleep(self.pause)
-            self.console.print(f"  {service} restarted, {self.load.now - began:.0f} s", highlight=False)
+            self.console.print(f"  {service} restarted, {self.load.now - began:.0f} s")
 
     async def publish(self) -> None:
         """Trains with another seed, into the volume that is served."""
@@ -309,7 +309,7 @@ class Run:
             await self.containers.start(container)
             await self.containers.wait_until_healthy(container)
             await asyncio.sleep(self.pause)
-            self.console.print(f"  {stage}-2 killed and back", highlight=False)
+            self.console.print(f"  {stage}-2 killed and back")
 
     async def _until_switched(self) -> None:
         """Returns once 200 answers in a row name another bundle than before."""
@@ -376,26 +376,26 @@ class Plan:
 def main(
     *,
     edge: Annotated[list[str] | None, typer.Option(help="URL of an edge; may be repeated.")] = None,
-    per_second: Annotated[float, typer.Option(min=1, help="Requests.")] = 100.0,
-    users: Annotated[int, typer.Option(min=1, help="Whose lists are asked for.")] = 50,
-    pause: Annotated[float, typer.Option(min=0, help="Seconds after each restart.")] = 5.0,
+    per_second: Annotated[float, typer.Option(min=1, max=10_000, help="Requests.")] = 100.0,
+    users: Annotated[int, typer.Option(min=1, max=1_000_000, help="Whose lists are asked for.")] = 50,
+    pause: Annotated[float, typer.Option(min=0, max=3_600, help="Seconds after each restart.")] = 5.0,
     phase: Annotated[list[Phase] | None, typer.Option(help="Only these; may be repeated.")] = None,
     project: Annotated[str, typer.Option(help="Name of the compose project.")] = "movierec",
     engine: Annotated[str, typer.Option(help="Command of the container engine.")] = "docker",
 ) -> None:
     """Restart, publish, roll back and kill under load, and say what clients noticed of it."""
-    console = Console()
+    console = Terminal()
     plan = Plan(edge or _EDGES, per_second, users, pause, phase or list(Phase))
     try:
         broken = uvloop.run(_measure(console, plan, Containers(engine, project)))
     except EngineError as error:
         sys.exit(str(error))
     for line in broken:
-        console.print(f"BROKEN: {line}", style="bold red", highlight=False)
+        console.print(f"BROKEN: {line}", style="bold red")
     sys.exit(bool(broken))
 
 
-async def _measure(console: Console, plan: Plan, containers: Containers) -> list[str]:
+async def _measure(console: Terminal, plan: Plan, containers: Containers) -> list[str]:
     async with AsyncExitStack() as stack:
         store = BundleStore(Path(stack.enter_context(TemporaryDirectory(prefix="movierec-rolling-"))))
         clients = [
@@ -448,7 +448,7 @@ def _questions(store: BundleStore, bundle_id: str, users: int) -> list[Question]
 
 
 def _report(
-    console: Console, outcomes: Sequence[Outcome], expected: Mapping[str, Expected], kills: Sequence[float]
+    console: Terminal, outcomes: Sequence[Outcome], expected: Mapping[str, Expected], kills: Sequence[float]
 ) -> list[str]:
     """Prints a line per phase, and what went wrong; returns what does not hold."""
 
@@ -466,7 +466,7 @@ def _report(
         table.add_row(phase, *counts, f"{tally.p50_ms:.1f}", f"{tally.p99_ms:.1f}", bundles)
     console.print(table)
     for (phase, what), times in _faults(outcomes).items():
-        console.print(f"{phase}, {times[0]:.1f} s to {times[-1]:.1f} s: {len(times)} {what}", highlight=False)
+        console.print(f"{phase}, {times[0]:.1f} s to {times[-1]:.1f} s: {len(times)} {what}")
     return verdict(tallies, late_degraded(outcomes, kills))
 
 

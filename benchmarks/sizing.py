@@ -14,12 +14,12 @@ from typing import Annotated, Final
 
 import typer
 import uvloop
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.batching import load
 from benchmarks.servers import Server, serving, settings_of, users_of
 from serving.bundle.store import BundleStore
+from training.terminal import Terminal
 
 _STAGES: Final = ("candidate", "ranking", "similarity")
 _IN_FLIGHT: Final = 16
@@ -44,7 +44,7 @@ class Need:
 
 def main(
     bundle_root: Annotated[Path, typer.Option(help="Directory of published bundles.")],
-    seconds: Annotated[float, typer.Option(min=0.1, help="Of load.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=0.1, max=3_600, help="Of load.")] = 20.0,
 ) -> None:
     """Starts the servers, asks them for personal lists, and prints what each of them took."""
     store = BundleStore(bundle_root)
@@ -76,7 +76,7 @@ def main(
             for name, server in servers.items()
         }
     degraded = sum(degraded for _, degraded in answers)
-    Console().print(_table(needs, f"{len(users):,} users; {len(answers):,} answers, {degraded} degraded"))
+    Terminal().print(_table(needs, f"{len(users):,} users; {len(answers):,} answers, {degraded} degraded"))
 
 
 def _table(needs: Mapping[str, Need], title: str) -> Table:

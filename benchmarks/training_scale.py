@@ -20,10 +20,10 @@ import matplotlib as mpl
 import numpy as np
 import typer
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from benchmarks.long_tail import write_long_tail
 from serving.bundle.store import BundleStore
+from training.terminal import Terminal
 
 _LOOK_SECONDS: Final = 0.2
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -91,7 +91,9 @@ class Run:
 
 
 def main(
-    sizes: Annotated[list[float] | None, typer.Argument(help="Ratings. Unset: 1e6 5e6 20e6.")] = None,
+    sizes: Annotated[
+        list[float] | None, typer.Argument(min=1, max=1e9, help="Ratings. Unset: 1e6 5e6 20e6.")
+    ] = None,
     work_dir: Annotated[
         Path, typer.Option(help="Data sets, bundles, and results: those that are there are not made again.")
     ] = Path("artifacts/training-scale"),
@@ -100,37 +102,37 @@ def main(
     keep: Annotated[bool, typer.Option("--keep", help="Keep data sets and bundles.")] = False,
 ) -> None:
     """Generates ratings, trains on them, and writes table and plot."""
-    console = Console()
+    console = Terminal()
     runs = []
     for size in sizes or [1e6, 5e6, 20e6]:
         folder = work_dir / f"{size / 1e6:g}-million"
         try:
             runs.append(_run_of(folder, int(size), console, keep=keep))
         except ScaleError as error:
-            console.print(str(error), highlight=False, soft_wrap=True)
+            console.print(str(error), soft_wrap=True)
             raise typer.Exit(1) from None
     _write(out, runs)
-    console.print(_table(runs), markup=False, highlight=False, soft_wrap=True)
+    console.print(_table(runs), soft_wrap=True)
 
 
-def _run_of(folder: Path, size: int, console: Console, *, keep: bool) -> Run:
+def _run_of(folder: Path, size: int, console: Terminal, *, keep: bool) -> Run:
     result = folder / "result.json"
     if result.is_file():
-        record = json.loads(result.read_text())
+        record = json.loads(result.read_text(encoding="utf-8"))
         stages = {name: Stage(**stage) for name, stage in record.pop("stages").items()}
         return Run(**record, stages=stages)
     data, root = folder / "data", folder / "bundles"
     if not data.is_dir():
-        console.print(f"Generating {size:,} ratings in {data}", highlight=False)
+        console.print(f"Generating {size:,} ratings in {data}")
         aside = folder / ".data"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         write_long_tail(aside, size)
         aside.rename(data)
     shutil.rmtree(root, ignore_errors=True)
-    console.print(f"Training; it says what it does in {folder / 'train.log'}", highlight=False)
+    console.print(f"Training; it says what it does in {folder / 'train.log'}")
     run = train(size, data, root, folder / "train.log")
-    result.write_text(json.dumps(asdict(run), indent=1))
+    result.write_text(json.dumps(asdict(run), indent=1), encoding="utf-8")
     if not keep:
         shutil.rmtree(data)
         shutil.rmtree(root)
@@ -175,8 +177,8 @@ def train(size: int, data: Path, root: Path, log: Path) -> Run:
         raise ScaleError(f"{size:,} ratings took {seconds / 60:.0f} min, {_MINUTES:g} are allowed: see {log}")
     store = BundleStore(root)
     bundle = store.path(store.pointer().bundle_id)
-    steps = json.loads((bundle / "build.json").read_text())["steps"]
-    summary = json.loads((bundle / "exports" / "training_summary.json").read_text())
+    steps = json.loads((bundle / "build.json").read_text(encoding="utf-8"))["steps"]
+    summary = json.loads((bundle / "exports" / "training_summary.json").read_text(encoding="utf-8"))
     run = Run(
         ratings=summary["ratings"],
         users=summary["users"],

@@ -13,6 +13,7 @@ import signal
 import threading
 
 from training.commands import app
+from training.terminal import accept_any_character
 
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -30,4 +31,5 @@ def _end_at_sigterm() -> None:
 if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_at_sigterm, daemon=True).start()
+    accept_any_character()
     app(prog_name="python -m training")

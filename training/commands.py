@@ -13,7 +13,7 @@ from serving.bundle.manifest import Manifest
 from serving.bundle.store import SETTLE_SECONDS, BundleStore
 from serving.features import FeatureSet
 from training import release_commands, single_commands
-from training.console import failing_clearly, open_console
+from training.console import before_publication, failing_clearly, open_console
 from training.experiment import Measurement, measure, measure_seeds
 from training.gate import pass_gate
 from training.lock import alone
@@ -143,7 +143,7 @@ def train(
         current = reusable(root, prepared, recipe) if reuse else None
         if current is not None:
             console.print(quality_table(current.metrics, _caption(current)))
-            console.print(f"Reusing bundle {current.bundle_id} in {root}", highlight=False)
+            console.print(f"Reusing bundle {current.bundle_id} in {root}")
             return
         began = time.monotonic()
         # A tenth of the users is for trying the commands out: it says too little to refuse anything.
@@ -163,11 +163,12 @@ def train(
         if bundle_id is None:
             raise typer.Exit(_REFUSED)
         seconds = f"{time.monotonic() - began:.0f} s"
-        console.print(f"Published bundle {bundle_id} in {root} after {seconds}", highlight=False)
+        console.print(f"Published bundle {bundle_id} in {root} after {seconds}")
         report_path = BundleStore(root).path(bundle_id) / "reports" / "report.html"
-        console.print(f"Report: {report_path}", highlight=False, soft_wrap=True)
+        console.print(f"Report: {report_path}", soft_wrap=True)
 
 
+@before_publication()
 def _train(
     root: Path,
     prepared: Prepared,
@@ -197,9 +198,9 @@ def _train(
     print_measurements(console, [measurement], prepared.dataset_tag)
     progress.enter("gate", "Asking the gate")
     evaluation, verdict = pass_gate(store, measurement, clean, table, progress, work=work)
-    console.print(f"Gate: {verdict.remark}", highlight=False)
+    console.print(f"Gate: {verdict.remark}")
     for refusal in verdict.refusals:
-        console.print(f"Gate: {'overridden' if force else 'refused'}: {refusal}", highlight=False)
+        console.print(f"Gate: {'overridden' if force else 'refused'}: {refusal}")
     if verdict.refusals and not force:
         console.print("Nothing was published; what is served stays. --force publishes it all the same")
         return measurement, None
@@ -215,7 +216,7 @@ def _train(
         subject = Subject(
             dataset_tag=prepared.dataset_tag, source=prepared.source, table=table, cleaning=clean.counts
         )
-        report = render_report(subject, measurement, two_stage, tuning)
+        report = render_report(subject, measurement, two_stage, tuning, verdict)
     build = Build(
         two_stage=two_stage,
         table=table,
@@ -235,7 +236,9 @@ def evaluate(
     *,
     data_dir: DataDir = None,
     bundle_root: BundleRoot = ROOT,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to n - 1; the table shows their mean.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Seeds 0 to n - 1; the table shows their mean.")
+    ] = 3,
     params: ParamsFile = None,
     preset: PresetOption = Preset.DEFAULT,
     features: Features = FeatureSet.EXTENDED,
@@ -267,7 +270,7 @@ def evaluate(
         )
         measured: list[list[Measurement]] = []
         for one in (protocol,) if protocol else Protocol:
-            console.print(f"Measuring under '{one}'", highlight=False)
+            console.print(f"Measuring under '{one}'")
             by_protocol = replace(recipe, protocol=one)
             try:
                 runs = measure_seeds(
@@ -276,7 +279,7 @@ def evaluate(
             except TooFewUsersError as error:
                 if one is protocol or one is Protocol.USER:  # which suits the smallest data sets
                     raise
-                console.print(f"  left out: {error}", highlight=False)
+                console.print(f"  left out: {error}")
             else:
                 measured.append(runs)
         strong = strong_generalisation(
@@ -300,8 +303,12 @@ def tune(
     bundle_root: BundleRoot = ROOT,
     sample: Sample = False,
     dataset_tag: DatasetTag = None,
-    trials: Annotated[int, typer.Option(min=1, help="Per stage, those of earlier runs included.")] = 30,
-    minutes: Annotated[float, typer.Option(min=0.0, help="At the most; the trial under way ends.")] = 20.0,
+    trials: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Per stage, those of earlier runs included.")
+    ] = 30,
+    minutes: Annotated[
+        float, typer.Option(min=0.0, max=10_080.0, help="At the most; the trial under way ends.")
+    ] = 20.0,
     out: Annotated[
         Path | None, typer.Option(help="Where to write the best. Unset: best_params.json in the root.")
     ] = None,
@@ -337,11 +344,10 @@ def tune(
             console.print(
                 f"{stage}: nDCG@10 {best.ndcg:.4f} on the validation part, {defaults.ndcg:.4f} with the "
                 f"defaults, after {len(study.trials)} trials: {dict(best.parameters)}",
-                highlight=False,
             )
         with progress.step("Recording the runs in MLflow"):
             track(bundle_root, _tuning_record(studies, prepared, recipe, path), tracking_uri)
-        console.print(f"To train with them: python -m training train --params {path}", highlight=False)
+        console.print(f"To train with them: python -m training train --params {path}")
 
 
 app.add_typer(single_commands.app)
@@ -393,8 +399,8 @@ def _run_record(
 
 
 def _pages_and_tables(bundle: Path) -> tuple[Path, ...]:
-    """What a bundle holds for people."""
-    return (*sorted((bundle / "exports").iterdir()), bundle / "reports" / "report.html")
+    """What a bundle holds for people: nothing relies on it, and somebody may have removed it."""
+    return tuple(sorted(path for name in ("exports/*", "reports/report.html") for path in bundle.glob(name)))
 
 
 def _tuning_record(studies: Mapping[str, Study], prepared: Prepared, recipe: Recipe, path: Path) -> RunRecord:

@@ -7,24 +7,25 @@ from contextlib import contextmanager
 import typer
 from catboost import CatBoostError
 from mlflow.exceptions import MlflowException
-from rich.console import Console
 
 from serving.bundle.store import BundleError
 from serving.logs import configure_logs
 from serving.settings import LogLevel
 from training.lock import BusyError
+from training.models.als import FitError
 from training.models.two_stage import TooFewUsersError
 from training.movielens.problems import DataError
 from training.options import ParametersError
 from training.registry import RegistryError, root_cause
+from training.terminal import Terminal, printable
 from training.tracking import ServerError
 
 
-def open_console() -> Console:
+def open_console() -> Terminal:
     """The console of a command; only warnings are logged beside it."""
     configure_logs("training", LogLevel.WARNING)
     # Where there is no terminal to ask: wide enough for the table.
-    return Console(width=None if sys.stdout.isatty() else 110)
+    return Terminal(width=None if sys.stdout.isatty() else 110)
 
 
 @contextmanager
@@ -32,21 +33,33 @@ def failing_clearly() -> Iterator[None]:
     """Failures that a person can mend are said in words on stderr, with exit status 1, not as a traceback."""
     try:
         yield
+    except MlflowException as error:
+        message = f"the registry does not answer: {root_cause(error)}"
     except (
         BundleError,
         BusyError,
+        CatBoostError,
         DataError,
+        FitError,
+        MemoryError,
+        OSError,
         ParametersError,
         RegistryError,
         ServerError,
         TooFewUsersError,
     ) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
-    except MlflowException as error:
-        typer.echo(f"the registry does not answer: {root_cause(error)}", err=True)
-        raise typer.Exit(1) from None
-    except (OSError, CatBoostError) as error:
-        # A full disk, most of all: what is served stays, and the rest goes when the job is run again.
-        typer.echo(f"{error}. Nothing was published; what is served stays", err=True)
-        raise typer.Exit(1) from None
+        message = ". ".join([str(error), *getattr(error, "__notes__", [])])
+    else:
+        return
+    typer.echo(printable(message), err=True)
+    raise typer.Exit(1)
+
+
+@contextmanager
+def before_publication() -> Iterator[None]:
+    """Adds to a failure of the machine, a full disk most of all, that it left what is served as it was."""
+    try:
+        yield
+    except (CatBoostError, MemoryError, OSError) as error:
+        error.add_note("Nothing was published; what is served stays")
+        raise

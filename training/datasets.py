@@ -164,7 +164,7 @@ def _sample(folder: Path, reason: str) -> DatasetFolder:
             whole = Path(aside) / SAMPLE_NAME
             whole.mkdir()
             write_sample(whole)
-            (whole / _SEAL).write_text(json.dumps(_seal(whole)))
+            (whole / _SEAL).write_text(json.dumps(_seal(whole)), encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)  # ours: an older version, or damaged
             _move(whole, folder)
     source = (
@@ -176,7 +176,7 @@ def _sample(folder: Path, reason: str) -> DatasetFolder:
 
 def _is_complete(folder: Path) -> bool:
     try:
-        return bool(json.loads((folder / _SEAL).read_text()) == _seal(folder))
+        return bool(json.loads((folder / _SEAL).read_text(encoding="utf-8")) == _seal(folder))
     except (OSError, ValueError):  # none, or not as we wrote it
         return False
 

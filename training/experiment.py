@@ -132,7 +132,7 @@ def measure(
                 users=before.users,
             )
         except TooFewUsersError as error:  # two cuts leave little of short histories
-            progress.console.print(f"  left out: {error}", highlight=False)
+            progress.console.print(f"  left out: {error}")
         else:
             found = _lists(before, earlier, n_movies, ease_ndcg, seed=recipe.seed, progress=progress)
             validation = _qualities(found, before, progress)

@@ -51,7 +51,7 @@ def write_exports(
     importances.sort_values("importance", ascending=False, kind="stable").to_csv(
         folder / "feature_importances.csv", index=False
     )
-    (folder / "training_summary.json").write_text(json.dumps(summary, indent=1))
+    (folder / "training_summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
 
 
 def write_similarity_index(path: Path, neighbours: NeighboursContent, movie_ids: IdMap) -> None:

@@ -45,19 +45,15 @@ def prepare(
         DataError: there is none, or it cannot be used.
     """
     dataset = datasets.resolve(data_dir)
-    console.print(f"Data set: {dataset.source}", highlight=False)
+    console.print(f"Data set: {dataset.source}")
     with progress.step("Reading and checking ratings"):
         found = preprocess(dataset, root)
     clean, name = found.clean, dataset.name
-    console.print(
-        f"  {'unchanged, read from' if found.reused else 'written to'} {found.folder}", highlight=False
-    )
+    console.print(f"  {'unchanged, read from' if found.reused else 'written to'} {found.folder}")
     if sample:
         ratings = active_and_idle(clean.ratings)
         digest = ratings_digest(ratings, found.table.movies.ids)
         clean, name = replace(clean, ratings=ratings, digest=digest), f"{name}-{SAMPLE_FOLDER}"
     tag = dataset_tag or clean.tag(name)
-    console.print(
-        f"{tag}: {len(clean.ratings):,} ratings, {len(clean.ratings.users):,} users", highlight=False
-    )
+    console.print(f"{tag}: {len(clean.ratings):,} ratings, {len(clean.ratings.users):,} users")
     return Prepared(found.table, clean, tag, dataset.source, found.folder.name)

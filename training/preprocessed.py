@@ -1,5 +1,6 @@
 """A data set's cleaned ratings and catalogue as parquet: written once, read as long as nothing changes."""
 
+import glob
 import hashlib
 import json
 import os
@@ -68,7 +69,7 @@ def preprocess(dataset: DatasetFolder, root: Path) -> Preprocessed:
         return Preprocessed(table, clean, folder, reused=True)
     table, clean = read_data_set(dataset.folder)
     _write(folder, table, clean)
-    for older in folder.parent.glob(f"{dataset.name}-{'[0-9a-f]' * _KEY_DIGITS}"):
+    for older in folder.parent.glob(f"{glob.escape(dataset.name)}-{'[0-9a-f]' * _KEY_DIGITS}"):
         if older != folder:
             shutil.rmtree(older)
     return Preprocessed(table, clean, folder, reused=False)
@@ -106,7 +107,7 @@ def _write(folder: Path, table: MovieTable, clean: CleanRatings) -> None:
     )
     movies.to_parquet(aside / _MOVIES, index=False)
     summary = {"digest": clean.digest, "counts": asdict(clean.counts)}
-    (aside / _SUMMARY).write_text(json.dumps(summary, indent=1))
+    (aside / _SUMMARY).write_text(json.dumps(summary, indent=1), encoding="utf-8")
     for path in aside.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -127,7 +128,7 @@ def ratings_frame(ratings: Ratings, movie_ids: IdMap) -> pd.DataFrame:
 
 
 def _read(folder: Path) -> tuple[MovieTable, CleanRatings]:
-    summary: dict[str, Any] = json.loads((folder / _SUMMARY).read_text())
+    summary: dict[str, Any] = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
     movies = pd.read_parquet(folder / _MOVIES)
     table = MovieTable(
         movies=Movies(

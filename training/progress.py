@@ -54,7 +54,7 @@ class Progress:
         began, cpu_before = time.monotonic(), time.process_time()
         _forget_peak()
         with Bars(
-            TextColumn("  {task.description}"),
+            TextColumn("  {task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -66,7 +66,7 @@ class Progress:
             yield lambda: bars.advance(task)
         seconds, cpu_seconds = time.monotonic() - began, time.process_time() - cpu_before
         self.steps.append(Step(self._part, title, seconds, cpu_seconds, _peak_bytes()))
-        self.console.print(f"  {title}: {seconds:.1f} s", highlight=False)
+        self.console.print(f"  {title}: {seconds:.1f} s")
 
 
 def _forget_peak() -> None:

@@ -47,7 +47,7 @@ class Tuning:
         """Writes the best parameters by stage, as `train --params` takes them, and all trials."""
         best = {stage: study.best.parameters for stage, study in self.studies.items()}
         tried = _TUNING.dump_python(self, mode="json")
-        path.write_text(json.dumps({**best, "tuning": tried}, indent=1))
+        path.write_text(json.dumps({**best, "tuning": tried}, indent=1), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> "Tuning | None":
@@ -56,7 +56,7 @@ class Tuning:
         Raises:
             ValueError: the file holds something else.
         """
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         return _TUNING.validate_python(content["tuning"]) if "tuning" in content else None
 
 

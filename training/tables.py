@@ -45,31 +45,25 @@ def print_measurements(console: Console, runs: Sequence[Measurement], dataset_ta
     if first.judged_users:
         console.print(_segment_table(runs))
         for one in lifts(qualities):
-            _say(
-                console,
-                f"two-stage over {TITLES[one.over]}: nDCG@10 {one.mean:+.4f}, paired 95 % interval "
-                f"[{one.low:+.4f}, {one.high:+.4f}]",
-            )
+            console.print(f"two-stage over {TITLES[one.over]}: nDCG@10 {one}")
     if first.ease_ndcg:
         tried = ", ".join(f"{value:g}: {ndcg:.4f}" for value, ndcg in first.ease_ndcg.items())
-        _say(console, f"EASE, nDCG@10 on the validation part by λ: {tried}")
+        console.print(f"EASE, nDCG@10 on the validation part by λ: {tried}")
     for run in runs:
         held_out = ", ".join(f"{loss} {value:.4f}" for loss, value in run.choice.held_out_ndcg.items())
-        _say(
-            console,
+        console.print(
             f"seed {run.recipe.seed}: ranker {run.choice.loss}, {run.choice.iterations} trees, from "
             f"{run.groups} groups (nDCG@10 on held-out sampled groups: {held_out}); two-stage nDCG@10 "
             f"{run.qualities['two_stage'].means().get('ndcg_at_10', float('nan')):.4f}",
         )
     for warning in warnings_of(runs):
-        console.print(f"Warning: {warning}", style="yellow", highlight=False)
+        console.print(f"Warning: {warning}", style="yellow")
 
 
 def print_strong(console: Console, strong: Strong) -> None:
     """Quality for users whom training never saw."""
     recalls = ", ".join(f"{TITLES[model]} {value:.3f}" for model, value in strong.recall.items())
-    _say(
-        console,
+    console.print(
         f"Strong generalisation, {strong.users} users held out whole, a random 80 % of their ratings sent "
         f"as history: recall@{CUTOFF} over min({CUTOFF}, liked): {recalls}",
     )
@@ -97,10 +91,6 @@ def _segment_table(runs: Sequence[Measurement]) -> Table:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False)
 
 
 def recommendation_table(items: Sequence[Recommendation], user_id: int, *, explain: bool) -> Table:

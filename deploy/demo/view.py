@@ -12,6 +12,7 @@ from rich.text import Text
 
 from deploy.demo.answers import MovieList
 from movierec.gateway.v1 import movie_service_pb2 as pb
+from training.terminal import Terminal
 
 WIDTH: Final = 100
 
@@ -26,13 +27,13 @@ class RatedTitle:
 
 def new_console() -> Console:
     """Return the terminal: never wider than the tour needs, plain when it is a file or a pipe."""
-    console = Console(highlight=False)
+    console = Terminal()
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     return console
 
 
 def say(console: Console, line: str, style: str = "") -> None:
-    """Print a line as it stands: not wrapped, no brackets taken for markup."""
+    """Print a line as it stands: not wrapped."""
     console.print(Text(line, style=style), soft_wrap=True)
 
 

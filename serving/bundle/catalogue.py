@@ -50,7 +50,8 @@ class CatalogueContent:
     def write(self, folder: Path) -> None:
         """Writes the gateway's files of the catalogue."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _CATALOGUE_FILE).write_text(json.dumps({"titles": self.titles}, ensure_ascii=False))
+        text = json.dumps({"titles": self.titles}, ensure_ascii=False)
+        (folder / _CATALOGUE_FILE).write_text(text, encoding="utf-8")
         write_arrays(
             folder / _POPULARITY_FILE,
             tmdb_ids=self.tmdb_ids,

@@ -76,7 +76,7 @@ def write_user_factors(
 ) -> None:
     """Writes the exact user vectors, shape (n_users, n_factors); zero rows for users who have none."""
     write_arrays(folder / _USER_FACTORS_FILE, user_factors=user_factors)
-    (folder / _ALS_FILE).write_text(json.dumps(asdict(parameters)))
+    (folder / _ALS_FILE).write_text(json.dumps(asdict(parameters)), encoding="utf-8")
 
 
 def read_user_factors(folder: BundleFolder) -> tuple[npt.NDArray[np.float32], AlsParameters]:

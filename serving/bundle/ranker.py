@@ -55,7 +55,7 @@ class RankerContent:
             "dtype": "float32",
             "hash": feature_hash(names),
         }
-        (folder / _FEATURES_FILE).write_text(json.dumps(record, indent=1))
+        (folder / _FEATURES_FILE).write_text(json.dumps(record, indent=1), encoding="utf-8")
         write_arrays(
             folder / _MOVIE_FEATURES_FILE,
             movie_features=self.tables.movie_features,

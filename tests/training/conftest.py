@@ -1,10 +1,12 @@
 """What tests of whole jobs share: the generated data set, and an MLflow store that is set up already."""
 
+import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from mlflow.tracking import MlflowClient
 
 from training.registry import local_store
@@ -45,3 +47,14 @@ def make_root(empty_store: Path, tmp_path: Path) -> Callable[[str], Path]:
 def root(make_root: Callable[[str], Path]) -> Path:
     """A folder of artefacts with an MLflow store."""
     return make_root("root")
+
+
+@pytest.fixture
+def own_logs() -> Iterator[None]:
+    """Commands send the process's logs to their own output: not for longer than a test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)

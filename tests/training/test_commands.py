@@ -1,41 +1,35 @@
 """The commands as people meet them: help, locks, and errors in words."""
 
-import logging
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import structlog
 from filelock import FileLock
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from serving.bundle.store import BundleStore
 from serving.ratings import Ratings
 from tests.training.small import PROGRESS, RECIPE, table_of, tastes
-from training import commands
+from training import commands, single_commands
 from training.commands import app
 from training.experiment import measure_seeds
 from training.models.ranker import Loss
 from training.models.two_stage import RankerChoice, Recipe, TooFewUsersError, fit_two_stage
 from training.movielens.movies import MovieTable
 from training.publish import Build, publish
+from training.registry import BUNDLE_TAG, CANDIDATE, Registry, local_store
 from training.splits import Protocol
 
-
-@pytest.fixture(autouse=True)
-def own_logs() -> Iterator[None]:
-    """Commands send the process's logs to their own output: not for longer than a test."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
+pytestmark = pytest.mark.usefixtures("own_logs")
 
 
 @pytest.fixture
@@ -166,7 +160,7 @@ def test_bad_options_are_refused_before_any_work(tmp_path: Path, options: list[s
     assert not (tmp_path / "bundles").exists()
 
 
-def write_tastes(folder: Path) -> None:
+def write_tastes(folder: Path, *, title: str = "Film") -> None:
     ratings, ids = tastes(), table_of().movies.ids.ids
     rows = zip(
         ratings.users.ids[ratings.user_rows()],
@@ -177,8 +171,9 @@ def write_tastes(folder: Path) -> None:
     )
     lines = [f"{user},{movie},{value},{time}" for user, movie, value, time in rows]
     (folder / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *lines, ""]))
-    movies = [f"{movie},Film {movie} (1999),Drama" for movie in ids]
-    (folder / "movies.csv").write_text("\n".join(["movieId,title,genres", *movies, ""]))
+    movies = [f"{movie},{title} {movie} (1999),Drama" for movie in ids]
+    text = "\n".join(["movieId,title,genres", *movies, ""])
+    (folder / "movies.csv").write_text(text, encoding="utf-8")
 
 
 # SQLAlchemy warns of a loader that MLflow's own mappings use.
@@ -210,6 +205,109 @@ def test_train_publishes_and_reuses_a_bundle_of_the_same_data_and_recipe(
     assert f"Reusing bundle {pointer.bundle_id} in " in reused.stdout
     assert "Measuring" not in reused.stdout
     assert BundleStore(root).pointer() == pointer
+
+
+@contextmanager
+def unremovable(folder: Path) -> Iterator[None]:
+    """Makes a folder that cannot be removed while the block runs."""
+    inner = folder / "inner"
+    inner.mkdir(parents=True)
+    if os.geteuid() == 0:  # whom no permission keeps from it
+        if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", inner], check=False).returncode:  # noqa: S607
+            pytest.skip("no right to mount")
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", inner], check=True)  # noqa: S607
+    else:
+        folder.chmod(0o500)
+        yield
+        folder.chmod(0o700)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
+def test_what_fails_once_the_bundle_is_served_does_not_undo_its_publication(
+    root: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old bundles, of which one cannot be removed: the new one is served and registered all the same."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    write_tastes(no_data)
+    old = [root / "bundles" / f"old-{age}" for age in range(5)]
+    with unremovable(old[3]):
+        for age, folder in enumerate(old):
+            folder.mkdir(exist_ok=True)
+            os.utime(folder, (1_000 - age, 1_000 - age))
+        options = ("--data-dir", no_data, "--threads", "1", "--iterations", "5", "--force")
+        trained = run("train", *options, "--bundle-root", root)
+    assert trained.exit_code == 0, trained.output
+    bundle_id = BundleStore(root).pointer().bundle_id
+    assert f"Published bundle {bundle_id} in " in trained.stdout
+    assert "old bundle not removed" in trained.stdout
+    assert [folder.name for folder in old if folder.exists()] == ["old-0", "old-1", "old-3"]
+    candidate = Registry(local_store(root)).aliased(CANDIDATE)
+    assert candidate is not None
+    assert candidate.tags[BUNDLE_TAG] == bundle_id
+
+
+def numbers() -> list[tuple[str, str, float, float]]:
+    """Command, option, least and greatest value of each option that takes a number."""
+    app_of_all: Any = get_command(app)
+    return [
+        (name, option.opts[0], option.min, option.max)
+        for name, command in app_of_all.commands.items()
+        for option in command.params
+        if option.type_descriptor.annotation in {int, float}
+    ]
+
+
+def test_every_number_is_limited_on_both_sides() -> None:
+    assert len(numbers()) > 40
+    assert [one for one in numbers() if None in one] == []
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e30", "1e400", "-1e30", "9" * 40, "-1", "x", ""])
+def test_silly_numbers_are_refused_before_any_work(
+    tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("MOVIEREC_DATA_DIR", str(no_data))  # no download, should it go on
+    for command, option, _, _ in numbers():
+        result = run(command, f"{option}={value}", "--bundle-root", tmp_path / "bundles")
+        assert result.exit_code == 2, (command, option, result.output)
+        assert "Invalid value for" in result.stderr
+        assert "Traceback" not in result.output
+    assert not (tmp_path / "bundles").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "value"),
+    [
+        ("als", "alpha", 1e30),
+        ("als", "factors", 0),
+        ("ranker", "depth", 99),
+        ("als", "regularization", "nan"),
+    ],
+)
+def test_a_file_of_parameters_has_the_limits_of_options(
+    tmp_path: Path, no_data: Path, stage: str, name: str, value: float | str
+) -> None:
+    write_tastes(no_data)
+    file = tmp_path / "params.json"
+    file.write_text(json.dumps({stage: {name: value}}))
+    options = ("--data-dir", no_data, "--bundle-root", tmp_path / "bundles", "--params", file)
+    assert_said_in_words(run("train", *options), f"{file}: {stage}, {name}: Input should be ")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@pytest.mark.parametrize("alpha", [1e12, 1e30, 1e60])
+def test_a_fit_without_a_finite_solution_is_said_in_words(
+    tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch, alpha: float
+) -> None:
+    write_tastes(no_data)
+    monkeypatch.setattr(single_commands, "als_of_options", lambda *_: replace(RECIPE.als, alpha=alpha))
+    result = run("train-als", "--data-dir", no_data, "--bundle-root", tmp_path / "bundles")
+    assert_said_in_words(result, f"ALS has no finite solution with alpha = {alpha:g}, ")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")

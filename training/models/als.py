@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from implicit.cpu.als import AlternatingLeastSquares
+from implicit.recommender_base import ModelFitError
 from scipy.sparse import csr_matrix
 
 from serving.fold_in import AlsParameters, Confidence, FoldIn
@@ -33,6 +34,10 @@ def default_parameters(n_users: int) -> AlsParameters:
         alpha=5.0,
         confidence=Confidence.LIKES,
     )
+
+
+class FitError(Exception):
+    """Parameters with which a model cannot be fitted. The message is for people."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,9 @@ class Als:
             threads: of the fit; the result does not depend on it.
             progress: called after each iteration.
             users: rows of those whose vectors are wanted; all when None.
+
+        Raises:
+            FitError: there is no finite solution.
         """
         item_factors = fit_item_factors(
             ratings, n_movies, parameters, seed=seed, threads=threads, progress=progress
@@ -96,6 +104,9 @@ class Als:
             parameters: of the model.
             threads: the result does not depend on it.
             users: rows of those whose vectors are wanted; all when None.
+
+        Raises:
+            FitError: there is no finite solution.
         """
         rows = np.arange(len(ratings.users), dtype=np.int32) if users is None else users
         user_factors = np.full((len(ratings.users), parameters.factors), np.nan, dtype=np.float32)
@@ -108,7 +119,12 @@ class Als:
 
         tasks = np.split(rows, range(_USERS_PER_TASK, rows.size, _USERS_PER_TASK))
         with ThreadPoolExecutor(threads) as pool:  # numpy's products and solutions hold no lock
-            list(pool.map(solve, tasks))
+            try:
+                list(pool.map(solve, tasks))
+            except np.linalg.LinAlgError as error:
+                raise FitError(_overflow(parameters)) from error
+        if not np.isfinite(user_factors[rows]).all():
+            raise FitError(_overflow(parameters))
         return cls(parameters=parameters, item_factors=item_factors, user_factors=user_factors)
 
     def candidates(self, user_rows: Rows, seen: Ratings, limit: int) -> Iterator[Candidates]:
@@ -128,6 +144,13 @@ class Als:
             for mask, user_row in zip(blocked, rows, strict=True):
                 mask[seen.of(int(user_row)).movie_rows] = True
             yield from retrieve(self.item_factors, vectors, list(blocked), [limit] * len(rows))
+
+
+def _overflow(parameters: AlsParameters) -> str:
+    return (
+        f"ALS has no finite solution with alpha = {parameters.alpha:g}, regularization = "
+        f"{parameters.regularization:g} and {parameters.factors} factors: take values nearer to the defaults"
+    )
 
 
 def fit_item_factors(
@@ -152,5 +175,8 @@ def fit_item_factors(
         (parameters.confidences(ratings.values), ratings.movie_rows, ratings.indptr),
         shape=(len(ratings.users), n_movies),
     )
-    model.fit(matrix, show_progress=False, callback=lambda *_: progress())
+    try:
+        model.fit(matrix, show_progress=False, callback=lambda *_: progress())
+    except ModelFitError as error:
+        raise FitError(_overflow(parameters)) from error
     return np.ascontiguousarray(model.item_factors, dtype=np.float32)

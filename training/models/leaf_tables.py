@@ -33,7 +33,7 @@ def build_leaf_tables(model: CatBoost, sample: npt.NDArray[np.float32]) -> LeafT
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.json"
         model.save_model(str(path), format="json")
-        exported = json.loads(path.read_text())
+        exported = json.loads(path.read_text(encoding="utf-8"))
     if "oblivious_trees" not in exported or exported["features_info"].get("categorical_features"):
         raise LeafTablesError("leaf tables need symmetric trees over numeric features")
     for feature in exported["features_info"]["float_features"]:
