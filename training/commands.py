@@ -54,11 +54,12 @@ from training.publish import LIBRARIES, Build, publish, recipe_record
 from training.registry import BUNDLE_TAG
 from training.report import Subject, render_report
 from training.reuse import reusable
+from training.run_record import RunRecord
 from training.splits import Protocol
 from training.strong import strong_generalisation
 from training.studies import Study, Tuning
 from training.tables import print_measurements, print_strong, quality_table
-from training.tracking import RunRecord, track
+from training.tracking import track
 from training.tune import Bounds
 from training.tune import tune as run_studies
 from training.work import Work, forget

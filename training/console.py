@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from serving.bundle.store import BundleError
 from serving.logs import configure_logs
 from serving.settings import LogLevel
+from training.local_store import StoreError
 from training.lock import BusyError
 from training.models.als import FitError
 from training.models.two_stage import TooFewUsersError
@@ -18,7 +19,7 @@ from training.movielens.problems import DataError
 from training.options import ParametersError
 from training.registry import RegistryError, root_cause
 from training.terminal import Terminal, printable
-from training.tracking import ServerError
+from training.tracking import RecordError, ServerError
 
 
 def open_console() -> Terminal:
@@ -44,8 +45,10 @@ def failing_clearly() -> Iterator[None]:
         MemoryError,
         OSError,
         ParametersError,
+        RecordError,
         RegistryError,
         ServerError,
+        StoreError,
         TooFewUsersError,
     ) as error:
         message = ". ".join([str(error), *getattr(error, "__notes__", [])])

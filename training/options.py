@@ -19,6 +19,7 @@ from training.experiment import production_protocol
 from training.models.als import REFERENCE_PARAMETERS, default_parameters
 from training.models.ranker import RankerParameters
 from training.models.two_stage import Recipe
+from training.registry import require_tracking_uri
 from training.splits import Protocol
 from training.studies import Tuning
 
@@ -100,11 +101,24 @@ ParamsFile: TypeAlias = Annotated[
     Path | None,
     typer.Option("--params", exists=True, dir_okay=False, help="Parameters that `tune` found; options win."),
 ]
+
+
+def _tracking_uri(uri: str | None) -> str | None:
+    if not uri:
+        return None
+    try:
+        require_tracking_uri(uri)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return uri
+
+
 TrackingUri: TypeAlias = Annotated[
     str | None,
     typer.Option(
         envvar="MLFLOW_TRACKING_URI",
         help="MLflow server to send runs to. Unset: they stay in the local store.",
+        callback=_tracking_uri,
     ),
 ]
 

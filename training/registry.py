@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from serving.bundle.store import SETTLE_SECONDS
+from training.local_store import StoreError, local_store, make_ready, sqlite_file
 
 MODEL: Final = "movierec"
 """Name of the registered model."""
@@ -28,6 +30,8 @@ PROMOTED_TAG: Final = "promoted_at"
 """Tag of a version that became the champion: when, in Unix seconds."""
 PREVIOUS_TAG: Final = "previous_bundle_id"
 """Tag of a version that became the champion: the bundle that was the champion before."""
+PUBLISHED_TAG: Final = "published_at"
+"""Tag of a version: when its bundle was published, in Unix seconds. It may be registered much later."""
 BUNDLE_ARTIFACT: Final = "bundle"
 """Folder of a run's artefacts that holds the bundle."""
 
@@ -36,9 +40,22 @@ class RegistryError(Exception):
     """The registry does not hold what was asked for, or does not answer. The message says which."""
 
 
-def local_store(root: Path) -> str:
-    """Tracking URI of the store that lies beside the bundles of a root."""
-    return f"sqlite:///{root.resolve() / 'mlflow.db'}"
+def require_tracking_uri(uri: str) -> None:
+    """Refuses what MLflow would take for a path, or what has no place for the artefacts.
+
+    Raises:
+        ValueError: the message says what a tracking URI is, and does not quote it: it may hold a password.
+    """
+    try:
+        parts = urlsplit(uri)
+        is_server = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is no number
+        is_server = False
+    if not is_server and sqlite_file(uri) in {None, Path()}:
+        raise ValueError(
+            "MLFLOW_TRACKING_URI or --tracking-uri must begin with http:// or https:// and name a host, or "
+            "with sqlite:/// and name a file, such as http://localhost:5000"
+        )
 
 
 @contextmanager
@@ -80,12 +97,34 @@ class Registry:
     def __init__(self, tracking_uri: str) -> None:
         self.client = MlflowClient(tracking_uri=tracking_uri)
 
+    @classmethod
+    def open(cls, root: Path, tracking_uri: str | None) -> "Registry":
+        """The registry of a server, or that of a file; None: of the one beside the bundles of a root.
+
+        Raises:
+            RegistryError: there is none, or it cannot be opened.
+        """
+        uri = tracking_uri or local_store(root)
+        file = sqlite_file(uri)
+        if file is not None and not file.exists():
+            raise RegistryError(
+                f"no run was recorded in {file}: nothing was published here yet, or the runs are on a server "
+                "that MLFLOW_TRACKING_URI does not name"
+            )
+        try:
+            make_ready(uri)
+            return cls(uri)
+        except StoreError as error:
+            raise RegistryError(str(error)) from error
+        except MlflowException as error:
+            raise RegistryError(f"the registry cannot be opened: {root_cause(error)}") from error
+
     def register(self, run_id: str, tags: Mapping[str, str]) -> str:
-        """Registers the bundle among a run's artefacts, once, and makes it the candidate.
+        """Registers the bundle among a run's artefacts, once; the candidate is what was published last.
 
         Args:
             run_id: of the run.
-            tags: of the version; `bundle_id` is one of them.
+            tags: of the version; `bundle_id` and `published_at` are among them.
 
         Returns:
             The version.
@@ -93,10 +132,8 @@ class Registry:
         known = {model.name for model in self.client.search_registered_models(f"name = '{MODEL}'")}
         if MODEL not in known:
             self.client.create_registered_model(MODEL)
-        versions = self._versions(f"run_id = '{run_id}'")
-        if versions:
-            version = versions[0]
-        else:
+        version = self.version_of_run(run_id)
+        if version is None:
             uri = self.client.get_run(run_id).info.artifact_uri
             version = self.client.create_model_version(
                 MODEL,
@@ -105,7 +142,10 @@ class Registry:
                 tags=dict(tags),
                 await_creation_for=0,
             )
-        self.client.set_registered_model_alias(MODEL, CANDIDATE, version.version)
+        candidate = self.aliased(CANDIDATE)
+        # What is registered late, as the store or the server was away, takes nothing from what came after it.
+        if candidate is None or published_at(candidate) <= published_at(version):
+            self.client.set_registered_model_alias(MODEL, CANDIDATE, version.version)
         return str(version.version)
 
     def aliased(self, alias: str) -> ModelVersion | None:
@@ -182,6 +222,15 @@ class Registry:
             raise RegistryError(f"no version holds bundle {bundle_id}")
         return max(versions, key=lambda v: int(v.version))
 
+    def version_of_run(self, run_id: str) -> ModelVersion | None:
+        """The version that holds the bundle of a run; None if it was not registered."""
+        versions = self._versions(f"run_id = '{run_id}'")
+        return versions[0] if versions else None
+
+    def holds(self, bundle_id: str) -> bool:
+        """Whether some version holds a bundle."""
+        return any(version.tags.get(BUNDLE_TAG) == bundle_id for version in self._versions())
+
     def _promotion(self, bundle_id: str) -> dict[str, str]:
         """Tags that let every server see one promotion, with one time and one bundle before it."""
         champion = self.aliased(CHAMPION)
@@ -196,3 +245,8 @@ class Registry:
     def _versions(self, condition: str = "") -> list[ModelVersion]:
         where = f"name = '{MODEL}'" + (f" and {condition}" if condition else "")
         return list(self.client.search_model_versions(where, max_results=1_000))
+
+
+def published_at(version: ModelVersion) -> float:
+    """When the bundle of a version was published, in Unix seconds; by hand: when it was registered."""
+    return float(version.tags.get(PUBLISHED_TAG, version.creation_timestamp / 1_000))

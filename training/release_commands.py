@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import time
 from enum import StrEnum
@@ -12,8 +13,10 @@ import typer
 
 from serving.bundle.store import BundleStore
 from training.console import failing_clearly, open_console
+from training.local_store import local_store, make_ready
 from training.lock import alone, moving_pointer
 from training.options import ROOT, BundleRoot, TrackingUri
+from training.promotion import require_published_last, served
 from training.recommenders import (
     ALSRecommender,
     PopularityRecommender,
@@ -21,13 +24,14 @@ from training.recommenders import (
     SVDRecommender,
     TwoStageRecommender,
 )
-from training.registry import CHAMPION, Registry, RegistryError, limited_requests, local_store, root_cause
+from training.registry import CHAMPION, Registry, RegistryError, limited_requests, root_cause
 from training.tables import recommendation_table
-from training.tracking import send_runs
+from training.tracking import send_runs, write_records
 
 app = typer.Typer()
 
 _REGISTRY_SECONDS: Final = 10
+_LOOPBACK: Final = "127.0.0.1"
 
 
 class Model(StrEnum):
@@ -83,14 +87,17 @@ def promote(
         raise typer.BadParameter("--bundle-id and --previous name two bundles")
     open_console()
     with failing_clearly(), limited_requests(seconds=_REGISTRY_SECONDS):
-        registry = _registry(bundle_root, tracking_uri)
+        registry = Registry.open(bundle_root, tracking_uri)
         wanted = registry.previous() if previous else bundle_id
+        if wanted is None:
+            require_published_last(bundle_root, registry, tracking_uri)
         seconds = registry.seconds_to_settle(wanted, now=time.time())
         if seconds:
             typer.echo(f"Waiting {seconds:.0f} s: servers are still taking the champion before this one")
             time.sleep(seconds)
         version, champion = registry.promote(wanted)
         typer.echo(f"Version {version} is the champion: bundle {champion}")
+        typer.echo(served(bundle_root, champion))
 
 
 @app.command()
@@ -104,9 +111,10 @@ def rollback(*, bundle_root: BundleRoot = ROOT, tracking_uri: TrackingUri = None
         with moving_pointer(bundle_root):
             pointer = BundleStore(bundle_root).roll_back(published_at=time.time())
         typer.echo(f"Serving bundle {pointer.bundle_id}; the previous one is {pointer.previous}")
-        registry = _registry(bundle_root, tracking_uri)
         try:
+            registry = Registry.open(bundle_root, tracking_uri)
             if registry.aliased(CHAMPION) is None:
+                typer.echo("No version is the champion, so that nothing changes outside of this folder")
                 return
             version, _ = registry.promote(pointer.bundle_id)
         except Exception as error:
@@ -114,20 +122,19 @@ def rollback(*, bundle_root: BundleRoot = ROOT, tracking_uri: TrackingUri = None
                 f"The pointer in {bundle_root} has moved, but the champion has not: {root_cause(error)}. "
                 f"To be done: python -m training promote --bundle-id {pointer.bundle_id}"
             ) from error
-        typer.echo(f"Version {version} is the champion")
+        typer.echo(f"Version {version} is the champion: `python -m training.sync` brings it down to others")
 
 
 @app.command()
-def sync_runs(
-    *,
-    tracking_uri: Annotated[str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server.")],
-    bundle_root: BundleRoot = ROOT,
-) -> None:
-    """Send runs to an MLflow server that was down or silent when they were made."""
+def sync_runs(*, tracking_uri: TrackingUri = None, bundle_root: BundleRoot = ROOT) -> None:
+    """Record runs that the local store did not take, and send those that an MLflow server did not take."""
     open_console()
     with failing_clearly(), alone(bundle_root):
-        sent = send_runs(bundle_root, tracking_uri, patient=True)
-        typer.echo(f"{sent} runs sent")
+        try:
+            typer.echo(f"{write_records(bundle_root)} runs recorded")
+        finally:  # what the store does not take stops nothing that it holds
+            if tracking_uri is not None:
+                typer.echo(f"{send_runs(bundle_root, tracking_uri, patient=True)} runs sent")
 
 
 @app.command()
@@ -138,13 +145,20 @@ def mlflow_ui(
 ) -> None:
     """Show the runs of the local store in a browser, on the loopback address, until Ctrl-C."""
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # saves a gigabyte of workers
+    _require_free(port)
+    with failing_clearly():
+        make_ready(local_store(bundle_root))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    bundle_root.mkdir(parents=True, exist_ok=True)
-    arguments = ["--backend-store-uri", local_store(bundle_root), "--host", "127.0.0.1", "--port", str(port)]
-    typer.echo(f"http://127.0.0.1:{port} shows the runs in {bundle_root}; Ctrl-C stops")
+    arguments = ["--backend-store-uri", local_store(bundle_root), "--host", _LOOPBACK, "--port", str(port)]
+    typer.echo(f"http://{_LOOPBACK}:{port} shows the runs in {bundle_root}; Ctrl-C stops")
     command = [sys.executable, "-m", "mlflow", "server", *arguments, "--workers", "1"]
     os.execv(sys.executable, command)  # noqa: S606  # our own interpreter, no shell
 
 
-def _registry(root: Path, tracking_uri: str | None) -> Registry:
-    return Registry(tracking_uri or local_store(root))
+def _require_free(port: int) -> None:
+    """MLflow's server says nothing that is of use, and ends with status 0."""
+    try:
+        socket.create_server((_LOOPBACK, port)).close()
+    except OSError as error:
+        typer.echo(f"port {port} on {_LOOPBACK}: {error.strerror}. --port names another", err=True)
+        raise typer.Exit(1) from None

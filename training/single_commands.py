@@ -46,8 +46,9 @@ from training.preparation import Prepared, prepare
 from training.preprocessed import preprocess as preprocess_data
 from training.progress import Progress
 from training.recommenders import ALSRecommender, PopularityRecommender, SVDRecommender
+from training.run_record import RunRecord
 from training.single import Fit, measure_single
-from training.tracking import RunRecord, track
+from training.tracking import track
 
 app = typer.Typer()
 

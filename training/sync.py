@@ -24,7 +24,7 @@ from serving.bundle.store import SETTLE_SECONDS, BundleError
 from serving.logs import configure_logs
 from training.champion import bring_down
 from training.lock import BusyError, alone
-from training.registry import Registry, RegistryError, limited_requests, local_store
+from training.registry import Registry, RegistryError, limited_requests, require_tracking_uri
 
 _ANSWER_SECONDS: Final = 30
 _TERMINATED: Final = 128 + signal.SIGTERM
@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--bundle-root", type=Path, required=True, help="folder that the servers read")
     parser.add_argument(
         "--tracking-uri",
+        type=_tracking_uri,
         default=os.environ.get("MLFLOW_TRACKING_URI"),
         help="MLflow server with the registry; default: MLFLOW_TRACKING_URI, else a store beside the bundles",
     )
@@ -61,7 +62,6 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--settle-seconds must be finite and not below 0, not {options.settle_seconds:g}")
     configure_logs("sync")
     root: Path = options.bundle_root
-    registry = Registry(options.tracking_uri or local_store(root))
     stopped = threading.Event()
 
     def wait(seconds: float) -> None:
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise _StoppedError
 
     def sync() -> bool:
-        return _sync(registry, root, settle_seconds=options.settle_seconds, wait=wait)
+        return _sync(options.tracking_uri, root, settle_seconds=options.settle_seconds, wait=wait)
 
     with limited_requests(seconds=_ANSWER_SECONDS):
         if options.watch is None:
@@ -85,14 +85,27 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if options.until_synced else 0
 
 
+def _tracking_uri(uri: str) -> str | None:
+    if not uri:
+        return None
+    try:
+        require_tracking_uri(uri)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return uri
+
+
 class _StoppedError(Exception):
     """A signal came while waiting."""
 
 
-def _sync(registry: Registry, root: Path, *, settle_seconds: float, wait: Callable[[float], None]) -> bool:
+def _sync(
+    tracking_uri: str | None, root: Path, *, settle_seconds: float, wait: Callable[[float], None]
+) -> bool:
     """Whether it went well. What went wrong is logged, and servers go on with what they have."""
     try:
         with alone(root):
+            registry = Registry.open(root, tracking_uri)
             bundle_id = bring_down(registry, root, settle_seconds=settle_seconds, wait=wait)
     except (BundleError, BusyError, OSError, RegistryError) as error:
         _logger.error("not synced", error=str(error))  # noqa: TRY400  # the message says all there is

@@ -1,34 +1,42 @@
 """Runs in MLflow: always in a store beside the bundles, and from there to a server if there is one.
 
-A training is worth more than its record: whatever goes wrong here is logged, and the job goes on. A server
-that is down or silent costs a few seconds, once; the next job, or `sync-runs`, sends what was left.
+A training is worth more than its record: whatever goes wrong here is logged, and the job goes on. Nothing is
+lost by that: a record stays in the folder until the store holds it, and a run in the store is marked until
+the server has it. The next job, or `sync-runs`, does what was left. A server that is down or silent costs a
+few seconds, once.
 """
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import structlog
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag, ViewType
 from mlflow.tracking import MlflowClient
 
+from training.local_store import StoreError, artifact_location, local_store, make_ready, sqlite_file
 from training.registry import (
     BUNDLE_ARTIFACT,
     BUNDLE_TAG,
-    CANDIDATE,
+    PUBLISHED_TAG,
     Registry,
     limited_requests,
-    local_store,
+    published_at,
     root_cause,
 )
+from training.run_record import RunRecord, Unrecorded, keep, kept_keys, read_kept, remove_kept
 
-_SQLITE: Final = "sqlite:///"
+UNSENT_TAG: Final = "movierec.unsent"
+"""Tag of a run of the local store that a server is to have, and does not have yet."""
 _PARENT_TAG: Final = "mlflow.parentRunId"
-_UNSENT_TAG: Final = "movierec.unsent"
+_RECORD_TAG: Final = "movierec.record"
 _ORIGIN_TAG: Final = "movierec.origin"
-_SOURCE_TAGS: Final = (_UNSENT_TAG, _PARENT_TAG, "mlflow.user", "mlflow.source.name", "mlflow.source.type")
+_SOURCE_TAGS: Final = (
+    *(UNSENT_TAG, _RECORD_TAG, _PARENT_TAG),
+    *("mlflow.user", "mlflow.source.name", "mlflow.source.type"),
+)
+_UNSENT: Final = f"tags.`{UNSENT_TAG}` = 'true' and attributes.status = 'FINISHED'"
 
 _FIRST_ANSWER_SECONDS: Final = 2.5
 _ANSWER_SECONDS: Final = 2
@@ -37,20 +45,8 @@ _PATIENT_SECONDS: Final = 60
 _logger = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class RunRecord:
-    """What is to be known of a run."""
-
-    experiment: str
-    name: str
-    parameters: Mapping[str, str | int | float | bool]
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str] = field(default_factory=dict)
-    artifacts: tuple[Path, ...] = ()
-    """Files, and folders with all that is in them."""
-    bundle: Path | None = None
-    """A bundle to keep and to register as the candidate."""
-    nested: tuple["RunRecord", ...] = ()
+class RecordError(Exception):
+    """The local store did not take all records. The message says why."""
 
 
 class ServerError(Exception):
@@ -66,10 +62,14 @@ def track(root: Path, record: RunRecord, tracking_uri: str | None) -> None:
         tracking_uri: of a server; None: there is only the local store.
     """
     try:
-        _Local(root).write(record, unsent=tracking_uri is not None)
-    except Exception as error:  # noqa: BLE001  # a full disk, a locked or damaged database, a library's fault
+        keep(root, record, unsent=tracking_uri is not None)
+    except OSError as error:  # a full disk
         _logger.warning("run not tracked", experiment=record.experiment, error=str(error))
         return
+    try:
+        write_records(root)
+    except RecordError as error:
+        _logger.warning("run not recorded yet; the next job or sync-runs does it", error=str(error))
     if tracking_uri is not None:
         try:
             send_runs(root, tracking_uri, patient=False)
@@ -77,10 +77,41 @@ def track(root: Path, record: RunRecord, tracking_uri: str | None) -> None:
             _logger.warning("run kept locally; the next job or sync-runs sends it", error=str(error))
 
 
+def write_records(root: Path) -> int:
+    """Writes all records that are kept in a folder into its store, the oldest first.
+
+    What was written in part, as a job was killed, is completed. One that cannot be written stops none of the
+    others.
+
+    Returns:
+        How many were written.
+
+    Raises:
+        RecordError: some were not.
+    """
+    keys = kept_keys(root)
+    failures: list[Exception] = []
+    for key in keys:
+        try:
+            _Local(root).write(read_kept(root, key))
+            remove_kept(root, key)
+        except StoreError as error:  # which is so for all of them
+            raise RecordError(str(error)) from error
+        except Exception as error:  # noqa: BLE001  # a damaged database, a library's fault
+            failures.append(error)
+    if failures:
+        cause = root_cause(failures[0])
+        raise RecordError(
+            f"MLflow's store in {root} did not take {len(failures)} of {len(keys)} runs: {cause}"
+        )
+    return len(keys)
+
+
 def send_runs(root: Path, tracking_uri: str, *, patient: bool) -> int:
     """Sends runs that a server was meant to have and does not have yet, the oldest first.
 
-    What was sent in part, as a job was killed, is completed.
+    What was sent in part, as a job was killed, is completed. One that the server refuses stops none of the
+    others.
 
     Args:
         root: holds the local store.
@@ -91,19 +122,29 @@ def send_runs(root: Path, tracking_uri: str, *, patient: bool) -> int:
         How many runs were sent.
 
     Raises:
-        ServerError: the server is down, silent, or refuses.
+        ServerError: the server is down, silent, or refuses some.
     """
     with limited_requests(seconds=_PATIENT_SECONDS if patient else _ANSWER_SECONDS):
         try:
             if not patient:
                 _expect_answer(tracking_uri)
-            return _Sender(root, tracking_uri).send()
+            sender = _Sender(root, tracking_uri)
+            failures = sender.send()
         except Exception as error:
             raise ServerError(f"the MLflow server did not take the runs: {root_cause(error)}") from error
+    if failures:
+        cause = root_cause(failures[0])
+        raise ServerError(f"the MLflow server took {sender.sent} runs, but not {len(failures)}: {cause}")
+    return sender.sent
 
 
 def _expect_answer(tracking_uri: str) -> None:
-    """Asks for next to nothing, in a thread: looking up a name knows no timeout."""
+    """Asks a server for next to nothing, in a thread: looking up a name knows no timeout.
+
+    A file answers by itself; while MLflow makes one, no thread may be left behind.
+    """
+    if sqlite_file(tracking_uri) is not None:
+        return
     failures: list[Exception] = []
     answered = threading.Event()
 
@@ -122,15 +163,17 @@ def _expect_answer(tracking_uri: str) -> None:
 
 
 def _experiment(client: MlflowClient, name: str, tracking_uri: str) -> str:
-    """The id of an experiment; a new one of a store in a file keeps its artefacts beside the file.
+    """The id of an experiment, restored if somebody deleted it.
 
-    By default they would go to the current directory. A server knows its own place for them.
+    One of a store in a file keeps its artefacts beside the file; a server knows its own place for them.
     """
     found = client.get_experiment_by_name(name)
     if found is not None:
+        if found.lifecycle_stage == LifecycleStage.DELETED:
+            client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
-    file = Path(tracking_uri.removeprefix(_SQLITE)) if tracking_uri.startswith(_SQLITE) else None
-    location = None if file is None else (file.resolve().parent / "mlruns" / name).as_uri()
+    file = sqlite_file(tracking_uri)
+    location = None if file is None else artifact_location(file, name)
     return str(client.create_experiment(name, artifact_location=location))
 
 
@@ -138,17 +181,25 @@ class _Local:
     """The store beside the bundles."""
 
     def __init__(self, root: Path) -> None:
-        root.mkdir(parents=True, exist_ok=True)
         self._uri = local_store(root)
-        self.client = MlflowClient(tracking_uri=self._uri)
+        make_ready(self._uri)
+        self.registry = Registry(self._uri)
+        self.client = self.registry.client
 
-    def write(self, record: RunRecord, *, unsent: bool, parent: str | None = None) -> None:
-        tags = dict(record.tags)
+    def write(self, kept: Unrecorded) -> None:
+        """Writes a run and those nested in it, and registers the bundle."""
+        run_id = self._write(kept.record, kept.key, unsent=kept.unsent)
+        if kept.record.bundle is not None:
+            self.registry.register(run_id, _version_tags(kept.record.tags, kept.made_at))
+
+    def _write(self, record: RunRecord, key: str, *, unsent: bool, parent: str | None = None) -> str:
+        experiment = _experiment(self.client, record.experiment, self._uri)
+        tags = {**record.tags, _RECORD_TAG: key}
         if parent is not None:
             tags[_PARENT_TAG] = parent
-        run_id = self.client.create_run(
-            _experiment(self.client, record.experiment, self._uri), run_name=record.name, tags=tags
-        ).info.run_id
+        begun = self.client.search_runs([experiment], f"tags.`{_RECORD_TAG}` = '{key}'")
+        run = begun[0] if begun else self.client.create_run(experiment, run_name=record.name, tags=tags)
+        run_id = str(run.info.run_id)
         self.client.log_batch(
             run_id,
             params=[Param(name, str(value)) for name, value in record.parameters.items()],
@@ -161,23 +212,24 @@ class _Local:
                 self.client.log_artifact(run_id, str(path))
         if record.bundle is not None:
             self.client.log_artifacts(run_id, str(record.bundle), BUNDLE_ARTIFACT)
-        for nested in record.nested:
-            self.write(nested, unsent=unsent, parent=run_id)
+        for number, nested in enumerate(record.nested):
+            self._write(nested, f"{key}/{number}", unsent=unsent, parent=run_id)
         if unsent:
-            self.client.set_tag(run_id, _UNSENT_TAG, "true")
+            self.client.set_tag(run_id, UNSENT_TAG, "true")
         self.client.set_terminated(run_id)
-        if record.bundle is not None:
-            Registry(self._uri).register(run_id, _version_tags(record.tags))
+        return run_id
 
     def unsent(self) -> list[Run]:
         """Ended runs that no server has, parents before what is nested in them."""
+        for deleted in self.client.search_experiments(view_type=ViewType.DELETED_ONLY):
+            if self.client.search_runs([deleted.experiment_id], _UNSENT, run_view_type=ViewType.DELETED_ONLY):
+                self.client.restore_experiment(deleted.experiment_id)
         experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        condition = f"tags.`{_UNSENT_TAG}` = 'true' and attributes.status = 'FINISHED'"
         found: list[Run] = []
         token: str | None = None
         while True:
             page = self.client.search_runs(
-                experiments, condition, order_by=["attributes.start_time ASC"], page_token=token
+                experiments, _UNSENT, order_by=["attributes.start_time ASC"], page_token=token
             )
             found.extend(page)
             token = page.token
@@ -189,18 +241,27 @@ class _Sender:
     """Copies runs from the local store to a server."""
 
     def __init__(self, root: Path, tracking_uri: str) -> None:
+        make_ready(tracking_uri)
+        self.sent = 0
         self._local = _Local(root)
-        self._local_candidate = Registry(local_store(root)).aliased(CANDIDATE)
         self._tracking_uri = tracking_uri
         self._registry = Registry(tracking_uri)
         self._server = self._registry.client
 
-    def send(self) -> int:
-        runs = self._local.unsent()
-        for run in runs:
-            self._send(run)
-            self._local.client.delete_tag(run.info.run_id, _UNSENT_TAG)
-        return len(runs)
+    def send(self) -> list[Exception]:
+        """Sends what it can; returns what went wrong with the others."""
+        failures: dict[str, Exception] = {}
+        for run in self._local.unsent():
+            if run.data.tags.get(_PARENT_TAG) in failures:  # or nobody would know where it belongs
+                continue
+            try:
+                self._send(run)
+                self._local.client.delete_tag(run.info.run_id, UNSENT_TAG)
+                self.sent += 1
+            except Exception as error:  # noqa: BLE001  # whatever the server has against this one
+                _expect_answer(self._tracking_uri)  # or there is no use in going on
+                failures[run.info.run_id] = error
+        return list(failures.values())
 
     def _send(self, run: Run) -> None:
         name = self._local.client.get_experiment(run.info.experiment_id).name
@@ -216,9 +277,9 @@ class _Sender:
             folder = self._local.client.download_artifacts(run.info.run_id, "")
             self._server.log_artifacts(run_id, folder)
         self._server.set_terminated(run_id)
-        candidate = self._local_candidate
-        if candidate is not None and candidate.run_id == run.info.run_id:
-            self._registry.register(run_id, _version_tags(run.data.tags))
+        version = self._local.registry.version_of_run(run.info.run_id)
+        if version is not None:
+            self._registry.register(run_id, _version_tags(version.tags, published_at(version)))
 
     def _begin(self, run: Run, experiment: str) -> str:
         tags = {_ORIGIN_TAG: run.info.run_id}
@@ -238,5 +299,6 @@ class _Sender:
         return str(found[0].info.run_id) if found else None
 
 
-def _version_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    return {name: tags[name] for name in (BUNDLE_TAG, "dataset_tag") if name in tags}
+def _version_tags(tags: Mapping[str, str], published: float) -> dict[str, str]:
+    kept = {name: tags[name] for name in (BUNDLE_TAG, "dataset_tag") if name in tags}
+    return {**kept, PUBLISHED_TAG: str(published)}

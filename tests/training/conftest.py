@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import structlog
-from mlflow.tracking import MlflowClient
 
-from training.registry import local_store
+from training.local_store import local_store, make_ready
 from training.sample import write_sample
 
 
@@ -26,7 +25,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite file with MLflow's tables: making them takes seconds."""
     root = tmp_path_factory.mktemp("mlflow")
-    MlflowClient(tracking_uri=local_store(root)).search_experiments()
+    make_ready(local_store(root))
     return root / "mlflow.db"
 
 

@@ -20,6 +20,7 @@ from tests.serving.test_store import publish
 from training import sync
 from training.champion import bring_down
 from training.commands import app
+from training.local_store import local_store
 from training.registry import (
     BUNDLE_TAG,
     CHAMPION,
@@ -28,9 +29,14 @@ from training.registry import (
     PROMOTED_TAG,
     Registry,
     RegistryError,
-    local_store,
 )
-from training.tracking import RunRecord, track
+from training.run_record import RunRecord
+from training.tracking import track
+
+NO_TRACKING_URI = (
+    "MLFLOW_TRACKING_URI or --tracking-uri must begin with http:// or https:// and name a host, or with sqlite:/// "
+    "and name a file, such as http://localhost:5000"
+)
 
 
 def register(root: Path, bundle: Path) -> Registry:
@@ -208,6 +214,57 @@ def test_a_third_bundle_waits_for_the_second_to_settle(root: Path, tmp_path: Pat
     assert 0 < waits[0] <= 60
 
 
+def test_promotion_says_what_is_served_and_what_brings_the_champion_down(
+    root: Path, trained: Trained, tmp_path: Path
+) -> None:
+    store = with_bundle(root, trained)
+    other = another_bundle(store, trained.bundle_id)
+    for bundle_id in (trained.bundle_id, other):
+        store.point_to(bundle_id, published_at=0)
+        register(root, store.path(bundle_id))
+
+    def said(*arguments: str) -> list[str]:
+        result = CliRunner().invoke(app, [*arguments, "--bundle-root", str(root)])
+        assert result.exit_code == 0, result.output
+        return result.output.splitlines()
+
+    assert said("rollback")[1] == "No version is the champion, so that nothing changes outside of this folder"
+    assert said("promote") == [
+        f"Version 2 is the champion: bundle {other}",
+        f"{root} still serves bundle {trained.bundle_id}: `python -m training.sync --bundle-root {root}` brings "
+        "the champion down",
+    ]
+    assert sync.main(["--bundle-root", str(root)]) == 0
+    assert store.pointer().bundle_id == other
+    assert said("promote", "--bundle-id", other)[1] == (
+        f"{root} serves it; `python -m training.sync --bundle-root FOLDER` brings it down to others"
+    )
+    assert said("rollback")[1] == (
+        "Version 1 is the champion: `python -m training.sync` brings it down to other folders"
+    )
+    elsewhere = ["promote", "--bundle-root", str(tmp_path / "none"), "--tracking-uri", local_store(root)]
+    assert (
+        CliRunner()
+        .invoke(app, elsewhere)
+        .output.splitlines()[1]
+        .startswith("Servers take it from their folder")
+    )
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_without_runs_has_nothing_to_promote_or_to_bring_down(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = CliRunner().invoke(app, ["promote", "--bundle-root", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.output.startswith(
+        f"no run was recorded in {tmp_path}/mlflow.db: nothing was published here yet"
+    )
+    assert sync.main(["--bundle-root", str(tmp_path)]) == 1
+    assert "no run was recorded in" in capsys.readouterr().out
+    assert not (tmp_path / "mlflow.db").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
@@ -217,6 +274,7 @@ def test_a_third_bundle_waits_for_the_second_to_settle(root: Path, tmp_path: Pat
         ("--watch nan", "--watch must be a finite number of seconds above 0, not nan"),
         ("--settle-seconds -1", "--settle-seconds must be finite and not below 0, not -1"),
         ("--until-synced", "--until-synced needs --watch"),
+        ("--tracking-uri localhost:5000", f"argument --tracking-uri: {NO_TRACKING_URI}"),
     ],
 )
 def test_options_without_sense_are_refused(

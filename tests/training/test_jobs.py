@@ -16,7 +16,8 @@ from tests.conftest import Trained
 from training import commands
 from training.commands import app
 from training.gate import Evaluation, Verdict, pass_gate
-from training.registry import CANDIDATE, Registry, local_store
+from training.local_store import local_store
+from training.registry import CANDIDATE, Registry
 from training.studies import Tuning
 
 SMALL = (

@@ -16,7 +16,8 @@ from serving.bundle.store import BundleStore
 from tests.conftest import Trained
 from training import sync
 from training.registry import Registry
-from training.tracking import RunRecord, send_runs, track
+from training.run_record import RunRecord
+from training.tracking import send_runs, track
 
 _START_SECONDS = 120
 

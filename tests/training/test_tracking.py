@@ -1,6 +1,7 @@
 """Runs in a real SQLite store; servers that are down or silent are real sockets."""
 
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,11 +10,15 @@ import pytest
 import structlog
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner
 
 from benchmarks.ports import free_port
 from training import tracking
-from training.registry import CANDIDATE, CHAMPION, Registry, RegistryError, local_store
-from training.tracking import RunRecord, ServerError, send_runs, track
+from training.commands import app
+from training.local_store import local_store
+from training.registry import CANDIDATE, CHAMPION, Registry, RegistryError
+from training.run_record import RunRecord
+from training.tracking import ServerError, send_runs, track, write_records
 
 
 @pytest.fixture(autouse=True)
@@ -138,8 +143,142 @@ def test_what_was_sent_in_part_is_completed(
     assert runs(back)["two_stage"].info.status == "FINISHED"
 
 
-def test_a_store_that_cannot_be_written_fails_no_job(root: Path, tmp_path: Path) -> None:
-    (root / "mlflow.db").write_text("no database")
+def test_one_run_that_the_server_refuses_stops_none_behind_it(
+    root: Path, back: str, tmp_path: Path, down: str
+) -> None:
+    for bundle_id in ("b1", "b2"):
+        track(root, record(tmp_path, bundle_id=bundle_id), down)
+    first = Registry(local_store(root)).version_of("b1")
+    client = MlflowClient(tracking_uri=back)
+    begun = client.create_run(
+        client.create_experiment("two_stage_ranker"), tags={"movierec.origin": str(first.run_id)}
+    )
+    client.log_param(begun.info.run_id, "seed", "another")
+    with pytest.raises(ServerError, match="took 2 runs, but not 1: Changing param values is not allowed"):
+        send_runs(root, back, patient=True)
+    assert Registry(back).promote()[1] == "b2"
+    with pytest.raises(RegistryError, match="no version holds bundle b1"):
+        Registry(back).promote("b1")
+    client.delete_run(begun.info.run_id)
+    assert send_runs(root, back, patient=True) == 2
+    candidate = Registry(back).aliased(CANDIDATE)
+    assert candidate is not None
+    assert candidate.tags["bundle_id"] == "b2"  # what comes late is not what was published last
+    assert Registry(back).promote("b1")[1] == "b1"
+
+
+def test_an_experiment_that_was_deleted_is_restored(root: Path, back: str, tmp_path: Path, down: str) -> None:
+    track(root, record(tmp_path), back)
+    for uri in (local_store(root), back):
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.get_experiment_by_name("two_stage_ranker")
+        assert experiment is not None
+        client.delete_experiment(experiment.experiment_id)
+    track(root, record(tmp_path, bundle_id="b2"), back)
+    for uri in (local_store(root), back):
+        assert len(runs(uri)) == 2
+        assert Registry(uri).promote()[1] == "b2"
+    track(root, record(tmp_path, bundle_id="b3"), down)
+    client = MlflowClient(tracking_uri=local_store(root))
+    client.delete_experiment(client.search_experiments(filter_string="name != 'Default'")[0].experiment_id)
+    assert send_runs(root, back, patient=True) == 2
+    assert Registry(back).promote()[1] == "b3"
+
+
+def lock(database: sqlite3.Connection) -> None:
+    database.execute("BEGIN EXCLUSIVE")
+
+
+def of_another_version(database: sqlite3.Connection) -> None:
+    database.execute("UPDATE alembic_version SET version_num = 'another'")
+    database.commit()
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [(lock, "is locked by another process"), (of_another_version, "out-of-date database schema")],
+)
+def test_a_bundle_that_the_store_did_not_take_is_registered_later(
+    root: Path, tmp_path: Path, harm: Callable[[sqlite3.Connection], None], words: str
+) -> None:
+    def command(name: str, status: int) -> str:
+        result = CliRunner().invoke(app, [name, "--bundle-root", str(root)])
+        assert result.exit_code == status, result.output
+        assert "Traceback" not in result.output
+        return result.output
+
+    track(root, record(tmp_path), None)
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        version = database.execute("SELECT version_num FROM alembic_version").fetchone()
+        harm(database)
+        with structlog.testing.capture_logs() as logs:
+            track(root, record(tmp_path, bundle_id="b2"), None)
+        assert [log["event"] for log in logs] == ["run not recorded yet; the next job or sync-runs does it"]
+        assert words in logs[0]["error"]
+        assert words in command("sync-runs", 1)
+        database.rollback()
+        database.execute("UPDATE alembic_version SET version_num = ?", version)
+        database.commit()
+    assert command("promote", 1) == (
+        f"bundle b2 was published last in {root}, but its run is not recorded yet: `python -m training sync-runs` "
+        "does it. --bundle-id b1 takes what is registered\n"
+    )
+    assert command("sync-runs", 0) == "1 runs recorded\n"
+    assert command("promote", 0).startswith("Version 2 is the champion: bundle b2\n")
+    assert len(runs(local_store(root))) == 2
+    assert not list((root / "unrecorded").iterdir())
+
+
+def test_a_record_that_was_written_in_part_is_completed(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_terminated", None)  # the job dies before
+        track(root, record(tmp_path / "away"), None)
+    later = record(tmp_path, bundle_id="b2")
+    track(root, later, None)
+    found = MlflowClient(tracking_uri=local_store(root)).search_runs(["1"])
+    assert sorted(run.info.run_name for run in found) == ["als", "als", "two_stage", "two_stage"]
+    assert {run.info.status for run in found} == {"FINISHED"}
+    assert Registry(local_store(root)).promote()[1] == "b2"
+    assert Registry(local_store(root)).promote("b1")[1] == "b1"
+
+
+def test_a_candidate_that_is_not_what_was_published_last_is_not_promoted(
+    root: Path, back: str, tmp_path: Path, down: str
+) -> None:
+    promote = ["promote", "--bundle-root", str(root), "--tracking-uri", back]
+    track(root, record(tmp_path), back)
+    track(root, record(tmp_path, bundle_id="b2"), down)
+    result = CliRunner().invoke(app, promote)
+    assert result.exit_code == 1
+    assert "b2 was published last" in result.output
+    assert "the server does not have its run yet: `python -m training sync-runs` sends it" in result.output
+    assert CliRunner().invoke(app, [*promote, "--bundle-id", "b1"]).exit_code == 0
+    assert send_runs(root, back, patient=True) == 2
+    assert "bundle b2" in CliRunner().invoke(app, promote).output
+    track(root, record(tmp_path, bundle_id="b3"), None)
+    result = CliRunner().invoke(app, promote)
+    assert "its job was not told of this server: train again with MLFLOW_TRACKING_URI" in result.output
+    (root / "current").write_text('{"bundle_id": "b4", "published_at": 0}')
+    result = CliRunner().invoke(app, promote[:3])
+    assert "b4 was published last" in result.output
+    assert "its run was never recorded: train again" in result.output
+
+
+def test_a_file_that_is_no_store_fails_no_job(root: Path, tmp_path: Path) -> None:
+    (root / "mlflow.db").write_text("no database, but something that somebody may want to keep")
+    with structlog.testing.capture_logs() as logs:
+        track(root, record(tmp_path), None)
+    assert [log["event"] for log in logs] == ["run not recorded yet; the next job or sync-runs does it"]
+    assert "mlflow.db is not a store of MLflow (file is not a database): move it away" in logs[0]["error"]
+    (root / "mlflow.db").unlink()
+    assert write_records(root) == 1
+    assert "two_stage" in runs(local_store(root))
+
+
+def test_a_full_disk_fails_no_job(root: Path, tmp_path: Path) -> None:
+    (root / "unrecorded").write_text("no folder")
     with structlog.testing.capture_logs() as logs:
         track(root, record(tmp_path), None)
     assert [log["event"] for log in logs] == ["run not tracked"]
