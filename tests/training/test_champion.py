@@ -34,8 +34,8 @@ from training.run_record import RunRecord
 from training.tracking import track
 
 NO_TRACKING_URI = (
-    "MLFLOW_TRACKING_URI or --tracking-uri must begin with http:// or https:// and name a host, or with sqlite:/// "
-    "and name a file, such as http://localhost:5000"
+    "MLFLOW_TRACKING_URI or --tracking-uri must begin with http:// or https:// and name a host, or with "
+    "sqlite:/// and name a file, such as http://localhost:5000"
 )
 
 
@@ -229,18 +229,19 @@ def test_promotion_says_what_is_served_and_what_brings_the_champion_down(
         return result.output.splitlines()
 
     assert said("rollback")[1] == "No version is the champion, so that nothing changes outside of this folder"
-    assert said("promote") == [
-        f"Version 2 is the champion: bundle {other}",
-        f"{root} still serves bundle {trained.bundle_id}: `python -m training.sync --bundle-root {root}` brings "
-        "the champion down",
-    ]
+    promoted, what_is_served = said("promote")
+    assert promoted == f"Version 2 is the champion: bundle {other}"
+    assert what_is_served == (
+        f"{root} still serves bundle {trained.bundle_id}: `python -m training.sync --bundle-root {root}` "
+        "brings the champion down"
+    )
     assert sync.main(["--bundle-root", str(root)]) == 0
     assert store.pointer().bundle_id == other
     assert said("promote", "--bundle-id", other)[1] == (
         f"{root} serves it; `python -m training.sync --bundle-root FOLDER` brings it down to others"
     )
     assert said("rollback")[1] == (
-        "Version 1 is the champion: `python -m training.sync` brings it down to other folders"
+        "Version 1 is the champion: `python -m training.sync` brings it down to others"
     )
     elsewhere = ["promote", "--bundle-root", str(tmp_path / "none"), "--tracking-uri", local_store(root)]
     assert (

@@ -1,11 +1,13 @@
 """The commands as people meet them: help, locks, and errors in words."""
 
 import json
+import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -356,3 +358,27 @@ def test_evaluating_leaves_out_a_protocol_that_the_data_are_too_few_for(
     assert "left out: only 3 users" in both.stdout
     assert "protocol 'user'" in both.stdout
     assert_said_in_words(run("evaluate", *options, "--protocol", "time"), "only 3 users")
+
+
+@pytest.mark.parametrize(
+    "uri", ["localhost:5000", "http://", "http://host:port", "sqlite:///", "nonsense://host"]
+)
+@pytest.mark.parametrize("command", ["train", "promote", "sync-runs"])
+def test_a_tracking_uri_that_is_none_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, uri: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("COLUMNS", "300")  # no line breaks
+    result = run(command, "--bundle-root", tmp_path)
+    assert result.exit_code == 2
+    assert "MLFLOW_TRACKING_URI or --tracking-uri must begin with http:// or https://" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        result = process("mlflow-ui", "--bundle-root", tmp_path, "--port", str(port))
+    assert result.returncode == 1
+    assert result.stderr == f"port {port} on 127.0.0.1: Address already in use. --port names another\n"
+    assert result.stdout == ""

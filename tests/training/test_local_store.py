@@ -98,7 +98,8 @@ def test_a_folder_that_was_moved_or_copied_writes_into_itself(
     track(there, record(there / "bundles", bundle_id="b2"), None)
     assert files(root) == before
     for bundle_id in ("b1", "b2"):
-        version = Registry(uri).version_of(bundle_id)
+        registry = Registry(uri)
+        version = registry.version_of(bundle_id)
         place = f"{there.as_uri()}/mlruns/two_stage_ranker/{version.run_id}/artifacts"
         assert Registry(uri).client.get_run(str(version.run_id)).info.artifact_uri == place
         assert (
