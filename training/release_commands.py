@@ -160,5 +160,6 @@ def _require_free(port: int) -> None:
     try:
         socket.create_server((_LOOPBACK, port)).close()
     except OSError as error:
-        typer.echo(f"port {port} on {_LOOPBACK}: {error.strerror}. --port names another", err=True)
+        reason = os.strerror(error.errno or 0)
+        typer.echo(f"port {port} on {_LOOPBACK}: {reason}. --port names another", err=True)
         raise typer.Exit(1) from None
