@@ -22,7 +22,7 @@ from training.registry import Registry
 from training.run_record import RunRecord
 from training.tracking import send_runs, track
 
-_START_SECONDS = 120
+_START_SECONDS = 300
 
 
 class Server:
