@@ -1,7 +1,6 @@
 """The commands as people meet them: help, locks, and errors in words."""
 
 import json
-import logging
 import os
 import socket
 import subprocess
@@ -28,7 +27,8 @@ from training.models.ranker import Loss
 from training.models.two_stage import RankerChoice, Recipe, TooFewUsersError, fit_two_stage
 from training.movielens.movies import MovieTable
 from training.publish import Build, publish
-from training.registry import BUNDLE_TAG, CANDIDATE, Registry, local_store
+from training.local_store import local_store
+from training.registry import BUNDLE_TAG, CANDIDATE, Registry
 from training.splits import Protocol
 
 pytestmark = pytest.mark.usefixtures("own_logs")
