@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 TRAINERS := train-popularity train-cf train-als train-ranker
-.PHONY: help install lock protos openapi envoy protos-check baseline format lint test fuzz extras check demo oracle \
+.PHONY: help install lock protos openapi envoy protos-check baseline format lint test fuzz extras check demo bench profile oracle \
   images containers web web-down kubernetes checkov clean \
   preprocess extract-movies build-similarity tune promote rollback mlflow-ui $(TRAINERS) $(TRAINERS:=-sample)
 
@@ -71,6 +71,12 @@ fuzz: .venv/installed protos/vendor ## of `test`: requests made up from the Open
 
 extras: .venv/installed ## of `test`: each process alone, with its own extra and nothing else
 	exec pytest tests/packaging
+
+bench: .venv/installed ## what an answer costs, beside empty hops and two monoliths (8 minutes); OPTIONS="--seconds 1"
+	exec python -m benchmarks.serving $(OPTIONS)
+
+profile: .venv/installed ## flame graphs of each process under load, in build/profile; OPTIONS="--in-flight 32"
+	exec python -m benchmarks.serving.profile $(OPTIONS)
 
 check: lint protos-check test ## all that CI runs: lint, generated code, tests
 

@@ -2,11 +2,12 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,10 @@ _START_SECONDS: Final = 120.0
 _STOP_SECONDS: Final = 15.0
 _LOOK_SECONDS: Final = 0.05
 _CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+# Some machines set these for all processes: they make current numpy choose slower kernels. Each of them
+# alone does harm too, so both go.
+_SLOW_BLAS: Final = frozenset({"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"})
 
 
 class ServerError(Exception):
@@ -83,21 +88,57 @@ def serving(module: str, log: Path, settings: Mapping[str, str]) -> Iterator[Ser
     Raises:
         ServerError: it ended, or did not serve in time.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MOVIEREC_")}
-    environment = {**kept, **settings, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with running((sys.executable, "-m", module), log, settings) as process:
+        yield Server(process.pid, f"127.0.0.1:{_port_once_serving(process, log)}")
+
+
+@contextmanager
+def listening(command: Sequence[str], log: Path, port: int) -> Iterator[Server]:
+    """Runs a server that listens on a port of 127.0.0.1 as soon as it can answer, while the block runs.
+
+    Raises:
+        ServerError: it ended, or did not listen in time.
+    """
+    with running(command, log, {}) as process:
+        _wait_until_listening(process, log, port)
+        yield Server(process.pid, f"127.0.0.1:{port}")
+
+
+@contextmanager
+def running(
+    command: Sequence[str], log: Path, settings: Mapping[str, str], *, piped: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a process, its arithmetic on one thread, while the block runs.
+
+    Args:
+        command: program and arguments.
+        log: where its output goes.
+        settings: its environment variables; those of this process that set up movierec are left out.
+        piped: whether its standard input and output are pipes, and its errors alone go to the log.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("MOVIEREC_") and name not in _SLOW_BLAS
+    }
+    environment = {**kept, "OMP_NUM_THREADS": "1", **settings, "PYTHONPATH": os.pathsep.join(sys.path)}
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  # a server of ours
-            (sys.executable, "-m", module), env=environment, stdout=output, stderr=subprocess.STDOUT
+            command,
+            env=environment,
+            stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if piped else output,
+            stderr=output,
         )
-    try:
-        yield Server(process.pid, f"127.0.0.1:{_port_once_serving(process, log)}")
-    finally:
-        process.terminate()
+    with process:  # which closes its pipes
         try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def serving_stages(stack: ExitStack, bundle_root: Path, logs: Path) -> list[Server]:
@@ -111,6 +152,15 @@ def serving_stages(stack: ExitStack, bundle_root: Path, logs: Path) -> list[Serv
 def targets_of(stages: Sequence[Server]) -> dict[str, str]:
     """The gateway's settings that lead it to these stages."""
     return {f"{name}_target": stage.target for name, stage in zip(_STAGES, stages, strict=True)}
+
+
+def _wait_until_listening(process: subprocess.Popen[bytes], log: Path, port: int) -> None:
+    end = time.monotonic() + _START_SECONDS
+    while process.poll() is None and time.monotonic() < end:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(_LOOK_SECONDS)
+    raise ServerError(f"{log.stem} does not listen: {log.read_text(encoding='utf-8')[-2000:]}")
 
 
 def _port_once_serving(process: subprocess.Popen[bytes], log: Path) -> int:

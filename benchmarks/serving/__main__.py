@@ -1,0 +1,84 @@
+"""What an answer costs: `python -m benchmarks.serving --help`, or `make bench`.
+
+Real processes, all on this machine: the product's servers, with Envoy before them for REST; three servers
+that pass the same messages on and do nothing else; the model work in one process, without servers; and two
+monoliths on FastAPI. All must give the same users the same lists before anything is measured. Then they are
+loaded in turn, each for a few seconds at a time.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.serving import report
+from benchmarks.serving.measurements import measure
+from benchmarks.serving.systems import TITLES, start
+from serving.bundle.store import BundleError, BundleStore
+
+DEMO_BUNDLES: Final = Path("artifacts")
+OWN_BUNDLES: Final = Path("build/bench-bundles")
+
+
+def main(
+    bundle_root: Annotated[
+        Path | None,
+        typer.Option(help="Directory of a published bundle. Unset: the demo's, else one that is trained now."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.05, help="Of load per turn.")] = 2.0,
+    rounds: Annotated[int, typer.Option(min=1, help="How often every system takes its turn.")] = 4,
+    in_flight: Annotated[str, typer.Option(help="Requests to keep in flight, with commas.")] = "1,8,32,64",
+    systems: Annotated[str, typer.Option(help=f"Of {', '.join(TITLES)}.")] = ",".join(TITLES),
+    output: Annotated[Path, typer.Option(help="File for the results; the picture lies beside it.")] = Path(
+        "build/bench.json"
+    ),
+) -> None:
+    """Measures the systems, and prints what their answers cost and what that comes to."""
+    console = Console()
+    names = systems.split(",")
+    if unknown := set(names) - TITLES.keys():
+        raise typer.BadParameter(f"there is no system {', '.join(unknown)}", param_hint="--systems")
+    root = bundle_root or trained_bundles()
+    with TemporaryDirectory() as logs:
+        with start(root, Path(logs), names) as up:
+            results = measure(
+                up,
+                names=names,
+                in_flight=[int(many) for many in in_flight.split(",")],
+                seconds=seconds,
+                rounds=rounds,
+                progress=_shown_on(console),
+            )
+    report.show(results, console)
+    report.write(results, output)
+    console.print(f"Written: {output}, {output.with_suffix('.svg')}")
+
+
+def trained_bundles() -> Path:
+    """Where a bundle lies: the demo's, or that of an earlier run, or one that is trained now."""
+    with suppress(BundleError):
+        BundleStore(DEMO_BUNDLES).pointer()
+        return DEMO_BUNDLES
+    with suppress(BundleError):
+        BundleStore(OWN_BUNDLES).pointer()
+        return OWN_BUNDLES
+    options = ("--bundle-root", str(OWN_BUNDLES), "--force")  # what the gate says is no matter here
+    subprocess.run((sys.executable, "-m", "training", "train", *options), check=True)  # noqa: S603
+    return OWN_BUNDLES
+
+
+def _shown_on(
+    console: Console,
+) -> Callable[[Sequence[Callable[[], None]]], Iterator[Callable[[], None]]]:
+    return lambda turns: iter(track(turns, "Measuring", console=console, transient=True))
+
+
+if __name__ == "__main__":
+    typer.run(main)

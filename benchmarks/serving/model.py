@@ -1,0 +1,53 @@
+"""Our models as a library, without servers: the work that every answer needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.serving.messages import CANDIDATES
+from candidate_service.retrieval import CandidateQuery, Retriever
+from ranking_service.ranking import Ranker, RankingQuery
+from serving.bundle.store import BundleStore
+
+@dataclass(frozen=True)
+class TopMovies:
+    """The movies for one user, best first. Arrays of one length."""
+
+    movie_ids: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float64]
+
+
+class Model:
+    """The retriever and the ranker of one bundle, one after the other."""
+
+    def __init__(self, retriever: Retriever, ranker: Ranker) -> None:
+        self._retriever = retriever
+        self._ranker = ranker
+
+    @classmethod
+    def load(cls, bundle_root: Path) -> "Model":
+        """Reads the current bundle."""
+        store = BundleStore(bundle_root)
+        bundle_id = store.pointer().bundle_id
+        return cls(Retriever.load(store, bundle_id), Ranker.load(store, bundle_id))
+
+    def top(self, user_ids: Sequence[int], limit: int) -> list[TopMovies]:
+        """The best movies of each user, all of them in one call of each model."""
+        found = self._retriever.retrieve(
+            [CandidateQuery(user_id=user_id, limit=CANDIDATES) for user_id in user_ids]
+        )
+        ranked = self._ranker.rank(
+            [
+                RankingQuery(
+                    user_id=user_id,
+                    movie_ids=candidates.movie_ids,
+                    retrieval_scores=candidates.scores,
+                    limit=limit,
+                )
+                for user_id, candidates in zip(user_ids, found, strict=True)
+            ]
+        )
+        return [TopMovies(movies.movie_ids, movies.scores) for movies in ranked.lists]

@@ -1,0 +1,277 @@
+"""The ratios that matter, beside what is asked of them; tables, a file and a picture of it all."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.serving.measurements import BATCH_USERS, GENERATOR, LOOK_UPS, SIMILAR, Measurement, Results
+from benchmarks.serving.systems import EMPTY, MODEL, NUMPY, OURS, REST, TITLES, USUAL
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+_PERCENTILES: Final = (50, 95, 99)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number that says how good the product is."""
+
+    name: str
+    """What it is, as a key of the results."""
+    of: str
+    """What it was measured at: a number in flight, or a kind of request."""
+    value: float
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What is asked of a figure."""
+
+    limit: float
+    at_least: bool = False
+    """Whether the figure must not be lower; else it must not be higher."""
+
+    def met_by(self, value: float) -> bool:
+        """Whether a figure is good enough."""
+        return value >= self.limit if self.at_least else value <= self.limit
+
+    def __str__(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {self.limit:g}"
+
+
+TITLE_OF: Final[Mapping[str, str]] = {
+    "cpu_over_numpy": "processor time: three servers / numpy monolith",
+    "cpu_over_usual": "processor time: three servers / usual monolith",
+    "rest_cpu_over_numpy": "processor time: Envoy + three servers / numpy monolith",
+    "p50_over_floor": "p50 / (three empty hops + model work)",
+    "answers_over_numpy": "answers per second: gRPC / numpy monolith",
+    "answers_over_usual": "answers per second: gRPC / usual monolith",
+    "rest_answers_over_numpy": "answers per second: REST / numpy monolith",
+    "rest_answers_over_usual": "answers per second: REST / usual monolith",
+    "p99_over_p50": "p99 / p50",
+    "look_up_p50_over_hop": "p50 / (empty hops + encoding)",
+    "look_up_cpu_over_hop": "processor time / (empty hops + encoding)",
+    "batch_cpu_ms_per_user": f"batch of {BATCH_USERS}: processor ms per user",
+    "batch_ms_per_user": f"batch of {BATCH_USERS}: ms per user at p50",
+    "explaining_ms": "explaining a page, 3 features each: ms more at p50",
+}
+"""Names of figures for people, in the order of the table."""
+BARS: Final[Mapping[tuple[str, str], Bar]] = {
+    ("cpu_over_numpy", "1"): Bar(2.0),
+    ("cpu_over_numpy", "32"): Bar(0.70),
+    ("cpu_over_usual", "1"): Bar(0.8),
+    ("cpu_over_usual", "32"): Bar(0.27),
+    ("rest_cpu_over_numpy", "32"): Bar(1.0),
+    ("p50_over_floor", "1"): Bar(1.5),
+    ("answers_over_numpy", "64"): Bar(1.0, at_least=True),
+    ("answers_over_usual", "64"): Bar(1.0, at_least=True),
+    ("p99_over_p50", "32"): Bar(3.0),
+    **{("look_up_p50_over_hop", kind): Bar(1.25) for kind in LOOK_UPS},
+    ("batch_cpu_ms_per_user", ""): Bar(0.5),
+    ("explaining_ms", ""): Bar(0.6),
+}
+
+
+def figures(results: Results) -> list[Figure]:
+    """Every figure that what was measured gives, in the order of `TITLE_OF`."""
+    found = [*_ratios(results.lists), *_of_look_ups(results)]
+    if results.batches.latencies:
+        of_batches = (results.batches.servers_cpu_ms, results.batches.percentile_ms(50))
+        for name, milliseconds in zip(("batch_cpu_ms_per_user", "batch_ms_per_user"), of_batches, strict=True):
+            found.append(Figure(name, "", milliseconds / BATCH_USERS))
+    if results.explaining_ms is not None:
+        found.append(Figure("explaining_ms", "", results.explaining_ms))
+    order = list(TITLE_OF)
+    return sorted(found, key=lambda figure: order.index(figure.name))
+
+
+def _ratios(lists: Mapping[tuple[str, int], Measurement]) -> Iterator[Figure]:
+    for ours, prefix in ((OURS, ""), (REST, "rest_")):
+        for other in (NUMPY, USUAL):
+            for (name, many), measured in lists.items():
+                if name != ours or (other, many) not in lists:
+                    continue
+                baseline = lists[other, many]
+                at = str(many)
+                if (prefix, other) != ("rest_", USUAL):
+                    cpu = measured.servers_cpu_ms / baseline.servers_cpu_ms
+                    yield Figure(f"{prefix}cpu_over_{other}", at, cpu)
+                rate = measured.answers_per_second / baseline.answers_per_second
+                yield Figure(f"{prefix}answers_over_{other}", at, rate)
+    for (name, many), measured in lists.items():
+        if name == OURS:
+            yield Figure("p99_over_p50", str(many), measured.percentile_ms(99) / measured.percentile_ms(50))
+    if {(OURS, 1), (EMPTY, 1), (MODEL, 1)} <= lists.keys():
+        floor = lists[EMPTY, 1].percentile_ms(50) + lists[MODEL, 1].percentile_ms(50)
+        yield Figure("p50_over_floor", "1", lists[OURS, 1].percentile_ms(50) / floor)
+
+
+def _of_look_ups(results: Results) -> Iterator[Figure]:
+    for kind in LOOK_UPS:
+        if (kind, True) not in results.look_ups:
+            continue
+        ours, hop = results.look_ups[kind, False], results.look_ups[kind, True]
+        yield Figure("look_up_p50_over_hop", kind, ours.percentile_ms(50) / hop.percentile_ms(50))
+        yield Figure("look_up_cpu_over_hop", kind, ours.servers_cpu_ms / hop.servers_cpu_ms)
+
+
+def show(results: Results, console: Console) -> None:
+    """Prints it all."""
+    console.print(_lists_table(results))
+    console.print(_look_ups_table(results))
+    console.print(_memory_table(results))
+    console.print(_figures_table(results))
+
+
+def _lists_table(results: Results) -> Table:
+    table = Table(title="A personal list of 20; CPU is processor ms per answer, p50 to p99 are ms")
+    for heading in ("in flight", "system", "answers/s", "p50", "p95", "p99", "CPU", "of which", "generator"):
+        table.add_column(heading, justify="left" if heading in {"system", "of which"} else "right")
+    previous = None
+    for (name, many), measured in results.lists.items():
+        if previous not in {None, many}:
+            table.add_section()
+        previous = many
+        servers = {process: measured.cpu_ms(process) for process in measured.cpu_seconds}
+        generator = servers.pop(GENERATOR, None)
+        parts = ", ".join(f"{process} {cpu_ms:.2f}" for process, cpu_ms in servers.items())
+        sizes = ", ".join(f"{size:.1f} per {stage} call" for stage, size in measured.batch_sizes.items())
+        degraded = f"{measured.degraded} DEGRADED" if measured.degraded else ""
+        table.add_row(
+            str(many),
+            TITLES[name],
+            f"{measured.answers_per_second:.0f}",
+            *(f"{measured.percentile_ms(share):.2f}" for share in _PERCENTILES),
+            f"{measured.servers_cpu_ms:.2f}",
+            "\n".join(part for part in (parts if len(servers) > 1 else "", sizes, degraded) if part),
+            "" if generator is None else f"{generator:.2f}",
+        )
+    return table
+
+
+def _look_ups_table(results: Results) -> Table:
+    table = Table(title="What needs no model work, one in flight")
+    for heading in ("", "p50 ms", "CPU ms", "empty hops + encoding: p50 ms", "CPU ms"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for kind, method in LOOK_UPS.items():
+        pair = (results.look_ups.get((kind, empty)) for empty in (False, True))
+        cells = [
+            cell
+            for measured in pair
+            if measured is not None
+            for cell in (f"{measured.percentile_ms(50):.2f}", f"{measured.servers_cpu_ms:.2f}")
+        ]
+        if cells:
+            table.add_row(method + (", two hops" if kind == SIMILAR else ""), *cells)
+    return table
+
+
+def _memory_table(results: Results) -> Table:
+    table = Table(title="Memory at its peak, MiB")
+    for heading in ("system", "in all", "of which"):
+        table.add_column(heading, justify="right" if heading == "in all" else "left")
+    by_system: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    for (name, process), memory in results.memory_mib.items():
+        by_system[name][process] = memory
+    for name, memories in by_system.items():
+        parts = ", ".join(f"{process} {memory:.0f}" for process, memory in memories.items())
+        table.add_row(TITLES[name], f"{sum(memories.values()):.0f}", parts if len(memories) > 1 else "")
+    return table
+
+
+def _figures_table(results: Results) -> Table:
+    table = Table(title="What it comes to")
+    for heading in ("figure", "at", "value", "bar", ""):
+        table.add_column(heading, justify="right" if heading in {"value", "bar"} else "left")
+    for figure in figures(results):
+        bar = BARS.get((figure.name, figure.of))
+        verdict = "" if bar is None else "[green]met[/]" if bar.met_by(figure.value) else "[red]not met[/]"
+        name, value = TITLE_OF[figure.name], f"{figure.value:.2f}"
+        table.add_row(name, figure.of, value, "" if bar is None else str(bar), verdict)
+    return table
+
+
+def as_record(results: Results) -> dict[str, Any]:
+    """All of it as plain data: `ratios` by name and what they were measured at, and what they come from."""
+    ratios: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    milliseconds: dict[str, float] = {}
+    for figure in figures(results):
+        if figure.of:
+            ratios[figure.name][figure.of] = figure.value
+        else:
+            milliseconds[figure.name] = figure.value
+    lists: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    for (name, many), measured in results.lists.items():
+        lists[name][str(many)] = _measurement_record(measured)
+    look_ups: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    for (kind, empty), measured in results.look_ups.items():
+        look_ups[kind][EMPTY if empty else OURS] = _measurement_record(measured)
+    memory: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    for (name, process), mib in results.memory_mib.items():
+        memory[name][process] = mib
+    return {
+        "ratios": ratios,
+        "milliseconds": milliseconds,
+        "lists": lists,
+        "look_ups": look_ups,
+        "batches": _measurement_record(results.batches) if results.batches.latencies else None,
+        "memory_mib": memory,
+    }
+
+
+def _measurement_record(measured: Measurement) -> dict[str, Any]:
+    return {
+        "answers": len(measured.latencies),
+        "degraded": measured.degraded,
+        "answers_per_second": measured.answers_per_second,
+        **{f"p{share}_ms": measured.percentile_ms(share) for share in _PERCENTILES},
+        "cpu_ms": {process: measured.cpu_ms(process) for process in measured.cpu_seconds},
+        "batch_sizes": measured.batch_sizes,
+    }
+
+
+def write(results: Results, path: Path) -> None:
+    """Writes the record to a JSON file, and a picture beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(as_record(results), indent=1) + "\n", encoding="utf-8")
+    _draw(results, path.with_suffix(".svg"))
+
+
+def _draw(results: Results, path: Path) -> None:
+    """Processor time per answer by process, p50 and answers per second, by number in flight."""
+    in_flight = list(dict.fromkeys(many for _, many in results.lists))
+    names = list(dict.fromkeys(name for name, _ in results.lists))
+    figure, axes = plt.subplots(1, 3, figsize=(16, 5), layout="constrained")
+    width = 0.8 / len(names)
+    for place, name in enumerate(names):
+        measured = [results.lists[name, many] for many in in_flight]
+        at = [x + (place - (len(names) - 1) / 2) * width for x in range(len(in_flight))]
+        color = f"C{place}"
+        bottom = [0.0] * len(in_flight)
+        processes = [process for process in measured[0].cpu_seconds if process != GENERATOR]
+        for process in processes:
+            heights = [one.cpu_ms(process) for one in measured]
+            axes[0].bar(at, heights, width, bottom=bottom, color=color, edgecolor="white", linewidth=0.6)
+            bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
+        axes[1].plot(
+            range(len(in_flight)), [one.percentile_ms(50) for one in measured], marker="o", color=color
+        )
+        axes[2].bar(at, [one.answers_per_second for one in measured], width, color=color, label=TITLES[name])
+    titles = ("Processor ms per answer, by process", "p50, ms", "Answers per second")
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set_title(title)
+        axis.set_xticks(range(len(in_flight)), [str(many) for many in in_flight])
+        axis.set_xlabel("requests in flight")
+        axis.grid(axis="y", alpha=0.3)
+    axes[1].set_yscale("log")
+    axes[2].legend(fontsize="small")
+    figure.savefig(path)
+    plt.close(figure)
