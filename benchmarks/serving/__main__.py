@@ -18,9 +18,10 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.servers import ServerError
 from benchmarks.serving import report
 from benchmarks.serving.measurements import measure
-from benchmarks.serving.systems import TITLES, start
+from benchmarks.serving.systems import TITLES, DisagreementError, start
 from serving.bundle.store import BundleError, BundleStore
 
 DEMO_BUNDLES: Final = Path("artifacts")
@@ -46,8 +47,8 @@ def main(
     if unknown := set(names) - TITLES.keys():
         raise typer.BadParameter(f"there is no system {', '.join(unknown)}", param_hint="--systems")
     root = bundle_root or trained_bundles()
-    with TemporaryDirectory() as logs:
-        with start(root, Path(logs), names) as up:
+    try:
+        with TemporaryDirectory() as logs, start(root, Path(logs), names) as up:
             results = measure(
                 up,
                 names=names,
@@ -56,6 +57,9 @@ def main(
                 rounds=rounds,
                 progress=_shown_on(console),
             )
+    except (BundleError, DisagreementError, ServerError) as error:
+        console.print(str(error), style="red")
+        raise typer.Exit(1) from error
     report.show(results, console)
     report.write(results, output)
     console.print(f"Written: {output}, {output.with_suffix('.svg')}")

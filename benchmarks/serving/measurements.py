@@ -166,11 +166,12 @@ def _measure_look_ups(
 ) -> None:
     used = ("gateway", "similarity") if kind == SIMILAR else ("gateway",)
     processes = {name: servers[name] for name in used}
-    requests = [_look_up(kind, movie_id) for movie_id in movies]
+    requests = [look_up_request(kind, movie_id) for movie_id in movies]
     _asked(into, rpc(servers, LOOK_UPS[kind]), requests, processes, in_flight=1, seconds=seconds)
 
 
-def _look_up(kind: str, movie_id: int) -> bytes:
+def look_up_request(kind: str, movie_id: int) -> bytes:
+    """The request of a kind for one movie; that for popular movies is always the same."""
     if kind == SIMILAR:
         return pb.ListSimilarMoviesRequest(movie_id=movie_id, limit=PAGE).SerializeToString()
     if kind == MOVIE:

@@ -34,7 +34,14 @@ def create_app(bundle_root: Path) -> FastAPI:
         ranked = zip(top.movie_ids.tolist(), top.scores.tolist(), strict=True)
         page = {
             "movies": [
-                {"movie": movies[movie_id], "rank": rank, "score": score, "source": "two_stage"}
+                {
+                    "movie": movies[movie_id],
+                    "rank": rank,
+                    "score": score,
+                    "source": "two_stage",
+                    "explanation": (),
+                    "because_of": (),
+                }
                 for rank, (movie_id, score) in enumerate(ranked, 1)
             ],
             "model": "two_stage",

@@ -188,15 +188,29 @@ def _memory_table(results: Results) -> Table:
 
 
 def _figures_table(results: Results) -> Table:
-    table = Table(title="What it comes to")
-    for heading in ("figure", "at", "value", "bar", ""):
-        table.add_column(heading, justify="right" if heading in {"value", "bar"} else "left")
+    """A row per figure, a column per number in flight; what is asked for stands beside the value."""
+    columns = list(dict.fromkeys(str(many) for _, many in results.lists))
+    table = Table(title="What it comes to, beside what is asked for")
+    table.add_column("requests in flight")
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    rows: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for figure in figures(results):
-        bar = BARS.get((figure.name, figure.of))
-        verdict = "" if bar is None else "[green]met[/]" if bar.met_by(figure.value) else "[red]not met[/]"
-        name, value = TITLE_OF[figure.name], f"{figure.value:.2f}"
-        table.add_row(name, figure.of, value, "" if bar is None else str(bar), verdict)
+        is_of_load = figure.of.isdecimal()
+        title = TITLE_OF[figure.name]
+        name = title if is_of_load or not figure.of else f"{LOOK_UPS[figure.of]}: {title}"
+        rows[name][figure.of if is_of_load else "1"] = _with_bar(figure)
+    for name, cells in rows.items():
+        table.add_row(name, *(cells.get(column, "") for column in columns))
     return table
+
+
+def _with_bar(figure: Figure) -> str:
+    bar = BARS.get((figure.name, figure.of))
+    if bar is None:
+        return f"{figure.value:.2f}"
+    color = "green" if bar.met_by(figure.value) else "red"
+    return f"[{color}]{figure.value:.2f}[/] {bar}"
 
 
 def as_record(results: Results) -> dict[str, Any]:

@@ -261,19 +261,27 @@ def _compare(systems: Mapping[str, System], users: Sequence[int]) -> None:
     """Asks all for the same users' lists.
 
     Raises:
-        DisagreementError: they are not the same.
+        DisagreementError: they are not the same, or what is said of their movies differs between the REST
+            API and the monolith that answers the same JSON.
     """
-    lists = {
+    pages = {
         name: [
-            _movie_ids(system.page(body))
-            for body in ask_each(system.connect, [system.request(user) for user in users], in_flight=4)
+            system.page(body)
+            for body in ask_each(
+                system.connect, [system.request(user) for user in users], in_flight=_USERS_AT_ONCE
+            )
         ]
         for name, system in systems.items()
     }
-    for name, others in lists.items():
-        for user, ours, theirs in zip(users, lists[OURS], others, strict=True):
+    for name, their_pages in pages.items():
+        for user, our_page, their_page in zip(users, pages[OURS], their_pages, strict=True):
+            ours, theirs = _movie_ids(our_page), _movie_ids(their_page)
             if ours != theirs:
                 raise DisagreementError(f"user {user}: {OURS} lists {ours}, {name} lists {theirs}")
+    for user, rest, numpy in zip(users, pages.get(REST, ()), pages.get(NUMPY, ()), strict=False):
+        for entry, other in zip(rest["movies"], numpy["movies"], strict=True):
+            if entry != other:
+                raise DisagreementError(f"user {user}: {REST} says {entry}, {NUMPY} says {other}")
 
 
 def _movie_ids(page: Mapping[str, Any]) -> list[int]:

@@ -1,0 +1,100 @@
+"""Where the time goes: `python -m benchmarks.serving.profile --help`, or `make profile`.
+
+A flame graph of each of the product's servers, and of the numpy monolith, while lists are asked for. py-spy
+looks into running processes: some systems allow that to root alone (`kernel.yama.ptrace_scope`).
+"""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum, auto
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.servers import Server
+from benchmarks.serving.__main__ import trained_bundles
+from benchmarks.serving.load import Connect, load
+from benchmarks.serving.measurements import LOOK_UPS, SIMILAR, look_up_request
+from benchmarks.serving.systems import NUMPY, OURS, Running, rpc, start
+
+_WARM_UP_SECONDS: Final = 1.0
+_SETTLE_SECONDS: Final = 2.0
+"""How much longer the load lasts than the recording, which takes a moment to begin."""
+_SUFFIXES: Final = {"flamegraph": "svg", "speedscope": "json", "raw": "txt"}
+
+
+class Format(StrEnum):
+    """What py-spy can write."""
+
+    FLAMEGRAPH = auto()
+    SPEEDSCOPE = auto()
+    RAW = auto()
+    """One line per stack, with its number of samples."""
+
+
+def main(
+    bundle_root: Annotated[
+        Path | None,
+        typer.Option(help="Directory of a published bundle. Unset: the demo's, else one that is trained now."),
+    ] = None,
+    seconds: Annotated[int, typer.Option(min=1, help="Of each recording.")] = 10,
+    in_flight: Annotated[str, typer.Option(help="Requests to keep in flight, with commas.")] = "1,32",
+    format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.FLAMEGRAPH,
+    native: Annotated[bool, typer.Option(help="Also look into compiled libraries; slower.")] = False,  # noqa: FBT002  # an option
+    output: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("build/profile"),
+) -> None:
+    """Loads the servers, and records what they do."""
+    console = Console()
+    output.mkdir(parents=True, exist_ok=True)
+    options = ("--format", format_.value, *(("--native",) if native else ()))
+    with (
+        TemporaryDirectory() as logs,
+        start(bundle_root or trained_bundles(), Path(logs), (OURS, NUMPY)) as up,
+    ):
+        turns = [(int(many), *load_) for many in in_flight.split(",") for load_ in _loads(up)]
+        for many, connect, requests, processes in track(turns, "Recording", console=console, transient=True):
+            load(connect, requests, in_flight=many, seconds=_WARM_UP_SECONDS)
+            files = {
+                name: output / f"{name}-{many}.{_SUFFIXES[format_]}" for name in processes
+            }
+            recorders = [
+                _record(processes[name], file, seconds=seconds, options=options)
+                for name, file in files.items()
+            ]
+            load(connect, requests, in_flight=many, seconds=seconds + _SETTLE_SECONDS)
+            for recorder, file in zip(recorders, files.values(), strict=True):
+                _, errors = recorder.communicate()
+                if recorder.returncode != 0:
+                    console.print(f"{file.name}: {errors.decode(errors='replace').strip()}", style="red")
+                    raise typer.Exit(1)
+    console.print(f"Written: {output}/")
+
+
+def _loads(up: Running) -> list[tuple[Connect, Sequence[bytes], Mapping[str, Server]]]:
+    """Whom to ask for what, and what works on it."""
+    ours, monolith = up.systems[OURS], up.systems[NUMPY]
+    similar = [look_up_request(SIMILAR, movie_id) for movie_id in up.movies]
+    return [
+        (ours.connect, [ours.request(user) for user in up.users], ours.processes),
+        (rpc(up.product, LOOK_UPS[SIMILAR]), similar, {"similarity": up.product["similarity"]}),
+        (monolith.connect, [monolith.request(user) for user in up.users], monolith.processes),
+    ]
+
+
+def _record(
+    server: Server, file: Path, *, seconds: int, options: Sequence[str]
+) -> subprocess.Popen[bytes]:
+    program = Path(sys.executable).with_name("py-spy")
+    command = (program, "record", "--pid", str(server.pid), "--duration", str(seconds), "--output", file)
+    return subprocess.Popen(  # noqa: S603  # of this environment
+        (*command, *options), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
