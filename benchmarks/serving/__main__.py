@@ -6,13 +6,10 @@ monoliths on FastAPI. All must give the same users the same lists before anythin
 loaded in turn, each for a few seconds at a time.
 """
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -20,18 +17,19 @@ from rich.progress import track
 
 from benchmarks.servers import ServerError
 from benchmarks.serving import report
+from benchmarks.serving.bundles import trained_bundles
 from benchmarks.serving.measurements import measure
 from benchmarks.serving.systems import TITLES, DisagreementError, start
-from serving.bundle.store import BundleError, BundleStore
-
-DEMO_BUNDLES: Final = Path("artifacts")
-OWN_BUNDLES: Final = Path("build/bench-bundles")
+from serving.bundle.store import BundleError
 
 
 def main(
+    *,
     bundle_root: Annotated[
         Path | None,
-        typer.Option(help="Directory of a published bundle. Unset: the demo's, else one that is trained now."),
+        typer.Option(
+            help="Directory of a published bundle. Unset: the demo's, else one that is trained now."
+        ),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.05, help="Of load per turn.")] = 2.0,
     rounds: Annotated[int, typer.Option(min=1, help="How often every system takes its turn.")] = 4,
@@ -63,19 +61,6 @@ def main(
     report.show(results, console)
     report.write(results, output)
     console.print(f"Written: {output}, {output.with_suffix('.svg')}")
-
-
-def trained_bundles() -> Path:
-    """Where a bundle lies: the demo's, or that of an earlier run, or one that is trained now."""
-    with suppress(BundleError):
-        BundleStore(DEMO_BUNDLES).pointer()
-        return DEMO_BUNDLES
-    with suppress(BundleError):
-        BundleStore(OWN_BUNDLES).pointer()
-        return OWN_BUNDLES
-    options = ("--bundle-root", str(OWN_BUNDLES), "--force")  # what the gate says is no matter here
-    subprocess.run((sys.executable, "-m", "training", "train", *options), check=True)  # noqa: S603
-    return OWN_BUNDLES
 
 
 def _shown_on(

@@ -10,6 +10,7 @@ from itertools import cycle
 from typing import Final, TypeAlias
 
 import uvloop
+from grpc import aio
 
 from serving.rpc.channels import open_channel
 
@@ -82,18 +83,17 @@ async def _load(
 async def grpc_calls(target: str, method: str) -> AsyncIterator[Ask]:
     """Calls of one rpc on one channel, as most clients make them; messages stay bytes."""
     async with open_channel(target) as channel:
-        call = channel.unary_unary(method)
+        call: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
 
         async def ask(request: bytes) -> bytes:
-            body: bytes = await call(request, timeout=_ANSWER_SECONDS)
-            return body
+            return await call(request, timeout=_ANSWER_SECONDS)
 
         yield ask
 
 
 @asynccontextmanager
 async def http_requests(target: str) -> AsyncIterator[Ask]:
-    """Requests over HTTP/1.1: as many connections as are needed, kept alive, one request at a time on each."""
+    """Requests over HTTP/1.1: as many connections as are needed, kept alive, no pipelining."""
     host, _, port = target.rpartition(":")
     idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     opened: list[asyncio.StreamWriter] = []

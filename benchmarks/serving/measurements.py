@@ -1,7 +1,7 @@
 """What is measured, in short rounds of each system in turn, so that noise meets all alike."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -36,7 +36,7 @@ class Measurement:
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     """Seconds, one per answer."""
-    cpu_seconds: Counter[str] = field(default_factory=Counter)
+    cpu_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Processor time by process, the load generator's among them."""
     degraded: int = 0
     """Answers that a fault made weaker, hence cheaper: with any, the figures say little."""
@@ -135,9 +135,7 @@ def measure(
     )
 
 
-def _measure_lists(
-    into: Measurement, up: Running, name: str, *, in_flight: int, seconds: float
-) -> None:
+def _measure_lists(into: Measurement, up: Running, name: str, *, in_flight: int, seconds: float) -> None:
     if name == MODEL:
         _measure_model_work(into, up, in_flight=in_flight, seconds=seconds)
         return

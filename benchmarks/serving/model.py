@@ -12,6 +12,7 @@ from candidate_service.retrieval import CandidateQuery, Retriever
 from ranking_service.ranking import Ranker, RankingQuery
 from serving.bundle.store import BundleStore
 
+
 @dataclass(frozen=True)
 class TopMovies:
     """The movies for one user, best first. Arrays of one length."""

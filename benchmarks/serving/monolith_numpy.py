@@ -1,7 +1,8 @@
-"""A recommender in one process, written for speed: `python -m benchmarks.serving.monolith_numpy BUNDLE_ROOT PORT`.
+"""A recommender in one process, written for speed.
 
-FastAPI on uvicorn with uvloop, httptools and orjson, before the very models that the product serves. Users
-are served one by one. What a page says of each movie is put together once, at the start.
+`python -m benchmarks.serving.monolith_numpy BUNDLE_ROOT PORT`: FastAPI on uvicorn with uvloop, httptools and
+orjson, before the very models that the product serves. Users are served one by one. What a page says of each
+movie is put together once, at the start.
 """
 
 import math
@@ -61,7 +62,11 @@ def _movies_by_id(store: BundleStore, bundle_id: str) -> dict[int, dict[str, Any
     content = CatalogueContent.read(folder)
     entries = {}
     for row, movie_id in enumerate(movies.ids.ids.tolist()):
-        year, mean, tmdb_id = movies.years.item(row), content.rating_means.item(row), content.tmdb_ids.item(row)
+        year, mean, tmdb_id = (
+            movies.years.item(row),
+            content.rating_means.item(row),
+            content.tmdb_ids.item(row),
+        )
         entries[movie_id] = {
             "movie_id": movie_id,
             "title": content.titles[row],

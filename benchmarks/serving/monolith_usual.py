@@ -1,8 +1,8 @@
-"""A recommender in one process, the usual way: `python -m benchmarks.serving.monolith_usual BUNDLE_ROOT PORT`.
+"""A recommender in one process, the usual way.
 
-FastAPI with a response model, implicit's own `recommend`, and DataFrames from the candidates to the page.
-Data and models are those of the bundle. So are the numbers of the feature matrix: a second program for them
-would differ, and take longer, as it would look each of them up in a DataFrame.
+`python -m benchmarks.serving.monolith_usual BUNDLE_ROOT PORT`: FastAPI with a response model, implicit's own
+`recommend`, and DataFrames from the candidates to the page. Data and models are those of the bundle. So are
+the numbers in the feature matrix: looked up in DataFrames, they would take longer.
 """
 
 import sys
@@ -66,9 +66,10 @@ class Recommender:
         self.als = AlternatingLeastSquares(factors=item_factors.shape[1], num_threads=1)
         self.als.item_factors = item_factors[self.warm]
         self.als.user_factors, _ = read_user_factors(candidate)
+        ratings = self.ratings
         self.user_items = csr_matrix(
-            (self.ratings.values, self.ratings.movie_rows, self.ratings.indptr),
-            shape=(len(self.ratings.users), item_factors.shape[0]),
+            (ratings.values, ratings.movie_rows, ratings.indptr),  # noqa: PD011  # no DataFrame
+            shape=(len(ratings.users), item_factors.shape[0]),
         )[:, self.warm]
 
         self.ranker = RankerContent.read(store.folder(bundle_id, "ranking"))
@@ -103,7 +104,7 @@ class Recommender:
         best = candidates.sort_values(["score", "movie_row"], ascending=[False, True]).head(limit)
         best = best.merge(self.movies, left_on="movie_row", right_index=True)
         return [
-            RecommendedMovie(movie=Movie(**row), rank=rank, score=row["score"])
+            RecommendedMovie(movie=Movie.model_validate(row), rank=rank, score=row["score"])
             for rank, row in enumerate(best.to_dict("records"), 1)
         ]
 

@@ -17,14 +17,12 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.servers import Server
-from benchmarks.serving.__main__ import trained_bundles
+from benchmarks.serving.bundles import trained_bundles
 from benchmarks.serving.load import Connect, load
 from benchmarks.serving.measurements import LOOK_UPS, SIMILAR, look_up_request
 from benchmarks.serving.systems import NUMPY, OURS, Running, rpc, start
 
-_WARM_UP_SECONDS: Final = 1.0
-_SETTLE_SECONDS: Final = 2.0
-"""How much longer the load lasts than the recording, which takes a moment to begin."""
+_LOAD_SECONDS: Final = 1.0
 _SUFFIXES: Final = {"flamegraph": "svg", "speedscope": "json", "raw": "txt"}
 
 
@@ -38,14 +36,17 @@ class Format(StrEnum):
 
 
 def main(
+    *,
     bundle_root: Annotated[
         Path | None,
-        typer.Option(help="Directory of a published bundle. Unset: the demo's, else one that is trained now."),
+        typer.Option(
+            help="Directory of a published bundle. Unset: the demo's, else one that is trained now."
+        ),
     ] = None,
     seconds: Annotated[int, typer.Option(min=1, help="Of each recording.")] = 10,
     in_flight: Annotated[str, typer.Option(help="Requests to keep in flight, with commas.")] = "1,32",
     format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.FLAMEGRAPH,
-    native: Annotated[bool, typer.Option(help="Also look into compiled libraries; slower.")] = False,  # noqa: FBT002  # an option
+    native: Annotated[bool, typer.Option(help="Also look into compiled libraries; slower.")] = False,
     output: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("build/profile"),
 ) -> None:
     """Loads the servers, and records what they do."""
@@ -58,15 +59,13 @@ def main(
     ):
         turns = [(int(many), *load_) for many in in_flight.split(",") for load_ in _loads(up)]
         for many, connect, requests, processes in track(turns, "Recording", console=console, transient=True):
-            load(connect, requests, in_flight=many, seconds=_WARM_UP_SECONDS)
-            files = {
-                name: output / f"{name}-{many}.{_SUFFIXES[format_]}" for name in processes
-            }
+            files = {name: output / f"{name}-{many}.{_SUFFIXES[format_]}" for name in processes}
             recorders = [
                 _record(processes[name], file, seconds=seconds, options=options)
                 for name, file in files.items()
             ]
-            load(connect, requests, in_flight=many, seconds=seconds + _SETTLE_SECONDS)
+            while any(recorder.poll() is None for recorder in recorders):
+                load(connect, requests, in_flight=many, seconds=_LOAD_SECONDS)
             for recorder, file in zip(recorders, files.values(), strict=True):
                 _, errors = recorder.communicate()
                 if recorder.returncode != 0:
@@ -86,9 +85,7 @@ def _loads(up: Running) -> list[tuple[Connect, Sequence[bytes], Mapping[str, Ser
     ]
 
 
-def _record(
-    server: Server, file: Path, *, seconds: int, options: Sequence[str]
-) -> subprocess.Popen[bytes]:
+def _record(server: Server, file: Path, *, seconds: int, options: Sequence[str]) -> subprocess.Popen[bytes]:
     program = Path(sys.executable).with_name("py-spy")
     command = (program, "record", "--pid", str(server.pid), "--duration", str(seconds), "--output", file)
     return subprocess.Popen(  # noqa: S603  # of this environment

@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,12 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.serving.measurements import BATCH_USERS, GENERATOR, LOOK_UPS, SIMILAR, Measurement, Results
-from benchmarks.serving.systems import EMPTY, MODEL, NUMPY, OURS, REST, TITLES, USUAL
+from benchmarks.serving.systems import EMPTY, MODEL, NUMPY, OURS, REST, STAGES, TITLES, USUAL
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 _PERCENTILES: Final = (50, 95, 99)
+_PROCESSES: Final = ("envoy", "gateway", "candidate", "ranking")
+"""Those of more than one process have columns of their own."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,15 @@ class Bar:
         """Whether a figure is good enough."""
         return value >= self.limit if self.at_least else value <= self.limit
 
-    def __str__(self) -> str:
-        return f"{'≥' if self.at_least else '≤'} {self.limit:g}"
+    @property
+    def sign(self) -> str:
+        """What stands between a good figure and the limit."""
+        return "≥" if self.at_least else "≤"
+
+    @property
+    def opposite(self) -> str:
+        """What stands between any other figure and the limit."""
+        return "<" if self.at_least else ">"
 
 
 TITLE_OF: Final[Mapping[str, str]] = {
@@ -85,7 +95,9 @@ def figures(results: Results) -> list[Figure]:
     found = [*_ratios(results.lists), *_of_look_ups(results)]
     if results.batches.latencies:
         of_batches = (results.batches.servers_cpu_ms, results.batches.percentile_ms(50))
-        for name, milliseconds in zip(("batch_cpu_ms_per_user", "batch_ms_per_user"), of_batches, strict=True):
+        for name, milliseconds in zip(
+            ("batch_cpu_ms_per_user", "batch_ms_per_user"), of_batches, strict=True
+        ):
             found.append(Figure(name, "", milliseconds / BATCH_USERS))
     if results.explaining_ms is not None:
         found.append(Figure("explaining_ms", "", results.explaining_ms))
@@ -125,35 +137,48 @@ def _of_look_ups(results: Results) -> Iterator[Figure]:
 
 def show(results: Results, console: Console) -> None:
     """Prints it all."""
+    for name in dict.fromkeys(name for name, _ in results.lists):
+        console.print(f"{name}: {TITLES[name]}")
     console.print(_lists_table(results))
+    console.print(_batches_table(results))
     console.print(_look_ups_table(results))
     console.print(_memory_table(results))
     console.print(_figures_table(results))
+    for (name, many), measured in results.lists.items():
+        if measured.degraded:
+            console.print(f"{name}, {many} in flight: {measured.degraded} DEGRADED answers", style="red")
 
 
 def _lists_table(results: Results) -> Table:
-    table = Table(title="A personal list of 20; CPU is processor ms per answer, p50 to p99 are ms")
-    for heading in ("in flight", "system", "answers/s", "p50", "p95", "p99", "CPU", "of which", "generator"):
-        table.add_column(heading, justify="left" if heading in {"system", "of which"} else "right")
-    previous = None
+    table = Table(title="A personal list of 20. p50 to p99: ms. The rest: processor ms per answer")
+    for heading in ("", "", "answers/s", "p50", "p95", "p99", *_PROCESSES, "all servers", GENERATOR):
+        table.add_column(heading, justify="right" if heading else "left")
+    for many, rows in groupby(results.lists.items(), key=lambda item: item[0][1]):
+        table.add_section()
+        for (name, _), measured in rows:
+            table.add_row(
+                str(many),
+                name,
+                f"{measured.answers_per_second:.0f}",
+                *(f"{measured.percentile_ms(share):.1f}" for share in _PERCENTILES),
+                *(
+                    f"{measured.cpu_ms(process):.2f}" if process in measured.cpu_seconds else ""
+                    for process in _PROCESSES
+                ),
+                f"{measured.servers_cpu_ms:.2f}",
+                f"{measured.cpu_ms(GENERATOR):.2f}" if GENERATOR in measured.cpu_seconds else "",
+            )
+    return table
+
+
+def _batches_table(results: Results) -> Table:
+    table = Table(title="Users in a call of a stage, on average")
+    stages = [stage for stage in STAGES if stage in _PROCESSES]
+    for heading in ("", "", *stages):
+        table.add_column(heading, justify="right" if heading else "left")
     for (name, many), measured in results.lists.items():
-        if previous not in {None, many}:
-            table.add_section()
-        previous = many
-        servers = {process: measured.cpu_ms(process) for process in measured.cpu_seconds}
-        generator = servers.pop(GENERATOR, None)
-        parts = ", ".join(f"{process} {cpu_ms:.2f}" for process, cpu_ms in servers.items())
-        sizes = ", ".join(f"{size:.1f} per {stage} call" for stage, size in measured.batch_sizes.items())
-        degraded = f"{measured.degraded} DEGRADED" if measured.degraded else ""
-        table.add_row(
-            str(many),
-            TITLES[name],
-            f"{measured.answers_per_second:.0f}",
-            *(f"{measured.percentile_ms(share):.2f}" for share in _PERCENTILES),
-            f"{measured.servers_cpu_ms:.2f}",
-            "\n".join(part for part in (parts if len(servers) > 1 else "", sizes, degraded) if part),
-            "" if generator is None else f"{generator:.2f}",
-        )
+        if measured.batch_sizes:
+            table.add_row(str(many), name, *(f"{measured.batch_sizes.get(stage, 0):.1f}" for stage in stages))
     return table
 
 
@@ -183,7 +208,7 @@ def _memory_table(results: Results) -> Table:
         by_system[name][process] = memory
     for name, memories in by_system.items():
         parts = ", ".join(f"{process} {memory:.0f}" for process, memory in memories.items())
-        table.add_row(TITLES[name], f"{sum(memories.values()):.0f}", parts if len(memories) > 1 else "")
+        table.add_row(name, f"{sum(memories.values()):.0f}", parts if len(memories) > 1 else "")
     return table
 
 
@@ -209,8 +234,8 @@ def _with_bar(figure: Figure) -> str:
     bar = BARS.get((figure.name, figure.of))
     if bar is None:
         return f"{figure.value:.2f}"
-    color = "green" if bar.met_by(figure.value) else "red"
-    return f"[{color}]{figure.value:.2f}[/] {bar}"
+    color, sign = ("green", bar.sign) if bar.met_by(figure.value) else ("red", bar.opposite)
+    return f"[{color}]{figure.value:.2f}[/] {sign} {bar.limit:g}"
 
 
 def as_record(results: Results) -> dict[str, Any]:

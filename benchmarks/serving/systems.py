@@ -36,7 +36,7 @@ TITLES: Final[Mapping[str, str]] = {
     NUMPY: "FastAPI, plain numpy",
     USUAL: "FastAPI, the usual way",
     EMPTY: "three empty hops",
-    MODEL: "model work alone",
+    MODEL: "model work alone, at most 32 users in a call",
 }
 """What there is to measure, by the name in options and results."""
 
@@ -154,7 +154,7 @@ def start(bundle_root: Path, logs: Path, names: Sequence[str]) -> Iterator[Runni
             if name in names:
                 systems[name] = _monolith(stack, name, bundle_root, logs)
         users, movies = _users_and_movies(systems[OURS], bundle_root)
-        _compare(systems, users[:_COMPARED_USERS])
+        compare(systems, users[:_COMPARED_USERS])
         empty = _empty_chain(stack, product, users[0], logs) if EMPTY in names else {}
         if empty:
             systems[EMPTY] = _grpc_system(empty)
@@ -234,7 +234,8 @@ def _rest_system(servers: Mapping[str, Server]) -> System:
     return System(
         connect=partial(http_requests, first.target),
         request=lambda user_id: (
-            f"GET /api/movies/personal?user_id={user_id}&limit={PAGE} HTTP/1.1\r\nhost: {first.target}\r\n\r\n"
+            f"GET /api/movies/personal?user_id={user_id}&limit={PAGE} HTTP/1.1\r\n"
+            f"host: {first.target}\r\n\r\n"
         ).encode(),
         page=orjson.loads,
         processes={name: server for name, server in servers.items() if name != "similarity"},
@@ -257,7 +258,7 @@ def _users_and_movies(ours: System, bundle_root: Path) -> tuple[list[int], list[
     return users, sorted({movie_id for user_id in users for movie_id in _movie_ids(pages[user_id])})
 
 
-def _compare(systems: Mapping[str, System], users: Sequence[int]) -> None:
+def compare(systems: Mapping[str, System], users: Sequence[int]) -> None:
     """Asks all for the same users' lists.
 
     Raises:
