@@ -13,14 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.serving.measurements import BATCH_USERS, GENERATOR, LOOK_UPS, SIMILAR, Measurement, Results
-from benchmarks.serving.systems import EMPTY, MODEL, NUMPY, OURS, REST, STAGES, TITLES, USUAL
+from benchmarks.serving.systems import EMPTY, MODEL, NUMPY, OURS, REST, TITLES, USUAL
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 _PERCENTILES: Final = (50, 95, 99)
 _PROCESSES: Final = ("envoy", "gateway", "candidate", "ranking")
-"""Those of more than one process have columns of their own."""
+"""Those of systems of more than one process."""
+_BATCHING_STAGES: Final = ("candidate", "ranking")
 
 
 @dataclass(frozen=True)
@@ -58,20 +59,21 @@ class Bar:
 
 
 TITLE_OF: Final[Mapping[str, str]] = {
-    "cpu_over_numpy": "processor time: three servers / numpy monolith",
-    "cpu_over_usual": "processor time: three servers / usual monolith",
-    "rest_cpu_over_numpy": "processor time: Envoy + three servers / numpy monolith",
-    "p50_over_floor": "p50 / (three empty hops + model work)",
-    "answers_over_numpy": "answers per second: gRPC / numpy monolith",
-    "answers_over_usual": "answers per second: gRPC / usual monolith",
-    "rest_answers_over_numpy": "answers per second: REST / numpy monolith",
-    "rest_answers_over_usual": "answers per second: REST / usual monolith",
-    "p99_over_p50": "p99 / p50",
-    "look_up_p50_over_hop": "p50 / (empty hops + encoding)",
-    "look_up_cpu_over_hop": "processor time / (empty hops + encoding)",
-    "batch_cpu_ms_per_user": f"batch of {BATCH_USERS}: processor ms per user",
-    "batch_ms_per_user": f"batch of {BATCH_USERS}: ms per user at p50",
-    "explaining_ms": "explaining a page, 3 features each: ms more at p50",
+    "cpu_over_numpy": "processor time, ours / numpy",
+    "cpu_over_usual": "processor time, ours / usual",
+    "rest_cpu_over_numpy": "processor time, rest / numpy",
+    "p50_over_floor": "p50, ours / (empty + model)",
+    "cpu_over_floor": "processor time, ours / (empty + model)",
+    "answers_over_numpy": "answers/s, ours / numpy",
+    "answers_over_usual": "answers/s, ours / usual",
+    "rest_answers_over_numpy": "answers/s, rest / numpy",
+    "rest_answers_over_usual": "answers/s, rest / usual",
+    "p99_over_p50": "p99 / p50 of ours",
+    "look_up_p50_over_hop": "p50 / (hops + encoding)",
+    "look_up_cpu_over_hop": "CPU / (hops + encoding)",
+    "batch_cpu_ms_per_user": f"batch of {BATCH_USERS}, CPU ms per user",
+    "batch_ms_per_user": f"batch of {BATCH_USERS}, ms per user",
+    "explaining_ms": "explaining a page, ms more",
 }
 """Names of figures for people, in the order of the table."""
 BARS: Final[Mapping[tuple[str, str], Bar]] = {
@@ -121,9 +123,15 @@ def _ratios(lists: Mapping[tuple[str, int], Measurement]) -> Iterator[Figure]:
     for (name, many), measured in lists.items():
         if name == OURS:
             yield Figure("p99_over_p50", str(many), measured.percentile_ms(99) / measured.percentile_ms(50))
-    if {(OURS, 1), (EMPTY, 1), (MODEL, 1)} <= lists.keys():
-        floor = lists[EMPTY, 1].percentile_ms(50) + lists[MODEL, 1].percentile_ms(50)
-        yield Figure("p50_over_floor", "1", lists[OURS, 1].percentile_ms(50) / floor)
+    for (name, many), measured in lists.items():
+        if name != OURS or not {(EMPTY, many), (MODEL, many)} <= lists.keys():
+            continue
+        hops, work = lists[EMPTY, many], lists[MODEL, many]
+        cpu_floor = hops.servers_cpu_ms + work.servers_cpu_ms
+        yield Figure("cpu_over_floor", str(many), measured.servers_cpu_ms / cpu_floor)
+        if many == 1:  # with more, each waits for the others in its own way
+            p50_floor = hops.percentile_ms(50) + work.percentile_ms(50)
+            yield Figure("p50_over_floor", "1", measured.percentile_ms(50) / p50_floor)
 
 
 def _of_look_ups(results: Results) -> Iterator[Figure]:
@@ -139,8 +147,8 @@ def show(results: Results, console: Console) -> None:
     """Prints it all."""
     for name in dict.fromkeys(name for name, _ in results.lists):
         console.print(f"{name}: {TITLES[name]}")
-    console.print(_lists_table(results))
-    console.print(_batches_table(results))
+    for table in _lists_tables(results):
+        console.print(table)
     console.print(_look_ups_table(results))
     console.print(_memory_table(results))
     console.print(_figures_table(results))
@@ -149,42 +157,45 @@ def show(results: Results, console: Console) -> None:
             console.print(f"{name}, {many} in flight: {measured.degraded} DEGRADED answers", style="red")
 
 
-def _lists_table(results: Results) -> Table:
-    table = Table(title="A personal list of 20. p50 to p99: ms. The rest: processor ms per answer")
-    for heading in ("", "", "answers/s", "p50", "p95", "p99", *_PROCESSES, "all servers", GENERATOR):
-        table.add_column(heading, justify="right" if heading else "left")
+def _lists_tables(results: Results) -> Iterator[Table]:
+    answers = Table(title="A personal list of 20: answers, and users in a call of a stage on average")
+    for heading in ("", "", "answers/s", "p50 ms", "p95 ms", "p99 ms", *_BATCHING_STAGES):
+        answers.add_column(heading, justify="right" if heading else "left")
+    costs = Table(title="Processor ms per answer")
+    for heading in ("", "", *_PROCESSES, "all servers", GENERATOR):
+        costs.add_column(heading, justify="right" if heading else "left")
     for many, rows in groupby(results.lists.items(), key=lambda item: item[0][1]):
-        table.add_section()
+        answers.add_section()
+        costs.add_section()
         for (name, _), measured in rows:
-            table.add_row(
+            answers.add_row(
                 str(many),
                 name,
                 f"{measured.answers_per_second:.0f}",
                 *(f"{measured.percentile_ms(share):.1f}" for share in _PERCENTILES),
+                *(_cell(measured.batch_sizes.get(stage)) for stage in _BATCHING_STAGES),
+            )
+            costs.add_row(
+                str(many),
+                name,
                 *(
-                    f"{measured.cpu_ms(process):.2f}" if process in measured.cpu_seconds else ""
+                    _cell(measured.cpu_ms(process) if process in measured.cpu_seconds else None)
                     for process in _PROCESSES
                 ),
-                f"{measured.servers_cpu_ms:.2f}",
-                f"{measured.cpu_ms(GENERATOR):.2f}" if GENERATOR in measured.cpu_seconds else "",
+                _cell(measured.servers_cpu_ms),
+                _cell(measured.cpu_ms(GENERATOR) if GENERATOR in measured.cpu_seconds else None),
             )
-    return table
+    yield answers
+    yield costs
 
 
-def _batches_table(results: Results) -> Table:
-    table = Table(title="Users in a call of a stage, on average")
-    stages = [stage for stage in STAGES if stage in _PROCESSES]
-    for heading in ("", "", *stages):
-        table.add_column(heading, justify="right" if heading else "left")
-    for (name, many), measured in results.lists.items():
-        if measured.batch_sizes:
-            table.add_row(str(many), name, *(f"{measured.batch_sizes.get(stage, 0):.1f}" for stage in stages))
-    return table
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _look_ups_table(results: Results) -> Table:
-    table = Table(title="What needs no model work, one in flight")
-    for heading in ("", "p50 ms", "CPU ms", "empty hops + encoding: p50 ms", "CPU ms"):
+    table = Table(title="What needs no model work, one in flight, beside empty hops and encoding")
+    for heading in ("", "p50 ms", "CPU ms", "hops: p50 ms", "CPU ms"):
         table.add_column(heading, justify="right" if heading else "left")
     for kind, method in LOOK_UPS.items():
         pair = (results.look_ups.get((kind, empty)) for empty in (False, True))
@@ -223,7 +234,7 @@ def _figures_table(results: Results) -> Table:
     for figure in figures(results):
         is_of_load = figure.of.isdecimal()
         title = TITLE_OF[figure.name]
-        name = title if is_of_load or not figure.of else f"{LOOK_UPS[figure.of]}: {title}"
+        name = title if is_of_load or not figure.of else f"{figure.of}, {title}"
         rows[name][figure.of if is_of_load else "1"] = _with_bar(figure)
     for name, cells in rows.items():
         table.add_row(name, *(cells.get(column, "") for column in columns))

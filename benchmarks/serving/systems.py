@@ -56,6 +56,7 @@ _USERS: Final = 2_000
 """Most users to ask for: enough that no cache holds them all."""
 _USERS_AT_ONCE: Final = 16
 _COMPARED_USERS: Final = 100
+_WARM_UP_SECONDS: Final = 0.2
 _MODEL_BATCH: Final = 32
 """Most users in one call of a stage: the gateway's default."""
 
@@ -158,7 +159,8 @@ def start(bundle_root: Path, logs: Path, names: Sequence[str]) -> Iterator[Runni
         empty = _empty_chain(stack, product, users[0], logs) if EMPTY in names else {}
         if empty:
             systems[EMPTY] = _grpc_system(empty)
-        model = _model_work(stack, bundle_root, logs) if MODEL in names else None
+            ask_each(systems[EMPTY].connect, [b""] * _COMPARED_USERS, in_flight=_USERS_AT_ONCE)  # warms up
+        model = _model_work(stack, bundle_root, logs, users) if MODEL in names else None
         yield Running(systems, model, users, movies, product, empty, metrics_port)
 
 
@@ -213,10 +215,12 @@ def _empty_chain(
     return {"gateway": start_one("gateway", *targets), **stages}
 
 
-def _model_work(stack: ExitStack, bundle_root: Path, logs: Path) -> ModelWork:
+def _model_work(stack: ExitStack, bundle_root: Path, logs: Path, users: Sequence[int]) -> ModelWork:
     command = (sys.executable, "-m", "benchmarks.serving.model_work", str(bundle_root))
     process = stack.enter_context(running(command, logs / "model.log", {}, piped=True))
-    return ModelWork(process, Server(process.pid, ""))
+    model = ModelWork(process, Server(process.pid, ""))
+    model.work(users, in_flight=1, seconds=_WARM_UP_SECONDS)  # answers once it has read the bundle
+    return model
 
 
 def _grpc_system(servers: Mapping[str, Server]) -> System:
