@@ -62,6 +62,7 @@ TITLE_OF: Final[Mapping[str, str]] = {
     "cpu_over_numpy": "processor time, ours / numpy",
     "cpu_over_usual": "processor time, ours / usual",
     "rest_cpu_over_numpy": "processor time, rest / numpy",
+    "rest_cpu_over_usual": "processor time, rest / usual",
     "p50_over_floor": "p50, ours / (empty + model)",
     "cpu_over_floor": "processor time, ours / (empty + model)",
     "answers_over_numpy": "answers/s, ours / numpy",
@@ -94,7 +95,7 @@ BARS: Final[Mapping[tuple[str, str], Bar]] = {
 
 def figures(results: Results) -> list[Figure]:
     """Every figure that what was measured gives, in the order of `TITLE_OF`."""
-    found = [*_ratios(results.lists), *_of_look_ups(results)]
+    found = [*_over_monoliths(results.lists), *_over_floor(results.lists), *_of_look_ups(results)]
     if results.batches.latencies:
         of_batches = (results.batches.servers_cpu_ms, results.batches.percentile_ms(50))
         for name, milliseconds in zip(
@@ -107,29 +108,30 @@ def figures(results: Results) -> list[Figure]:
     return sorted(found, key=lambda figure: order.index(figure.name))
 
 
-def _ratios(lists: Mapping[tuple[str, int], Measurement]) -> Iterator[Figure]:
-    for ours, prefix in ((OURS, ""), (REST, "rest_")):
+def _over_monoliths(lists: Mapping[tuple[str, int], Measurement]) -> Iterator[Figure]:
+    for (name, many), measured in lists.items():
         for other in (NUMPY, USUAL):
-            for (name, many), measured in lists.items():
-                if name != ours or (other, many) not in lists:
-                    continue
-                baseline = lists[other, many]
-                at = str(many)
-                if (prefix, other) != ("rest_", USUAL):
-                    cpu = measured.servers_cpu_ms / baseline.servers_cpu_ms
-                    yield Figure(f"{prefix}cpu_over_{other}", at, cpu)
-                rate = measured.answers_per_second / baseline.answers_per_second
-                yield Figure(f"{prefix}answers_over_{other}", at, rate)
+            if name not in {OURS, REST} or (other, many) not in lists:
+                continue
+            prefix = "rest_" if name == REST else ""
+            baseline = lists[other, many]
+            cpu = measured.servers_cpu_ms / baseline.servers_cpu_ms
+            yield Figure(f"{prefix}cpu_over_{other}", str(many), cpu)
+            rate = measured.answers_per_second / baseline.answers_per_second
+            yield Figure(f"{prefix}answers_over_{other}", str(many), rate)
+
+
+def _over_floor(lists: Mapping[tuple[str, int], Measurement]) -> Iterator[Figure]:
     for (name, many), measured in lists.items():
-        if name == OURS:
-            yield Figure("p99_over_p50", str(many), measured.percentile_ms(99) / measured.percentile_ms(50))
-    for (name, many), measured in lists.items():
-        if name != OURS or not {(EMPTY, many), (MODEL, many)} <= lists.keys():
+        if name != OURS:
+            continue
+        yield Figure("p99_over_p50", str(many), measured.percentile_ms(99) / measured.percentile_ms(50))
+        if not {(EMPTY, many), (MODEL, many)} <= lists.keys():
             continue
         hops, work = lists[EMPTY, many], lists[MODEL, many]
         cpu_floor = hops.servers_cpu_ms + work.servers_cpu_ms
         yield Figure("cpu_over_floor", str(many), measured.servers_cpu_ms / cpu_floor)
-        if many == 1:  # with more, each waits for the others in its own way
+        if many == 1:  # with more in flight, each waits for the others in its own way
             p50_floor = hops.percentile_ms(50) + work.percentile_ms(50)
             yield Figure("p50_over_floor", "1", measured.percentile_ms(50) / p50_floor)
 
@@ -321,7 +323,8 @@ def _draw(results: Results, path: Path) -> None:
         axis.set_xticks(range(len(in_flight)), [str(many) for many in in_flight])
         axis.set_xlabel("requests in flight")
         axis.grid(axis="y", alpha=0.3)
+        axis.set_axisbelow(True)
     axes[1].set_yscale("log")
-    axes[2].legend(fontsize="small")
+    figure.legend(loc="outside lower center", ncols=len(names), fontsize="small")
     figure.savefig(path)
     plt.close(figure)
