@@ -26,7 +26,9 @@ def test_all_systems_agree_and_are_measured(bundle_root: Path, tmp_path: Path) -
         assert tuple(record["ratios"][ratio]) == IN_FLIGHT
     assert tuple(record["ratios"]["p50_over_floor"]) == ("1",)
     assert set(record["ratios"]["look_up_p50_over_hop"]) == {"popular", "similar", "movie"}
-    assert set(record["milliseconds"]) == {"batch_cpu_ms_per_user", "batch_ms_per_user", "explaining_ms"}
+    milliseconds = {"batch_cpu_ms_per_user", "batch_ms_per_user"}
+    # A busy machine may not finish a single pair of pages, without and with reasons, in the time of the load.
+    assert milliseconds <= set(record["milliseconds"]) <= {*milliseconds, "explaining_ms"}
     assert set(record["lists"]) == set(TITLES)
     lists = [measured for system in record["lists"].values() for measured in system.values()]
     assert all(measured["answers"] > 0 and measured["degraded"] == 0 for measured in lists)
