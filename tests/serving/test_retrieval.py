@@ -6,13 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving import retrieval
 from serving.retrieval import (
     Candidates,
+    RowsByNorm,
     best,
     best_first,
     finite_factors,
     inner_products,
     retrieve,
+    retrieve_by_norm,
     score_and_rank,
 )
 
@@ -104,6 +107,68 @@ def test_random_floats_equal_sorting_exact_products() -> None:
     assert found.scores.tobytes() == exact[found.movie_rows].tobytes()
 
 
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_movies=st.integers(0, 200),
+    n_factors=st.sampled_from([1, 3, 64]),
+    limit=st.integers(1, 210),
+    blocked_share=st.sampled_from([0.0, 0.3, 0.95, 1.0]),
+    skew=st.sampled_from([0.0, 1.0, 3.0]),
+    whole=st.booleans(),
+)
+def test_the_scan_by_norm_equals_the_matrix_product_to_the_last_bit(
+    seed: int, n_movies: int, n_factors: int, limit: int, blocked_share: float, skew: float, *, whole: bool
+) -> None:
+    """Norms from equal to a thousandfold apart, in blocks of 16; whole numbers are full of ties."""
+    rng = np.random.default_rng(seed)
+    factors = rng.integers(-2, 3, (n_movies, n_factors)) if whole else rng.normal(size=(n_movies, n_factors))
+    item_factors = (factors * np.exp(skew * rng.normal(size=(n_movies, 1)))).astype(np.float32)
+    item_factors[rng.random(n_movies) < 0.1] = 0
+    vectors = rng.normal(size=(3, n_factors)).astype(np.float32)
+    masks = list(rng.random((3, n_movies)) < blocked_share)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "_BLOCK_ROWS", 16)
+        scanned = retrieve_by_norm(RowsByNorm.of(item_factors), vectors, masks, [limit] * 3)
+    for one, vector, out in zip(scanned, vectors, masks, strict=True):
+        rows = np.flatnonzero(~out).astype(np.int32)
+        scores = inner_products(item_factors, vector, rows)
+        order = best_first(scores, rows)[:limit]
+        assert one.movie_rows.tolist() == rows[order].tolist()
+        assert one.scores.tobytes() == scores[order].tobytes()
+        if n_movies:
+            product = alone(item_factors, vector, out, limit)
+            assert product.movie_rows.tolist() == one.movie_rows.tolist()
+            assert product.scores.tobytes() == one.scores.tobytes()
+            assert (one.movie_rows.dtype, one.scores.dtype) == (product.movie_rows.dtype, np.float32)
+
+
+def test_the_scan_tells_apart_what_products_in_float32_cannot() -> None:
+    """300 movies in the user's own direction: Cauchy-Schwarz is an equality, and all differ in last bits."""
+    vector = normal(11, 64)
+    item_factors = (vector * (1 + 1e-7 * normal(12, 300, 64))).astype(np.float32)
+    rows = np.arange(300, dtype=np.int32)
+    exact = inner_products(item_factors, vector, rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "_BLOCK_ROWS", 16)
+        (found,) = retrieve_by_norm(RowsByNorm.of(item_factors), vector[None], [nothing_blocked(300)], [10])
+    assert found.movie_rows.tolist() == best_first(exact, rows)[:10].tolist()
+
+
+def test_the_scan_ends_where_no_later_row_can_be_among_the_best() -> None:
+    """A row that is not read cannot spoil the answer; the share of those that are is told beforehand."""
+    item_factors = normal(14, 10_000, 8)
+    item_factors[1_000:] *= 1e-3
+    items, vector = RowsByNorm.of(item_factors), normal(15, 8)
+    items.factors[5_000:] = np.inf
+    (found,) = retrieve_by_norm(items, vector[None], [nothing_blocked(10_000)], [10])
+    assert (
+        found.movie_rows.tolist()
+        == alone(item_factors, vector, nothing_blocked(10_000), 10).movie_rows.tolist()
+    )
+    assert 10 / 10_000 < items.share_read(vector[None], found.scores[-1:]) <= 0.1
+    assert items.share_read(vector[None], np.array([-np.inf], np.float32)) == 1
+
+
 @pytest.mark.parametrize("alike", [1, 40], ids=["all different", "in groups of 40 alike"])
 def test_scores_and_ranks_equal_sorting_everything(alike: int) -> None:
     item_factors, vector = np.repeat(normal(11, 2_000 // alike, 64), alike, axis=0), normal(12, 64)
@@ -148,6 +213,8 @@ def test_scores_that_overflow_take_no_place() -> None:
     vector = np.array([10, 10], dtype=np.float32)
     found = alone(item_factors, vector, nothing_blocked(100), 40)
     assert sorted(found.movie_rows.tolist()) == list(range(60, 100))
+    (scanned,) = retrieve_by_norm(RowsByNorm.of(item_factors), vector[None], [nothing_blocked(100)], [40])
+    assert scanned.movie_rows.tolist() == found.movie_rows.tolist()
 
 
 def test_a_movies_score_does_not_depend_on_its_neighbours() -> None:
