@@ -1,8 +1,10 @@
 """Candidates for users: whose vector, which movies are out, and the best of the rest."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +20,14 @@ from serving.fold_in import AlsParameters, FoldIn
 from serving.ids import Ids, Rows
 from serving.movies import Movies
 from serving.ratings import EMPTY_HISTORY, History, RatedMovies, Ratings
-from serving.retrieval import finite_factors, retrieve, score_and_rank
+from serving.retrieval import (
+    SMALL_SHARE,
+    RowsByNorm,
+    finite_factors,
+    retrieve,
+    retrieve_by_norm,
+    score_and_rank,
+)
 
 _FOLDER = "candidate"
 
@@ -121,6 +130,8 @@ class Retriever:
         item_factors: shape (n_movies, n_factors); a zero row for a cold movie.
         user_factors: shape (n_users, n_factors); a zero row for a user who has no vector.
         parameters: what the factors were fitted with.
+        scan_share: share of the item factors that a scan by norm reads, which is chosen where this is small;
+            None where it was not measured. It changes what a request costs, not what it is answered.
     """
 
     def __init__(
@@ -132,6 +143,7 @@ class Retriever:
         item_factors: npt.NDArray[np.float32],
         user_factors: npt.NDArray[np.float32],
         parameters: AlsParameters,
+        scan_share: float | None = None,
     ) -> None:
         self.bundle_id = bundle_id
         self._movies = movies
@@ -140,6 +152,11 @@ class Retriever:
         self._user_factors = finite_factors(user_factors)
         self._cold: npt.NDArray[np.bool_] = ~np.any(self._item_factors, axis=1)
         self._fold_in = FoldIn(self._item_factors, parameters)
+        self._best = (
+            partial(retrieve_by_norm, RowsByNorm.of(self._item_factors))
+            if scan_share is not None and scan_share <= SMALL_SHARE
+            else partial(retrieve, self._item_factors)
+        )
 
     @classmethod
     def load(cls, store: BundleStore, bundle_id: str) -> "Retriever":
@@ -149,14 +166,17 @@ class Retriever:
             BundleError: the bundle is damaged, or its golden values do not come out again.
         """
         folder = store.folder(bundle_id, _FOLDER)
-        user_factors, parameters = read_user_factors(folder)
+        with ThreadPoolExecutor() as pool:  # most of the time goes into hashes, which hold no lock
+            ratings = pool.submit(read_ratings, folder)
+            user_factors, parameters = read_user_factors(folder)
         retriever = cls(
             bundle_id=bundle_id,
             movies=read_movies(folder),
-            ratings=read_ratings(folder),
+            ratings=ratings.result(),
             item_factors=read_item_factors(folder),
             user_factors=user_factors,
             parameters=parameters,
+            scan_share=folder.manifest.scan_share,
         )
         for _ in range(WARM_UP_REQUESTS):
             retriever.check(folder.manifest.golden.candidate)
@@ -179,8 +199,7 @@ class Retriever:
         if not asking:
             return [_NOTHING] * len(queries)
         found = iter(
-            retrieve(
-                self._item_factors,
+            self._best(
                 np.stack([user.vector for _, user in asking]),
                 (self._blocked(query, user) for query, user in asking),
                 [query.limit for query, _ in asking],

@@ -99,6 +99,7 @@ def publish(root: Path, build: Build, progress: Progress, *, settle_seconds: flo
             metrics=build.metrics,
             libraries={name: version(name) for name in LIBRARIES},
             golden=golden,
+            scan_share=build.two_stage.stage.scan_share(),
         )
         (staging / "build.json").write_bytes(
             orjson.dumps(

@@ -108,6 +108,8 @@ class Manifest(_Record):
     """Versions of the libraries that trained it."""
     golden: Golden
     """Checked by every server before it takes the bundle."""
+    scan_share: float | None = Field(default=None, exclude_if=lambda share: share is None)
+    """Mean share of the item factors that a scan by norm reads; measured for large catalogues alone."""
 
 
 def bundle_id_of(files: Mapping[str, FileRecord]) -> str:

@@ -11,15 +11,18 @@ A published directory is never modified, and the pointer moves last: a reader se
 import errno
 import hashlib
 import io
+import math
 import os
 import re
 import shutil
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -106,8 +109,9 @@ class BundleFolder:
 
     def arrays(self, file_name: str, *names: str) -> Mapping[str, npt.NDArray[Any]]:
         """The named arrays of a verified .npz file, read-only: no request can alter what others read."""
-        with np.load(io.BytesIO(self.read(file_name)), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in names}
+        data = self.read(file_name)
+        with ZipFile(io.BytesIO(data)) as archive:
+            arrays = {name: _array(data, archive.getinfo(f"{name}.npy")) for name in names}
         for array in arrays.values():
             array.flags.writeable = False
         return MappingProxyType(arrays)
@@ -322,6 +326,22 @@ def write_arrays(path: Path, **arrays: npt.NDArray[Any]) -> None:
     """Writes an .npz file whose bytes depend on the arrays alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, allow_pickle=False, **arrays)
+
+
+def _array(data: bytes, member: ZipInfo) -> npt.NDArray[Any]:
+    """One array of an .npz file, copied once.
+
+    `numpy.load` copies three times and computes zip's checksum, in a file whose hash was right: a quarter of
+    the time of loading a bundle.
+    """
+    file = io.BytesIO(data)
+    name_bytes, extra_bytes = struct.unpack_from("<HH", data, member.header_offset + 26)
+    file.seek(member.header_offset + 30 + name_bytes + extra_bytes)
+    if np.lib.format.read_magic(file) != (1, 0) or member.compress_type != ZIP_STORED:
+        raise ValueError(f"{member.filename} was not written by `write_arrays`")
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    array = np.frombuffer(data, dtype, math.prod(shape), file.tell())
+    return array.reshape(shape, order="F" if is_fortran else "C").copy(order="K")
 
 
 def _read_without_links(bundle: Path, relative: str) -> bytes:

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from candidate_service import retrieval
 from candidate_service.retrieval import CandidateQuery, Retriever, UserVector
 from serving.bundle.catalogue import read_movies
 from serving.bundle.factors import read_item_factors, read_ratings, read_user_factors
 from serving.bundle.store import BundleError, BundleStore
+from serving.filters import MovieFilter
 from serving.ratings import RatedMovies
 
 
@@ -53,6 +55,45 @@ def test_folding_the_training_ratings_in_gives_the_trained_list(
         )
         assert trained.movie_ids.tolist() == folded_in.movie_ids.tolist()
         assert trained.scores.tobytes() == folded_in.scores.tobytes()
+
+
+def test_a_scan_by_norm_answers_as_the_matrix_product_does(
+    bundle_root: Path, retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = BundleStore(bundle_root)
+    bundle_id = store.pointer().bundle_id
+    manifest = store.manifest(bundle_id)
+
+    def load(scan_share: float) -> Retriever:
+        large = manifest.model_copy(update={"scan_share": scan_share})
+        monkeypatch.setattr(store, "manifest", lambda _: large)
+        return Retriever.load(store, bundle_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retrieval, "retrieve_by_norm", None)  # too large a share: not called
+        load(0.9)
+    with monkeypatch.context() as patch:
+        patch.setattr(retrieval, "retrieve", None)
+        scanning = load(0.1)
+    queries = [
+        CandidateQuery(
+            user_id=user_id,
+            limit=(1, 20, 300)[user_id % 3],
+            movie_filter=(MovieFilter(), MovieFilter(genres=("War",), min_year=1990))[user_id % 2],
+            include_seen=user_id % 5 == 0,
+            probes=np.array([1, 2]),
+            because_of=2,
+        )
+        for user_id in range(1, 40)
+    ]
+    batch = scanning.retrieve(queries)
+    for query, scanned, expected in zip(queries, batch, retriever.retrieve(queries), strict=True):
+        (alone,) = scanning.retrieve([query])
+        for answer in (scanned, alone):
+            assert answer.movie_ids.tolist() == expected.movie_ids.tolist()
+            assert answer.scores.tobytes() == expected.scores.tobytes()
+            assert answer.probes == expected.probes
+            assert answer.because_of.weights.tobytes() == expected.because_of.weights.tobytes()
 
 
 def test_damaged_files_are_refused(bundle_root: Path, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_random_floats_equal_sorting_exact_products() -> None:
     whole=st.booleans(),
 )
 def test_the_scan_by_norm_equals_the_matrix_product_to_the_last_bit(
-    seed: int, n_movies: int, n_factors: int, limit: int, blocked_share: float, skew: float, *, whole: bool
+    seed: int, n_movies: int, n_factors: int, *, limit: int, blocked_share: float, skew: float, whole: bool
 ) -> None:
     """Norms from equal to a thousandfold apart, in blocks of 16; whole numbers are full of ties."""
     rng = np.random.default_rng(seed)
@@ -139,7 +139,10 @@ def test_the_scan_by_norm_equals_the_matrix_product_to_the_last_bit(
             product = alone(item_factors, vector, out, limit)
             assert product.movie_rows.tolist() == one.movie_rows.tolist()
             assert product.scores.tobytes() == one.scores.tobytes()
-            assert (one.movie_rows.dtype, one.scores.dtype) == (product.movie_rows.dtype, np.float32)
+            assert (one.movie_rows.dtype, one.scores.dtype) == (
+                product.movie_rows.dtype,
+                product.scores.dtype,
+            )
 
 
 def test_the_scan_tells_apart_what_products_in_float32_cannot() -> None:

@@ -16,6 +16,7 @@ from serving.movies import Movies
 from tests.conftest import Trained
 from tests.training.small import N_USERS, PROGRESS, RECIPE, ratings_of, table_of, tastes
 from training.gate import recipe_of
+from training.models import first_stage
 from training.models.ranker import Loss
 from training.models.two_stage import RankerChoice, Recipe, fit_two_stage
 from training.publish import Build, publish, ranker_content, recipe_record, size_of
@@ -185,6 +186,22 @@ def test_the_first_users_may_have_seen_everything(tmp_path: Path) -> None:
     manifest = BundleStore(tmp_path).manifest(publish(tmp_path, one, PROGRESS))
     assert manifest.golden.candidate.user_id == 26
     assert manifest.golden.candidate.movie_ids
+
+
+def test_only_a_large_catalogue_is_told_what_a_scan_by_norm_reads(
+    store: BundleStore, bundle_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "scan_share" not in (store.path(bundle_id) / "manifest.json").read_text()
+    monkeypatch.setattr(first_stage, "LARGE_CATALOGUE", 60)
+    monkeypatch.setattr(first_stage, "CANDIDATES", 10)
+    one = build()
+    manifest = BundleStore(tmp_path).manifest(publish(tmp_path, one, PROGRESS))
+    stage = one.two_stage.stage
+    norms = np.linalg.norm(stage.als.item_factors, axis=1)
+    users = stage.served_users()
+    least = [found.scores[-1] for found in stage.candidates(users)]
+    least_norms = least / np.linalg.norm(stage.als.user_factors[users], axis=1)
+    assert manifest.scan_share == pytest.approx((norms >= least_norms[:, None]).mean(), abs=1e-3)
 
 
 def test_what_varies_stands_outside_of_the_manifest(store: BundleStore, bundle_id: str) -> None:

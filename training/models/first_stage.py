@@ -13,7 +13,7 @@ from serving.fold_in import AlsParameters
 from serving.ids import Rows
 from serving.movies import UNKNOWN_YEAR
 from serving.ratings import Ratings
-from serving.retrieval import Candidates
+from serving.retrieval import LARGE_CATALOGUE, Candidates, RowsByNorm
 from serving.similarity import directions
 from training.models.als import Als, fit_item_factors
 from training.models.links import cooccurrence, transitions
@@ -150,13 +150,28 @@ class FirstStage:
 
     def sample_features(self) -> npt.NDArray[np.float32]:
         """Feature rows of at most 1,000 candidates, of users and places in the list evenly spread."""
-        users = self.served_users()
-        users = users[np.linspace(0, users.size - 1, min(_SAMPLED_USERS, users.size)).astype(np.int64)]
+        users = self._sampled_users()
         parts = [np.empty((0, len(self.tables.names)), np.float32)]
         for user, found in zip(users, self.candidates(users), strict=True):
             features = self.features(int(user), found)
             parts.append(features[:: max(1, -(-len(features) // _SAMPLED_MOVIES))])
         return np.concatenate(parts)
+
+    def scan_share(self) -> float | None:
+        """What the manifest says of a large catalogue, measured on at most 100 users; else None."""
+        users = self._sampled_users()
+        if self.als.item_factors.shape[0] < LARGE_CATALOGUE or not users.size:
+            return None
+        worst = [
+            found.scores[-1] if found.scores.size == CANDIDATES else -np.inf
+            for found in self.candidates(users)
+        ]
+        items = RowsByNorm.of(self.als.item_factors)
+        return items.share_read(self.als.user_factors[users], np.array(worst, np.float32))
+
+    def _sampled_users(self) -> Rows:
+        users = self.served_users()
+        return users[np.linspace(0, users.size - 1, min(_SAMPLED_USERS, users.size)).astype(np.int64)]
 
     def candidates(self, user_rows: Rows) -> Iterator[Candidates]:
         """Each user's best unseen movies, as the candidate service retrieves them."""

@@ -1,0 +1,131 @@
+"""How long the candidate service takes to serve a large bundle: `python -m benchmarks.start --help`.
+
+A real process, from its start until it serves, with an invented bundle: random factors and ratings, as many
+as asked for. Of the other processes the bundle holds only their folders.
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Annotated, Final
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.servers import serving, settings_of
+from candidate_service.retrieval import CandidateQuery, Retriever
+from serving.bundle.catalogue import write_movies
+from serving.bundle.factors import write_item_factors, write_ratings, write_user_factors
+from serving.bundle.manifest import (
+    FeatureRecord,
+    Golden,
+    GoldenCandidates,
+    GoldenRanking,
+    GoldenSimilar,
+    Manifest,
+    bundle_id_of,
+)
+from serving.bundle.store import SERVED_FOLDERS, BundleStore, file_records
+from serving.fold_in import AlsParameters, Confidence
+from serving.ids import IdMap
+from serving.movies import Movies
+from serving.ratings import Ratings
+
+_PARAMETERS: Final = AlsParameters(
+    factors=128, iterations=15, regularization=30.0, alpha=5.0, confidence=Confidence.LIKES
+)
+_GOLDEN_MOVIES: Final = 300
+
+
+def main(
+    movies: Annotated[int, typer.Option(min=1)] = 17_700,
+    users: Annotated[int, typer.Option(min=1)] = 200_000,
+    ratings_per_user: Annotated[int, typer.Option(min=1)] = 100,
+    starts: Annotated[int, typer.Option(min=1, help="How often to start.")] = 5,
+) -> None:
+    """Publishes the bundle into a temporary folder, starts the service some times, and prints how long."""
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        size = write_bundle(root, n_movies=movies, n_users=users, ratings_per_user=ratings_per_user)
+        seconds, mebibytes = [], []
+        for _ in range(starts):
+            began = perf_counter()
+            with serving("candidate_service", root / "log", settings_of("candidate", root)) as server:
+                seconds.append(perf_counter() - began)
+                mebibytes.append(server.memory_mib(peak=True))
+    table = Table(title=f"{movies:,} movies, {users:,} users, {users * ratings_per_user:,} ratings")
+    for heading in ("bundle MiB", "p50 s", "slowest s", "peak MiB"):
+        table.add_column(heading, justify="right")
+    figures = (size / 2**20, np.median(seconds), max(seconds), max(mebibytes))
+    table.add_row(*(f"{figure:.2f}" for figure in figures))
+    Console().print(table)
+
+
+def write_bundle(root: Path, *, n_movies: int, n_users: int, ratings_per_user: int) -> int:
+    """Publishes an invented bundle, and points to it.
+
+    Returns:
+        Bytes that the candidate service reads.
+    """
+    rng = np.random.default_rng(0)
+    movies = Movies(
+        ids=IdMap(np.arange(1, n_movies + 1)),
+        years=rng.integers(1930, 2020, n_movies, dtype=np.int16),
+        genre_bits=rng.integers(1, 2**20, n_movies, dtype=np.uint32),
+    )
+    n_ratings = n_users * ratings_per_user
+    first_rows = rng.integers(0, n_movies, (n_users, 1))
+    rated = (first_rows + np.arange(ratings_per_user)) % n_movies
+    ratings = Ratings(
+        users=IdMap(np.arange(1, n_users + 1)),
+        indptr=np.arange(0, n_ratings + 1, ratings_per_user),
+        movie_rows=rated.ravel().astype(np.int32),
+        values=(rng.integers(1, 11, n_ratings) / 2).astype(np.float32),
+        times=np.sort(rng.integers(10**9, 2 * 10**9, n_ratings)),
+    )
+    item_factors, user_factors = (
+        rng.normal(size=(n, _PARAMETERS.factors)).astype(np.float32) for n in (n_movies, n_users)
+    )
+    retriever = Retriever(
+        bundle_id="",
+        movies=movies,
+        ratings=ratings,
+        item_factors=item_factors,
+        user_factors=user_factors,
+        parameters=_PARAMETERS,
+    )
+    (answer,) = retriever.retrieve([CandidateQuery(user_id=1, limit=_GOLDEN_MOVIES)])
+    movie_ids, scores = tuple(answer.movie_ids.tolist()), tuple(answer.scores.tolist())
+    store = BundleStore(root)
+    with store.staging() as staging:
+        for name in SERVED_FOLDERS:
+            (staging / name).mkdir()
+        folder = staging / "candidate"
+        write_movies(folder, movies)
+        write_ratings(folder, ratings)
+        write_item_factors(folder, item_factors)
+        write_user_factors(folder, user_factors, _PARAMETERS)
+        files = file_records(staging)
+        manifest = Manifest(
+            bundle_id=bundle_id_of(files),
+            files=files,
+            dataset_tag="invented",
+            features=FeatureRecord(feature_set="none", names=(), hash=""),
+            recipe={},
+            metrics={},
+            libraries={},
+            golden=Golden(
+                candidate=GoldenCandidates(user_id=1, movie_ids=movie_ids, scores=scores),
+                ranking=GoldenRanking(user_id=1, movie_ids=(), retrieval_scores=(), scores=()),
+                similarity=GoldenSimilar(movie_id=1, movie_ids=(), scores=()),
+            ),
+        )
+        store.publish(staging, manifest)
+    store.point_to(manifest.bundle_id, published_at=0.0)
+    return sum(record.size for record in files.values())
+
+
+if __name__ == "__main__":
+    typer.run(main)
