@@ -50,16 +50,16 @@ def main(
 ) -> None:
     """Prints what one user's 300 best movies take, by how the norms spread."""
     table = Table(
-        title=f"Processor ms of one user's best {_LIMIT} of {movies:,} movies, {_FACTORS.factors} factors"
+        title=f"Processor ms at p50: best {_LIMIT} of {movies:,} movies, {_FACTORS.factors} factors"
     )
     for heading in (
         "norms",
-        "share read",
-        "product p50",
+        "read",
+        "product",
         "p95",
-        "scan p50",
+        "scan",
         "p95",
-        f"{_STRICT_SHARE:.0%} allowed p50",
+        f"{_STRICT_SHARE:.0%} allowed",
     ):
         table.add_column(heading, justify="left" if heading == "norms" else "right")
     item_factors, user_factors = _fit(data_dir)
@@ -80,9 +80,7 @@ def main(
                 raise WrongAnswerError("the scan and the matrix product differ")
         share = items.share_read(vectors, np.array([one.scores[-1] for one in found]))
         figures = (*np.percentile(product, [50, 95]), *np.percentile(scan, [50, 95]), np.median(filtered))
-        table.add_row(
-            f"stretched by exp({stretch} N)", f"{share:.1%}", *(f"{1_000 * figure:.1f}" for figure in figures)
-        )
+        table.add_row(f"exp({stretch:g} N)", f"{share:.1%}", *(f"{1_000 * figure:.1f}" for figure in figures))
     Console().print(table)
 
 

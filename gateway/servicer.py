@@ -20,9 +20,10 @@ from gateway.encoding import (
     encode_why,
 )
 from gateway.pipeline import Pipeline
+from gateway.validation import contributions
 from movierec.gateway.v1 import movie_service_pb2 as public
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceServicer
-from serving.limiter import Load, Priority
+from serving.limiter import Load, Priority, users_with_reasons
 
 SERVICE_NAME: Final = public.DESCRIPTOR.services_by_name["MovieService"].full_name
 
@@ -38,11 +39,19 @@ def loads(batch_concurrency: int) -> Mapping[str, Load]:
             "GetMovie": Load(priority=Priority.FIRST),
             "ListPopularMovies": Load(priority=Priority.FIRST),
             "ListSimilarMovies": Load(priority=Priority.FIRST),
+            "ListPersonalMovies": Load(users=lambda request: users_with_reasons(1, _contributions(request))),
             "BatchListPersonalMovies": Load(
-                users=lambda request: min(len(request.requests), batch_concurrency), priority=Priority.LAST
+                users=lambda request: users_with_reasons(
+                    min(len(request.requests), batch_concurrency), sum(map(_contributions, request.requests))
+                ),
+                priority=Priority.LAST,
             ),
         }
     )
+
+
+def _contributions(request: public.ListPersonalMoviesRequest) -> int:
+    return contributions(request.limit, request.explain_features)
 
 
 class MovieServicer(MovieServiceServicer):

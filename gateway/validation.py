@@ -177,6 +177,11 @@ def checked_why(request: WhyRequest) -> WhyRequest:
     )
 
 
+def contributions(limit: int, explain_features: int) -> int:
+    """How many a request asks for, whether or not it keeps the rules."""
+    return max(_page_size(limit), 0) * max(explain_features, 0)
+
+
 def checked_batch(requests: Sequence[PersonalRequest]) -> list[PersonalRequest]:
     """The requests of a batch as `checked_personal` returns them: all, or none.
 
@@ -185,9 +190,8 @@ def checked_batch(requests: Sequence[PersonalRequest]) -> list[PersonalRequest]:
     """
     batch = _Check()
     batch.limits("requests", len(requests))
-    contributions = sum(_page_size(r.limit) * max(r.explain_features, 0) for r in requests)
     batch.require(
-        contributions <= MAX_CONTRIBUTIONS,
+        sum(contributions(r.limit, r.explain_features) for r in requests) <= MAX_CONTRIBUTIONS,
         "requests",
         f"must ask for at most {MAX_CONTRIBUTIONS} contributions: limit times explain_features, summed up",
     )

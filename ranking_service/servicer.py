@@ -17,8 +17,9 @@ from serving.bundle.holder import BundleHolder
 from serving.bundle.manifest import BUNDLE_ID_PATTERN
 from serving.errors import FailedPreconditionError, Reason
 from serving.leaf_tables import Explanation
-from serving.limiter import Load
+from serving.limiter import Load, users_with_reasons
 from serving.rpc.checks import (
+    MAX_CONTRIBUTIONS,
     MAX_EXPLAIN_FEATURES,
     MAX_LIMIT,
     MAX_PROBES,
@@ -36,7 +37,11 @@ from serving.rpc.messages import decode_history
 SERVICE_NAME: Final = "movierec.ranking.v1.RankingService"
 """For health checks."""
 LOADS: Final[Mapping[str, Load]] = MappingProxyType(
-    {"RankMovies": Load(users=lambda request: len(request.queries))}
+    {
+        "RankMovies": Load(
+            users=lambda request: users_with_reasons(len(request.queries), contributions(request))
+        )
+    }
 )
 """What calls ask of the limiter."""
 
@@ -66,6 +71,14 @@ class RankingServicer(pb_grpc.RankingServiceServicer):
         )
 
 
+def contributions(request: pb.RankMoviesRequest) -> int:
+    """How many a call asks for at the most: they are built while nobody else is answered."""
+    return sum(  # of a call that breaks rules, anything
+        min(query.limit or MAX_LIMIT, len(query.movie_ids)) * query.explain_features
+        for query in request.queries
+    )
+
+
 def check(request: pb.RankMoviesRequest) -> None:
     """Checks every rule of a request.
 
@@ -79,6 +92,11 @@ def check(request: pb.RankMoviesRequest) -> None:
         "must be empty, or 1 to 64 letters, digits, '_' or '-'",
     )
     check_query_count(violations, len(request.queries))
+    violations.require(
+        contributions(request) <= MAX_CONTRIBUTIONS,
+        "queries",
+        f"must ask for at most {MAX_CONTRIBUTIONS} contributions: limit times explain_features, summed up",
+    )
     for place, query in enumerate(request.queries):
         at = f"queries[{place}]"
         check_user_id(violations, f"{at}.user_id", query.user_id)

@@ -7,15 +7,14 @@ them down once; explaining a row adds up one table row per tree. Values equal Ca
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 
-@dataclass(frozen=True)
-class Contribution:
-    """What one feature added to a movie's score (SHAP)."""
+class Contribution(NamedTuple):
+    """What one feature added to a movie's score (SHAP). A tuple: a call may ask for 20,000 of them."""
 
     feature: str
     value: float | None
@@ -48,9 +47,8 @@ class LeafTables:
         n_trees, depth = self.split_features.shape
         powers = 1 << np.arange(depth)
         greater = features[:, self.split_features] > self.split_borders
-        leaves = greater @ powers
-        trees = np.arange(n_trees)
-        values = self.leaf_contributions[trees, leaves]
+        leaves = greater @ powers + (np.arange(n_trees) << depth)  # of all trees, one after the other
+        values = self.leaf_contributions.reshape(-1, depth).take(leaves, axis=0)
         columns = np.arange(n_rows)[:, None, None] * (n_features + 1) + self.leaf_features
         sums: npt.NDArray[np.float64] = np.bincount(
             columns.ravel(), weights=values.ravel(), minlength=n_rows * (n_features + 1)
@@ -69,14 +67,13 @@ class LeafTables:
         """
         contributions = self.contributions(features)
         columns = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :limit]
+        values = np.take_along_axis(features, columns, axis=1).astype(object)
+        values[np.take_along_axis(np.isnan(features), columns, axis=1)] = None
+        parts = (
+            np.array(names, object)[columns],
+            values,
+            np.take_along_axis(contributions, columns, axis=1),
+        )
         return tuple(
-            tuple(
-                Contribution(
-                    feature=names[column],
-                    value=None if np.isnan(values[column]) else float(values[column]),
-                    contribution=float(added[column]),
-                )
-                for column in chosen
-            )
-            for values, added, chosen in zip(features, contributions, columns.tolist(), strict=True)
+            tuple(map(Contribution, *row)) for row in zip(*(part.tolist() for part in parts), strict=True)
         )

@@ -16,6 +16,8 @@ MAX_EXCLUDED: Final = 100_000
 """Excluded movies that a stage takes: what a user has seen."""
 MAX_EXPLAIN_FEATURES: Final = 100
 """Contributions per movie."""
+MAX_CONTRIBUTIONS: Final = 20_000
+"""Of all queries of a call: movies to return times contributions to each, summed up."""
 MAX_BECAUSE_OF: Final = 3
 """Likes named with a candidate."""
 MAX_PROBES: Final = 10

@@ -127,5 +127,9 @@ def test_what_calls_ask_for() -> None:
     for users, places in ((1, 1), (32, 32), (100, 32)):
         requests = [public.ListPersonalMoviesRequest()] * users
         assert batch.users(public.BatchListPersonalMoviesRequest(requests=requests)) == places
+    reasons = public.ListPersonalMoviesRequest(limit=100, explain_features=100)
+    assert asked["ListPersonalMovies"].users(reasons) == 21  # 10,000 contributions, 500 a user
+    assert batch.users(public.BatchListPersonalMoviesRequest(requests=[reasons] * 2)) == 42
+    assert asked["ListPersonalMovies"].users(public.ListPersonalMoviesRequest(explain_features=3)) == 1
     stageless = {"GetMovie", "ListPopularMovies", "ListSimilarMovies"}
     assert {name for name, load in asked.items() if load == Load(priority=Priority.FIRST)} == stageless

@@ -176,3 +176,27 @@ async def test_without_a_bundle_it_is_unavailable(tmp_path: Path) -> None:
 def test_a_call_takes_a_place_per_query() -> None:
     assert set(LOADS) == set(pb.DESCRIPTOR.services_by_name["RankingService"].methods_by_name)
     assert LOADS["RankMovies"].users(pb.RankMoviesRequest(queries=[pb.RankingQuery()] * 32)) == 32
+
+
+def reasoned(queries: int, **fields: int) -> pb.RankMoviesRequest:
+    """Of 100 candidates each."""
+    movies = {"movie_ids": range(1, 101), "retrieval_scores": [1.0] * 100}
+    return pb.RankMoviesRequest(queries=[Query(user_id=1, **movies, **fields)] * queries)  # type: ignore[arg-type]
+
+
+def test_reasons_take_places_as_well() -> None:
+    places = LOADS["RankMovies"].users
+    assert places(reasoned(1, limit=20, explain_features=3)) == 1
+    assert places(reasoned(2, limit=100, explain_features=100)) == 42
+    assert places(reasoned(2, explain_features=10)) == 6  # a limit of 0 is all
+    assert places(reasoned(1, limit=-1, explain_features=100)) <= 1
+
+
+async def test_the_contributions_of_a_call_are_bounded_whatever_travels_in_it(
+    stub: pb_grpc.RankingServiceStub,
+) -> None:
+    error = await failure(stub.RankMovies(reasoned(32, limit=100, explain_features=100), timeout=5))
+    assert error.code() is StatusCode.INVALID_ARGUMENT
+    assert "queries: must ask for at most 20000 contributions" in (error.details() or "")
+    at_most = reasoned(2, limit=100, explain_features=100)
+    assert len((await stub.RankMovies(at_most, timeout=5)).lists) == 2
