@@ -179,10 +179,12 @@ def _scan(
         if items.norms[block][0] * length < least:
             break
         block_products = items.factors[block] @ vector
-        near = (block_products >= least) & (block_products < np.inf) & ~blocked[items.movie_rows[block]]
-        found = np.flatnonzero(near) + start
-        places = np.concatenate([places, found if allowed is None else allowed[found]])
-        products = np.concatenate([products, block_products[near]])
+        near = np.flatnonzero(block_products >= least)  # few, but for the first block
+        near_places = near + start if allowed is None else allowed[near + start]
+        near_products = block_products[near]
+        usable = ~blocked[items.movie_rows[near_places]] & (near_products < np.inf)
+        places = np.concatenate([places, near_places[usable]])
+        products = np.concatenate([products, near_products[usable]])
         if products.size >= limit:
             least = np.partition(products, -limit)[-limit] - 2 * slack
             kept = products >= least

@@ -31,7 +31,7 @@ class RankMoviesRequest(_message.Message):
     """Bundle that the candidates came from; empty: the current one."""
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankingQuery]:
-        """One per user, 1 to 100."""
+        """One per user, 1 to 100. All of them may ask for 20000 contributions: limit times explain_features, summed up."""
 
     def __init__(
         self,
