@@ -44,6 +44,8 @@ PRINTS = """
 import sys
 from rich.table import Table
 from rich.text import Text
+from training.progress import Progress
+from training.terminal import Terminal
 
 terminal, data = Terminal(width=200), sys.argv[1]
 terminal.print(data)
