@@ -151,7 +151,8 @@ def test_one_run_that_the_server_refuses_stops_none_behind_it(
     first = Registry(local_store(root)).version_of("b1")
     client = MlflowClient(tracking_uri=back)
     begun = client.create_run(
-        client.create_experiment("two_stage_ranker"), tags={"movierec.origin": str(first.run_id)}
+        client.create_experiment("two_stage_ranker", artifact_location=(tmp_path / "back").as_uri()),
+        tags={"movierec.origin": str(first.run_id)},
     )
     client.log_param(begun.info.run_id, "seed", "another")
     with pytest.raises(ServerError, match="took 2 runs, but not 1: Changing param values is not allowed"):
