@@ -23,14 +23,16 @@ import uvloop
 from rich.table import Table
 
 from benchmarks.servers import Server, serving, settings_of, users_of
-from candidate_service.retrieval import CandidateQuery, Retriever
+from candidate_service.retrieval import Retriever
 from gateway.settings import GatewaySettings
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
-from ranking_service.ranking import Ranker, RankingQuery
+from ranking_service.ranking import Ranker
 from serving.bundle.manifest import MANIFEST_NAME
 from serving.bundle.store import SERVED_FOLDERS, BundleStore
 from serving.rpc.channels import open_channel
+from serving.stages.candidate import CandidateQuery
+from serving.stages.ranking import RankingQuery
 from training.terminal import Terminal
 
 _STAGES: Final = ("candidate", "ranking", "similarity")

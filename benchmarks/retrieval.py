@@ -17,12 +17,12 @@ from typing import Annotated, Final
 import numpy as np
 import numpy.typing as npt
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from serving.retrieval import Candidates, RowsByNorm, retrieve, retrieve_by_norm
 from training.models.als import Als, default_parameters
 from training.movielens.data_set import read_data_set
+from training.terminal import Terminal
 
 _LIMIT: Final = 300
 _FACTORS: Final = default_parameters(n_users=10**6)
@@ -81,7 +81,7 @@ def main(
         share = items.share_read(vectors, np.array([one.scores[-1] for one in found]))
         figures = (*np.percentile(product, [50, 95]), *np.percentile(scan, [50, 95]), np.median(filtered))
         table.add_row(f"exp({stretch:g} N)", f"{share:.1%}", *(f"{1_000 * figure:.1f}" for figure in figures))
-    Console().print(table)
+    Terminal().print(table)
 
 
 def _fit(data_dir: Path) -> tuple[Floats, Floats]:

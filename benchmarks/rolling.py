@@ -27,9 +27,10 @@ import uvloop
 from rich.table import Table
 
 from benchmarks.containers import Containers, EngineError
-from gateway.catalogue import Catalogue
+from gateway.lists.catalogue import Catalogue
 from serving.bundle.factors import read_ratings
 from serving.bundle.store import BundleStore
+from serving.stages.similarity import SimilarQuery
 from similarity_service.neighbours import SimilarityIndex
 from training.recommenders import TwoStageRecommender
 from training.terminal import Terminal
@@ -137,7 +138,7 @@ class Expected:
         lists: dict[Question, Movies] = {}
         for question in questions:
             if question.similar:
-                found = index.similar(question.id, limit=PAGE)
+                found = index.similar(SimilarQuery(question.id, limit=PAGE))
                 lists[question] = tuple(zip(found.movie_ids.tolist(), found.scores.tolist(), strict=True))
             else:
                 items = recommender.recommend(question.id, PAGE)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.catalogue import Catalogue
+from gateway.lists.catalogue import Catalogue
 from serving.bundle.store import BundleStore
 
 _STAGES: Final = ("candidate", "ranking")

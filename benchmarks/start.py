@@ -11,11 +11,10 @@ from typing import Annotated, Final
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.servers import serving, settings_of
-from candidate_service.retrieval import CandidateQuery, Retriever
+from candidate_service.retrieval import Retriever
 from serving.bundle.catalogue import write_movies
 from serving.bundle.factors import write_item_factors, write_ratings, write_user_factors
 from serving.bundle.manifest import (
@@ -32,6 +31,8 @@ from serving.fold_in import AlsParameters, Confidence
 from serving.ids import IdMap
 from serving.movies import Movies
 from serving.ratings import Ratings
+from serving.stages.candidate import CandidateQuery
+from training.terminal import Terminal
 
 _PARAMETERS: Final = AlsParameters(
     factors=128, iterations=15, regularization=30.0, alpha=5.0, confidence=Confidence.LIKES
@@ -60,7 +61,7 @@ def main(
         table.add_column(heading, justify="right")
     figures = (size / 2**20, np.median(seconds), max(seconds), max(mebibytes))
     table.add_row(*(f"{figure:.2f}" for figure in figures))
-    Console().print(table)
+    Terminal().print(table)
 
 
 def write_bundle(root: Path, *, n_movies: int, n_users: int, ratings_per_user: int) -> int:

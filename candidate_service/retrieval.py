@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from enum import StrEnum, auto
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -15,11 +14,10 @@ from serving.bundle.factors import read_item_factors, read_ratings, read_user_fa
 from serving.bundle.golden import WARM_UP_REQUESTS, check_movie_ids, check_scores
 from serving.bundle.manifest import GoldenCandidates
 from serving.bundle.store import BundleStore
-from serving.filters import UNRESTRICTED, MovieFilter
 from serving.fold_in import AlsParameters, FoldIn
-from serving.ids import Ids, Rows
+from serving.ids import NO_IDS, Rows
 from serving.movies import Movies
-from serving.ratings import EMPTY_HISTORY, History, RatedMovies, Ratings
+from serving.ratings import EMPTY_HISTORY, History, Ratings
 from serving.retrieval import (
     SMALL_SHARE,
     RowsByNorm,
@@ -28,83 +26,16 @@ from serving.retrieval import (
     retrieve_by_norm,
     score_and_rank,
 )
+from serving.stages.candidate import (
+    NO_LIKES,
+    CandidateList,
+    CandidateProbe,
+    CandidateQuery,
+    LikedMovies,
+    UserVector,
+)
 
 _FOLDER = "candidate"
-
-
-class UserVector(StrEnum):
-    """Where a user's vector came from."""
-
-    TRAINED = auto()
-    """Learned in training."""
-    FOLDED_IN = auto()
-    """Computed from the request's history, joined to the training ratings of a known user."""
-    NONE = auto()
-    """There is none: nothing that is known of the user says what to recommend."""
-
-
-@dataclass(frozen=True)
-class CandidateQuery:
-    """What to retrieve for one user."""
-
-    user_id: int
-    """0: only the history counts."""
-    limit: int
-    """Most candidates to return, at least 1."""
-    movie_filter: MovieFilter = UNRESTRICTED
-    excluded: Ids = field(default_factory=lambda: np.empty(0, np.int64))
-    """Movie ids to leave out; unknown ones are ignored."""
-    include_seen: bool = False
-    """Whether movies that the user has rated may come back."""
-    history: RatedMovies = field(default_factory=RatedMovies)
-    probes: Ids = field(default_factory=lambda: np.empty(0, np.int64))
-    """Movies to tell of beside the candidates; they change nothing else."""
-    because_of: int = 0
-    """How many likes to name with each candidate."""
-
-
-@dataclass(frozen=True)
-class Probe:
-    """Where one movie stands, whether or not it is a candidate."""
-
-    movie_id: int
-    unknown: bool = False
-    """The bundle does not hold it, and there is nothing else to say."""
-    seen: bool = False
-    """The user has rated it."""
-    excluded: bool = False
-    filtered_out: bool = False
-    score: float | None = None
-    """None when ALS has no factors for it."""
-    rank: int | None = None
-    """From 1, among all movies that may be returned: what it has, or would have if it might be returned."""
-
-
-@dataclass(frozen=True)
-class LikedMovies:
-    """The likes that speak most for each candidate, strongest first. Shapes (n_candidates, because_of)."""
-
-    movie_ids: Ids
-    """0 where fewer speak for the candidate."""
-    weights: npt.NDArray[np.float32]
-    """What each adds to the candidate's score: positive, 0 beside movie 0."""
-
-
-@dataclass(frozen=True)
-class CandidateList:
-    """The candidates of one user, best first, ties in ascending movie_id. Arrays of one length."""
-
-    movie_ids: Ids
-    scores: npt.NDArray[np.float32]
-    """Inner products of the user's and the movies' factors, finite."""
-    user_vector: UserVector
-    because_of: LikedMovies
-    probes: tuple[Probe, ...] = ()
-    """One per movie asked for, in order; none without a vector."""
-
-
-_NO_LIKES = LikedMovies(np.empty((0, 0), np.int64), np.empty((0, 0), np.float32))
-_NOTHING = CandidateList(np.empty(0, np.int64), np.empty(0, np.float32), UserVector.NONE, _NO_LIKES)
 
 
 @dataclass(frozen=True)
@@ -196,8 +127,9 @@ class Retriever:
         """Candidates of each user, in order; the same whatever travels along."""
         users = [self._user(query) for query in queries]
         asking = [(query, user) for query, user in zip(queries, users, strict=True) if user is not None]
+        nothing = CandidateList(NO_IDS, np.empty(0, np.float32), UserVector.NONE, self.bundle_id)
         if not asking:
-            return [_NOTHING] * len(queries)
+            return [nothing] * len(queries)
         found = iter(
             self._best(
                 np.stack([user.vector for _, user in asking]),
@@ -208,7 +140,7 @@ class Retriever:
         answers = []
         for query, user in zip(queries, users, strict=True):
             if user is None:
-                answers.append(_NOTHING)
+                answers.append(nothing)
                 continue
             best = next(found)
             finite = np.isfinite(best.scores)  # finite factors can still overflow
@@ -218,6 +150,7 @@ class Retriever:
                     movie_ids=self._movies.ids.ids[rows],
                     scores=best.scores[finite],
                     user_vector=user.origin,
+                    bundle_id=self.bundle_id,
                     because_of=self._because_of(query, user, rows),
                     probes=tuple(self._probes(query, user)),
                 )
@@ -245,8 +178,8 @@ class Retriever:
         blocked = self._cold.copy()
         if query.movie_filter:
             blocked |= ~query.movie_filter.matches(self._movies)
-        if query.excluded.size:
-            rows = self._movies.ids.rows(query.excluded)
+        if query.exclude_movie_ids.size:
+            rows = self._movies.ids.rows(query.exclude_movie_ids)
             blocked[rows[rows >= 0]] = True
         if not query.include_seen:
             blocked[user.trained.movie_rows] = True
@@ -255,28 +188,28 @@ class Retriever:
 
     def _because_of(self, query: CandidateQuery, user: _User, candidates: Rows) -> LikedMovies:
         if query.because_of == 0:
-            return _NO_LIKES
+            return NO_LIKES
         history = user.trained.joined_by(user.new)
         reasons = reasons_for(candidates, history, self._fold_in, query.because_of)
         movie_ids = np.where(reasons.movie_rows >= 0, self._movies.ids.ids[reasons.movie_rows], 0)
         return LikedMovies(movie_ids, reasons.weights)
 
-    def _probes(self, query: CandidateQuery, user: _User) -> Iterator[Probe]:
-        if not query.probes.size:
+    def _probes(self, query: CandidateQuery, user: _User) -> Iterator[CandidateProbe]:
+        if not query.probe_movie_ids:
             return
         blocked = self._blocked(query, user)
         matching = query.movie_filter.matches(self._movies)
-        for movie_id in query.probes.tolist():
+        for movie_id in query.probe_movie_ids:
             row = self._movies.ids.row(movie_id)
             if row < 0:
-                yield Probe(movie_id, unknown=True)
+                yield CandidateProbe(movie_id, unknown=True)
                 continue
             score, rank = score_and_rank(self._item_factors, user.vector, blocked, row)
             scored = not self._cold[row] and np.isfinite(score)
-            yield Probe(
+            yield CandidateProbe(
                 movie_id,
                 seen=row in user.trained.movie_rows or row in user.new.movie_rows,
-                excluded=movie_id in query.excluded,
+                excluded=movie_id in query.exclude_movie_ids,
                 filtered_out=not matching[row],
                 score=score if scored else None,
                 rank=rank if scored else None,

@@ -9,15 +9,14 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from contextlib import AsyncExitStack
 from functools import partial
 
-from gateway.batching import BatchingCandidates, BatchingRanking
-from gateway.breaker import Breaker, GuardedSimilarity
-from gateway.catalogue import Catalogue
-from gateway.clients import CandidateClient, RankingClient, SimilarityClient
+from gateway.lists.catalogue import Catalogue
 from gateway.metrics import GatewayMetrics
-from gateway.pipeline import Pipeline
-from gateway.ports import Stage
-from gateway.servicer import SERVICE_NAME, MovieServicer, loads
+from gateway.movie_api import MovieApi
+from gateway.servicer import SERVICE_NAME, MovieServicer, call_costs
 from gateway.settings import GatewaySettings
+from gateway.stages.batch_queue import UNBATCHED, BatchLimits, BatchQueue
+from gateway.stages.breaker import Breaker
+from gateway.stages.client import StageClient
 from movierec.gateway.v1.movie_service_pb2_grpc import add_MovieServiceServicer_to_server
 from serving.bundle.holder import BundleHolder
 from serving.bundle.store import BundleStore
@@ -28,6 +27,8 @@ from serving.rpc.server import run, serve_until_stopped
 from serving.rpc.tls import client_credentials
 from serving.rpc.tracing import traced
 from serving.settings import load_settings
+from serving.stages import candidate, ranking, similarity
+from serving.stages.stage import Answer, Query, StageCodec
 
 
 async def serve(settings: GatewaySettings) -> None:
@@ -37,7 +38,7 @@ async def serve(settings: GatewaySettings) -> None:
     catalogues = BundleHolder(
         BundleStore(settings.bundle_root),
         Catalogue.load,
-        loads=server_metrics.bundle_loads,
+        load_counter=server_metrics.bundle_loads,
         info=server_metrics.bundle_info,
         poll_seconds=settings.bundle_poll_seconds,
         keep_previous=True,
@@ -47,28 +48,26 @@ async def serve(settings: GatewaySettings) -> None:
         tracing = stack.enter_context(traced("gateway"))
         await stack.enter_async_context(catalogues.loading())
         tls = client_credentials(settings, "stage")
-        candidate = await stack.enter_async_context(open_channel(settings.candidate_target, tls, tracing))
-        ranking = await stack.enter_async_context(open_channel(settings.ranking_target, tls, tracing))
-        similarity = await stack.enter_async_context(open_channel(settings.similarity_target, tls, tracing))
-        breakers = {
-            stage: Breaker(stage, metrics, full_seconds=settings.budgets.full_seconds(stage))
-            for stage in Stage
-        }
-        pipeline = Pipeline.create(
+
+        async def stage(
+            codec: StageCodec[Query, Answer], target: str, limits: BatchLimits
+        ) -> BatchQueue[Query, Answer]:
+            channel = await stack.enter_async_context(open_channel(target, tls, tracing))
+            breaker = Breaker(codec.name, metrics, full_seconds=settings.budgets.full_seconds(codec.name))
+            client = StageClient(codec, channel, metrics)
+            return BatchQueue(client, breaker=breaker, limits=limits, metrics=metrics)
+
+        api = MovieApi.create(
             catalogues=catalogues,
-            candidates=BatchingCandidates(
-                CandidateClient(candidate, metrics),
-                breaker=breakers[Stage.CANDIDATE],
-                limits=settings.call_limits(settings.candidate_max_calls),
-                metrics=metrics,
+            candidates=await stage(
+                candidate.CODEC,
+                settings.candidate_target,
+                settings.batch_limits(settings.candidate_max_calls),
             ),
-            ranking=BatchingRanking(
-                RankingClient(ranking, metrics),
-                breaker=breakers[Stage.RANKING],
-                limits=settings.call_limits(settings.ranking_max_calls),
-                metrics=metrics,
+            ranking=await stage(
+                ranking.CODEC, settings.ranking_target, settings.batch_limits(settings.ranking_max_calls)
             ),
-            similarity=GuardedSimilarity(SimilarityClient(similarity, metrics), breakers[Stage.SIMILARITY]),
+            similarity=await stage(similarity.CODEC, settings.similarity_target, UNBATCHED),
             budgets=settings.budgets,
             candidates_per_user=settings.candidates_per_user,
             batch_concurrency=settings.batch_concurrency,
@@ -77,11 +76,11 @@ async def serve(settings: GatewaySettings) -> None:
         )
         await serve_until_stopped(
             settings,
-            register=partial(add_MovieServiceServicer_to_server, MovieServicer(pipeline)),
+            register=partial(add_MovieServiceServicer_to_server, MovieServicer(api)),
             service_names=[SERVICE_NAME],
             metrics=server_metrics,
             ready=catalogues.loaded,
-            loads=loads(settings.batch_concurrency),
+            call_costs=call_costs(settings.batch_concurrency),
             tracing=tracing,
         )
 

@@ -10,6 +10,8 @@ from enum import StrEnum, auto
 from types import MappingProxyType
 from typing import Final
 
+from serving.stages.stage import FallbackReason
+
 
 class Model(StrEnum):
     """What set the order of a list, and the source of each of its movies."""
@@ -35,42 +37,6 @@ class FallbackPolicy(StrEnum):
     """A weaker model, and to be told so."""
     DENY = auto()
     """An error for a fault and for an unknown user, fewer movies otherwise."""
-    UNDEFINED = auto()
-    """A value that the API does not define: refused."""
-
-
-class FallbackReason(StrEnum):
-    """Why a list is not what was asked for; values as in the public enum, without its prefix."""
-
-    UNKNOWN_USER = "UNKNOWN_USER"
-    """Expected: not in the training data, and no usable history."""
-    COLD_MOVIE = "COLD_MOVIE"
-    """Expected: in the catalogue, without ALS factors."""
-    NO_CANDIDATES = "NO_CANDIDATES"
-    """Expected: the user has seen or excluded every candidate."""
-    FILTERED_OUT = "FILTERED_OUT"
-    """Expected: the filter left too few."""
-    DEPENDENCY_UNAVAILABLE = "DEPENDENCY_UNAVAILABLE"
-    """Fault: a service could not be reached or answered an error."""
-    DEPENDENCY_TIMEOUT = "DEPENDENCY_TIMEOUT"
-    """Fault: a service did not answer within its share of the deadline."""
-    DEPENDENCY_OVERLOADED = "DEPENDENCY_OVERLOADED"
-    """Fault: a service refused because it was overloaded."""
-    MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"
-    """Fault: a service holds no usable model."""
-    BUNDLE_MISMATCH = "BUNDLE_MISMATCH"
-    """Fault: services hold different bundles."""
-    INVALID_RESPONSE = "INVALID_RESPONSE"
-    """Fault: a service answered something unusable."""
-
-
-FAULTS: Final = frozenset(FallbackReason) - {
-    FallbackReason.UNKNOWN_USER,
-    FallbackReason.COLD_MOVIE,
-    FallbackReason.NO_CANDIDATES,
-    FallbackReason.FILTERED_OUT,
-}
-"""The reasons that make an answer `degraded`; the others are normal."""
 
 
 class Outcome(StrEnum):

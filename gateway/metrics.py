@@ -7,9 +7,9 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from gateway.fallback import FAULTS, FallbackReason, Model
-from gateway.ports import Stage
+from gateway.fallback import Model
 from serving.rpc.metrics import LATENCY_BUCKETS, PREFIX
+from serving.stages.stage import FAULTS, FallbackReason, StageName
 
 OK: Final = "OK"
 """Value of the label `outcome` of a stage call that gave a usable answer."""
@@ -106,11 +106,11 @@ class GatewayMetrics:
                 "unknown_items", "Movies dropped as unknown.", namespace=PREFIX, registry=registry
             ),
         )
-        for stage, outcome in product(Stage, (OK, DEFECT, CANCELLED, *FAULTS)):
+        for stage, outcome in product(StageName, (OK, DEFECT, CANCELLED, *FAULTS)):
             metrics.stage_seconds.labels(stage, outcome)
         for method, model in product(Method, Model):
             metrics.answers.labels(method, model)
-        for stage, reason in product(Stage, FallbackReason):
+        for stage, reason in product(StageName, FallbackReason):
             metrics.fallbacks.labels(stage, reason)
         for method in Method:
             metrics.degraded.labels(method)

@@ -1,9 +1,11 @@
-"""What clients ask for, in domain types. Values are as sent until `gateway.validation` has seen them."""
+"""What clients ask for, in domain types: checked, and with defaults filled in."""
 
 from dataclasses import dataclass, field
 
 from gateway.fallback import FallbackPolicy
 from serving.filters import UNRESTRICTED, MovieFilter
+from serving.ids import NO_IDS, Ids
+from serving.limits import DEFAULT_COMPARISONS, DEFAULT_LIMIT
 from serving.ratings import RatedMovies
 
 
@@ -11,21 +13,21 @@ from serving.ratings import RatedMovies
 class PopularRequest:
     """Asks for the most popular movies."""
 
-    limit: int = 0
+    limit: int = DEFAULT_LIMIT
     offset: int = 0
     movie_filter: MovieFilter = UNRESTRICTED
     exclude_seen_by_user_id: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PersonalRequest:
     """Asks for movies for one user."""
 
     user_id: int = 0
     """0: only the history counts."""
-    limit: int = 0
+    limit: int = DEFAULT_LIMIT
     movie_filter: MovieFilter = UNRESTRICTED
-    exclude_movie_ids: tuple[int, ...] = ()
+    exclude_movie_ids: Ids = field(default_factory=lambda: NO_IDS)
     include_seen: bool = False
     """Also returns movies of the training ratings and of `history`."""
     history: RatedMovies = field(default_factory=RatedMovies)
@@ -37,17 +39,17 @@ class PersonalRequest:
     """Liked movies to name with each movie."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WhyRequest:
     """Asks why a movie is in, or not in, the list of a `PersonalRequest` with the same fields."""
 
     movie_id: int
     user_id: int
-    limit: int = 0
+    limit: int = DEFAULT_LIMIT
     movie_filter: MovieFilter = UNRESTRICTED
-    exclude_movie_ids: tuple[int, ...] = ()
+    exclude_movie_ids: Ids = field(default_factory=lambda: NO_IDS)
     include_seen: bool = False
-    explain_features: int = 0
+    explain_features: int = DEFAULT_COMPARISONS
     """Contributions to compare."""
 
 
@@ -56,7 +58,7 @@ class SimilarRequest:
     """Asks for movies like one movie."""
 
     movie_id: int
-    limit: int = 0
+    limit: int = DEFAULT_LIMIT
     movie_filter: MovieFilter = UNRESTRICTED
     exclude_seen_by_user_id: int | None = None
     fallback_policy: FallbackPolicy = FallbackPolicy.ALLOW

@@ -7,28 +7,25 @@ from typing import Any, Final
 from grpc import aio
 from typing_extensions import override
 
-from gateway.encoding import (
+from gateway.codec import (
+    AnswerEncoder,
     decode_batch,
+    decode_movie,
     decode_personal,
     decode_popular,
     decode_similar,
     decode_why,
-    encode_movie,
-    encode_personal,
-    encode_popular,
-    encode_similar,
-    encode_why,
 )
-from gateway.pipeline import Pipeline
+from gateway.movie_api import MovieApi
 from gateway.validation import contributions
 from movierec.gateway.v1 import movie_service_pb2 as public
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceServicer
-from serving.limiter import Load, Priority, users_with_reasons
+from serving.limiter import CallCost, Priority, users_with_reasons
 
 SERVICE_NAME: Final = public.DESCRIPTOR.services_by_name["MovieService"].full_name
 
 
-def loads(batch_concurrency: int) -> Mapping[str, Load]:
+def call_costs(batch_concurrency: int) -> Mapping[str, CallCost]:
     """What calls ask of the limiter, by method. What needs no stage goes first; nobody waits for a batch.
 
     Args:
@@ -36,13 +33,15 @@ def loads(batch_concurrency: int) -> Mapping[str, Load]:
     """
     return MappingProxyType(
         {
-            "GetMovie": Load(priority=Priority.FIRST),
-            "ListPopularMovies": Load(priority=Priority.FIRST),
-            "ListSimilarMovies": Load(priority=Priority.FIRST),
-            "ListPersonalMovies": Load(users=lambda request: users_with_reasons(1, _contributions(request))),
-            "BatchListPersonalMovies": Load(
+            "GetMovie": CallCost(priority=Priority.FIRST),
+            "ListPopularMovies": CallCost(priority=Priority.FIRST),
+            "ListSimilarMovies": CallCost(priority=Priority.FIRST),
+            "ListPersonalMovies": CallCost(
+                users=lambda request: users_with_reasons(1, contributions(request))
+            ),
+            "BatchListPersonalMovies": CallCost(
                 users=lambda request: users_with_reasons(
-                    min(len(request.requests), batch_concurrency), sum(map(_contributions, request.requests))
+                    min(len(request.requests), batch_concurrency), sum(map(contributions, request.requests))
                 ),
                 priority=Priority.LAST,
             ),
@@ -50,52 +49,49 @@ def loads(batch_concurrency: int) -> Mapping[str, Load]:
     )
 
 
-def _contributions(request: public.ListPersonalMoviesRequest) -> int:
-    return contributions(request.limit, request.explain_features)
-
-
 class MovieServicer(MovieServiceServicer):
-    """Answers from a pipeline."""
+    """Answers from the API in the words of the domain."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(self, api: MovieApi) -> None:
+        self._api = api
+        self._encode = AnswerEncoder()
 
     @override
     async def ListPopularMovies(
         self, request: public.ListPopularMoviesRequest, context: aio.ServicerContext[Any, Any]
     ) -> public.ListPopularMoviesResponse:
-        answer = await self._pipeline.popular(decode_popular(request), context.time_remaining())
-        return encode_popular(answer)
+        answer = await self._api.popular(decode_popular(request), context.time_remaining())
+        return self._encode.popular(answer)
 
     @override
     async def ListPersonalMovies(
         self, request: public.ListPersonalMoviesRequest, context: aio.ServicerContext[Any, Any]
     ) -> public.ListPersonalMoviesResponse:
-        answer = await self._pipeline.personal(decode_personal(request), context.time_remaining())
-        return encode_personal(answer)
+        answer = await self._api.personal(decode_personal(request), context.time_remaining())
+        return self._encode.personal(answer)
 
     @override
     async def ListSimilarMovies(
         self, request: public.ListSimilarMoviesRequest, context: aio.ServicerContext[Any, Any]
     ) -> public.ListSimilarMoviesResponse:
-        answer = await self._pipeline.similar(decode_similar(request), context.time_remaining())
-        return encode_similar(answer)
+        answer = await self._api.similar(decode_similar(request), context.time_remaining())
+        return self._encode.similar(answer)
 
     @override
     async def WhyMovie(
         self, request: public.WhyMovieRequest, context: aio.ServicerContext[Any, Any]
     ) -> public.WhyMovieResponse:
-        return encode_why(await self._pipeline.why(decode_why(request), context.time_remaining()))
+        return self._encode.why(await self._api.why(decode_why(request), context.time_remaining()))
 
     @override
     async def GetMovie(
         self, request: public.GetMovieRequest, context: aio.ServicerContext[Any, Any]
     ) -> public.GetMovieResponse:
-        return encode_movie(await self._pipeline.movie(request.movie_id, context.time_remaining()))
+        return self._encode.movie(await self._api.movie(decode_movie(request), context.time_remaining()))
 
     @override
     async def BatchListPersonalMovies(
         self, request: public.BatchListPersonalMoviesRequest, context: aio.ServicerContext[Any, Any]
     ) -> public.BatchListPersonalMoviesResponse:
-        answers = await self._pipeline.personal_batch(decode_batch(request), context.time_remaining())
-        return public.BatchListPersonalMoviesResponse(responses=map(encode_personal, answers))
+        answers = await self._api.personal_batch(decode_batch(request), context.time_remaining())
+        return public.BatchListPersonalMoviesResponse(responses=map(self._encode.personal, answers))

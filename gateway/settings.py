@@ -8,10 +8,10 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from gateway.batching import CallLimits
-from gateway.deadlines import Budgets, StageBudget
-from gateway.ports import Stage
+from gateway.stages.batch_queue import BatchLimits
+from gateway.stages.deadlines import Budgets, StageBudget
 from serving.settings import MaxInflight, Port, Seconds, ServerSettings
+from serving.stages.stage import StageName
 
 Share = Annotated[float, Field(gt=0, le=1)]
 """A part of what is left of a request's time."""
@@ -96,9 +96,9 @@ class GatewaySettings(ServerSettings):
             raise ValueError("should be less than request_seconds and batch_seconds")
         return reserve_seconds
 
-    def call_limits(self, max_calls: int) -> CallLimits:
+    def batch_limits(self, max_calls: int) -> BatchLimits:
         """When queries for a stage that takes so many calls wait for each other."""
-        return CallLimits(
+        return BatchLimits(
             max_calls=max_calls, max_queries=self.call_max_queries, hold_seconds=self.call_hold_seconds
         )
 
@@ -106,9 +106,9 @@ class GatewaySettings(ServerSettings):
     def budgets(self) -> Budgets:
         """The deadline tree."""
         stages = {
-            Stage.CANDIDATE: StageBudget(self.candidate_seconds, self.candidate_share),
-            Stage.RANKING: StageBudget(self.ranking_seconds, self.ranking_share),
-            Stage.SIMILARITY: StageBudget(self.similarity_seconds, self.similarity_share),
+            StageName.CANDIDATE: StageBudget(self.candidate_seconds, self.candidate_share),
+            StageName.RANKING: StageBudget(self.ranking_seconds, self.ranking_share),
+            StageName.SIMILARITY: StageBudget(self.similarity_seconds, self.similarity_share),
         }
         return Budgets(
             request=self.request_seconds,

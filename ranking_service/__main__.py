@@ -9,52 +9,35 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # the call's status says too. GRPC_VERBOSITY=INFO brings it back.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from functools import partial
-
 from movierec.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServicer_to_server
 from ranking_service.metrics import RankingMetrics
 from ranking_service.ranking import Ranker
-from ranking_service.servicer import LOADS, SERVICE_NAME, RankingServicer
+from ranking_service.servicer import CALL_COSTS, RankingServicer
 from ranking_service.settings import RankingSettings
-from serving.bundle.holder import BundleHolder
-from serving.bundle.store import BundleStore
 from serving.logs import configure_logs
-from serving.rpc.metrics import ServerMetrics, exposed
-from serving.rpc.server import run, serve_until_stopped
-from serving.rpc.tracing import traced
+from serving.rpc.bundle_server import serve_bundle
+from serving.rpc.server import run
 from serving.settings import load_settings
-
-
-async def serve(settings: RankingSettings) -> None:
-    """Serves until a signal asks to stop."""
-    metrics = ServerMetrics.create("ranking")
-    bundles = BundleHolder(
-        BundleStore(settings.bundle_root),
-        Ranker.load,
-        loads=metrics.bundle_loads,
-        info=metrics.bundle_info,
-        poll_seconds=settings.bundle_poll_seconds,
-        keep_previous=True,
-    )
-    servicer = RankingServicer(bundles, RankingMetrics.create(metrics.registry))
-    with exposed(metrics, settings), traced("ranking") as tracing:
-        async with bundles.loading():
-            await serve_until_stopped(
-                settings,
-                register=partial(add_RankingServiceServicer_to_server, servicer),
-                service_names=[SERVICE_NAME],
-                metrics=metrics,
-                ready=bundles.loaded,
-                loads=LOADS,
-                tracing=tracing,
-            )
+from serving.stages.ranking import SERVICE
 
 
 def main() -> None:
     """Reads the settings and serves."""
     settings = load_settings(RankingSettings)
     configure_logs("ranking", settings.log_level)
-    run(serve(settings))
+    run(
+        serve_bundle(
+            "ranking",
+            settings,
+            load=Ranker.load,
+            service=SERVICE,
+            register=lambda bundles, metrics, server: add_RankingServiceServicer_to_server(
+                RankingServicer(bundles, RankingMetrics.create(metrics.registry)), server
+            ),
+            call_costs=CALL_COSTS,
+            keep_previous=True,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 
 def diversified(
-    scores: npt.NDArray[np.float64], directions: npt.NDArray[np.float32], *, diversity: float, limit: int
+    scores: npt.NDArray[np.float64], unit_factors: npt.NDArray[np.float32], *, diversity: float, limit: int
 ) -> npt.NDArray[np.intp]:
     """Places of the chosen candidates, in order: the best first, then what is good and unlike those chosen.
 
@@ -14,7 +14,7 @@ def diversified(
 
     Args:
         scores: shape (n,), finite, in ascending movie_id: ties go to the lower.
-        directions: shape (n, n_factors): vectors of length one, or zero rows.
+        unit_factors: shape (n, n_factors): vectors of length one, or zero rows.
         diversity: d, 0 (relevance only) to 1 (as different as possible).
         limit: candidates to choose; fewer come back when there are fewer.
     """
@@ -23,7 +23,7 @@ def diversified(
         return np.empty(0, np.intp)
     span = scores.max() - scores.min()
     relevance = (scores - scores.min()) / span if span > 0 else np.zeros(n_candidates)
-    cosines = directions @ directions.T
+    cosines = unit_factors @ unit_factors.T
     chosen = np.empty(min(limit, n_candidates), np.intp)
     chosen[0] = np.argmax(scores)
     closest = np.full(n_candidates, -np.inf)

@@ -1,8 +1,7 @@
 """Candidates in the ranker's order: features of all users in one matrix, one model call, reasons."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,80 +14,15 @@ from serving.bundle.manifest import GoldenRanking
 from serving.bundle.ranker import RankerContent
 from serving.bundle.store import BundleStore
 from serving.errors import FieldViolation, InvalidArgumentError
-from serving.features import Standing
-from serving.ids import Ids, Rows
+from serving.features import ProbeContext
+from serving.ids import NO_IDS, Ids, Rows
 from serving.leaf_tables import Explanation
 from serving.movies import Movies
-from serving.ratings import EMPTY_HISTORY, History, RatedMovies, Ratings
+from serving.ratings import EMPTY_HISTORY, History, Ratings
 from serving.retrieval import best_first
+from serving.stages.ranking import RankedList, RankedProbe, RankingProbe, RankingQuery
 
 _FOLDER = "ranking"
-
-
-@dataclass(frozen=True)
-class Probes:
-    """Movies to score as if they stood in a list. Arrays of one length."""
-
-    movie_ids: Ids
-    """Unique; of one that is in the list, score and rank are those of the list."""
-    retrieval_scores: npt.NDArray[np.float32]
-    """Finite."""
-    retrieval_ranks: npt.NDArray[np.int64]
-    """Places in retrieval, from 1."""
-
-
-NO_PROBES: Final = Probes(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))
-
-
-@dataclass(frozen=True)
-class RankingQuery:
-    """What to order for one user."""
-
-    user_id: int
-    """0: only the history counts."""
-    movie_ids: Ids
-    """Shape (n_candidates,), unique."""
-    retrieval_scores: npt.NDArray[np.float32]
-    """Shape (n_candidates,), finite."""
-    limit: int = 0
-    """Movies to return; 0: all."""
-    explain_features: int = 0
-    """Strongest contributions to return with each movie."""
-    diversity: float = 0.0
-    """0 (relevance only) to 1 (as different as possible)."""
-    history: RatedMovies = field(default_factory=RatedMovies)
-    probes: Probes = NO_PROBES
-    """They never alter the list."""
-
-
-@dataclass(frozen=True)
-class RankedProbe:
-    """Where a movie stands in the order of scores, or would stand if it were in the list."""
-
-    movie_id: int
-    score: float
-    """Finite."""
-    rank: int
-    """From 1, among all movies of the list, returned or not."""
-    explanation: Explanation
-    """All contributions."""
-
-
-@dataclass(frozen=True)
-class RankedList:
-    """The order for one user, best first. Arrays of one length."""
-
-    movie_ids: Ids
-    scores: npt.NDArray[np.float64]
-    """Finite; descending unless diversity was asked for, ties in ascending movie_id."""
-    explanations: tuple[Explanation, ...]
-    """One per movie; empty unless asked for."""
-    unknown_movie_ids: Ids
-    """Movies of the query that the bundle does not know."""
-    probes: tuple[RankedProbe, ...] = ()
-    """Those that can be scored, in the order of the query."""
-    last_explanation: Explanation = ()
-    """All contributions to the last movie returned, to hold a probe's against; only with probes."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +41,15 @@ class _Part:
 
     rows: slice
     movie_rows: Rows
-    retrieval_scores: npt.NDArray[np.float32]
+    retrieval_scores: npt.NDArray[np.floating]
     unknown_movie_ids: Ids
-    probe_rows: slice
-    """Of the probes that are not in the list,"""
-    outsiders: Probes
-    """and these are they."""
+    probes: tuple[RankingProbe, ...]
+    """Known probes that are not in the list; their rows of the matrix follow those of the list."""
+
+    @property
+    def probe_rows(self) -> slice:
+        """Rows of the probes."""
+        return slice(self.rows.stop, self.rows.stop + len(self.probes))
 
 
 class Ranker:
@@ -189,13 +126,15 @@ class Ranker:
                 movie_rows=part.movie_rows,
                 retrieval_scores=part.retrieval_scores,
             )
-            if part.outsiders.movie_ids.size:
+            if part.probes:
                 self._content.tables.compute(
                     features[part.probe_rows],
                     history=history,
-                    movie_rows=self._movies.ids.rows(part.outsiders.movie_ids),
-                    retrieval_scores=part.outsiders.retrieval_scores,
-                    standing=Standing(part.outsiders.retrieval_ranks, part.retrieval_scores),
+                    movie_rows=self._movies.ids.rows([probe.movie_id for probe in part.probes]),
+                    retrieval_scores=np.array([p.retrieval_score for p in part.probes], np.float32),
+                    probe_context=ProbeContext(
+                        np.array([probe.retrieval_rank for probe in part.probes]), part.retrieval_scores
+                    ),
                 )
         scores = self._content.predict(features) if n_rows else np.empty(0, np.float64)
         missing = np.isnan(features).sum(axis=0)
@@ -228,27 +167,20 @@ class Ranker:
         for query in queries:
             rows = self._movies.ids.rows(query.movie_ids)
             known = rows >= 0
-            end = start + int(np.count_nonzero(known))
-            probes = query.probes
-            outside = (self._movies.ids.rows(probes.movie_ids) >= 0) & ~np.isin(
-                probes.movie_ids, query.movie_ids
+            all_known = bool(known.all())
+            part = _Part(
+                rows=slice(start, start + int(np.count_nonzero(known))),
+                movie_rows=rows if all_known else rows[known],
+                retrieval_scores=query.retrieval_scores if all_known else query.retrieval_scores[known],
+                unknown_movie_ids=NO_IDS if all_known else query.movie_ids[~known],
+                probes=tuple(
+                    probe
+                    for probe in query.probes
+                    if self._movies.ids.row(probe.movie_id) >= 0 and probe.movie_id not in query.movie_ids
+                ),
             )
-            probes_end = end + int(np.count_nonzero(outside))
-            parts.append(
-                _Part(
-                    rows=slice(start, end),
-                    movie_rows=rows[known],
-                    retrieval_scores=query.retrieval_scores[known],
-                    unknown_movie_ids=query.movie_ids[~known],
-                    probe_rows=slice(end, probes_end),
-                    outsiders=Probes(
-                        probes.movie_ids[outside],
-                        probes.retrieval_scores[outside],
-                        probes.retrieval_ranks[outside],
-                    ),
-                )
-            )
-            start = probes_end
+            parts.append(part)
+            start = part.probe_rows.stop
         return parts
 
     def _list(
@@ -264,11 +196,13 @@ class Ranker:
         return RankedList(
             movie_ids=self._movies.ids.ids[part.movie_rows[order]],
             scores=scores[shown],
+            bundle_id=self.bundle_id,
+            base_value=self.base_value,
             explanations=self._explanations(features[shown], query.explain_features),
             unknown_movie_ids=part.unknown_movie_ids,
             probes=tuple(self._probes(query, part, features, scores)),
             last_explanation=self._full_explanation(features, shown[-1])
-            if query.probes.movie_ids.size and shown.size
+            if query.probes and shown.size
             else (),
         )
 
@@ -279,10 +213,12 @@ class Ranker:
         features: npt.NDArray[np.float32],
         scores: npt.NDArray[np.float64],
     ) -> Iterator[RankedProbe]:
-        rows = np.concatenate([part.movie_rows, self._movies.ids.rows(part.outsiders.movie_ids)])
-        place_of = {row: place for place, row in enumerate(rows.tolist(), part.rows.start)}
+        if not query.probes:
+            return
+        rows = [*part.movie_rows.tolist(), *(self._movies.ids.row(probe.movie_id) for probe in part.probes)]
+        place_of = {row: place for place, row in enumerate(rows, part.rows.start)}
         listed = scores[part.rows]
-        for movie_id in query.probes.movie_ids.tolist():
+        for movie_id in (probe.movie_id for probe in query.probes):
             row = self._movies.ids.row(movie_id)
             place = place_of.get(row)
             if place is None or not np.isfinite(scores[place]):
@@ -304,8 +240,8 @@ class Ranker:
         if query.diversity == 0:
             return usable[best_first(scores[usable], movie_rows[usable])[:limit]]
         ascending = usable[np.argsort(movie_rows[usable])]
-        directions = self._content.tables.item_directions[movie_rows[ascending]]
-        return ascending[diversified(scores[ascending], directions, diversity=query.diversity, limit=limit)]
+        unit_factors = self._content.tables.item_unit_factors[movie_rows[ascending]]
+        return ascending[diversified(scores[ascending], unit_factors, diversity=query.diversity, limit=limit)]
 
     def _full_explanation(self, features: npt.NDArray[np.float32], row: int) -> Explanation:
         (explanation,) = self._explanations(features[row : row + 1], features.shape[1])

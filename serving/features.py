@@ -5,11 +5,12 @@ in another way than those it learned from. All features are numeric float32; NaN
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,10 @@ CONTEXT_FEATURES: Final = (
 )
 
 
+Column: TypeAlias = npt.NDArray[np.floating] | npt.NDArray[np.integer]
+"""Values of one feature, shape (n_movies,)."""
+
+
 class FeatureSet(StrEnum):
     """Which features a ranker was trained on."""
 
@@ -105,17 +110,26 @@ class MovieLinks:
         if self.indptr[-1] != self.movie_rows.size or self.movie_rows.size != self.weights.size:
             raise ValueError("indptr, movie_rows and weights do not belong together")
 
-    def sums(self, sources: Rows, n_movies: int) -> npt.NDArray[np.float64]:
-        """Shape (n_movies,): for each movie, the weights of the links from `sources` to it, added up."""
-        slices = [slice(self.indptr[row], self.indptr[row + 1]) for row in sources]
-        if not slices:
-            return np.zeros(n_movies)
-        sums: npt.NDArray[np.float64] = np.bincount(
-            np.concatenate([self.movie_rows[s] for s in slices]),
-            weights=np.concatenate([self.weights[s] for s in slices]),
-            minlength=n_movies,
-        ).astype(np.float64, copy=False)
-        return sums
+    def recent_sums(self, rated: Rows, last: Sequence[int], movie_rows: Rows) -> Iterator[Column]:
+        """For each movie, the weights of the links to it from the last k rated movies, added up.
+
+        Args:
+            rated: shape (n_rated,), oldest first.
+            last: each k, ascending.
+            movie_rows: shape (n_movies,).
+
+        Yields:
+            Shape (n_movies,), for each k.
+        """
+        newest_first = rated[: -last[-1] - 1 : -1]
+        starts, ends = self.indptr[newest_first].tolist(), self.indptr[newest_first + 1].tolist()
+        sums = np.zeros(self.indptr.size - 1)
+        done = 0
+        for k in last:
+            for start, end in zip(starts[done:k], ends[done:k], strict=True):
+                sums[self.movie_rows[start:end]] += self.weights[start:end]  # no movie has two links to one
+            done = k
+            yield sums[movie_rows]
 
 
 def user_features(history: History) -> npt.NDArray[np.float32]:
@@ -124,24 +138,16 @@ def user_features(history: History) -> npt.NDArray[np.float32]:
     if n == 0:
         return np.array([np.nan, np.nan, 0, np.nan, np.nan, 0, 0], dtype=np.float32)
     values = history.values.astype(np.float64)
-    known = history.times[history.times != NO_TIME]
-    days = (known.max() - known.min()) / _SECONDS_PER_DAY if known.size else 0.0
+    mean, deviation = _mean_and_deviation(values, degrees_of_freedom=n - 1)
+    n_known = int(np.searchsorted(history.times, NO_TIME))  # the unknown times are the last
+    days = int(history.times[n_known - 1] - history.times[0]) / _SECONDS_PER_DAY if n_known else 0.0
     return np.array(
-        [
-            values.mean(),
-            values.std(ddof=1) if n > 1 else 0.0,
-            n,
-            values.min(),
-            values.max(),
-            days,
-            n / max(days, 1.0),
-        ],
-        dtype=np.float32,
+        [mean, deviation, n, values.min(), values.max(), days, n / max(days, 1.0)], dtype=np.float32
     )
 
 
 @dataclass(frozen=True)
-class Standing:
+class ProbeContext:
     """How movies stand to a candidate list that they are not on."""
 
     ranks: npt.NDArray[np.int64]
@@ -157,7 +163,7 @@ class FeatureTables:
     feature_set: FeatureSet
     movie_features: npt.NDArray[np.float32]
     """Shape (n_movies, len(MOVIE_FEATURES))."""
-    item_directions: npt.NDArray[np.float32]
+    item_unit_factors: npt.NDArray[np.float32]
     """Shape (n_movies, n_factors): ALS item factors of length one; a zero row where there are none."""
     transitions: MovieLinks
     """How often one movie is rated soon after another."""
@@ -184,7 +190,7 @@ class FeatureTables:
         history: History,
         movie_rows: Rows,
         retrieval_scores: npt.NDArray[np.float32],
-        standing: Standing | None = None,
+        probe_context: ProbeContext | None = None,
     ) -> None:
         """Fills one user's rows of a feature matrix.
 
@@ -192,77 +198,102 @@ class FeatureTables:
             out: shape (n_candidates, len(names)), written; a slice of a Fortran-ordered matrix is fastest.
             history: all that is known of the user, training ratings and request history joined.
             movie_rows: shape (n_candidates,), the whole candidate list: ranks and standardised scores
-                are those within it. With `standing`, movies that are held against another list.
+                are those within it. With `probe_context`, movies that are held against another list.
             retrieval_scores: shape (n_candidates,), ALS scores, finite.
-            standing: how the movies stand to that list; none: they are the list.
+            probe_context: how the movies stand to that list; none: they are the list.
         """
         n_user, n_movie = len(USER_FEATURES), len(MOVIE_FEATURES)
-        out[:, :n_user] = user_features(history)
-        out[:, n_user : n_user + n_movie] = self.movie_features[movie_rows]
-        out[:, n_user + n_movie] = retrieval_scores
+        columns = out.T  # contiguous ones, if out is in Fortran order
+        columns[:n_user] = user_features(history)[:, None]
+        columns[n_user : n_user + n_movie] = self._movie_columns[:, movie_rows]
+        columns[n_user + n_movie] = retrieval_scores
         if self.feature_set is FeatureSet.EXTENDED:
-            context = out[:, n_user + n_movie + 1 :]
-            standing = standing or Standing(_ranks(movie_rows, retrieval_scores), retrieval_scores)
-            context[:, 0] = standing.ranks
-            context[:, 1] = _standardised(retrieval_scores, standing.list_scores)
-            context[:, 2:10] = self._closeness(history.movie_rows, movie_rows)
-            context[:, 10:13] = self._at_last_rating(history.times, movie_rows)
-            context[:, 13:15] = self._genre_match(history, movie_rows)
-
-    def _closeness(self, rated: Rows, movie_rows: Rows) -> npt.NDArray[np.floating]:
-        """To the last k rated movies: three sums of transitions, two of co-occurrence, three cosines."""
-        n_movies = self.movie_features.shape[0]
-        sums = [
-            links.sums(rated[-k:], n_movies)[movie_rows]
-            for links, k in (
-                (self.transitions, 1),
-                (self.transitions, 5),
-                (self.transitions, 10),
-                (self.cooccurrence, 5),
-                (self.cooccurrence, 10),
+            probe_context = probe_context or ProbeContext(
+                _ranks(movie_rows, retrieval_scores), retrieval_scores
             )
-        ]
-        # The mean cosine to the last k movies is one product with the sum of their directions.
-        means = [self.item_directions[rated[-k:]].sum(axis=0) / k for k in (1, 5, 20)]
-        return np.column_stack([*sums, self.item_directions[movie_rows] @ np.stack(means, axis=1)])
+            context = (
+                probe_context.ranks,
+                _standardised(retrieval_scores, probe_context.list_scores),
+                *self.transitions.recent_sums(history.movie_rows, (1, 5, 10), movie_rows),
+                *self.cooccurrence.recent_sums(history.movie_rows, (5, 10), movie_rows),
+                *self._mean_cosines(history.movie_rows, movie_rows),
+                *self._at_last_rating(history.times, movie_rows),
+                *self._genre_match(history, movie_rows),
+            )
+            for column, values in zip(columns[n_user + n_movie + 1 :], context, strict=True):
+                column[:] = values
 
-    def _at_last_rating(self, times: npt.NDArray[np.int64], movie_rows: Rows) -> npt.NDArray[np.floating]:
+    @cached_property
+    def _movie_columns(self) -> npt.NDArray[np.float32]:
+        """Shape (len(MOVIE_FEATURES), n_movies)."""
+        return np.ascontiguousarray(self.movie_features.T)
+
+    @cached_property
+    def _genre_flags(self) -> npt.NDArray[np.float32]:
+        """Shape (n_movies, n_genres)."""
+        return np.ascontiguousarray(self.movie_features[:, _GENRE_COLUMNS])
+
+    @cached_property
+    def _genre_counts(self) -> npt.NDArray[np.float32]:
+        """Shape (n_movies, 1): genres of each movie, at least 1."""
+        counts: npt.NDArray[np.float32] = np.maximum(self._genre_flags.sum(axis=1, keepdims=True), 1)
+        return counts
+
+    def _mean_cosines(self, rated: Rows, movie_rows: Rows) -> npt.NDArray[np.float32]:
+        """Shape (3, n_movies): the mean cosine to the last 1, 5 and 20 rated movies."""
+        # It is one product with the sum of their unit vectors.
+        means = [self.item_unit_factors[rated[-k:]].sum(axis=0) / k for k in (1, 5, 20)]
+        cosines: npt.NDArray[np.float32] = (self.item_unit_factors[movie_rows] @ np.stack(means, axis=1)).T
+        return cosines
+
+    def _at_last_rating(self, times: npt.NDArray[np.int64], movie_rows: Rows) -> Sequence[Column]:
         """What the movies were when the user last rated: age in years, days since first rated, ratings."""
         last = int(times[-1]) if times.size and times[-1] != NO_TIME else self.newest_time
-        age = 1970 + last / _SECONDS_PER_YEAR - self.movie_features[movie_rows, _YEAR_COLUMN]
+        age = 1970 + last / _SECONDS_PER_YEAR - self._movie_columns[_YEAR_COLUMN, movie_rows]
         days = (last - self.first_times[movie_rows]) / _SECONDS_PER_DAY
         bins = self.recent_ratings.shape[1]
         now = min(max((last - self.oldest_time) // RECENT_SECONDS, 0), bins - 1)
-        return np.column_stack([age, days, self.recent_ratings[movie_rows, now]])
+        return age, days, self.recent_ratings[movie_rows, now]
 
     def _genre_match(self, history: History, movie_rows: Rows) -> npt.NDArray[np.floating]:
-        """Mean over the movie's genres: how far above their mean the user rates each; its share of late."""
-        flags = self.movie_features[:, _GENRE_COLUMNS]
-        rated = flags[history.movie_rows]
+        """Means over a movie's genres: how far above their mean the user rates each; its share of late.
+
+        Shape (2, n_movies).
+        """
+        rated = self._genre_flags[history.movie_rows]
         above = history.values - history.values.mean() if len(history) else history.values
         taste = (above @ rated) / (rated.sum(axis=0) + _GENRE_SHRINKAGE)
         share = rated[-20:].sum(axis=0) / max(min(len(history), 20), 1)
-        own = flags[movie_rows]
-        sums: npt.NDArray[np.floating] = own @ np.column_stack([taste, share])
-        counts: npt.NDArray[np.floating] = own.sum(axis=1, keepdims=True)
-        means: npt.NDArray[np.floating] = sums / np.maximum(counts, 1)
+        sums = self._genre_flags[movie_rows] @ np.column_stack([taste, share])
+        means: npt.NDArray[np.floating] = (sums / self._genre_counts[movie_rows]).T
         return means
 
 
-def _ranks(movie_rows: Rows, retrieval_scores: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+def _ranks(movie_rows: Rows, retrieval_scores: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
     """Places from 1, ties to the lower movie row."""
-    ranks = np.empty(movie_rows.size, dtype=np.int64)
-    ranks[np.lexsort((movie_rows, -retrieval_scores))] = np.arange(1, movie_rows.size + 1)
+    places = np.arange(1, movie_rows.size + 1)
+    if (retrieval_scores[1:] < retrieval_scores[:-1]).all():  # as they come from retrieval, but for ties
+        return places
+    ranks = np.empty_like(places)
+    ranks[np.lexsort((movie_rows, -retrieval_scores))] = places
     return ranks
 
 
 def _standardised(
-    retrieval_scores: npt.NDArray[np.float32], list_scores: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float64]:
+    retrieval_scores: npt.NDArray[np.floating], list_scores: npt.NDArray[np.floating]
+) -> npt.NDArray[np.floating]:
     """Scores in standard deviations from the mean of a list's; all 0 without a list."""
     if not list_scores.size:
         return np.zeros(retrieval_scores.size)
-    of_list = list_scores.astype(np.float64)
-    deviation = float(of_list.std()) or 1.0
-    standardised: npt.NDArray[np.float64] = (retrieval_scores - of_list.mean()) / deviation
-    return standardised
+    mean, deviation = _mean_and_deviation(list_scores.astype(np.float64), degrees_of_freedom=list_scores.size)
+    return (retrieval_scores - mean) / (deviation or np.float64(1))
+
+
+def _mean_and_deviation(
+    values: npt.NDArray[np.float64], *, degrees_of_freedom: int
+) -> tuple[np.float64, np.float64]:
+    """As `mean` and `std` of numpy, to the last bit, in a third of the time; of one value, it is 0."""
+    mean = np.float64(values.sum() / values.size)
+    differences = values - mean
+    squares = np.float64((differences * differences).sum())
+    return mean, np.sqrt(squares / max(degrees_of_freedom, 1))

@@ -1,6 +1,6 @@
 """External ids and internal rows, and the one place where they meet."""
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,9 @@ Ids: TypeAlias = npt.NDArray[np.int64]
 
 Rows: TypeAlias = npt.NDArray[np.int32]
 """Internal rows, 0 to n - 1; -1 stands for an unknown id."""
+
+NO_IDS: Final[Ids] = np.empty(0, np.int64)
+"""None at all."""
 
 # Below this spread a look-up table costs a few MB at most and answers 300 ids in 1 µs, where a binary
 # search takes 20.

@@ -32,7 +32,7 @@ def _one_user(_request: Any) -> int:
 
 
 @dataclass(frozen=True)
-class Load:
+class CallCost:
     """What calls of one method ask of a server."""
 
     users: Callable[[Any], int] = _one_user
@@ -41,8 +41,8 @@ class Load:
 
 
 @dataclass(eq=False)
-class _Guest:
-    """A call that wants in."""
+class _Waiter:
+    """A call that waits for places, or has them."""
 
     users: int
     priority: Priority
@@ -54,7 +54,7 @@ class Limiter:
     """Gives places to calls, one for each user that a call is about.
 
     A call that finds no room among the waiting is refused. So is the last one of the lowest priority, when
-    somebody more urgent needs its room. Nobody overtakes within a priority: a large call gets its turn.
+    somebody more urgent needs its room. Within a priority no call overtakes: a large one gets its turn.
 
     Args:
         places: users at work at once; as many may wait.
@@ -63,7 +63,7 @@ class Limiter:
     def __init__(self, places: int) -> None:
         self._places: Final = places
         self._at_work = 0
-        self._waiting: dict[Priority, dict[_Guest, None]] = {priority: {} for priority in Priority}
+        self._waiting: dict[Priority, dict[_Waiter, None]] = {priority: {} for priority in Priority}
 
     @property
     def users_at_work(self) -> int:
@@ -96,19 +96,19 @@ class Limiter:
         """
         users = max(1, min(users, self._places))
         self._require_room(users, priority)
-        guest = _Guest(users, priority, asyncio.get_running_loop().create_future())
-        self._waiting[priority][guest] = None
+        waiter = _Waiter(users, priority, asyncio.get_running_loop().create_future())
+        self._waiting[priority][waiter] = None
         self._admit()
         self._make_room()
         try:
-            await guest.turn
+            await waiter.turn
             # A handler may work without a pause: who arrived in this turn of the loop is counted first.
             await asyncio.sleep(0)
             yield
         finally:
-            if guest.at_work:
-                self._at_work -= guest.users
-            self._waiting[priority].pop(guest, None)
+            if waiter.at_work:
+                self._at_work -= waiter.users
+            self._waiting[priority].pop(waiter, None)
             self._admit()
 
     def _require_room(self, users: int, priority: Priority) -> None:
@@ -118,26 +118,29 @@ class Limiter:
     def _wanted(self, priority: Priority) -> int:
         """Places that those wait for who are at least as urgent."""
         return sum(
-            guest.users for line, guests in self._waiting.items() if line <= priority for guest in guests
+            waiter.users
+            for other, waiters in self._waiting.items()
+            if other <= priority
+            for waiter in waiters
         )
 
     def _admit(self) -> None:
-        for guests in self._waiting.values():  # the most urgent first
-            for guest in list(guests):
-                if guest.users > self._places - self._at_work:
+        for waiters in self._waiting.values():  # the most urgent first
+            for waiter in list(waiters):
+                if waiter.users > self._places - self._at_work:
                     return
-                del guests[guest]
-                if not guest.turn.cancelled():  # else it is about to leave
-                    guest.at_work = True
-                    self._at_work += guest.users
-                    guest.turn.set_result(None)
+                del waiters[waiter]
+                if not waiter.turn.cancelled():  # else it is about to leave
+                    waiter.at_work = True
+                    self._at_work += waiter.users
+                    waiter.turn.set_result(None)
 
     def _make_room(self) -> None:
         while self.users_waiting > self._places:
-            guests = next(filter(None, reversed(self._waiting.values())))  # the least urgent
-            guest, _ = guests.popitem()  # the last
-            if not guest.turn.cancelled():
-                guest.turn.set_exception(_overloaded())
+            waiters = next(filter(None, reversed(self._waiting.values())))  # the least urgent
+            waiter, _ = waiters.popitem()  # the last
+            if not waiter.turn.cancelled():
+                waiter.turn.set_exception(_overloaded())
 
 
 def _overloaded() -> OverloadedError:

@@ -3,7 +3,9 @@
 import json
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, Final, TextIO
 
 import structlog
@@ -12,6 +14,9 @@ from serving.settings import LogLevel
 
 MAX_CHARACTERS: Final = 200
 """Longest value in a line: clients can make logs long with what they send."""
+
+CALL_FIELDS: Final[ContextVar[Mapping[str, str]]] = ContextVar("CALL_FIELDS", default=MappingProxyType({}))
+"""What every line carries that is logged while a call is answered."""
 
 _EXCEPTION: Final = "exception"
 _MAX_EXCEPTION_CHARACTERS: Final = 10_000
@@ -31,7 +36,7 @@ def configure_logs(service: str, level: LogLevel = LogLevel.INFO, stream: TextIO
         return event
 
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        add_call_fields,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         add_service,
@@ -59,6 +64,13 @@ def configure_logs(service: str, level: LogLevel = LogLevel.INFO, stream: TextIO
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def add_call_fields(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Adds the fields of the current call."""
+    for key, value in CALL_FIELDS.get().items():
+        event.setdefault(key, value)
+    return event
 
 
 def cut_values(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -33,6 +33,8 @@ class History:
 
         Ratings of one time, and those of unknown time, keep the order: this history, then `newer`.
         """
+        if not newer:
+            return self
         kept = ~np.isin(self.movie_rows, newer.movie_rows)
         times = np.concatenate([self.times[kept], newer.times])
         order = np.argsort(times, kind="stable")
@@ -118,6 +120,8 @@ class RatedMovies:
 
     def history(self, ids: IdMap) -> History:
         """As a history of the movies that `ids` knows: by time, those without time last."""
+        if not self.movie_ids:
+            return EMPTY_HISTORY
         rows = ids.rows(self.movie_ids)
         times = np.array(self.times, dtype=np.int64)
         order = np.argsort(times, kind="stable")
@@ -127,3 +131,7 @@ class RatedMovies:
             values=np.array(self.values, dtype=np.float32)[order],
             times=times[order],
         )
+
+
+NO_HISTORY: Final = RatedMovies()
+"""What most requests say."""

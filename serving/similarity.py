@@ -10,7 +10,7 @@ from serving.retrieval import best
 _NO_GENRE_BIT = np.uint32(1)
 
 
-def directions(item_factors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def unit_factors(item_factors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Item factors of length one, shape (n_movies, n_factors); zero where a row is zero or not finite."""
     lengths = np.linalg.norm(item_factors, axis=1, keepdims=True)
     unit = np.zeros_like(item_factors)

@@ -9,50 +9,34 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # the call's status says too. GRPC_VERBOSITY=INFO brings it back.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from functools import partial
-
 from movierec.similarity.v1.similarity_service_pb2_grpc import add_SimilarityServiceServicer_to_server
-from serving.bundle.holder import BundleHolder
-from serving.bundle.store import BundleStore
 from serving.logs import configure_logs
-from serving.rpc.metrics import ServerMetrics, exposed
-from serving.rpc.server import run, serve_until_stopped
-from serving.rpc.tracing import traced
+from serving.rpc.bundle_server import serve_bundle
+from serving.rpc.server import run
 from serving.settings import load_settings
+from serving.stages.similarity import SERVICE
 from similarity_service.neighbours import SimilarityIndex
-from similarity_service.servicer import SERVICE_NAME, SimilarityServicer
+from similarity_service.servicer import SimilarityServicer
 from similarity_service.settings import SimilaritySettings
-
-
-async def serve(settings: SimilaritySettings) -> None:
-    """Serves until a signal asks to stop."""
-    metrics = ServerMetrics.create("similarity")
-    bundles = BundleHolder(
-        BundleStore(settings.bundle_root),
-        SimilarityIndex.load,
-        loads=metrics.bundle_loads,
-        info=metrics.bundle_info,
-        poll_seconds=settings.bundle_poll_seconds,
-        settle_seconds=settings.settle_delay_seconds,
-        settle_at_start=settings.settle_at_start,
-    )
-    with exposed(metrics, settings), traced("similarity") as tracing:
-        async with bundles.loading():
-            await serve_until_stopped(
-                settings,
-                register=partial(add_SimilarityServiceServicer_to_server, SimilarityServicer(bundles)),
-                service_names=[SERVICE_NAME],
-                metrics=metrics,
-                ready=bundles.loaded,
-                tracing=tracing,
-            )
 
 
 def main() -> None:
     """Reads the settings and serves."""
     settings = load_settings(SimilaritySettings)
     configure_logs("similarity", settings.log_level)
-    run(serve(settings))
+    run(
+        serve_bundle(
+            "similarity",
+            settings,
+            load=SimilarityIndex.load,
+            service=SERVICE,
+            register=lambda bundles, _, server: add_SimilarityServiceServicer_to_server(
+                SimilarityServicer(bundles), server
+            ),
+            settle_seconds=settings.settle_delay_seconds,
+            settle_at_start=settings.settle_at_start,
+        )
+    )
 
 
 if __name__ == "__main__":

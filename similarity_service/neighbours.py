@@ -1,8 +1,5 @@
 """Neighbours of a movie: those stored by training, or computed again where they do not suffice."""
 
-from dataclasses import dataclass
-from enum import StrEnum, auto
-
 import numpy as np
 import numpy.typing as npt
 
@@ -13,31 +10,11 @@ from serving.bundle.manifest import GoldenSimilar
 from serving.bundle.neighbours import NeighboursContent
 from serving.bundle.store import BundleStore
 from serving.errors import NotFoundError, Reason
-from serving.filters import UNRESTRICTED, MovieFilter
-from serving.ids import Ids
 from serving.movies import Movies
-from serving.similarity import directions, genre_jaccard, nearest
+from serving.similarity import genre_jaccard, nearest, unit_factors
+from serving.stages.similarity import SimilarityMethod, SimilarMovies, SimilarQuery
 
 _FOLDER = "similarity"
-
-
-class SimilarityMethod(StrEnum):
-    """How similarity was measured."""
-
-    ALS_COSINE = auto()
-    """Cosine of ALS item factors, -1 to 1."""
-    GENRE_JACCARD = auto()
-    """Jaccard index of genres, 0 to 1: ALS has no factors for the movie."""
-
-
-@dataclass(frozen=True)
-class SimilarMovies:
-    """Neighbours of one movie, nearest first, without the movie itself. Arrays of one length."""
-
-    movie_ids: Ids
-    scores: npt.NDArray[np.float32]
-    """Finite, descending."""
-    method: SimilarityMethod
 
 
 class SimilarityIndex:
@@ -60,8 +37,8 @@ class SimilarityIndex:
     ) -> None:
         self.bundle_id = bundle_id
         self._movies = movies
-        self._directions = directions(item_factors)
-        self._cold: npt.NDArray[np.bool_] = ~np.any(self._directions, axis=1)
+        self._unit_factors = unit_factors(item_factors)
+        self._cold: npt.NDArray[np.bool_] = ~np.any(self._unit_factors, axis=1)
         self._neighbours = neighbours
 
     @classmethod
@@ -88,33 +65,22 @@ class SimilarityIndex:
         Raises:
             BundleError: the answer is not the golden one.
         """
-        answer = self.similar(golden.movie_id, limit=len(golden.movie_ids))
+        answer = self.similar(SimilarQuery(golden.movie_id, limit=len(golden.movie_ids)))
         check_movie_ids(self.bundle_id, answer.movie_ids, golden.movie_ids)
         check_scores(self.bundle_id, answer.scores, golden.scores)
 
-    def similar(
-        self,
-        movie_id: int,
-        *,
-        limit: int,
-        movie_filter: MovieFilter = UNRESTRICTED,
-        excluded: Ids | None = None,
-    ) -> SimilarMovies:
+    def similar(self, query: SimilarQuery) -> SimilarMovies:
         """The nearest movies that match.
-
-        Args:
-            movie_id: movie to compare with.
-            limit: movies to return, at least 1; fewer come back when fewer are alike.
-            movie_filter: leaves out what does not match.
-            excluded: movie ids to leave out; unknown ones are ignored.
 
         Raises:
             NotFoundError: the index does not hold the movie.
         """
-        row = self._movies.ids.row(movie_id)
+        row, limit = self._movies.ids.row(query.movie_id), query.limit
         if row < 0:
-            raise NotFoundError(reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=movie_id)
-        blocked = self._blocked(row, movie_filter, excluded)
+            raise NotFoundError(
+                reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=query.movie_id
+            )
+        blocked = self._blocked(row, query)
         method = SimilarityMethod.GENRE_JACCARD if self._cold[row] else SimilarityMethod.ALS_COSINE
         stored, stored_scores = self._neighbours.movie_rows[row], self._neighbours.scores[row]
         kept = np.flatnonzero((stored >= 0) & ~blocked[stored])[:limit]
@@ -127,15 +93,15 @@ class SimilarityIndex:
                 blocked |= similarities <= 0
             rows = nearest(similarities, blocked, limit)
             scores = similarities[rows]
-        return SimilarMovies(self._movies.ids.ids[rows], scores, method)
+        return SimilarMovies(self._movies.ids.ids[rows], scores, method, self.bundle_id)
 
-    def _blocked(self, row: int, movie_filter: MovieFilter, excluded: Ids | None) -> npt.NDArray[np.bool_]:
+    def _blocked(self, row: int, query: SimilarQuery) -> npt.NDArray[np.bool_]:
         """Shape (n_movies,): the movie itself, what does not match, what is excluded."""
         blocked = np.zeros(len(self._movies.ids), np.bool_)
-        if movie_filter:
-            blocked |= ~movie_filter.matches(self._movies)
-        if excluded is not None:
-            rows = self._movies.ids.rows(excluded)
+        if query.movie_filter:
+            blocked |= ~query.movie_filter.matches(self._movies)
+        if query.exclude_movie_ids.size:
+            rows = self._movies.ids.rows(query.exclude_movie_ids)
             blocked[rows[rows >= 0]] = True
         blocked[row] = True
         return blocked
@@ -144,5 +110,5 @@ class SimilarityIndex:
         """Shape (n_movies,): to every movie."""
         if method is SimilarityMethod.GENRE_JACCARD:
             return genre_jaccard(self._movies, row)
-        cosines: npt.NDArray[np.float32] = self._directions @ self._directions[row]
+        cosines: npt.NDArray[np.float32] = self._unit_factors @ self._unit_factors[row]
         return np.clip(cosines, -1, 1, out=cosines)  # rounding can lead out of the range

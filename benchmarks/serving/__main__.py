@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import track
 
 from benchmarks.servers import ServerError
@@ -21,6 +20,7 @@ from benchmarks.serving.bundles import trained_bundles
 from benchmarks.serving.measurements import measure
 from benchmarks.serving.systems import TITLES, DisagreementError, start
 from serving.bundle.store import BundleError
+from training.terminal import Terminal
 
 
 def main(
@@ -40,7 +40,7 @@ def main(
     ),
 ) -> None:
     """Measures the systems, and prints what their answers cost and what that comes to."""
-    console = Console()
+    console = Terminal()
     names = systems.split(",")
     if unknown := set(names) - TITLES.keys():
         raise typer.BadParameter(f"there is no system {', '.join(unknown)}", param_hint="--systems")
@@ -64,7 +64,7 @@ def main(
 
 
 def _shown_on(
-    console: Console,
+    console: Terminal,
 ) -> Callable[[Sequence[Callable[[], None]]], Iterator[Callable[[], None]]]:
     return lambda turns: iter(track(turns, "Measuring", console=console, transient=True))
 

@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.serving.messages import CANDIDATES
-from candidate_service.retrieval import CandidateQuery, Retriever
-from ranking_service.ranking import Ranker, RankingQuery
+from candidate_service.retrieval import Retriever
+from ranking_service.ranking import Ranker
 from serving.bundle.store import BundleStore
+from serving.stages.candidate import CandidateQuery
+from serving.stages.ranking import RankingQuery
 
 
 @dataclass(frozen=True)

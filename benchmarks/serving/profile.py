@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 from rich.progress import track
 
 from benchmarks.servers import Server
@@ -21,6 +20,7 @@ from benchmarks.serving.bundles import trained_bundles
 from benchmarks.serving.load import Connect, load
 from benchmarks.serving.measurements import LOOK_UPS, SIMILAR, look_up_request
 from benchmarks.serving.systems import NUMPY, OURS, Running, rpc, start
+from training.terminal import Terminal
 
 _LOAD_SECONDS: Final = 1.0
 _SUFFIXES: Final = {"flamegraph": "svg", "speedscope": "json", "raw": "txt"}
@@ -50,7 +50,7 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("build/profile"),
 ) -> None:
     """Loads the servers, and records what they do."""
-    console = Console()
+    console = Terminal()
     output.mkdir(parents=True, exist_ok=True)
     options = ("--format", format_.value, *(("--native",) if native else ()))
     with (

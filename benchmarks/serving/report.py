@@ -11,6 +11,7 @@ from typing import Any, Final
 import matplotlib as mpl
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from benchmarks.serving.measurements import BATCH_USERS, GENERATOR, LOOK_UPS, SIMILAR, Measurement, Results
 from benchmarks.serving.systems import EMPTY, MODEL, NUMPY, OURS, REST, TITLES, USUAL
@@ -232,7 +233,7 @@ def _figures_table(results: Results) -> Table:
     table.add_column("requests in flight")
     for heading in columns:
         table.add_column(heading, justify="right")
-    rows: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    rows: defaultdict[str, dict[str, Text]] = defaultdict(dict)
     for figure in figures(results):
         is_of_load = figure.of.isdecimal()
         title = TITLE_OF[figure.name]
@@ -243,12 +244,12 @@ def _figures_table(results: Results) -> Table:
     return table
 
 
-def _with_bar(figure: Figure) -> str:
+def _with_bar(figure: Figure) -> Text:
     bar = BARS.get((figure.name, figure.of))
     if bar is None:
-        return f"{figure.value:.2f}"
+        return Text(f"{figure.value:.2f}")
     color, sign = ("green", bar.sign) if bar.met_by(figure.value) else ("red", bar.opposite)
-    return f"[{color}]{figure.value:.2f}[/] {sign} {bar.limit:g}"
+    return Text.assemble((f"{figure.value:.2f}", color), f" {sign} {bar.limit:g}")
 
 
 def as_record(results: Results) -> dict[str, Any]:

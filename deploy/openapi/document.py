@@ -20,7 +20,7 @@ from deploy.openapi.descriptors import (
     is_required,
 )
 from deploy.openapi.pages import Example
-from gateway.validation import LIMITS, UNLESS, Limits, Measure
+from serving.limits import LIMITS, UNLESS, Limits, Measure
 
 SERVICE: Final = ".movierec.gateway.v1.MovieService"
 """What the document is about."""
@@ -350,8 +350,8 @@ def _keywords(limits: Limits | None, schema: Json) -> Json:
             return _given({"minItems": low or None, "maxItems": high, "uniqueItems": limits.unique or None})
         case Measure.CHARACTERS:
             return _given({"minLength": low, "maxLength": high, "pattern": limits.pattern})
-        case Measure.SECONDS:
-            return {}  # every date-time is within
+        case Measure.SECONDS | Measure.FINITE:
+            return {}  # every date-time is within, every JSON number is finite
 
 
 def _given(json_object: Json) -> Json:

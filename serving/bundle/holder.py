@@ -60,7 +60,7 @@ class BundleHolder(Generic[Model]):
         store: where bundles lie.
         load: verifies, reads, checks and warms up a bundle; runs in a thread of its own. Any exception
             refuses the bundle.
-        loads: counter with the label `result`.
+        load_counter: counter with the label `result`.
         info: gauge with the labels `bundle_id` and `role`.
         poll_seconds: how often to look at the pointer.
         keep_previous: holds the pointer's previous bundle as well, to answer whoever names it.
@@ -69,7 +69,7 @@ class BundleHolder(Generic[Model]):
         settle_at_start: waits for that also while nothing is held yet, as others may hold the previous
             bundle alone. Otherwise the pointer's bundle is taken at once.
         wall_clock: seconds since 1970, as in the pointer.
-        clock: seconds that nobody sets.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class BundleHolder(Generic[Model]):
         store: BundleStore,
         load: Callable[[BundleStore, str], Model],
         *,
-        loads: Counter,
+        load_counter: Counter,
         info: Gauge,
         poll_seconds: float,
         keep_previous: bool = False,
@@ -88,9 +88,9 @@ class BundleHolder(Generic[Model]):
     ) -> None:
         self._store = store
         self._load = load
-        self._loads = loads
+        self._load_counter = load_counter
         for result in LoadResult:  # counted from zero on
-            loads.labels(result)
+            load_counter.labels(result)
         self._info = info
         self._poll_seconds = poll_seconds
         self._places = 2 if keep_previous else 1
@@ -228,7 +228,7 @@ class BundleHolder(Generic[Model]):
         try:
             model = self._load(self._store, bundle_id)
         except Exception as error:  # a damaged file may raise anything; all are logged
-            self._loads.labels(LoadResult.FAILED).inc()
+            self._load_counter.labels(LoadResult.FAILED).inc()
             before = self._refusals.get(bundle_id)
             if before is None or before.text != str(error):
                 known = isinstance(error, BundleError)  # names bundle and file; all else needs its trace
@@ -241,7 +241,7 @@ class BundleHolder(Generic[Model]):
             # Not the error itself: its trace holds on to what was already read.
             self._refusals[bundle_id] = _Refusal(files, str(error), self._clock() + _RETRY_SECONDS)
             return {}
-        self._loads.labels(LoadResult.LOADED).inc()
+        self._load_counter.labels(LoadResult.LOADED).inc()
         self._refusals.pop(bundle_id, None)
         return {bundle_id: model}
 

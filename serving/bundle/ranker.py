@@ -12,7 +12,7 @@ from serving.bundle.factors import read_item_factors
 from serving.bundle.store import BundleError, BundleFolder, write_arrays
 from serving.features import FEATURE_NAMES, FeatureSet, FeatureTables, MovieLinks, feature_hash
 from serving.leaf_tables import LeafTables
-from serving.similarity import directions
+from serving.similarity import unit_factors
 
 _MODEL_FILE = "ranker.cbm"
 _FEATURES_FILE = "features.json"
@@ -99,7 +99,7 @@ class RankerContent:
         oldest_time, newest_time = movie_arrays.pop("span").tolist()
         tables = FeatureTables(
             feature_set=feature_set,
-            item_directions=directions(item_factors),
+            item_unit_factors=unit_factors(item_factors),
             transitions=_read_links(folder, _TRANSITIONS_FILE),
             cooccurrence=_read_links(folder, _COOCCURRENCE_FILE),
             oldest_time=oldest_time,

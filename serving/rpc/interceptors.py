@@ -1,9 +1,10 @@
-"""The one door of every call: bytes in, bytes or a status out, counted and attributable."""
+"""What every call passes: bytes in, bytes or a status out, counted and attributable."""
 
 import asyncio
+import secrets
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from typing import Any, Final, NoReturn
 
 import grpc
@@ -22,7 +23,8 @@ from serving.errors import (
     Reason,
     ServiceError,
 )
-from serving.limiter import Limiter, Load
+from serving.limiter import CallCost, Limiter
+from serving.logs import CALL_FIELDS
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.status import STATUS_CODES, internal_status, status_of
 from serving.rpc.tracing import Tracing
@@ -37,7 +39,7 @@ ANSWER_CODES: Final = tuple(
 
 _MAX_REQUEST_ID_CHARACTERS: Final = 128
 _INFRASTRUCTURE: Final = "/grpc."  # health and reflection
-_ONE_USER: Final = Load()
+_ONE_USER: Final = CallCost()
 _CODE_NAMES: Final = {code.value[0]: code.name for code in StatusCode}
 
 _logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -54,18 +56,27 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg, unused-i
     Args:
         metrics: where calls are counted.
         limiter: how many users may be at work.
-        loads: what calls of a method ask of it, by the method's name; a method that is not there asks for
-            one user.
+        call_costs: what calls of a method ask of it, by the method's name; one that is not there asks for one
+            user.
         tracing: what joins their traces to their request ids.
     """
 
     def __init__(
-        self, metrics: ServerMetrics, *, limiter: Limiter, loads: Mapping[str, Load], tracing: Tracing
+        self,
+        metrics: ServerMetrics,
+        *,
+        limiter: Limiter,
+        call_costs: Mapping[str, CallCost],
+        tracing: Tracing,
     ) -> None:
         self._metrics = metrics
         self._limiter = limiter
-        self._loads = loads
+        self._call_costs = call_costs
         self._tracing = tracing
+        self._requests = cache(metrics.requests.labels)  # looking labels up costs more than counting
+        self._request_seconds = cache(metrics.request_seconds.labels)
+        self._handlers: dict[str, Any] = {}
+        """Those of methods that were called, with all of this around them."""
         metrics.inflight.labels(metrics.service).set_function(lambda: limiter.users_at_work)
         metrics.waiting.labels(metrics.service).set_function(lambda: limiter.users_waiting)
 
@@ -75,8 +86,10 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg, unused-i
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        handler = await continuation(handler_call_details)
         method = handler_call_details.method
+        if (known := self._handlers.get(method)) is not None:
+            return known
+        handler = await continuation(handler_call_details)
         if (
             handler is None  # no such method
             or handler.unary_unary is None
@@ -87,14 +100,16 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg, unused-i
 
         async def call(data: bytes, context: aio.ServicerContext[Any, Any]) -> bytes:
             request_id = _request_id(context)
-            with (
-                self._tracing.joined(request_id) as trace,
-                structlog.contextvars.bound_contextvars(request_id=request_id, method=name, **trace),
-            ):
-                return await self._call(name, handler, data, context)
+            with self._tracing.joined(request_id) as trace:
+                token = CALL_FIELDS.set({"request_id": request_id, "method": name, **trace})
+                try:
+                    return await self._call(name, handler, data, context)
+                finally:
+                    CALL_FIELDS.reset(token)
 
-        # Without (de)serialisers: what fails in them would else pass by this door.
-        return grpc.unary_unary_rpc_method_handler(call)
+        # Without (de)serialisers: what fails in them would else pass by this interceptor.
+        self._handlers[method] = grpc.unary_unary_rpc_method_handler(call)
+        return self._handlers[method]
 
     async def _call(
         self, name: str, handler: Any, data: bytes, context: aio.ServicerContext[Any, Any]
@@ -103,11 +118,11 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg, unused-i
         encoded = b""
         refusal: status_pb2.Status | None = None
         began = time.perf_counter()
-        load = self._loads.get(name, _ONE_USER)
+        cost = self._call_costs.get(name, _ONE_USER)
         try:
-            self._limiter.refuse_if_full(load.priority)
+            self._limiter.refuse_if_full(cost.priority)
             request = _decoded(handler, data)
-            async with self._limiter.places(load.users(request), load.priority):
+            async with self._limiter.places(cost.users(request), cost.priority):
                 _refuse_expired(context)
                 answer = await handler.unary_unary(request, context)
                 encoded = handler.response_serializer(answer)
@@ -128,8 +143,8 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg, unused-i
             code = StatusCode.INTERNAL.name
             _logger.exception("defect")
         finally:
-            self._metrics.requests.labels(name, code).inc()
-            self._metrics.request_seconds.labels(name).observe(time.perf_counter() - began)
+            self._requests(name, code).inc()
+            self._request_seconds(name).observe(time.perf_counter() - began)
         if refusal is not None:  # counted by now: whoever sees the answer can see the count
             await _abort(context, refusal)
         return encoded
@@ -137,14 +152,14 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg, unused-i
 
 def current_request_id() -> str:
     """The id of the request that is being answered; empty outside of one."""
-    return str(structlog.contextvars.get_contextvars().get("request_id", ""))
+    return CALL_FIELDS.get().get("request_id", "")
 
 
 def _request_id(context: aio.ServicerContext[Any, Any]) -> str:
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_HEADER and isinstance(value, str) and value:
             return value[:_MAX_REQUEST_ID_CHARACTERS]
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 def _refuse_expired(context: aio.ServicerContext[Any, Any]) -> None:

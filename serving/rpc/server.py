@@ -19,7 +19,7 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from serving.limiter import Limiter, Load
+from serving.limiter import CallCost, Limiter
 from serving.rpc.interceptors import ANSWER_CODES, CallInterceptor
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.tls import server_credentials
@@ -28,7 +28,7 @@ from serving.settings import ServerSettings, StartError
 
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
-_EVERY_CALL_ALIKE: Final[Mapping[str, Load]] = MappingProxyType({})
+_EVERY_CALL_ALIKE: Final[Mapping[str, CallCost]] = MappingProxyType({})
 
 LIVENESS: Final = "liveness"
 """Name to ask the health service for whether the process lives, with a bundle or without."""
@@ -62,7 +62,7 @@ async def running(
     service_names: Sequence[str],
     metrics: ServerMetrics,
     ready: Callable[[], Awaitable[None]],
-    loads: Mapping[str, Load] = _EVERY_CALL_ALIKE,
+    call_costs: Mapping[str, CallCost] = _EVERY_CALL_ALIKE,
     tracing: Tracing = OFF,
     stop_at_once: asyncio.Event | None = None,
 ) -> AsyncIterator[int]:
@@ -74,7 +74,7 @@ async def running(
         service_names: full names of the services, for health and reflection. Health also knows `LIVENESS`.
         metrics: what calls are counted on.
         ready: returns once the services can answer; until then their health is NOT_SERVING.
-        loads: what calls of a method ask of the limiter, by the method's name, where it is not one user.
+        call_costs: what calls of a method ask of the limiter, by the method's name, where it is not one user.
         tracing: what traces calls.
         stop_at_once: when set, draining ends, and calls in flight with it.
 
@@ -88,8 +88,8 @@ async def running(
         await health_servicer.set(name, _NOT_SERVING)
     await health_servicer.set(LIVENESS, _SERVING)
     limiter = Limiter(settings.max_inflight)
-    door = CallInterceptor(metrics, limiter=limiter, loads=loads, tracing=tracing)
-    server = aio.server(interceptors=[*tracing.server_interceptors, door], options=_options(settings))
+    interceptor = CallInterceptor(metrics, limiter=limiter, call_costs=call_costs, tracing=tracing)
+    server = aio.server(interceptors=[*tracing.server_interceptors, interceptor], options=_options(settings))
     register(server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
@@ -127,7 +127,7 @@ async def serve_until_stopped(
     service_names: Sequence[str],
     metrics: ServerMetrics,
     ready: Callable[[], Awaitable[None]],
-    loads: Mapping[str, Load] = _EVERY_CALL_ALIKE,
+    call_costs: Mapping[str, CallCost] = _EVERY_CALL_ALIKE,
     tracing: Tracing = OFF,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends that at once. See `running`."""
@@ -139,7 +139,7 @@ async def serve_until_stopped(
         service_names=service_names,
         metrics=metrics,
         ready=ready,
-        loads=loads,
+        call_costs=call_costs,
         tracing=tracing,
         stop_at_once=signals.at_once,
     ):
@@ -165,17 +165,17 @@ def run(main: Coroutine[Any, Any, None]) -> NoReturn:
 async def _drain(
     server: aio.Server, settings: ServerSettings, *, was_ready: bool, at_once: asyncio.Event
 ) -> None:
-    hurry = asyncio.create_task(at_once.wait())
+    at_once_requested = asyncio.create_task(at_once.wait())
     try:
         if was_ready:  # else no caller was ever sent here
-            await asyncio.wait({hurry}, timeout=settings.drain_delay_seconds)
+            await asyncio.wait({at_once_requested}, timeout=settings.drain_delay_seconds)
         stop = asyncio.create_task(server.stop(settings.drain_seconds))
-        await asyncio.wait({hurry, stop}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({at_once_requested, stop}, return_when=asyncio.FIRST_COMPLETED)
         if not stop.done():
             await server.stop(None)
         await stop
     finally:
-        hurry.cancel()
+        at_once_requested.cancel()
 
 
 def _methods(service_name: str) -> list[str]:

@@ -18,8 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from typing_extensions import override
 
-from serving.company import COMPANY
-from serving.rpc.tracing import Tracing
+from serving.rpc.tracing import SHARED_WITH, Tracing
 
 FLUSH_SECONDS: Final = 2.0
 """How long a process that ends waits for its last spans to be sent."""
@@ -88,7 +87,7 @@ class _StageCalls(aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg, un
         request: Any,
     ) -> aio.UnaryUnaryCall[Any, Any]:
         span = trace.get_current_span()
-        for other in COMPANY.get():
+        for other in SHARED_WITH.get():
             span.add_link(other.run(trace.get_current_span).get_span_context())
         call = await continuation(client_call_details, request)
         try:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -14,6 +15,9 @@ from serving.settings import StartError
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _NOTHING: Final[AbstractContextManager[Mapping[str, str]]] = nullcontext(MappingProxyType({}))
+
+SHARED_WITH: Final[ContextVar[tuple[Context, ...]]] = ContextVar("SHARED_WITH", default=())
+"""While a call is made for several requests: the contexts of all but the first, whose own is current."""
 
 
 @dataclass(frozen=True)

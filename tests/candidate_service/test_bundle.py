@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from candidate_service import retrieval
-from candidate_service.retrieval import CandidateQuery, Retriever, UserVector
+from candidate_service.retrieval import Retriever
 from serving.bundle.catalogue import read_movies
 from serving.bundle.factors import read_item_factors, read_ratings, read_user_factors
 from serving.bundle.store import BundleError, BundleStore
 from serving.filters import MovieFilter
 from serving.ratings import RatedMovies
+from serving.stages.candidate import CandidateQuery, UserVector
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_a_scan_by_norm_answers_as_the_matrix_product_does(
             limit=(1, 20, 300)[user_id % 3],
             movie_filter=(MovieFilter(), MovieFilter(genres=("War",), min_year=1990))[user_id % 2],
             include_seen=user_id % 5 == 0,
-            probes=np.array([1, 2]),
+            probe_movie_ids=(1, 2),
             because_of=2,
         )
         for user_id in range(1, 40)

@@ -5,15 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from candidate_service.retrieval import CandidateQuery, Probe, Retriever
+from candidate_service.retrieval import Retriever
 from serving.bundle.store import BundleStore
 from serving.filters import MovieFilter
 from serving.ratings import NO_TIME, RatedMovies
+from serving.stages.candidate import CandidateProbe, CandidateQuery
 from tests.candidate_service.small import retriever
 
 
-def probe(movie_id: int, *, model: Retriever | None = None, **fields: object) -> Probe:
-    query = {"user_id": 1, "limit": 10, "probes": np.array([movie_id])} | fields
+def probe(movie_id: int, *, model: Retriever | None = None, **fields: object) -> CandidateProbe:
+    query = {"user_id": 1, "limit": 10, "probe_movie_ids": (movie_id,)} | fields
     (answer,) = (model or retriever()).retrieve([CandidateQuery(**query)])  # type: ignore[arg-type]
     (found,) = answer.probes
     return found
@@ -21,24 +22,28 @@ def probe(movie_id: int, *, model: Retriever | None = None, **fields: object) ->
 
 def test_a_candidate_has_its_place_in_the_list() -> None:
     # User 1 has seen 20; the list is 10, 50, 30 with scores 1, 1, 0.
-    assert probe(10) == Probe(10, score=1.0, rank=1)
-    assert probe(50) == Probe(50, score=1.0, rank=2)
-    assert probe(30) == Probe(30, score=0.0, rank=3)
+    assert probe(10) == CandidateProbe(10, score=1.0, rank=1)
+    assert probe(50) == CandidateProbe(50, score=1.0, rank=2)
+    assert probe(30) == CandidateProbe(30, score=0.0, rank=3)
 
 
 def test_below_the_limit_the_rank_goes_on() -> None:
-    assert probe(50, limit=1) == Probe(50, score=1.0, rank=2)
-    assert probe(30, limit=1) == Probe(30, score=0.0, rank=3)
+    assert probe(50, limit=1) == CandidateProbe(50, score=1.0, rank=2)
+    assert probe(30, limit=1) == CandidateProbe(30, score=0.0, rank=3)
 
 
 def test_what_is_left_out_has_the_rank_that_it_would_have() -> None:
-    assert probe(20) == Probe(20, seen=True, score=2.0, rank=1)
-    assert probe(30, excluded=np.array([30, 10])) == Probe(30, excluded=True, score=0.0, rank=2)
+    assert probe(20) == CandidateProbe(20, seen=True, score=2.0, rank=1)
+    assert probe(30, exclude_movie_ids=np.array([30, 10])) == CandidateProbe(
+        30, excluded=True, score=0.0, rank=2
+    )
     drama = MovieFilter(genres=("Drama",))
-    assert probe(30, movie_filter=drama) == Probe(30, filtered_out=True, score=0.0, rank=3)
-    assert probe(20, include_seen=True) == Probe(20, seen=True, score=2.0, rank=1)
-    everything = Probe(20, seen=True, excluded=True, filtered_out=True, score=2.0, rank=1)
-    assert probe(20, excluded=np.array([20]), movie_filter=MovieFilter(genres=("War",))) == everything
+    assert probe(30, movie_filter=drama) == CandidateProbe(30, filtered_out=True, score=0.0, rank=3)
+    assert probe(20, include_seen=True) == CandidateProbe(20, seen=True, score=2.0, rank=1)
+    everything = CandidateProbe(20, seen=True, excluded=True, filtered_out=True, score=2.0, rank=1)
+    assert (
+        probe(20, exclude_movie_ids=np.array([20]), movie_filter=MovieFilter(genres=("War",))) == everything
+    )
 
 
 def test_history_is_seen() -> None:
@@ -49,18 +54,18 @@ def test_history_is_seen() -> None:
 
 
 def test_cold_and_unknown_movies_have_no_score() -> None:
-    assert probe(40) == Probe(40)
-    assert probe(99) == Probe(99, unknown=True)
+    assert probe(40) == CandidateProbe(40)
+    assert probe(99) == CandidateProbe(99, unknown=True)
 
 
 def test_a_user_without_a_vector_has_no_probes() -> None:
-    (answer,) = retriever().retrieve([CandidateQuery(user_id=2, limit=10, probes=np.array([10]))])
+    (answer,) = retriever().retrieve([CandidateQuery(user_id=2, limit=10, probe_movie_ids=(10,))])
     assert answer.probes == ()
 
 
 def test_probes_come_in_order_and_change_nothing() -> None:
     plain = CandidateQuery(user_id=1, limit=2)
-    probed = CandidateQuery(user_id=1, limit=2, probes=np.array([99, 20, 10]))
+    probed = CandidateQuery(user_id=1, limit=2, probe_movie_ids=(99, 20, 10))
     without, beside, alone = retriever().retrieve([plain, plain, probed])
     assert [found.movie_id for found in alone.probes] == [99, 20, 10]
     assert without.probes == ()
@@ -77,8 +82,8 @@ def test_ranks_are_those_of_the_whole_list(bundle_root: Path, limit: int) -> Non
     for user_id in (1, 2, 3):
         (everything,) = model.retrieve([CandidateQuery(user_id=user_id, limit=1000)])
         place_of = {movie_id: place for place, movie_id in enumerate(everything.movie_ids.tolist())}
-        probes = generator.choice(everything.movie_ids, 10, replace=False)
-        (answer,) = model.retrieve([CandidateQuery(user_id=user_id, limit=limit, probes=probes)])
+        probes = tuple(generator.choice(everything.movie_ids, 10, replace=False).tolist())
+        (answer,) = model.retrieve([CandidateQuery(user_id=user_id, limit=limit, probe_movie_ids=probes)])
         for found in answer.probes:
             place = place_of[found.movie_id]
             assert (found.rank, found.score) == (place + 1, everything.scores[place])

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from candidate_service.reasons import reasons_for
-from candidate_service.retrieval import CandidateQuery, Retriever
+from candidate_service.retrieval import Retriever
 from serving.bundle.catalogue import read_movies
 from serving.bundle.factors import read_item_factors, read_ratings, read_user_factors
 from serving.bundle.store import BundleStore
 from serving.fold_in import FoldIn
 from serving.ratings import LIKED, NO_TIME, History, RatedMovies
+from serving.stages.candidate import CandidateQuery
 from tests.candidate_service.small import ITEM_FACTORS, PARAMETERS, retriever
 
 ALL = np.arange(5, dtype=np.int32)

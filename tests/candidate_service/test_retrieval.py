@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from candidate_service.retrieval import CandidateList, CandidateQuery, Retriever, UserVector
+from candidate_service.retrieval import Retriever
 from serving.bundle.manifest import GoldenCandidates
 from serving.bundle.store import BundleError
 from serving.filters import MovieFilter
 from serving.fold_in import FoldIn
 from serving.ratings import NO_TIME, RatedMovies
+from serving.stages.candidate import CandidateList, CandidateQuery, UserVector
 from tests.candidate_service.small import ITEM_FACTORS, MOVIES, PARAMETERS, RATINGS, USER_FACTORS, retriever
 
 
@@ -39,7 +40,7 @@ def test_include_seen() -> None:
 
 
 def test_excluded_movies_make_room_and_unknown_ones_are_ignored() -> None:
-    answer = ask(CandidateQuery(user_id=1, limit=2, excluded=np.array([10, 99, 10])))
+    answer = ask(CandidateQuery(user_id=1, limit=2, exclude_movie_ids=np.array([10, 99, 10])))
     assert answer.movie_ids.tolist() == [50, 30]
 
 

@@ -7,11 +7,12 @@ import pytest
 from grpc import StatusCode, aio
 
 from candidate_service.retrieval import Retriever
-from candidate_service.servicer import LOADS, SERVICE_NAME, CandidateServicer
+from candidate_service.servicer import CALL_COSTS, CandidateServicer
 from movierec.candidate.v1 import candidate_service_pb2 as pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as pb_grpc
 from serving.bundle.holder import BundleHolder
 from serving.rpc.metrics import ServerMetrics
+from serving.stages.candidate import SERVICE
 from tests.candidate_service.small import retriever
 from tests.serving.stage_under_test import failure, reason_of, stage, violations_of
 
@@ -25,7 +26,7 @@ def register(holder: BundleHolder[Retriever], server: aio.Server, _metrics: Serv
 
 @pytest.fixture
 async def stub(tmp_path: Path) -> AsyncIterator[pb_grpc.CandidateServiceStub]:
-    async with stage(tmp_path, retriever(), register, SERVICE_NAME) as (channel, _):
+    async with stage(tmp_path, retriever(), register, SERVICE.full_name) as (channel, _):
         yield pb_grpc.CandidateServiceStub(channel)
 
 
@@ -66,15 +67,15 @@ async def test_answers_in_order(stub: pb_grpc.CandidateServiceStub) -> None:
         ([Query(user_id=-1, limit=1)], ["queries[0].user_id"]),
         ([Query(limit=1), Query(limit=0)], ["queries[1].limit"]),
         ([Query(limit=1001)], ["queries[0].limit"]),
-        ([Query(limit=1, exclude_movie_ids=[0])], ["queries[0].exclude_movie_ids"]),
+        ([Query(limit=1, exclude_movie_ids=[0])], ["queries[0].exclude_movie_ids[0]"]),
         ([Query(limit=1, exclude_movie_ids=[1] * 100_001)], ["queries[0].exclude_movie_ids"]),
         ([Query(limit=1, filter=pb.MovieFilter(min_year=1))], ["queries[0].filter.min_year"]),
         (
             [Query(limit=1, history=[pb.RatedMovie(movie_id=1, rating=9)])],
             ["queries[0].history[0].rating"],
         ),
-        ([Query(limit=1, probe_movie_ids=[0])], ["queries[0].probe_movie_ids"]),
-        ([Query(limit=1, probe_movie_ids=[1, 1])], ["queries[0].probe_movie_ids"]),
+        ([Query(limit=1, probe_movie_ids=[0])], ["queries[0].probe_movie_ids[0]"]),
+        ([Query(limit=1, probe_movie_ids=[1, 1])], ["queries[0].probe_movie_ids[1]"]),
         ([Query(limit=1, probe_movie_ids=range(1, 12))], ["queries[0].probe_movie_ids"]),
         ([Query(limit=1, because_of=-1)], ["queries[0].because_of"]),
         ([Query(limit=1, because_of=4)], ["queries[0].because_of"]),
@@ -123,7 +124,7 @@ async def test_edges_are_accepted(stub: pb_grpc.CandidateServiceStub) -> None:
 
 
 async def test_without_a_bundle_it_is_unavailable(tmp_path: Path) -> None:
-    async with stage(tmp_path, None, register, SERVICE_NAME) as (channel, _):
+    async with stage(tmp_path, None, register, SERVICE.full_name) as (channel, _):
         stub = pb_grpc.CandidateServiceStub(channel)
         request = pb.GenerateCandidatesRequest(queries=[Query(user_id=1, limit=1)])
         error = await failure(stub.GenerateCandidates(request, timeout=5))
@@ -132,8 +133,10 @@ async def test_without_a_bundle_it_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_a_call_takes_a_place_per_query() -> None:
-    assert set(LOADS) == set(pb.DESCRIPTOR.services_by_name["CandidateService"].methods_by_name)
+    assert set(CALL_COSTS) == set(SERVICE.methods_by_name)
     assert (
-        LOADS["GenerateCandidates"].users(pb.GenerateCandidatesRequest(queries=[pb.CandidateQuery()] * 32))
+        CALL_COSTS["GenerateCandidates"].users(
+            pb.GenerateCandidatesRequest(queries=[pb.CandidateQuery()] * 32)
+        )
         == 32
     )

@@ -13,23 +13,16 @@ from prometheus_client import CollectorRegistry
 
 from candidate_service import servicer as candidate_servicer
 from candidate_service.retrieval import Retriever
-from gateway.batching import BatchingCandidates, BatchingRanking, CallLimits
-from gateway.catalogue import Catalogue
-from gateway.clients import CandidateClient, RankingClient, SimilarityClient
+from gateway.codec import decode_personal
+from gateway.lists.catalogue import Catalogue
+from gateway.lists.list_builder import ListAnswer
 from gateway.metrics import GatewayMetrics
-from gateway.pages import ListAnswer
-from gateway.pipeline import Pipeline
-from gateway.ports import (
-    CandidateAnswer,
-    CandidateQuery,
-    RankingAnswer,
-    RankingQuery,
-    Stage,
-    StageError,
-    usable,
-)
+from gateway.movie_api import MovieApi
 from gateway.requests import PersonalRequest
+from gateway.stages.batch_queue import BatchQueue
+from gateway.stages.client import StageClient
 from movierec.candidate.v1.candidate_service_pb2_grpc import add_CandidateServiceServicer_to_server
+from movierec.gateway.v1 import movie_service_pb2 as public
 from movierec.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServicer_to_server
 from ranking_service import servicer as ranking_servicer
 from ranking_service.metrics import RankingMetrics
@@ -39,11 +32,14 @@ from serving.errors import DeadlineError, InvalidArgumentError
 from serving.filters import UNRESTRICTED, MovieFilter
 from serving.ratings import NO_TIME, RatedMovies
 from serving.rpc.metrics import ServerMetrics
-from tests.gateway.small_world import BUDGETS, HeldCatalogues, closed_breaker
+from serving.stages import candidate, ranking, similarity
+from serving.stages.candidate import CandidateList, CandidateQuery
+from serving.stages.ranking import RankedList, RankingQuery
+from serving.stages.stage import Answer, Query, StageError, unwrap
+from tests.gateway.small_world import BUDGETS, HeldCatalogues, queue
 from tests.serving.stage_under_test import stage
 
 SECONDS = 60.0  # ample: no test is decided by it
-LIMITS = CallLimits(max_calls=1, max_queries=32, hold_seconds=SECONDS)
 
 
 @dataclass(frozen=True)
@@ -51,11 +47,11 @@ class RealStages:
     """Both stages behind real channels, asked singly and in company."""
 
     catalogue: Catalogue
-    candidates: CandidateClient
-    ranking: RankingClient
-    batching_candidates: BatchingCandidates
-    batching_ranking: BatchingRanking
-    gateway: Pipeline
+    candidates: StageClient[CandidateQuery, CandidateList]
+    ranking: StageClient[RankingQuery, RankedList]
+    batching_candidates: BatchQueue[CandidateQuery, CandidateList]
+    batching_ranking: BatchQueue[RankingQuery, RankedList]
+    gateway: MovieApi
     registry: CollectorRegistry
     servers: tuple[ServerMetrics, ServerMetrics]
 
@@ -72,7 +68,7 @@ class RealStages:
                 user_id=user,
                 limit=1 + place % 30,
                 movie_filter=MovieFilter(exclude_genres=("Comedy",)) if place % 3 == 0 else UNRESTRICTED,
-                exclude_movie_ids=tuple(movies[place : place + place % 7].tolist()),
+                exclude_movie_ids=movies[place : place + place % 7],
                 include_seen=place % 5 == 0,
                 explain_features=place % 4,
                 diversity=0.3 if place % 6 == 0 else 0.0,
@@ -123,30 +119,25 @@ async def stages(models: tuple[Catalogue, Retriever, Ranker], tmp_path: Path) ->
     for root in roots:
         root.mkdir()
     async with AsyncExitStack() as running:
-        candidate, candidate_metrics = await running.enter_async_context(
-            stage(roots[0], retriever, register_candidate, candidate_servicer.SERVICE_NAME)
+        to_candidates, candidate_metrics = await running.enter_async_context(
+            stage(roots[0], retriever, register_candidate, candidate.SERVICE.full_name)
         )
-        ranking, ranking_metrics = await running.enter_async_context(
-            stage(roots[1], ranker, register_ranking, ranking_servicer.SERVICE_NAME)
+        to_ranking, ranking_metrics = await running.enter_async_context(
+            stage(roots[1], ranker, register_ranking, ranking.SERVICE.full_name)
         )
-        candidates, ranker_client = CandidateClient(candidate, metrics), RankingClient(ranking, metrics)
-        batching_candidates = BatchingCandidates(
-            candidates, breaker=closed_breaker(Stage.CANDIDATE, metrics), limits=LIMITS, metrics=metrics
-        )
-        batching_ranking = BatchingRanking(
-            ranker_client, breaker=closed_breaker(Stage.RANKING, metrics), limits=LIMITS, metrics=metrics
-        )
+        batching_candidates = queue(candidate.CODEC, to_candidates, metrics)
+        batching_ranking = queue(ranking.CODEC, to_ranking, metrics)
         yield RealStages(
             catalogue=catalogue,
-            candidates=candidates,
-            ranking=ranker_client,
+            candidates=StageClient(candidate.CODEC, to_candidates, metrics),
+            ranking=StageClient(ranking.CODEC, to_ranking, metrics),
             batching_candidates=batching_candidates,
             batching_ranking=batching_ranking,
-            gateway=Pipeline.create(
+            gateway=MovieApi.create(
                 catalogues=HeldCatalogues([catalogue]),
                 candidates=batching_candidates,
                 ranking=batching_ranking,
-                similarity=SimilarityClient(candidate, metrics),  # not asked
+                similarity=queue(similarity.CODEC, to_candidates, metrics),  # not asked
                 budgets=BUDGETS,
                 candidates_per_user=300,
                 batch_concurrency=32,
@@ -169,25 +160,27 @@ def candidate_query(request: PersonalRequest) -> CandidateQuery:
     )
 
 
-def bits_of_candidates(answer: CandidateAnswer) -> tuple[Any, ...]:
-    listed = usable(*answer.lists)
-    return listed.movie_ids.tobytes(), listed.scores.tobytes(), listed.user_vector, answer.bundle_id
+def bits_of_candidates(listed: CandidateList) -> tuple[Any, ...]:
+    return listed.movie_ids.tobytes(), listed.scores.tobytes(), listed.user_vector, listed.bundle_id
 
 
-def bits_of_ranking(answer: RankingAnswer) -> tuple[Any, ...]:
-    listed = usable(*answer.lists)
+def bits_of_ranking(listed: RankedList) -> tuple[Any, ...]:
     return (
         listed.movie_ids.tobytes(),
         listed.scores.tobytes(),
         listed.explanations,
         listed.unknown_movie_ids.tobytes(),
-        answer.base_value,
+        listed.base_value,
     )
 
 
 def content(answer: ListAnswer) -> tuple[Any, ...]:
     """Everything but the answer's own id."""
     return answer.items, answer.model, answer.reason, answer.bundle_id, answer.base_value
+
+
+async def one_by_one(client: StageClient[Query, Answer], queries: Sequence[Query]) -> list[Answer]:
+    return [unwrap(*await client.call([query], seconds=SECONDS)) for query in queries]
 
 
 async def all_at_once(calls: Sequence[Any]) -> list[Any]:
@@ -198,34 +191,31 @@ async def all_at_once(calls: Sequence[Any]) -> list[Any]:
 async def test_each_stage_answers_a_query_alike_alone_and_in_company(stages: RealStages) -> None:
     requests = stages.requests()
     queries = [candidate_query(request) for request in requests]
-    alone = [await stages.candidates.generate([query], seconds=SECONDS) for query in queries]
+    alone = await one_by_one(stages.candidates, queries)
     together = await all_at_once(
-        [stages.batching_candidates.generate([query], seconds=SECONDS) for query in queries]
+        [stages.batching_candidates.ask(query, seconds=SECONDS) for query in queries]
     )
     assert list(map(bits_of_candidates, together)) == list(map(bits_of_candidates, alone))
     assert stages.calls("candidate") == 2
 
-    found = [usable(*answer.lists) for answer in alone]
-    bundle_id = alone[0].bundle_id
     to_rank = [
         RankingQuery(
             user_id=request.user_id,
             movie_ids=listed.movie_ids,
             retrieval_scores=listed.scores,
+            bundle_id=listed.bundle_id,
             limit=request.limit,
             explain_features=request.explain_features,
             diversity=request.diversity,
             history=request.history,
         )
-        for request, listed in zip(requests, found, strict=True)
+        for request, listed in zip(requests, alone, strict=True)
         if listed.movie_ids.size
     ]
     assert len(to_rank) > 32
-    ranked_alone = [
-        await stages.ranking.rank([query], bundle_id=bundle_id, seconds=SECONDS) for query in to_rank
-    ]
+    ranked_alone = await one_by_one(stages.ranking, to_rank)
     ranked_together = await all_at_once(
-        [stages.batching_ranking.rank([query], bundle_id=bundle_id, seconds=SECONDS) for query in to_rank]
+        [stages.batching_ranking.ask(query, seconds=SECONDS) for query in to_rank]
     )
     assert list(map(bits_of_ranking, ranked_together)) == list(map(bits_of_ranking, ranked_alone))
     assert stages.calls("ranking") == 2
@@ -245,11 +235,13 @@ async def test_sixty_four_callers_of_whom_three_have_bad_luck(stages: RealStages
     requests = stages.requests()
     alone = [content(await stages.gateway.personal(request, None)) for request in requests]
     gone, hasty, invalid = 7, 20, 40
-    requests[invalid] = PersonalRequest(user_id=-1)
-    callers = [
-        asyncio.create_task(stages.gateway.personal(request, 0.005 if place == hasty else None))
-        for place, request in enumerate(requests)
-    ]
+
+    async def ask(place: int, request: PersonalRequest) -> ListAnswer:
+        if place == invalid:
+            request = decode_personal(public.ListPersonalMoviesRequest(user_id=-1))
+        return await stages.gateway.personal(request, 0.005 if place == hasty else None)
+
+    callers = [asyncio.create_task(ask(place, request)) for place, request in enumerate(requests)]
     for _ in range(5):  # turns of the loop: by now the callers wait for candidates
         await asyncio.sleep(0)
     callers[gone].cancel()
@@ -264,10 +256,10 @@ async def test_sixty_four_callers_of_whom_three_have_bad_luck(stages: RealStages
 
 async def test_a_query_that_a_stage_refuses_fails_alone(stages: RealStages) -> None:
     queries = [candidate_query(request) for request in stages.requests()[:8]]
-    alone = [await stages.candidates.generate([query], seconds=SECONDS) for query in queries]
+    alone = await one_by_one(stages.candidates, queries)
     queries[3] = replace(queries[3], limit=1_000_000)
     outcomes = await all_at_once(
-        [stages.batching_candidates.generate([query], seconds=SECONDS) for query in queries]
+        [stages.batching_candidates.ask(query, seconds=SECONDS) for query in queries]
     )
     assert isinstance(outcomes[3], StageError)
     others = [place for place in range(8) if place != 3]

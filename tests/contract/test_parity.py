@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from candidate_service.retrieval import CandidateList, CandidateQuery, Retriever, UserVector
-from ranking_service.ranking import Ranker, RankingQuery
+from candidate_service.retrieval import Retriever
+from ranking_service.ranking import Ranker
 from serving.bundle.catalogue import read_movies
 from serving.bundle.factors import read_ratings
 from serving.bundle.manifest import Golden
@@ -18,6 +18,8 @@ from serving.bundle.store import BundleStore
 from serving.ids import Rows
 from serving.ratings import RatedMovies
 from serving.retrieval import Candidates
+from serving.stages.candidate import CandidateList, CandidateQuery, UserVector
+from serving.stages.ranking import RankingQuery
 from similarity_service.neighbours import SimilarityIndex
 from tests.conftest import Trained
 from training.models.first_stage import CANDIDATES

@@ -14,10 +14,10 @@ from google.api import annotations_pb2
 from deploy import envoy_config
 from deploy.demo.plan import envoy_process
 from deploy.envoy_config import COMPOSE, GENERATED, KUBERNETES, Jwt, Options, Place, main
-from gateway.servicer import loads
+from gateway.servicer import call_costs
 from gateway.settings import GatewaySettings
 from movierec.gateway.v1.movie_service_pb2 import DESCRIPTOR
-from serving.limiter import Load, Priority
+from serving.limiter import CallCost, Priority
 from tests.deploy.edge import FILES, ROOT
 
 EVERY_OPTION = Options(
@@ -133,7 +133,7 @@ def test_the_edge_prefers_what_the_gateway_puts_first(path: Path) -> None:
     paths = [route["match"]["safe_regex"]["regex"] for route in preferred if "safe_regex" in route["match"]]
     service = DESCRIPTOR.services_by_name["MovieService"]
     for method in service.methods:
-        first = loads(batch_concurrency=1).get(method.name, Load()).priority is Priority.FIRST
+        first = call_costs(batch_concurrency=1).get(method.name, CallCost()).priority is Priority.FIRST
         rest = method.GetOptions().Extensions[annotations_pb2.http].get
         for url in filter(None, (f"/{service.full_name}/{method.name}", rest.replace("{movie_id}", "7"))):
             assert any(re.fullmatch(regex, url) for regex in paths) is first or url == PERSONAL, url

@@ -11,17 +11,15 @@ import pytest
 import typer
 import yaml
 
-from candidate_service.servicer import SERVICE_NAME as CANDIDATE
 from candidate_service.settings import CandidateSettings
 from deploy import envoy_config
-from gateway.servicer import SERVICE_NAME as GATEWAY
+from gateway.servicer import SERVICE_NAME
 from gateway.settings import GatewaySettings
-from ranking_service.servicer import SERVICE_NAME as RANKING
 from ranking_service.settings import RankingSettings
 from serving.bundle.store import SETTLE_SECONDS
 from serving.rpc.server import LIVENESS
 from serving.settings import ServerSettings, load_settings
-from similarity_service.servicer import SERVICE_NAME as SIMILARITY
+from serving.stages import candidate, ranking, similarity
 from similarity_service.settings import SimilaritySettings
 from tests.deploy.manifests import (
     FOLDER,
@@ -47,7 +45,12 @@ SETTINGS: Mapping[str, type[ServerSettings]] = {
     "ranking": RankingSettings,
     "similarity": SimilaritySettings,
 }
-SERVICE_NAMES = {"candidate": CANDIDATE, "gateway": GATEWAY, "ranking": RANKING, "similarity": SIMILARITY}
+SERVICE_NAMES = {
+    "candidate": candidate.SERVICE.full_name,
+    "gateway": SERVICE_NAME,
+    "ranking": ranking.SERVICE.full_name,
+    "similarity": similarity.SERVICE.full_name,
+}
 OTHERS_VARIABLES = {
     DATA_DIR_VARIABLE,
     "MLFLOW_DISABLE_TELEMETRY",

@@ -12,8 +12,8 @@ from deploy.envoy_config import OPENAPI
 from deploy.openapi.descriptors import Descriptors, bindings
 from deploy.openapi.document import SERVICE, document
 from deploy.openapi.pages import Example, calls, example
-from gateway.validation import LIMITS
 from movierec.gateway.v1 import movie_service_pb2 as pb
+from serving.limits import LIMITS
 from tests.deploy.edge import ROOT
 
 

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from candidate_service.retrieval import CandidateList, CandidateQuery, Retriever
-from gateway.catalogue import Catalogue
+from candidate_service.retrieval import Retriever
+from gateway.lists.catalogue import Catalogue
 from gateway.settings import GatewaySettings
-from ranking_service.ranking import Ranker, RankingQuery
+from ranking_service.ranking import Ranker
 from serving.bundle.factors import read_item_factors, read_ratings
 from serving.bundle.store import BundleStore
 from serving.filters import UNRESTRICTED, MovieFilter
 from serving.ratings import RatedMovies, Ratings
-from serving.similarity import directions
+from serving.similarity import unit_factors
+from serving.stages.candidate import CandidateList, CandidateQuery
+from serving.stages.ranking import RankingQuery
+from serving.stages.similarity import SimilarQuery
 from similarity_service.neighbours import SimilarityIndex
 
 CANDIDATES_PER_USER: int = GatewaySettings.model_fields["candidates_per_user"].default
@@ -54,7 +57,7 @@ class Oracle:
         bundle_id = bundle_id or store.pointer().bundle_id
         folder = store.folder(bundle_id, "candidate")
         catalogue = Catalogue.load(store, bundle_id)
-        warm = np.any(directions(read_item_factors(folder)), axis=1)
+        warm = np.any(unit_factors(read_item_factors(folder)), axis=1)
         return cls(
             catalogue=catalogue,
             ratings=read_ratings(folder),
@@ -111,7 +114,8 @@ class Oracle:
 
     def similar(self, movie_id: int, limit: int, excluded: Collection[int] = ()) -> Scored:
         """Neighbours of a movie."""
-        answer = self.index.similar(movie_id, limit=limit, excluded=np.array([*excluded], dtype=np.int64))
+        exclude_movie_ids = np.array([*excluded], dtype=np.int64)
+        answer = self.index.similar(SimilarQuery(movie_id, limit, exclude_movie_ids=exclude_movie_ids))
         return list(zip(answer.movie_ids.tolist(), answer.scores.tolist(), strict=True))
 
     def _candidates(self, wish: Wish) -> CandidateList:
@@ -119,7 +123,7 @@ class Oracle:
             user_id=wish.user_id,
             limit=CANDIDATES_PER_USER,
             movie_filter=wish.movie_filter,
-            excluded=np.array(wish.excluded, dtype=np.int64),
+            exclude_movie_ids=np.array(wish.excluded, dtype=np.int64),
             include_seen=wish.include_seen,
             history=wish.history,
         )

@@ -17,9 +17,9 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import aio
 from grpc_status import rpc_status
 
-from gateway.validation import LIMITS
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
+from serving.limits import LIMITS
 from serving.rpc.channels import open_channel
 from tests.e2e.rest import Failure, Rest
 from tests.e2e.system import System
@@ -249,8 +249,8 @@ TABLE: dict[str, Row] = {
                     "history[1].movie_id",
                     "diversity",
                     "explain_features",
-                    "because_of",
                     "fallback_policy",
+                    "because_of",
                 ],
             )
         ],

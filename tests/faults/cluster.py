@@ -12,31 +12,32 @@ from typing import Any, Final
 
 from grpc import aio
 
-from candidate_service import servicer as candidate
 from candidate_service.retrieval import Retriever
-from gateway import servicer as gateway
-from gateway.batching import BatchingCandidates, BatchingRanking
-from gateway.breaker import Breaker, GuardedSimilarity
-from gateway.catalogue import Catalogue
-from gateway.clients import CandidateClient, RankingClient, SimilarityClient
+from candidate_service.servicer import CandidateServicer
+from gateway.lists.catalogue import Catalogue
 from gateway.metrics import GatewayMetrics
-from gateway.pipeline import Pipeline
-from gateway.ports import Stage
+from gateway.movie_api import MovieApi
+from gateway.servicer import SERVICE_NAME, MovieServicer
 from gateway.settings import GatewaySettings
+from gateway.stages.batch_queue import UNBATCHED, BatchLimits, BatchQueue
+from gateway.stages.breaker import Breaker
+from gateway.stages.client import StageClient
 from movierec.candidate.v1.candidate_service_pb2_grpc import add_CandidateServiceServicer_to_server
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub, add_MovieServiceServicer_to_server
 from movierec.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServicer_to_server
 from movierec.similarity.v1.similarity_service_pb2_grpc import add_SimilarityServiceServicer_to_server
-from ranking_service import servicer as ranking
 from ranking_service.metrics import RankingMetrics
 from ranking_service.ranking import Ranker
+from ranking_service.servicer import RankingServicer
 from serving.bundle.holder import BundleHolder
 from serving.bundle.store import BundleStore
 from serving.rpc.channels import open_channel
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.server import running
-from similarity_service import servicer as similarity
+from serving.stages import candidate, ranking, similarity
+from serving.stages.stage import Answer, Query, StageCodec
 from similarity_service.neighbours import SimilarityIndex
+from similarity_service.servicer import SimilarityServicer
 from tests.gateway.small_world import BUDGETS
 from tests.serving.server_under_test import settings
 from tests.training.small import PROGRESS, RECIPE, table_of, tastes
@@ -71,7 +72,7 @@ class Holders:
         self._all[name] = BundleHolder(
             self.store,
             load,
-            loads=metrics.bundle_loads,
+            load_counter=metrics.bundle_loads,
             info=metrics.bundle_info,
             poll_seconds=0.01,
             clock=lambda: time.monotonic() + self.seconds,
@@ -150,40 +151,38 @@ async def running_cluster(store: BundleStore) -> AsyncIterator[Cluster]:
         candidates = await start(
             "candidate",
             retrievers,
-            partial(add_CandidateServiceServicer_to_server, candidate.CandidateServicer(retrievers)),
-            candidate.SERVICE_NAME,
+            partial(add_CandidateServiceServicer_to_server, CandidateServicer(retrievers)),
+            candidate.SERVICE.full_name,
         )
         ranked = await start(
             "ranking",
             rankers,
-            partial(add_RankingServiceServicer_to_server, ranking.RankingServicer(rankers, ranking_metrics)),
-            ranking.SERVICE_NAME,
+            partial(add_RankingServiceServicer_to_server, RankingServicer(rankers, ranking_metrics)),
+            ranking.SERVICE.full_name,
         )
         alike = await start(
             "similarity",
             indexes,
-            partial(add_SimilarityServiceServicer_to_server, similarity.SimilarityServicer(indexes)),
-            similarity.SERVICE_NAME,
+            partial(add_SimilarityServiceServicer_to_server, SimilarityServicer(indexes)),
+            similarity.SERVICE.full_name,
         )
-        limits = GatewaySettings(bundle_root=store.root).call_limits(1)
-        breakers = {
-            stage: Breaker(stage, metrics, full_seconds=BUDGETS.full_seconds(stage)) for stage in Stage
-        }
-        pipeline = Pipeline.create(
+        limits = GatewaySettings(bundle_root=store.root).batch_limits(1)
+
+        def queue(
+            codec: StageCodec[Query, Answer], channel: aio.Channel, limits: BatchLimits
+        ) -> BatchQueue[Query, Answer]:
+            return BatchQueue(
+                StageClient(codec, channel, metrics),
+                breaker=Breaker(codec.name, metrics, full_seconds=BUDGETS.full_seconds(codec.name)),
+                limits=limits,
+                metrics=metrics,
+            )
+
+        movie_api = MovieApi.create(
             catalogues=catalogues,
-            candidates=BatchingCandidates(
-                CandidateClient(candidates, metrics),
-                breaker=breakers[Stage.CANDIDATE],
-                limits=limits,
-                metrics=metrics,
-            ),
-            ranking=BatchingRanking(
-                RankingClient(ranked, metrics),
-                breaker=breakers[Stage.RANKING],
-                limits=limits,
-                metrics=metrics,
-            ),
-            similarity=GuardedSimilarity(SimilarityClient(alike, metrics), breakers[Stage.SIMILARITY]),
+            candidates=queue(candidate.CODEC, candidates, limits),
+            ranking=queue(ranking.CODEC, ranked, limits),
+            similarity=queue(similarity.CODEC, alike, UNBATCHED),
             budgets=BUDGETS,
             candidates_per_user=300,
             batch_concurrency=32,
@@ -193,8 +192,8 @@ async def running_cluster(store: BundleStore) -> AsyncIterator[Cluster]:
         api = await start(
             "gateway",
             catalogues,
-            partial(add_MovieServiceServicer_to_server, gateway.MovieServicer(pipeline)),
-            gateway.SERVICE_NAME,
+            partial(add_MovieServiceServicer_to_server, MovieServicer(movie_api)),
+            SERVICE_NAME,
         )
         yield Cluster(holders, MovieServiceStub(api), registry)
 

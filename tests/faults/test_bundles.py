@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.servers import serving, settings_of
 from candidate_service.retrieval import Retriever
-from gateway.catalogue import Catalogue
+from gateway.lists.catalogue import Catalogue
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from ranking_service.ranking import Ranker
 from serving.bundle.manifest import MANIFEST_NAME

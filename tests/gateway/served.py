@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gateway.servicer import SERVICE_NAME, MovieServicer, loads
+from gateway.servicer import SERVICE_NAME, MovieServicer, call_costs
 from gateway.settings import GatewaySettings
 from movierec.gateway.v1.movie_service_pb2_grpc import (
     MovieServiceStub,
@@ -38,11 +38,11 @@ async def served(
     async with (
         running(
             settings,
-            register=partial(add_MovieServiceServicer_to_server, MovieServicer(world.pipeline)),
+            register=partial(add_MovieServiceServicer_to_server, MovieServicer(world.api)),
             service_names=[SERVICE_NAME],
             metrics=metrics or ServerMetrics.create("gateway"),
             ready=at_once,
-            loads=loads(settings.batch_concurrency),
+            call_costs=call_costs(settings.batch_concurrency),
         ) as port,
         open_channel(f"127.0.0.1:{port}") as channel,
     ):

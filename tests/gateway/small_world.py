@@ -14,42 +14,28 @@ from itertools import count
 from typing import Any
 
 import numpy as np
+from grpc import aio
 from prometheus_client import CollectorRegistry
 from typing_extensions import override
 
-from gateway.breaker import Breaker
-from gateway.catalogue import Catalogue, Catalogues
-from gateway.deadlines import Budgets, StageBudget
-from gateway.fallback import FallbackReason
+from gateway.lists.catalogue import Catalogue, Catalogues
+from gateway.lists.list_builder import ListAnswer
 from gateway.metrics import GatewayMetrics
-from gateway.pages import ListAnswer
-from gateway.pipeline import Pipeline
-from gateway.ports import (
-    CandidateAnswer,
-    CandidateList,
-    CandidateProbe,
-    CandidateQuery,
-    CandidateStage,
-    Contribution,
-    RankedList,
-    RankedProbe,
-    RankingAnswer,
-    RankingQuery,
-    RankingStage,
-    SimilarAnswer,
-    SimilarityMethod,
-    SimilarityStage,
-    SimilarQuery,
-    Stage,
-    StageError,
-    StageFailure,
-    UserVector,
-)
+from gateway.movie_api import MovieApi
+from gateway.stages.batch_queue import BatchLimits, BatchQueue
+from gateway.stages.breaker import Breaker
+from gateway.stages.client import StageClient
+from gateway.stages.deadlines import Budgets, StageBudget
 from serving.bundle.catalogue import CatalogueContent
 from serving.bundle.factors import SeenMovies
 from serving.errors import Reason, UnavailableError
 from serving.ids import IdMap
+from serving.leaf_tables import Contribution
 from serving.movies import Movies, genre_bits
+from serving.stages.candidate import CandidateList, CandidateProbe, CandidateQuery, UserVector
+from serving.stages.ranking import RankedList, RankedProbe, RankingQuery
+from serving.stages.similarity import SimilarityMethod, SimilarMovies, SimilarQuery
+from serving.stages.stage import Answer, FallbackReason, Query, Stage, StageCodec, StageError, StageName
 
 BUNDLE = "bundle-1"
 OTHER_BUNDLE = "bundle-2"
@@ -72,9 +58,9 @@ BUDGETS = Budgets(  # ten times those of production: no test may depend on the s
     batch=18.0,
     reserve=0.02,
     stages={
-        Stage.CANDIDATE: StageBudget(1.5, 0.4),
-        Stage.RANKING: StageBudget(2.5, 0.8),
-        Stage.SIMILARITY: StageBudget(1.5, 0.8),
+        StageName.CANDIDATE: StageBudget(1.5, 0.4),
+        StageName.RANKING: StageBudget(2.5, 0.8),
+        StageName.SIMILARITY: StageBudget(1.5, 0.8),
     },
 )
 
@@ -133,50 +119,62 @@ class HeldCatalogues(Catalogues):
         return next((one for one in self.catalogues if one.bundle_id == bundle_id), None)
 
 
-def closed_breaker(stage: Stage, metrics: GatewayMetrics) -> Breaker:
+def closed_breaker(stage: StageName, metrics: GatewayMetrics) -> Breaker:
     """A breaker that never opens: on its clock, an hour passes between any two moments."""
     return Breaker(stage, metrics, full_seconds=0, clock=count(step=3_600).__next__)
 
 
-def failing(stage: Stage, reason: FallbackReason = FallbackReason.DEPENDENCY_UNAVAILABLE) -> StageError:
+ONE_CALL = BatchLimits(max_calls=1, max_queries=32, hold_seconds=3_600.0)
+"""What waits shares the next call, however long the one before takes."""
+
+
+def queue(
+    codec: StageCodec[Query, Answer],
+    channel: aio.Channel,
+    metrics: GatewayMetrics,
+    limits: BatchLimits = ONE_CALL,
+) -> BatchQueue[Query, Answer]:
+    """A stage behind a channel, with a breaker that never opens."""
+    client = StageClient(codec, channel, metrics)
+    return BatchQueue(client, breaker=closed_breaker(codec.name, metrics), limits=limits, metrics=metrics)
+
+
+def failing(stage: StageName, reason: FallbackReason = FallbackReason.DEPENDENCY_UNAVAILABLE) -> StageError:
     """What a stage that fails raises."""
     return StageError(stage, reason, "as the test says")
 
 
 def candidates(
     *movie_ids: int, user_vector: UserVector = UserVector.TRAINED, bundle_id: str = BUNDLE
-) -> CandidateAnswer:
+) -> CandidateList:
     """Candidates in this order."""
     scores = np.linspace(0.9, 0.1, len(movie_ids), dtype=np.float32)
-    listed = CandidateList(np.array(movie_ids, np.int64), scores, user_vector)
-    return CandidateAnswer((listed,), bundle_id)
+    return CandidateList(np.array(movie_ids, np.int64), scores, user_vector, bundle_id)
 
 
 NO_VECTOR = candidates(user_vector=UserVector.NONE)
 
 
 @dataclass
-class StubCandidates(CandidateStage):
+class StubCandidates(Stage[CandidateQuery, CandidateList]):
     """Stage one as a test wants it."""
 
-    answer: CandidateAnswer | Exception = NO_VECTOR
+    answer: CandidateList | Exception = NO_VECTOR
     cold: tuple[int, ...] = ()
     seen: tuple[int, ...] = ()
     queries: list[CandidateQuery] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
     @override
-    async def generate(self, queries: Sequence[CandidateQuery], *, seconds: float) -> CandidateAnswer:
-        self.queries += queries
+    async def ask(self, query: CandidateQuery, *, seconds: float) -> CandidateList:
+        self.queries.append(query)
         self.seconds.append(seconds)
         if isinstance(self.answer, Exception):
             raise self.answer
-        (listed,) = self.answer.lists
-        (query,) = queries
-        if isinstance(listed, StageFailure) or listed.user_vector is UserVector.NONE:
-            return self.answer
-        probes = tuple(self._probe(movie_id, listed) for movie_id in query.probe_movie_ids)
-        return CandidateAnswer((replace(listed, probes=probes),), self.answer.bundle_id)
+        listed = self.answer
+        if listed.user_vector is UserVector.NONE:
+            return listed
+        return replace(listed, probes=tuple(self._probe(one, listed) for one in query.probe_movie_ids))
 
     def _probe(self, movie_id: int, listed: CandidateList) -> CandidateProbe:
         """As in the list; a movie that is not in it follows with a score of 0.05."""
@@ -187,31 +185,24 @@ class StubCandidates(CandidateStage):
         if movie_id in self.cold:
             standing = (None, None)
         score, rank = standing
-        return CandidateProbe(
-            movie_id, seen=movie_id in self.seen, excluded=False, filtered_out=False, score=score, rank=rank
-        )
+        return CandidateProbe(movie_id, seen=movie_id in self.seen, score=score, rank=rank)
 
 
 @dataclass
-class StubRanking(RankingStage):
+class StubRanking(Stage[RankingQuery, RankedList]):
     """Stage two: turns the candidates around; the last one scores highest."""
 
     failure: Exception | None = None
     unknown: tuple[int, ...] = ()
     queries: list[RankingQuery] = field(default_factory=list)
-    bundles: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
     @override
-    async def rank(self, queries: Sequence[RankingQuery], *, bundle_id: str, seconds: float) -> RankingAnswer:
-        self.queries += queries
-        self.bundles.append(bundle_id)
+    async def ask(self, query: RankingQuery, *, seconds: float) -> RankedList:
+        self.queries.append(query)
         self.seconds.append(seconds)
         if self.failure is not None:
             raise self.failure
-        return RankingAnswer(tuple(map(self._ranked, queries)), bundle_id, base_value=-2.0)
-
-    def _ranked(self, query: RankingQuery) -> RankedList:
         known = ~np.isin(query.movie_ids, self.unknown)
         order = query.movie_ids[known][::-1]
         movie_ids = order[: query.limit]
@@ -231,6 +222,8 @@ class StubRanking(RankingStage):
         return RankedList(
             movie_ids=movie_ids,
             scores=np.arange(movie_ids.size, 0, -1, dtype=np.float64),
+            bundle_id=query.bundle_id,
+            base_value=-2.0,
             explanations=(shown,) * movie_ids.size if shown else (),
             unknown_movie_ids=query.movie_ids[~known],
             probes=probes,
@@ -242,21 +235,21 @@ def neighbours(
     *movie_ids: int,
     method: SimilarityMethod = SimilarityMethod.ALS_COSINE,
     bundle_id: str = BUNDLE,
-) -> SimilarAnswer:
+) -> SimilarMovies:
     """Neighbours in this order."""
     scores = np.linspace(0.9, 0.1, len(movie_ids), dtype=np.float32)
-    return SimilarAnswer(np.array(movie_ids, np.int64), scores, method, bundle_id)
+    return SimilarMovies(np.array(movie_ids, np.int64), scores, method, bundle_id)
 
 
 @dataclass
-class StubSimilarity(SimilarityStage):
+class StubSimilarity(Stage[SimilarQuery, SimilarMovies]):
     """The index as a test wants it."""
 
-    answer: SimilarAnswer | Exception = field(default_factory=neighbours)
+    answer: SimilarMovies | Exception = field(default_factory=neighbours)
     queries: list[SimilarQuery] = field(default_factory=list)
 
     @override
-    async def find(self, query: SimilarQuery, *, seconds: float) -> SimilarAnswer:
+    async def ask(self, query: SimilarQuery, *, seconds: float) -> SimilarMovies:
         self.queries.append(query)
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -273,10 +266,10 @@ class World:
         self.similarity = StubSimilarity()
         self.registry = CollectorRegistry()
         self.metrics = GatewayMetrics.create(self.registry)
-        self.pipeline = self.gateway()
+        self.api = self.gateway()
 
-    def gateway(self, **changes: Any) -> Pipeline:
-        """The pipeline, with some parts changed."""
+    def gateway(self, **changes: Any) -> MovieApi:
+        """The API, with some parts changed."""
         parts: dict[str, Any] = {
             "catalogues": self.catalogues,
             "candidates": self.candidates,
@@ -288,7 +281,7 @@ class World:
             "why_movie": True,
             "metrics": self.metrics,
         }
-        return Pipeline.create(**(parts | changes))
+        return MovieApi.create(**(parts | changes))
 
     def counted(self, name: str, **labels: str) -> float:
         """A metric's value; 0 when it was never counted."""
@@ -297,7 +290,7 @@ class World:
 
 def ids(answer: ListAnswer) -> list[int]:
     """The movies of an answer, in order."""
-    return [item.movie.movie_id for item in answer.items]
+    return [int(answer.catalogue.movies.ids.ids[item.movie_row]) for item in answer.items]
 
 
 def sources(answer: ListAnswer) -> list[str]:

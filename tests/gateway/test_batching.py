@@ -1,7 +1,7 @@
-"""What waits for a stage: who travels with whom, when, and what becomes of each. The stage answers on cue."""
+"""Queries that wait for a stage: which share a call, when, and what becomes of each. Calls end on cue."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -11,43 +11,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
-from typing_extensions import override
 
-from gateway.batching import BatchingCandidates, BatchingRanking, CallLimits
-from gateway.fallback import FallbackReason
 from gateway.metrics import GatewayMetrics
-from gateway.ports import (
-    CandidateAnswer,
-    CandidateList,
-    CandidateQuery,
-    CandidateStage,
-    RankedList,
-    RankingAnswer,
-    RankingQuery,
-    RankingStage,
-    RefusedError,
-    Stage,
+from gateway.requests import PersonalRequest
+from gateway.stages.batch_queue import BatchLimits, BatchQueue
+from serving.stages import candidate
+from serving.stages.ranking import CODEC, RankedList, RankingQuery
+from serving.stages.stage import (
+    FallbackReason,
+    InvalidQueryError,
+    StageCodec,
     StageError,
     StageFailure,
-    UserVector,
-    usable,
+    StageName,
 )
-from gateway.requests import PersonalRequest
-from serving.filters import UNRESTRICTED
-from serving.ratings import RatedMovies
-from tests.gateway.small_world import (
-    BUNDLE,
-    OTHER_BUNDLE,
-    World,
-    candidates,
-    closed_breaker,
-    failing,
-    ids,
-)
+from tests.gateway.small_world import BUNDLE, OTHER_BUNDLE, World, candidates, closed_breaker, failing, ids
 
 AMPLE: Final = 60.0  # seconds: no test is decided by it
 PATIENT: Final = 3_600.0  # so much more that nothing which should happen now happens by it
-LIMITS: Final = CallLimits(max_calls=1, max_queries=32, hold_seconds=PATIENT)
+STAGE: Final = StageName.RANKING
+LIMITS: Final = BatchLimits(max_calls=1, max_queries=32, hold_seconds=PATIENT)
+
 
 request_id: ContextVar[int] = ContextVar("request_id")
 
@@ -56,11 +40,10 @@ request_id: ContextVar[int] = ContextVar("request_id")
 class Call:
     """A call as the stage sees it; it ends when the test says how."""
 
-    queries: Sequence[CandidateQuery]
+    queries: Sequence[RankingQuery]
     seconds: float
-    bundle_id: str
     request_id: int
-    answer: asyncio.Future[CandidateAnswer] = field(default_factory=asyncio.Future)
+    answer: asyncio.Future[list[RankedList | StageFailure]] = field(default_factory=asyncio.Future)
     cancelled: bool = False
 
     @property
@@ -68,24 +51,31 @@ class Call:
         """Whom it is about."""
         return [query.user_id for query in self.queries]
 
+    @property
+    def bundle_id(self) -> str:
+        """The bundle of its first query."""
+        return self.queries[0].bundle_id
+
     def succeed(self) -> None:
         """Answers each query from that query alone."""
-        self.answer.set_result(answer_to(self.users))
+        self.answer.set_result([answer_to(query) for query in self.queries])
 
     def fail(self, error: Exception) -> None:
         """Answers an error."""
         self.answer.set_exception(error)
 
 
-class CuedStage(CandidateStage):
-    """Stage one, which answers on cue."""
+class CuedStage:
+    """Makes calls, as `StageClient` does, that end on cue."""
+
+    codec: StageCodec[RankingQuery, RankedList] = CODEC
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.in_flight = 0
         self.changed = asyncio.Event()
 
-    async def call(self, number: int) -> Call:
+    async def nth_call(self, number: int) -> Call:
         """The call with this number, once it has come."""
         async with asyncio.timeout(AMPLE):
             while len(self.calls) <= number:
@@ -93,12 +83,11 @@ class CuedStage(CandidateStage):
                 await self.changed.wait()
         return self.calls[number]
 
-    @override
-    async def generate(self, queries: Sequence[CandidateQuery], *, seconds: float) -> CandidateAnswer:
-        return await self.make(Call(queries, seconds, "", request_id.get(0)))
-
-    async def make(self, call: Call) -> CandidateAnswer:
+    async def call(
+        self, queries: Sequence[RankingQuery], *, seconds: float
+    ) -> list[RankedList | StageFailure]:
         """Answers a call on cue."""
+        call = Call(queries, seconds, request_id.get(0))
         self.calls.append(call)
         self.changed.set()
         self.in_flight += 1
@@ -111,36 +100,16 @@ class CuedStage(CandidateStage):
             self.in_flight -= 1
 
 
-class CuedRanking(RankingStage):
-    """Stage two over the same cues."""
-
-    def __init__(self, cued: CuedStage) -> None:
-        self._cued = cued
-
-    @override
-    async def rank(self, queries: Sequence[RankingQuery], *, bundle_id: str, seconds: float) -> RankingAnswer:
-        about = [query(ranking_query.user_id) for ranking_query in queries]
-        found = await self._cued.make(Call(about, seconds, bundle_id, request_id.get(0)))
-        order = [
-            RankedList(usable(listed).movie_ids, np.array([1.0]), (), np.empty(0, np.int64))
-            for listed in found.lists
-        ]
-        return RankingAnswer(tuple(order), bundle_id, base_value=-2.0)
-
-
 class Waiting:
     """Callers before a stage on cue."""
 
-    def __init__(self, limits: CallLimits = LIMITS) -> None:
+    def __init__(self, limits: BatchLimits = LIMITS) -> None:
         self.cued = CuedStage()
         self.registry = CollectorRegistry()
         metrics = GatewayMetrics.create(self.registry)
-        self.candidates = BatchingCandidates(
-            self.cued, breaker=closed_breaker(Stage.CANDIDATE, metrics), limits=limits, metrics=metrics
-        )
-        self.ranking = BatchingRanking(
-            CuedRanking(self.cued),
-            breaker=closed_breaker(Stage.RANKING, metrics),
+        self.queue: BatchQueue[RankingQuery, RankedList] = BatchQueue(
+            self.cued,  # type: ignore[arg-type]  # stands for a StageClient
+            breaker=closed_breaker(STAGE, metrics),
             limits=limits,
             metrics=metrics,
         )
@@ -149,17 +118,16 @@ class Waiting:
         """A caller who asks for one user, and gets the movie of that user's number."""
 
         async def one() -> int:
-            answer = await self.candidates.generate([query(user)], seconds=seconds)
-            return int(usable(*answer.lists).movie_ids[0])
+            return int((await self.queue.ask(query(user), seconds=seconds)).movie_ids[0])
 
         return asyncio.create_task(one())
 
-    def rank(self, user: int, bundle_id: str) -> asyncio.Task[str]:
-        """The same for ranking; gets the bundle that the answer is from."""
+    def ask_of(self, user: int, bundle_id: str) -> asyncio.Task[str]:
+        """The same; gets the bundle that the answer is from."""
 
         async def one() -> str:
-            answer = await self.ranking.rank([ranking_query(user)], bundle_id=bundle_id, seconds=PATIENT)
-            assert usable(*answer.lists).movie_ids.tolist() == [user]
+            answer = await self.queue.ask(query(user, bundle_id), seconds=PATIENT)
+            assert answer.movie_ids.tolist() == [user]
             return answer.bundle_id
 
         return asyncio.create_task(one())
@@ -174,34 +142,12 @@ async def waiting() -> Waiting:
     return Waiting()
 
 
-def query(user: int) -> CandidateQuery:
-    return CandidateQuery(
-        user_id=user,
-        limit=1,
-        movie_filter=UNRESTRICTED,
-        exclude_movie_ids=(),
-        include_seen=False,
-        history=RatedMovies(),
-    )
+def query(user: int, bundle_id: str = BUNDLE) -> RankingQuery:
+    return RankingQuery(user, np.array([user]), np.array([0.5]), bundle_id=bundle_id, limit=1)
 
 
-def ranking_query(user: int) -> RankingQuery:
-    return RankingQuery(
-        user_id=user,
-        movie_ids=np.array([user]),
-        retrieval_scores=np.array([0.5], np.float32),
-        limit=1,
-        explain_features=0,
-        diversity=0.0,
-        history=RatedMovies(),
-    )
-
-
-def answer_to(users: Iterable[int]) -> CandidateAnswer:
-    lists = [
-        CandidateList(np.array([user]), np.array([0.5], np.float32), UserVector.TRAINED) for user in users
-    ]
-    return CandidateAnswer(tuple(lists), BUNDLE)
+def answer_to(asked: RankingQuery) -> RankedList:
+    return RankedList(asked.movie_ids, np.array([1.0]), asked.bundle_id, base_value=-2.0)
 
 
 async def failure(caller: Awaitable[Any]) -> StageFailure:
@@ -221,10 +167,10 @@ def timeout(failed: StageFailure) -> bool:
     return failed.reason is FallbackReason.DEPENDENCY_TIMEOUT
 
 
-# Who travels with whom.
+# Which queries share a call.
 
 
-async def test_whoever_finds_the_stage_idle_leaves_at_once(waiting: Waiting) -> None:
+async def test_an_idle_stage_is_asked_at_once(waiting: Waiting) -> None:
     for user in (1, 2, 3):
         caller = waiting.ask(user)
         await turns(3)  # the caller's task, the departure, the call's task: and no timer
@@ -234,17 +180,17 @@ async def test_whoever_finds_the_stage_idle_leaves_at_once(waiting: Waiting) -> 
     assert len(waiting.cued.calls) == 3
 
 
-async def test_what_waits_leaves_together_in_order_as_many_as_fit(waiting: Waiting) -> None:
+async def test_what_waits_shares_a_call_in_order_as_many_as_fit(waiting: Waiting) -> None:
     first = waiting.ask(0)
-    (await waiting.cued.call(0)).succeed()
+    (await waiting.cued.nth_call(0)).succeed()
     assert await first == 0
     callers = [waiting.ask(100)]
-    await waiting.cued.call(1)
+    await waiting.cued.nth_call(1)
     callers += [waiting.ask(user) for user in range(101, 141)]
     await turns()
     assert len(waiting.cued.calls) == 2  # they wait
     for number in (1, 2, 3):
-        (await waiting.cued.call(number)).succeed()
+        (await waiting.cued.nth_call(number)).succeed()
     assert await asyncio.gather(*callers) == list(range(100, 141))
     assert [call.users for call in waiting.cued.calls[1:]] == [
         [100],
@@ -255,17 +201,16 @@ async def test_what_waits_leaves_together_in_order_as_many_as_fit(waiting: Waiti
 
 async def test_who_arrives_in_one_turn_shares_a_call(waiting: Waiting) -> None:
     callers = [waiting.ask(user) for user in range(1, 33)]
-    (await waiting.cued.call(0)).succeed()
+    (await waiting.cued.nth_call(0)).succeed()
     assert await asyncio.gather(*callers) == list(range(1, 33))
-    assert waiting.sample("stage_batch_size_sum", stage="candidate") == 32
-    assert waiting.sample("stage_batch_size_count", stage="candidate") == 1
-    assert waiting.sample("stage_wait_seconds_count", stage="candidate") == 32
-    assert waiting.sample("stage_batch_size_count", stage="ranking") == 0
+    assert waiting.sample("stage_batch_size_sum", stage="ranking") == 32
+    assert waiting.sample("stage_batch_size_count", stage="ranking") == 1
+    assert waiting.sample("stage_wait_seconds_count", stage="ranking") == 32
 
 
 async def test_the_next_call_leaves_before_the_last_ones_answers_are_read(waiting: Waiting) -> None:
     caller = waiting.ask(1)
-    call = await waiting.cued.call(0)
+    call = await waiting.cued.nth_call(0)
     seen: list[int] = []
     caller.add_done_callback(lambda _: seen.append(len(waiting.cued.calls)))
     other = waiting.ask(2)
@@ -287,7 +232,7 @@ async def test_so_many_calls_are_out_at_once(max_calls: int) -> None:
         await turns()
     assert [call.users for call in waiting.cued.calls] == [[user] for user in range(max_calls)]
     waiting.cued.calls[0].succeed()
-    last = await waiting.cued.call(max_calls)
+    last = await waiting.cued.nth_call(max_calls)
     assert last.users == list(range(max_calls, 8))
     for call in waiting.cued.calls[1:]:
         call.succeed()
@@ -296,9 +241,9 @@ async def test_so_many_calls_are_out_at_once(max_calls: int) -> None:
 
 async def test_bundles_never_share_a_call(waiting: Waiting) -> None:
     bundles = [BUNDLE, BUNDLE, OTHER_BUNDLE, BUNDLE, OTHER_BUNDLE]
-    callers = [waiting.rank(user, bundle_id) for user, bundle_id in enumerate(bundles, start=1)]
+    callers = [waiting.ask_of(user, bundle_id) for user, bundle_id in enumerate(bundles, start=1)]
     for number in (0, 1):
-        (await waiting.cued.call(number)).succeed()
+        (await waiting.cued.nth_call(number)).succeed()
     assert await asyncio.gather(*callers) == bundles
     assert [(call.bundle_id, call.users) for call in waiting.cued.calls] == [
         (BUNDLE, [1, 2, 4]),
@@ -306,22 +251,21 @@ async def test_bundles_never_share_a_call(waiting: Waiting) -> None:
     ]
 
 
-async def test_a_callers_queries_stay_together() -> None:
-    waiting = Waiting(replace(LIMITS, max_queries=4))
+async def test_what_a_call_is_to_explain_is_bounded(waiting: Waiting) -> None:
+    movie_ids = np.arange(1, 101)
+    explained = [
+        RankingQuery(user, movie_ids, np.ones(100), bundle_id=BUNDLE, limit=100, explain_features=75)
+        for user in (1, 2, 3)  # 7,500 contributions each, of 20,000
+    ]
+    asked = [*explained[:2], query(4), explained[2], query(5)]
+    callers = [asyncio.create_task(waiting.queue.ask(one, seconds=PATIENT)) for one in asked]
+    for number in (0, 1):
+        (await waiting.cued.nth_call(number)).succeed()
+    await asyncio.gather(*callers)
+    assert [call.users for call in waiting.cued.calls] == [[1, 2, 4, 5], [3]]
 
-    async def ask(*users: int) -> list[int]:
-        answer = await waiting.candidates.generate([query(user) for user in users], seconds=PATIENT)
-        return [int(usable(listed).movie_ids[0]) for listed in answer.lists]
 
-    parties = [(1, 2), (3, 4, 5), (6,), (7, 8, 9, 10, 11), (12,)]
-    callers = [asyncio.create_task(ask(*party)) for party in parties]
-    for number in range(3):
-        (await waiting.cued.call(number)).succeed()
-    assert [tuple(found) for found in await asyncio.gather(*callers)] == parties
-    assert [call.users for call in waiting.cued.calls] == [[1, 2, 6, 12], [3, 4, 5], [7, 8, 9, 10, 11]]
-
-
-async def test_a_call_travels_under_its_first_passengers_request_id(waiting: Waiting) -> None:
+async def test_a_call_has_the_request_id_of_its_first_query(waiting: Waiting) -> None:
     callers = []
     for user in (1, 2, 3):
         request_id.set(user)
@@ -330,7 +274,7 @@ async def test_a_call_travels_under_its_first_passengers_request_id(waiting: Wai
     request_id.set(4)
     callers.append(waiting.ask(4))
     for number in (0, 1):
-        (await waiting.cued.call(number)).succeed()
+        (await waiting.cued.nth_call(number)).succeed()
     await asyncio.gather(*callers)
     assert [call.request_id for call in waiting.cued.calls] == [1, 4]
 
@@ -341,9 +285,9 @@ async def test_a_call_travels_under_its_first_passengers_request_id(waiting: Wai
 async def test_a_slow_call_keeps_nobody_waiting() -> None:
     waiting = Waiting(replace(LIMITS, hold_seconds=0.01))
     slow = waiting.ask(1)
-    await waiting.cued.call(0)
+    await waiting.cued.nth_call(0)
     others = [waiting.ask(2), waiting.ask(3)]
-    call = await waiting.cued.call(1)
+    call = await waiting.cued.nth_call(1)
     assert call.users == [2, 3]
     call.succeed()
     assert await asyncio.gather(*others) == [2, 3]
@@ -351,11 +295,11 @@ async def test_a_slow_call_keeps_nobody_waiting() -> None:
     assert await slow == 1
 
 
-async def test_who_has_little_time_leaves_in_time_with_all_who_wait(waiting: Waiting) -> None:
+async def test_a_query_with_little_time_is_sent_in_time_with_all_that_wait(waiting: Waiting) -> None:
     callers = [waiting.ask(1)]
-    await waiting.cued.call(0)
+    await waiting.cued.nth_call(0)
     callers += [waiting.ask(2), waiting.ask(3, seconds=0.2)]
-    call = await waiting.cued.call(1)
+    call = await waiting.cued.nth_call(1)
     assert call.users == [3, 2]
     assert not waiting.cued.calls[0].answer.done()
     for out in waiting.cued.calls:
@@ -363,17 +307,17 @@ async def test_who_has_little_time_leaves_in_time_with_all_who_wait(waiting: Wai
     assert await asyncio.gather(*callers) == [1, 2, 3]
 
 
-async def test_a_call_may_take_as_long_as_its_most_patient_passenger(waiting: Waiting) -> None:
+async def test_a_call_may_take_as_long_as_its_most_patient_caller(waiting: Waiting) -> None:
     callers = [waiting.ask(1, seconds=20.0), waiting.ask(2, seconds=40.0), waiting.ask(3, seconds=30.0)]
-    call = await waiting.cued.call(0)
+    call = await waiting.cued.nth_call(0)
     assert 30.0 < call.seconds <= 40.0
     call.succeed()
     await asyncio.gather(*callers)
 
 
-async def test_each_passenger_steps_down_when_its_own_time_is_up(waiting: Waiting) -> None:
+async def test_each_caller_steps_down_when_its_own_time_is_up(waiting: Waiting) -> None:
     hasty, patient = waiting.ask(1, seconds=0.005), waiting.ask(2)
-    call = await waiting.cued.call(0)
+    call = await waiting.cued.nth_call(0)
     assert timeout(await failure(hasty))
     assert not call.cancelled
     call.succeed()
@@ -382,11 +326,11 @@ async def test_each_passenger_steps_down_when_its_own_time_is_up(waiting: Waitin
 
 async def test_a_calls_own_timeout_does_not_pass_for_a_cancel(waiting: Waiting) -> None:
     caller = waiting.ask(1, seconds=0.005)
-    call = await waiting.cued.call(0)
+    call = await waiting.cued.nth_call(0)
     assert timeout(await failure(caller))
     await turns()
     assert not call.cancelled  # it is about to time out by itself, which the breaker is to hear of
-    call.fail(failing(Stage.CANDIDATE, FallbackReason.DEPENDENCY_TIMEOUT))
+    call.fail(failing(STAGE, FallbackReason.DEPENDENCY_TIMEOUT))
     await turns()
     assert waiting.cued.in_flight == 0
 
@@ -402,26 +346,26 @@ async def cancelled(caller: asyncio.Task[int]) -> bool:
 
 async def test_a_cancel_does_not_touch_the_neighbours(waiting: Waiting) -> None:
     callers = [waiting.ask(user) for user in (1, 2, 3)]
-    call = await waiting.cued.call(0)
+    call = await waiting.cued.nth_call(0)
     late = [waiting.ask(user) for user in (4, 5, 6)]
     await turns()
     assert await cancelled(callers[0])  # out, and the first
     assert await cancelled(late[1])  # waits
     call.succeed()
     assert [await callers[1], await callers[2]] == [2, 3]
-    call = await waiting.cued.call(1)
+    call = await waiting.cued.nth_call(1)
     assert call.users == [4, 6]
     call.succeed()
     assert [await late[0], await late[2]] == [4, 6]
 
 
-async def test_a_call_without_passengers_is_cancelled_and_the_next_leaves(waiting: Waiting) -> None:
+async def test_a_call_without_callers_is_cancelled_and_the_next_leaves(waiting: Waiting) -> None:
     callers = [waiting.ask(1), waiting.ask(2, seconds=0.005)]
-    call = await waiting.cued.call(0)
+    call = await waiting.cued.nth_call(0)
     assert await cancelled(callers[0])
     other = waiting.ask(3)
     assert timeout(await failure(callers[1]))  # whose time is not the call's: that is much longer
-    following = await waiting.cued.call(1)
+    following = await waiting.cued.nth_call(1)
     assert call.cancelled
     assert following.users == [3]
     following.succeed()
@@ -448,7 +392,7 @@ async def test_a_caller_who_is_gone_before_the_call_begins(waiting: Waiting) -> 
 
 async def test_a_call_that_somebody_else_cancels_is_a_failure_of_each(waiting: Waiting) -> None:
     callers = [waiting.ask(1), waiting.ask(2)]
-    call = await waiting.cued.call(0)
+    call = await waiting.cued.nth_call(0)
     call.answer.cancel()  # as grpc does when a channel is closed
     for caller in callers:
         assert (await failure(caller)).reason is FallbackReason.DEPENDENCY_UNAVAILABLE
@@ -459,10 +403,10 @@ async def test_a_call_that_somebody_else_cancels_is_a_failure_of_each(waiting: W
 # Failures.
 
 
-async def test_a_call_that_fails_fails_each_passenger_alike(waiting: Waiting) -> None:
+async def test_a_call_that_fails_fails_each_caller_alike(waiting: Waiting) -> None:
     callers = [waiting.ask(user) for user in (1, 2, 3)]
-    error = failing(Stage.CANDIDATE, FallbackReason.DEPENDENCY_OVERLOADED)
-    (await waiting.cued.call(0)).fail(error)
+    error = failing(STAGE, FallbackReason.DEPENDENCY_OVERLOADED)
+    (await waiting.cued.nth_call(0)).fail(error)
     for caller in callers:
         assert await failure(caller) == error.failure
     assert len(waiting.cued.calls) == 1
@@ -470,24 +414,24 @@ async def test_a_call_that_fails_fails_each_passenger_alike(waiting: Waiting) ->
 
 async def test_a_call_that_fails_after_a_caller_has_gone(waiting: Waiting) -> None:
     callers = [waiting.ask(1), waiting.ask(2)]
-    call = await waiting.cued.call(0)
+    call = await waiting.cued.nth_call(0)
     assert await cancelled(callers[0])
-    error = failing(Stage.CANDIDATE)
+    error = failing(STAGE)
     call.fail(error)
     assert await failure(callers[1]) == error.failure
 
 
-async def test_one_unusable_list_fails_one_passenger(waiting: Waiting) -> None:
+async def test_one_invalid_list_fails_one_caller(waiting: Waiting) -> None:
     callers = [waiting.ask(user) for user in (1, 2, 3)]
-    call = await waiting.cued.call(0)
-    answer = answer_to(call.users)
-    rubbish = failing(Stage.CANDIDATE, FallbackReason.INVALID_RESPONSE).failure
-    call.answer.set_result(replace(answer, lists=(answer.lists[0], rubbish, answer.lists[2])))
+    call = await waiting.cued.nth_call(0)
+    first, _, last = map(answer_to, call.queries)
+    rubbish = failing(STAGE, FallbackReason.INVALID_RESPONSE).failure
+    call.answer.set_result([first, rubbish, last])
     assert [await callers[0], await callers[2]] == [1, 3]
     assert await failure(callers[1]) == rubbish
 
 
-REFUSED = RefusedError(Stage.CANDIDATE, FallbackReason.DEPENDENCY_UNAVAILABLE, "INVALID_ARGUMENT")
+REFUSED = InvalidQueryError(STAGE, FallbackReason.DEPENDENCY_UNAVAILABLE, "INVALID_ARGUMENT")
 
 
 @pytest.mark.parametrize("error", [REFUSED, ZeroDivisionError()], ids=["refused", "defect"])
@@ -495,14 +439,14 @@ async def test_a_query_that_spoils_a_call_spoils_it_for_nobody_else(
     waiting: Waiting, error: Exception
 ) -> None:
     callers = [waiting.ask(user) for user in (1, 2, 3)]
-    call = await waiting.cued.call(0)
+    call = await waiting.cued.nth_call(0)
     callers.append(waiting.ask(4))
     await turns()
     call.fail(error)
-    await waiting.cued.call(1)
+    await waiting.cued.nth_call(1)
     callers += [waiting.ask(5), waiting.ask(6)]
     for number in range(1, 6):
-        call = await waiting.cued.call(number)
+        call = await waiting.cued.nth_call(number)
         assert waiting.cued.in_flight == 1
         if 2 in call.users:
             call.fail(error)
@@ -517,31 +461,31 @@ async def test_a_query_that_spoils_a_call_spoils_it_for_nobody_else(
 async def test_who_is_asked_for_again_comes_before_who_still_waits() -> None:
     waiting = Waiting(replace(LIMITS, max_queries=2))
     callers = [waiting.ask(user) for user in (1, 2, 3, 4, 5)]
-    (await waiting.cued.call(0)).fail(REFUSED)
+    (await waiting.cued.nth_call(0)).fail(REFUSED)
     for number in range(1, 5):
-        (await waiting.cued.call(number)).succeed()
+        (await waiting.cued.nth_call(number)).succeed()
     assert await asyncio.gather(*callers) == [1, 2, 3, 4, 5]
     assert [call.users for call in waiting.cued.calls] == [[1, 2], [3, 4], [1], [2], [5]]
 
 
-async def test_nobody_keeps_company_with_a_query_that_is_under_suspicion(waiting: Waiting) -> None:
+async def test_a_query_that_may_be_invalid_is_sent_alone(waiting: Waiting) -> None:
     callers = [waiting.ask(user) for user in (1, 2, 3)]
-    (await waiting.cued.call(0)).fail(REFUSED)
-    await waiting.cued.call(1)
+    (await waiting.cued.nth_call(0)).fail(REFUSED)
+    await waiting.cued.nth_call(1)
     callers.append(waiting.ask(4, seconds=0.2))  # in a hurry
-    assert (await waiting.cued.call(2)).users == [4]
+    assert (await waiting.cued.nth_call(2)).users == [4]
     for number in (1, 2, 3, 4):
-        (await waiting.cued.call(number)).succeed()
+        (await waiting.cued.nth_call(number)).succeed()
     assert await asyncio.gather(*callers) == [1, 2, 3, 4]
 
 
 async def test_whoever_has_gone_is_not_asked_for_again(waiting: Waiting) -> None:
     callers = [waiting.ask(user) for user in (1, 2, 3)]
-    call = await waiting.cued.call(0)
+    call = await waiting.cued.nth_call(0)
     assert await cancelled(callers[1])
     call.fail(REFUSED)
     for number in (1, 2):
-        (await waiting.cued.call(number)).succeed()
+        (await waiting.cued.nth_call(number)).succeed()
     assert [await callers[0], await callers[2]] == [1, 3]
     assert [call.users for call in waiting.cued.calls[1:]] == [[1], [3]]
 
@@ -553,12 +497,12 @@ async def test_sixty_four_callers_of_whom_three_have_bad_luck(waiting: Waiting) 
     tasks_before = asyncio.all_tasks()
     gone, hasty, invalid = 7, 20, 40
     callers = [waiting.ask(user, 0.005 if user == hasty else PATIENT) for user in range(64)]
-    await waiting.cued.call(0)
+    await waiting.cued.nth_call(0)
     assert await cancelled(callers[gone])
     assert timeout(await failure(callers[hasty]))
     number = 0
     while not all(caller.done() for caller in callers):
-        call = await waiting.cued.call(number)
+        call = await waiting.cued.nth_call(number)
         number += 1
         if invalid in call.users:
             call.fail(REFUSED)
@@ -574,38 +518,29 @@ async def test_sixty_four_callers_of_whom_three_have_bad_luck(waiting: Waiting) 
 
 
 async def test_a_batch_of_users_makes_full_calls(world: World) -> None:
-    sizes: dict[Stage, list[int]] = {Stage.CANDIDATE: [], Stage.RANKING: []}
-    rank_one = world.ranking.rank
+    sizes: dict[StageName, list[int]] = {}
 
-    async def generate(queries: Any, *, seconds: float) -> Any:
-        sizes[Stage.CANDIDATE].append(len(queries))
-        await asyncio.sleep(0)
-        return replace(candidates(), lists=tuple(usable(*candidates(3, 4).lists) for _ in queries))
+    def stage(codec: StageCodec[Any, Any], stub: Any) -> BatchQueue[Any, Any]:
+        """The stub of a stage behind a queue, asked one by one for the queries of a call."""
 
-    async def rank(queries: Any, *, bundle_id: str, seconds: float) -> Any:
-        sizes[Stage.RANKING].append(len(queries))
-        await asyncio.sleep(0)
-        return await rank_one(queries, bundle_id=bundle_id, seconds=seconds)
+        class Client:
+            async def call(self, queries: Sequence[Any], *, seconds: float) -> list[Any]:
+                sizes.setdefault(codec.name, []).append(len(queries))
+                await asyncio.sleep(0)
+                return [await stub.ask(query, seconds=seconds) for query in queries]
 
-    world.candidates.generate = generate  # type: ignore[method-assign]  # counts
-    world.ranking.rank = rank  # type: ignore[method-assign]  # counts
-    pipeline = world.gateway(
-        candidates=BatchingCandidates(
-            world.candidates,
-            breaker=closed_breaker(Stage.CANDIDATE, world.metrics),
-            limits=LIMITS,
-            metrics=world.metrics,
-        ),
-        ranking=BatchingRanking(
-            world.ranking,
-            breaker=closed_breaker(Stage.RANKING, world.metrics),
-            limits=LIMITS,
-            metrics=world.metrics,
-        ),
+        client: Any = Client()
+        client.codec = codec
+        breaker = closed_breaker(codec.name, world.metrics)
+        return BatchQueue(client, breaker=breaker, limits=LIMITS, metrics=world.metrics)
+
+    world.candidates.answer = candidates(3, 4)
+    api = world.gateway(
+        candidates=stage(candidate.CODEC, world.candidates), ranking=stage(CODEC, world.ranking)
     )
-    answers = await pipeline.personal_batch([PersonalRequest(user_id=300, limit=2)] * 100, None)
+    answers = await api.personal_batch([PersonalRequest(user_id=300, limit=2)] * 100, None)
     assert [ids(answer) for answer in answers] == [[4, 3]] * 100
-    assert sizes == {Stage.CANDIDATE: [32, 32, 32, 4], Stage.RANKING: [32, 32, 32, 4]}
+    assert sizes == {StageName.CANDIDATE: [32, 32, 32, 4], StageName.RANKING: [32, 32, 32, 4]}
 
 
 # Whatever happens in whatever order.
@@ -622,7 +557,7 @@ STEPS = st.lists(
 class Play:
     """Callers who come and go before a ranking stage that answers one way or another."""
 
-    def __init__(self, limits: CallLimits) -> None:
+    def __init__(self, limits: BatchLimits) -> None:
         self.waiting = Waiting(limits)
         self.callers: list[asyncio.Task[str]] = []
         self.bundles: list[str] = []
@@ -636,7 +571,7 @@ class Play:
 
     def arrive(self, bundle_id: str) -> None:
         """A caller comes."""
-        self.callers.append(self.waiting.rank(len(self.callers), bundle_id))
+        self.callers.append(self.waiting.ask_of(len(self.callers), bundle_id))
         self.bundles.append(bundle_id)
 
     def cancel(self, number: int) -> None:
@@ -656,7 +591,7 @@ class Play:
             return
         if how == "fail" or len(call.users) == 1:
             self.unlucky.update(call.users)
-        call.fail(failing(Stage.RANKING) if how == "fail" else REFUSED)
+        call.fail(failing(STAGE) if how == "fail" else REFUSED)
 
     def outcome_is_right(self, user: int, outcome: object) -> bool:
         """Whether a caller got its own answer, or what befell it and nobody else."""
@@ -669,11 +604,11 @@ class Play:
 
 @given(steps=STEPS, max_calls=st.integers(1, 3), max_queries=st.integers(1, 4))
 def test_in_whatever_order(steps: list[tuple[str, Any]], max_calls: int, max_queries: int) -> None:
-    limits = CallLimits(max_calls=max_calls, max_queries=max_queries, hold_seconds=PATIENT)
+    limits = BatchLimits(max_calls=max_calls, max_queries=max_queries, hold_seconds=PATIENT)
     asyncio.run(play(steps, limits))
 
 
-async def play(steps: Sequence[tuple[str, Any]], limits: CallLimits) -> None:
+async def play(steps: Sequence[tuple[str, Any]], limits: BatchLimits) -> None:
     game = Play(limits)
     for how, what in steps:
         if how == "arrive":

@@ -14,21 +14,10 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 from typing_extensions import override
 
-from gateway.batching import BatchingCandidates, BatchingRanking, CallLimits
-from gateway.breaker import Breaker, GuardedSimilarity
-from gateway.clients import CandidateClient, RankingClient, SimilarityClient
-from gateway.fallback import FallbackReason
 from gateway.metrics import GatewayMetrics
-from gateway.ports import (
-    CandidateAnswer,
-    CandidateQuery,
-    RankingQuery,
-    RefusedError,
-    SimilarQuery,
-    Stage,
-    StageError,
-    StageFailure,
-)
+from gateway.stages.batch_queue import UNBATCHED, BatchLimits, BatchQueue
+from gateway.stages.breaker import Breaker
+from gateway.stages.client import StageClient
 from movierec.candidate.v1 import candidate_service_pb2 as candidate
 from movierec.ranking.v1 import ranking_service_pb2 as ranking
 from movierec.similarity.v1 import similarity_service_pb2 as similarity
@@ -40,12 +29,18 @@ from serving.errors import (
     ServiceError,
     UnavailableError,
 )
-from serving.filters import UNRESTRICTED
-from serving.ratings import RatedMovies
+from serving.stages import candidate as candidate_stage
+from serving.stages import ranking as ranking_stage
+from serving.stages import similarity as similarity_stage
+from serving.stages.candidate import CandidateQuery
+from serving.stages.ranking import RankingQuery
+from serving.stages.similarity import SimilarQuery
+from serving.stages.stage import FallbackReason, InvalidQueryError, StageError, StageFailure, StageName
 from tests.gateway.scripted_stage import Behaviour, ScriptedStage, failing_with, saying, scripted_stage
-from tests.gateway.small_world import candidates
+from tests.gateway.small_world import ONE_CALL, candidates
+from tests.serving.server_under_test import until
 
-STAGE: Final = Stage.RANKING
+STAGE: Final = StageName.RANKING
 FULL: Final = 0.25
 AMPLE: Final = 60.0  # seconds: no test is decided by it
 
@@ -53,7 +48,8 @@ UNAVAILABLE: Final = StageError(STAGE, FallbackReason.DEPENDENCY_UNAVAILABLE, "g
 TIMEOUT: Final = StageError(STAGE, FallbackReason.DEPENDENCY_TIMEOUT)
 MISMATCH: Final = StageError(STAGE, FallbackReason.BUNDLE_MISMATCH)
 RUBBISH: Final = StageFailure(STAGE, FallbackReason.INVALID_RESPONSE, "expected unique movies")
-(GOOD_LIST,) = candidates(3).lists
+GOOD_LIST: Final = candidates(3)
+ANSWERS: Final = [GOOD_LIST]
 
 
 class Guarded:
@@ -69,7 +65,7 @@ class Guarded:
     async def call(self, outcome: object = None, *, patience: float = FULL) -> object:
         """Makes a call that ends so at once."""
 
-        async def send() -> object:
+        async def send() -> Any:
             if isinstance(outcome, BaseException):
                 raise outcome
             return outcome
@@ -86,13 +82,13 @@ class Guarded:
     async def succeed(self, times: int) -> None:
         """Makes calls that succeed."""
         for _ in range(times):
-            assert await self.call("answer") == "answer"
+            assert await self.call(ANSWERS) == ANSWERS
 
     def leave(self) -> tuple[asyncio.Task[object], asyncio.Future[object]]:
         """Makes a call that stays out until its future is done."""
         end: asyncio.Future[object] = asyncio.get_running_loop().create_future()
 
-        async def send() -> object:
+        async def send() -> Any:
             return await end
 
         return asyncio.ensure_future(self.breaker.call(send, patience=FULL)), end
@@ -132,7 +128,7 @@ async def test_the_fifth_failure_opens(guarded: Guarded) -> None:
         await guarded.fail(1)
     assert guarded.is_open
     with pytest.raises(StageError) as caught:
-        await guarded.call("answer")
+        await guarded.call(ANSWERS)
     assert caught.value.failure == StageFailure(
         STAGE, FallbackReason.DEPENDENCY_UNAVAILABLE, "the breaker is open"
     )
@@ -217,7 +213,7 @@ async def test_failures(guarded: Guarded, error: StageError) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [MISMATCH, RefusedError(STAGE, FallbackReason.DEPENDENCY_UNAVAILABLE), ZeroDivisionError()],
+    [MISMATCH, InvalidQueryError(STAGE, FallbackReason.DEPENDENCY_UNAVAILABLE), ZeroDivisionError()],
     ids=lambda error: type(error).__name__,
 )
 async def test_what_is_no_failure_of_the_stage(guarded: Guarded, error: Exception) -> None:
@@ -227,10 +223,10 @@ async def test_what_is_no_failure_of_the_stage(guarded: Guarded, error: Exceptio
 
 async def test_an_answer_in_which_nothing_is_usable(guarded: Guarded) -> None:
     for _ in range(5):
-        await guarded.call(CandidateAnswer((GOOD_LIST, RUBBISH), "b"))  # for one of two
+        await guarded.call([GOOD_LIST, RUBBISH])  # for one of two
     assert not guarded.is_open
     for _ in range(5):
-        await guarded.call(CandidateAnswer((RUBBISH, RUBBISH), "b"))
+        await guarded.call([RUBBISH, RUBBISH])
     assert guarded.is_open
 
 
@@ -270,8 +266,8 @@ async def test_one_probe_after_a_second(guarded: Guarded) -> None:
     guarded.now += 100
     assert guarded.refuses()
     with capture_logs() as lines:
-        end.set_result("answer")
-        assert await probe == "answer"
+        end.set_result(ANSWERS)
+        assert await probe == ANSWERS
     assert (guarded.is_open, guarded.refuses()) == (False, False)
     assert lines == [{"event": "breaker closed", "log_level": "info", "stage": "ranking"}]
     await guarded.fail(4)  # what was before is forgotten
@@ -318,7 +314,7 @@ async def test_calls_of_before_change_nothing(guarded: Guarded) -> None:
     early = [guarded.leave() for _ in range(12)]
     await turn()
     await opened(guarded)
-    early[0][1].set_result("answer")  # left when it was closed
+    early[0][1].set_result(ANSWERS)  # left when it was closed
     await early[0][0]
     assert guarded.refuses()
     guarded.now += 1
@@ -326,7 +322,7 @@ async def test_calls_of_before_change_nothing(guarded: Guarded) -> None:
     await turn()
     early[1][1].set_exception(UNAVAILABLE)
     await asyncio.wait([early[1][0]])
-    end.set_result("answer")
+    end.set_result(ANSWERS)
     await probe
     assert not guarded.is_open
     for task, late in early[2:]:
@@ -395,7 +391,7 @@ class Model(RuleBasedStateMachine):
         """A call that is out ends."""
         task, end, era, probe = self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
         if ending == "answer":
-            end.set_result(None)
+            end.set_result(ANSWERS)
         elif ending == "failure":
             end.set_exception(UNAVAILABLE)
         else:
@@ -446,57 +442,47 @@ class Gateway:
         self.now = 1000.0
         self.registry = CollectorRegistry()
         metrics = GatewayMetrics.create(self.registry)
-        breakers = {
-            stage: Breaker(stage, metrics, full_seconds=FULL, clock=lambda: self.now) for stage in Stage
+
+        def asked(codec: Any, limits: BatchLimits) -> BatchQueue[Any, Any]:
+            breaker = Breaker(codec.name, metrics, full_seconds=FULL, clock=lambda: self.now)
+            client = StageClient(codec, channel, metrics)
+            return BatchQueue(client, breaker=breaker, limits=limits, metrics=metrics)
+
+        self._stages = {
+            StageName.CANDIDATE: asked(candidate_stage.CODEC, ONE_CALL),
+            StageName.RANKING: asked(ranking_stage.CODEC, ONE_CALL),
+            StageName.SIMILARITY: asked(similarity_stage.CODEC, UNBATCHED),
         }
-        limits = CallLimits(max_calls=1, max_queries=32, hold_seconds=AMPLE)
-        self._candidates = BatchingCandidates(
-            CandidateClient(channel, metrics),
-            breaker=breakers[Stage.CANDIDATE],
-            limits=limits,
-            metrics=metrics,
-        )
-        self._ranking = BatchingRanking(
-            RankingClient(channel, metrics), breaker=breakers[Stage.RANKING], limits=limits, metrics=metrics
-        )
-        self._similarity = GuardedSimilarity(SimilarityClient(channel, metrics), breakers[Stage.SIMILARITY])
 
-    async def ask(self, stage: Stage, *, users: int = 1, seconds: float = AMPLE) -> list[object]:
+    async def ask(self, stage: StageName, *, users: int = 1, seconds: float = AMPLE) -> list[object]:
         """What so many callers get: answers, or why there is none."""
-        asks = [self._ask(stage, seconds) for _ in range(users)]
-        return await asyncio.gather(*asks, return_exceptions=True)
+        asks = [self._stages[stage].ask(QUERIES[stage], seconds=seconds) for _ in range(users)]
+        return list(await asyncio.gather(*asks, return_exceptions=True))
 
-    def _ask(self, stage: Stage, seconds: float) -> Awaitable[object]:
-        if stage is Stage.CANDIDATE:
-            return self._candidates.generate([CANDIDATES], seconds=seconds)
-        if stage is Stage.RANKING:
-            return self._ranking.rank([RANKING], bundle_id="b", seconds=seconds)
-        return self._similarity.find(SIMILAR, seconds=seconds)
-
-    def is_open(self, stage: Stage) -> bool:
+    def is_open(self, stage: StageName) -> bool:
         """As the metric tells."""
         return self.registry.get_sample_value("movierec_breaker_open", {"service": stage}) == 1
 
 
-CANDIDATES = CandidateQuery(7, 3, UNRESTRICTED, (), include_seen=False, history=RatedMovies())
-RANKING = RankingQuery(
-    user_id=7,
-    movie_ids=np.array([3]),
-    retrieval_scores=np.array([0.5], np.float32),
-    limit=1,
-    explain_features=0,
-    diversity=0.0,
-    history=RatedMovies(),
-)
-SIMILAR = SimilarQuery(movie_id=5, limit=3, movie_filter=UNRESTRICTED, exclude_movie_ids=())
-ANSWERS: Final = {
-    Stage.CANDIDATE: candidate.GenerateCandidatesResponse(
+QUERIES: Final[dict[StageName, Any]] = {
+    StageName.CANDIDATE: CandidateQuery(user_id=7, limit=3),
+    StageName.RANKING: RankingQuery(
+        user_id=7,
+        movie_ids=np.array([3]),
+        retrieval_scores=np.array([0.5], np.float32),
+        bundle_id="b",
+        limit=1,
+    ),
+    StageName.SIMILARITY: SimilarQuery(movie_id=5, limit=3),
+}
+RESPONSES: Final = {
+    StageName.CANDIDATE: candidate.GenerateCandidatesResponse(
         lists=[candidate.CandidateList(user_vector=candidate.USER_VECTOR_NONE)], bundle_id="b"
     ),
-    Stage.RANKING: ranking.RankMoviesResponse(
+    StageName.RANKING: ranking.RankMoviesResponse(
         lists=[ranking.RankedList(movie_ids=[3], scores=[0.5])], bundle_id="b"
     ),
-    Stage.SIMILARITY: similarity.FindSimilarMoviesResponse(
+    StageName.SIMILARITY: similarity.FindSimilarMoviesResponse(
         method=similarity.SIMILARITY_METHOD_ALS_COSINE, bundle_id="b"
     ),
 }
@@ -508,7 +494,7 @@ async def gateway() -> AsyncIterator[Gateway]:
         yield Gateway(stage, channel)
 
 
-async def opens(gateway: Gateway, stage: Stage, behave: Behaviour) -> bool:
+async def opens(gateway: Gateway, stage: StageName, behave: Behaviour) -> bool:
     """Whether five calls that end so open the breaker; the stage is then not asked a sixth time."""
     gateway.stage.behave = behave
     for _ in range(5):
@@ -520,9 +506,9 @@ async def opens(gateway: Gateway, stage: Stage, behave: Behaviour) -> bool:
     return is_open
 
 
-@pytest.mark.parametrize("stage", Stage)
+@pytest.mark.parametrize("stage", StageName)
 @pytest.mark.parametrize("code", [code for code in StatusCode if code is not StatusCode.OK])
-async def test_every_code(gateway: Gateway, stage: Stage, code: StatusCode) -> None:
+async def test_every_code(gateway: Gateway, stage: StageName, code: StatusCode) -> None:
     # All but one say that the stage is at fault: our stages send NOT_FOUND and FAILED_PRECONDITION with a
     # reason, and only then they are answers.
     with capture_logs():
@@ -532,11 +518,11 @@ async def test_every_code(gateway: Gateway, stage: Stage, code: StatusCode) -> N
 @pytest.mark.parametrize(
     ("stage", "error", "is_failure"),
     [
-        (Stage.CANDIDATE, UnavailableError("x", reason=Reason.MODEL_UNAVAILABLE), True),
-        (Stage.CANDIDATE, OverloadedError("x", reason=Reason.OVERLOADED), True),
-        (Stage.RANKING, FailedPreconditionError("x", reason=Reason.BUNDLE_MISMATCH), False),
+        (StageName.CANDIDATE, UnavailableError("x", reason=Reason.MODEL_UNAVAILABLE), True),
+        (StageName.CANDIDATE, OverloadedError("x", reason=Reason.OVERLOADED), True),
+        (StageName.RANKING, FailedPreconditionError("x", reason=Reason.BUNDLE_MISMATCH), False),
         (
-            Stage.SIMILARITY,
+            StageName.SIMILARITY,
             NotFoundError(reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=5),
             False,
         ),
@@ -544,15 +530,15 @@ async def test_every_code(gateway: Gateway, stage: Stage, code: StatusCode) -> N
     ids=lambda value: value.reason if isinstance(value, ServiceError) else None,
 )
 async def test_our_own_errors(
-    gateway: Gateway, stage: Stage, error: ServiceError, *, is_failure: bool
+    gateway: Gateway, stage: StageName, error: ServiceError, *, is_failure: bool
 ) -> None:
     assert await opens(gateway, stage, failing_with(error)) == is_failure
 
 
-@pytest.mark.parametrize("stage", Stage)
-async def test_rubbish_and_recovery(gateway: Gateway, stage: Stage) -> None:
+@pytest.mark.parametrize("stage", StageName)
+async def test_rubbish_and_recovery(gateway: Gateway, stage: StageName) -> None:
     assert await opens(gateway, stage, saying(b""))
-    gateway.stage.behave = saying(ANSWERS[stage])
+    gateway.stage.behave = saying(RESPONSES[stage])
     (refused,) = await gateway.ask(stage)
     assert isinstance(refused, StageError)
     assert refused.failure == StageFailure(stage, FallbackReason.INVALID_RESPONSE, "the breaker is open")
@@ -564,19 +550,19 @@ async def test_rubbish_and_recovery(gateway: Gateway, stage: Stage) -> None:
 
 async def test_a_call_counts_once_however_many_travel(gateway: Gateway) -> None:
     gateway.stage.behave = failing_with(StatusCode.UNAVAILABLE)
-    await gateway.ask(Stage.CANDIDATE, users=32)
+    await gateway.ask(StageName.CANDIDATE, users=32)
     assert len(gateway.stage.requests) == 1
-    assert not gateway.is_open(Stage.CANDIDATE)
+    assert not gateway.is_open(StageName.CANDIDATE)
 
 
 async def test_nobody_waits_behind_a_probe(gateway: Gateway) -> None:
-    assert await opens(gateway, Stage.CANDIDATE, failing_with(StatusCode.UNAVAILABLE))
+    assert await opens(gateway, StageName.CANDIDATE, failing_with(StatusCode.UNAVAILABLE))
     gateway.now += 1
     gateway.stage.entered.clear()
     gateway.stage.behave = gateway.stage.hang
-    probe = asyncio.create_task(gateway.ask(Stage.CANDIDATE))
+    probe = asyncio.create_task(gateway.ask(StageName.CANDIDATE))
     await gateway.stage.entered.wait()
-    (refused,) = await gateway.ask(Stage.CANDIDATE)  # at once: the probe's time is ample
+    (refused,) = await gateway.ask(StageName.CANDIDATE)  # at once: the probe's time is ample
     assert isinstance(refused, StageError)
     assert not probe.done()
     probe.cancel()
@@ -586,11 +572,11 @@ async def test_nobody_waits_behind_a_probe(gateway: Gateway) -> None:
 async def test_a_frozen_stage(gateway: Gateway) -> None:
     gateway.stage.behave = gateway.stage.hang
     for seconds in (FULL / 5,) * 6:  # clients in a hurry
-        await gateway.ask(Stage.SIMILARITY, seconds=seconds)
-    assert not gateway.is_open(Stage.SIMILARITY)
+        await gateway.ask(StageName.SIMILARITY, seconds=seconds)
+    assert not gateway.is_open(StageName.SIMILARITY)
     for _ in range(5):
-        await gateway.ask(Stage.SIMILARITY, seconds=FULL)
-    assert gateway.is_open(Stage.SIMILARITY)
-    (refused,) = await gateway.ask(Stage.SIMILARITY)
+        await gateway.ask(StageName.SIMILARITY, seconds=FULL)
+    await until(lambda: gateway.is_open(StageName.SIMILARITY))  # calls end a moment after their callers
+    (refused,) = await gateway.ask(StageName.SIMILARITY)
     assert isinstance(refused, StageError)
     assert refused.failure.reason is FallbackReason.DEPENDENCY_TIMEOUT

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gateway.catalogue import Catalogue
+from gateway.lists.catalogue import Catalogue
 from serving.bundle.factors import SeenMovies
 from serving.bundle.store import BundleError
 from serving.filters import UNRESTRICTED, MovieFilter
@@ -20,7 +20,7 @@ def test_seen_movies_of_an_unknown_user_are_none() -> None:
 
 def test_what_is_blocked() -> None:
     blocked = catalogue().blocked(
-        MovieFilter(exclude_genres=("horror",)), seen_by_user_id=100, exclude_movie_ids=(3, 999)
+        MovieFilter(exclude_genres=("horror",)), seen_by_user_id=100, exclude_movie_ids=np.array([3, 999])
     )
     assert (np.flatnonzero(blocked) + 1).tolist() == [1, 2, 3, 6, 7]
 

@@ -2,38 +2,18 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-import structlog
 from grpc import StatusCode, aio
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from gateway.clients import CandidateClient, RankingClient, SimilarityClient
-from gateway.fallback import FallbackReason
 from gateway.metrics import GatewayMetrics
-from gateway.ports import (
-    CandidateList,
-    CandidateProbe,
-    CandidateQuery,
-    Contribution,
-    RankedList,
-    RankedProbe,
-    RankingProbe,
-    RankingQuery,
-    RefusedError,
-    SimilarityMethod,
-    SimilarQuery,
-    Stage,
-    StageError,
-    StageFailure,
-    UserVector,
-    usable,
-)
+from gateway.stages.client import StageClient
 from movierec.candidate.v1 import candidate_service_pb2 as candidate
 from movierec.ranking.v1 import ranking_service_pb2 as ranking
 from movierec.similarity.v1 import similarity_service_pb2 as similarity
@@ -46,9 +26,25 @@ from serving.errors import (
     ServiceError,
     UnavailableError,
 )
-from serving.filters import UNRESTRICTED, MovieFilter
+from serving.filters import MovieFilter
+from serving.leaf_tables import Contribution
+from serving.logs import CALL_FIELDS
 from serving.ratings import NO_TIME, RatedMovies
 from serving.rpc.channels import open_channel
+from serving.stages import candidate as candidate_stage
+from serving.stages import ranking as ranking_stage
+from serving.stages import similarity as similarity_stage
+from serving.stages.candidate import CandidateList, CandidateProbe, CandidateQuery, UserVector
+from serving.stages.ranking import RankedList, RankedProbe, RankingProbe, RankingQuery
+from serving.stages.similarity import SimilarityMethod, SimilarQuery
+from serving.stages.stage import (
+    FallbackReason,
+    InvalidQueryError,
+    StageError,
+    StageFailure,
+    StageName,
+    unwrap,
+)
 from tests.gateway.scripted_stage import ScriptedStage, failing_with, saying, scripted_stage
 
 SECONDS = 20.0  # ample: no test is decided by it
@@ -58,7 +54,7 @@ CANDIDATES = CandidateQuery(
     user_id=7,
     limit=3,
     movie_filter=MovieFilter(genres=("Drama",), min_year=1990),
-    exclude_movie_ids=(8, 9),
+    exclude_movie_ids=np.array([8, 9]),
     include_seen=True,
     history=RatedMovies((1, 2), (4.5, 5.0), (1_600_000_000, NO_TIME)),
 )
@@ -66,6 +62,7 @@ RANKING = RankingQuery(
     user_id=7,
     movie_ids=np.array([30, 10, 20]),
     retrieval_scores=np.array([0.75, 0.5, 0.25], np.float32),
+    bundle_id="b",
     limit=2,
     explain_features=2,
     diversity=0.0,
@@ -73,7 +70,7 @@ RANKING = RankingQuery(
 )
 PROBED_CANDIDATES = replace(CANDIDATES, probe_movie_ids=(20, 99), because_of=2)
 PROBED_RANKING = replace(RANKING, explain_features=0, probes=(RankingProbe(99, 0.125, 4),))
-SIMILAR = SimilarQuery(movie_id=5, limit=3, movie_filter=UNRESTRICTED, exclude_movie_ids=(8,))
+SIMILAR = SimilarQuery(movie_id=5, limit=3, exclude_movie_ids=np.array([8]))
 
 
 class Stages:
@@ -83,30 +80,29 @@ class Stages:
         self.stage = stage
         self.registry = CollectorRegistry()
         metrics = GatewayMetrics.create(self.registry)
-        self.candidate = CandidateClient(channel, metrics)
-        self.ranking = RankingClient(channel, metrics)
-        self.similarity = SimilarityClient(channel, metrics)
+        self.candidate = StageClient(candidate_stage.CODEC, channel, metrics)
+        self.ranking = StageClient(ranking_stage.CODEC, channel, metrics)
+        self.similarity = StageClient(similarity_stage.CODEC, channel, metrics)
 
-    def ask(self, stage: Stage, *, seconds: float = SECONDS) -> Awaitable[Any]:
-        """Asks the query above."""
-        if stage is Stage.CANDIDATE:
-            return self.candidate.generate([CANDIDATES], seconds=seconds)
-        if stage is Stage.RANKING:
-            return self.ranking.rank([RANKING], bundle_id="b", seconds=seconds)
-        return self.similarity.find(SIMILAR, seconds=seconds)
+    async def ask(self, stage: StageName, *, seconds: float = SECONDS) -> Any:
+        """The answer to the query above."""
+        clients: dict[StageName, tuple[StageClient[Any, Any], Any]] = {
+            StageName.CANDIDATE: (self.candidate, CANDIDATES),
+            StageName.RANKING: (self.ranking, RANKING),
+            StageName.SIMILARITY: (self.similarity, SIMILAR),
+        }
+        client, query = clients[stage]
+        (answer,) = await client.call([query], seconds=seconds)
+        return unwrap(answer)
 
-    async def failure(self, stage: Stage, *, seconds: float = SECONDS) -> FallbackReason:
+    async def failure(self, stage: StageName, *, seconds: float = SECONDS) -> FallbackReason:
         """Why there is no usable answer."""
         with pytest.raises(StageError) as caught:
-            await self._usable(stage, seconds)
+            await self.ask(stage, seconds=seconds)
         assert caught.value.failure.stage is stage
         return caught.value.failure.reason
 
-    async def _usable(self, stage: Stage, seconds: float) -> None:
-        answer = await self.ask(stage, seconds=seconds)
-        usable(*answer.lists)
-
-    def calls(self, stage: Stage, outcome: str) -> float:
+    def calls(self, stage: StageName, outcome: str) -> float:
         """How many calls ended so."""
         labels = {"stage": stage, "outcome": outcome}
         return self.registry.get_sample_value("movierec_stage_seconds_count", labels) or 0.0
@@ -162,12 +158,10 @@ def neighbours_of(
 
 async def test_candidates(stages: Stages) -> None:
     stages.stage.behave = saying(candidates_of([30, 10, 20], [0.75, 0.5, 0.5], vector=2))
-    answer = await stages.candidate.generate([CANDIDATES], seconds=SECONDS)
-    found = usable(*answer.lists)
-    assert answer.bundle_id == "b"
+    found = await stages.ask(StageName.CANDIDATE)
+    assert found.bundle_id == "b"
     assert found.movie_ids.tolist() == [30, 10, 20]
     assert found.scores.tolist() == [0.75, 0.5, 0.5]
-    assert found.scores.dtype == np.float32
     assert found.user_vector is UserVector.FOLDED_IN
     sent = candidate.GenerateCandidatesRequest.FromString(stages.stage.requests[0])
     (query,) = sent.queries
@@ -177,29 +171,26 @@ async def test_candidates(stages: Stages) -> None:
     first, second = query.history
     assert (first.movie_id, first.rating, first.rate_time.seconds) == (1, 4.5, 1_600_000_000)
     assert (second.movie_id, second.rating, second.HasField("rate_time")) == (2, 5.0, False)
-    assert stages.calls(Stage.CANDIDATE, "OK") == 1
+    assert stages.calls(StageName.CANDIDATE, "OK") == 1
 
 
 async def test_a_user_without_a_vector(stages: Stages) -> None:
     stages.stage.behave = saying(candidates_of([], [], vector=3))
-    answer = await stages.candidate.generate([CANDIDATES], seconds=SECONDS)
-    found = usable(*answer.lists)
+    found = await stages.ask(StageName.CANDIDATE)
     assert found.user_vector is UserVector.NONE
     assert found.movie_ids.size == 0
 
 
 async def test_many_queries_are_one_call(stages: Stages) -> None:
     stages.stage.behave = saying(candidates_of([3], [0.5], lists=2))
-    answer = await stages.candidate.generate([CANDIDATES, CANDIDATES], seconds=SECONDS)
-    assert len(answer.lists) == 2
+    assert len(await stages.candidate.call([CANDIDATES, CANDIDATES], seconds=SECONDS)) == 2
     assert len(stages.stage.requests) == 1
 
 
 async def test_ranking(stages: Stages) -> None:
     stages.stage.behave = saying(ranked([10, 30], [2.0, 1.0], unknown=(20,)))
-    answer = await stages.ranking.rank([RANKING], bundle_id="b", seconds=SECONDS)
-    order = usable(*answer.lists)
-    assert (answer.bundle_id, answer.base_value) == ("b", -1.0)
+    order = await stages.ask(StageName.RANKING)
+    assert (order.bundle_id, order.base_value) == ("b", -1.0)
     assert order.movie_ids.tolist() == [10, 30]
     assert order.scores.tolist() == [2.0, 1.0]
     assert order.explanations == ((Contribution("year", 1.0, 0.5),),) * 2
@@ -217,20 +208,18 @@ async def test_a_missing_feature_value_is_none(stages: Stages) -> None:
     answer = ranked([10], [2.0])
     answer.lists[0].explanations[0].contributions[0].ClearField("value")
     stages.stage.behave = saying(answer)
-    read = await stages.ranking.rank([RANKING], bundle_id="b", seconds=SECONDS)
-    assert usable(*read.lists).explanations[0][0].value is None
+    assert (await stages.ask(StageName.RANKING)).explanations[0][0].value is None
 
 
 async def test_a_diverse_order_need_not_descend(stages: Stages) -> None:
     stages.stage.behave = saying(ranked([10, 30], [1.0, 2.0]))
-    diverse = RankingQuery(**{**vars(RANKING), "diversity": 0.5})
-    answer = await stages.ranking.rank([diverse], bundle_id="b", seconds=SECONDS)
-    assert usable(*answer.lists).scores.tolist() == [1.0, 2.0]
+    (answer,) = await stages.ranking.call([replace(RANKING, diversity=0.5)], seconds=SECONDS)
+    assert unwrap(answer).scores.tolist() == [1.0, 2.0]
 
 
 async def test_neighbours(stages: Stages) -> None:
     stages.stage.behave = saying(neighbours_of([3, 4], [0.75, 0.5], method=2))
-    answer = await stages.similarity.find(SIMILAR, seconds=SECONDS)
+    answer = await stages.ask(StageName.SIMILARITY)
     assert answer.movie_ids.tolist() == [3, 4]
     assert answer.scores.tolist() == [0.75, 0.5]
     assert (answer.method, answer.bundle_id) == (SimilarityMethod.GENRE_JACCARD, "b")
@@ -257,8 +246,8 @@ def probed_candidates(**fields: Any) -> candidate.GenerateCandidatesResponse:
 
 
 async def probed_by_retrieval(stages: Stages) -> CandidateList:
-    (found,) = (await stages.candidate.generate([PROBED_CANDIDATES], seconds=SECONDS)).lists
-    return usable(found)
+    (found,) = await stages.candidate.call([PROBED_CANDIDATES], seconds=SECONDS)
+    return unwrap(found)
 
 
 async def test_probes_and_reasons_of_candidates(stages: Stages) -> None:
@@ -293,8 +282,8 @@ def probed_ranking(*, last: int = 1, **fields: Any) -> ranking.RankMoviesRespons
 
 
 async def probed_by_ranking(stages: Stages) -> RankedList:
-    (found,) = (await stages.ranking.rank([PROBED_RANKING], bundle_id="b", seconds=SECONDS)).lists
-    return usable(found)
+    (found,) = await stages.ranking.call([PROBED_RANKING], seconds=SECONDS)
+    return unwrap(found)
 
 
 async def test_probes_of_ranking(stages: Stages) -> None:
@@ -349,15 +338,15 @@ async def test_rubbish_beside_a_ranking(stages: Stages, fields: dict[str, Any]) 
 
 async def test_what_was_not_asked_for_is_rubbish_too(stages: Stages) -> None:
     stages.stage.behave = saying(probed_candidates())
-    assert await stages.failure(Stage.CANDIDATE) == "INVALID_RESPONSE"
+    assert await stages.failure(StageName.CANDIDATE) == "INVALID_RESPONSE"
     stages.stage.behave = saying(probed_ranking(movie_id=10))
-    assert await stages.failure(Stage.RANKING) == "INVALID_RESPONSE"
+    assert await stages.failure(StageName.RANKING) == "INVALID_RESPONSE"
 
 
 async def test_a_request_id_travels_on(stages: Stages) -> None:
     stages.stage.behave = saying(candidates_of([], [], vector=3))
-    with structlog.contextvars.bound_contextvars(request_id="request-1"):
-        await stages.ask(Stage.CANDIDATE)
+    CALL_FIELDS.set({"request_id": "request-1"})
+    await stages.ask(StageName.CANDIDATE)
     assert stages.stage.metadata["x-request-id"] == "request-1"
 
 
@@ -371,9 +360,9 @@ CODES = {
 }
 
 
-@pytest.mark.parametrize("stage", Stage)
+@pytest.mark.parametrize("stage", StageName)
 @pytest.mark.parametrize("code", [code for code in StatusCode if code is not StatusCode.OK])
-async def test_every_code(stages: Stages, stage: Stage, code: StatusCode) -> None:
+async def test_every_code(stages: Stages, stage: StageName, code: StatusCode) -> None:
     stages.stage.behave = failing_with(code)
     with capture_logs() as lines:
         reason = await stages.failure(stage)
@@ -387,28 +376,28 @@ async def test_every_code(stages: Stages, stage: Stage, code: StatusCode) -> Non
 async def test_only_a_refused_query_is_one_querys_defect(stages: Stages, code: StatusCode) -> None:
     stages.stage.behave = failing_with(code)
     with capture_logs(), pytest.raises(StageError) as caught:
-        await stages.ask(Stage.RANKING)
-    assert isinstance(caught.value, RefusedError) == (code is StatusCode.INVALID_ARGUMENT)
+        await stages.ask(StageName.RANKING)
+    assert isinstance(caught.value, InvalidQueryError) == (code is StatusCode.INVALID_ARGUMENT)
 
 
 @pytest.mark.parametrize(
     ("stage", "error", "reason"),
     [
-        (Stage.CANDIDATE, UnavailableError("x", reason=Reason.MODEL_UNAVAILABLE), "MODEL_UNAVAILABLE"),
-        (Stage.RANKING, UnavailableError("x", reason=Reason.MODEL_UNAVAILABLE), "MODEL_UNAVAILABLE"),
-        (Stage.SIMILARITY, UnavailableError("x", reason=Reason.MODEL_UNAVAILABLE), "MODEL_UNAVAILABLE"),
-        (Stage.RANKING, FailedPreconditionError("x", reason=Reason.BUNDLE_MISMATCH), "BUNDLE_MISMATCH"),
+        (StageName.CANDIDATE, UnavailableError("x", reason=Reason.MODEL_UNAVAILABLE), "MODEL_UNAVAILABLE"),
+        (StageName.RANKING, UnavailableError("x", reason=Reason.MODEL_UNAVAILABLE), "MODEL_UNAVAILABLE"),
+        (StageName.SIMILARITY, UnavailableError("x", reason=Reason.MODEL_UNAVAILABLE), "MODEL_UNAVAILABLE"),
+        (StageName.RANKING, FailedPreconditionError("x", reason=Reason.BUNDLE_MISMATCH), "BUNDLE_MISMATCH"),
         (
-            Stage.SIMILARITY,
+            StageName.SIMILARITY,
             NotFoundError(reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=5),
             "BUNDLE_MISMATCH",
         ),
-        (Stage.CANDIDATE, OverloadedError("x", reason=Reason.OVERLOADED), "DEPENDENCY_OVERLOADED"),
-        (Stage.CANDIDATE, DeadlineError("x", reason=Reason.DEADLINE_TOO_SHORT), "DEPENDENCY_TIMEOUT"),
+        (StageName.CANDIDATE, OverloadedError("x", reason=Reason.OVERLOADED), "DEPENDENCY_OVERLOADED"),
+        (StageName.CANDIDATE, DeadlineError("x", reason=Reason.DEADLINE_TOO_SHORT), "DEPENDENCY_TIMEOUT"),
     ],
     ids=lambda value: value.reason if isinstance(value, ServiceError) else None,
 )
-async def test_our_own_errors(stages: Stages, stage: Stage, error: ServiceError, reason: str) -> None:
+async def test_our_own_errors(stages: Stages, stage: StageName, error: ServiceError, reason: str) -> None:
     stages.stage.behave = failing_with(error)
     with capture_logs() as lines:
         assert await stages.failure(stage) == reason
@@ -419,81 +408,84 @@ async def test_our_own_errors(stages: Stages, stage: Stage, error: ServiceError,
 async def test_a_stage_that_is_down() -> None:
     async with open_channel("127.0.0.1:1") as channel:  # nobody listens on a port of the system
         stages = Stages(ScriptedStage(), channel)
-        assert await stages.failure(Stage.CANDIDATE) == "DEPENDENCY_UNAVAILABLE"
+        assert await stages.failure(StageName.CANDIDATE) == "DEPENDENCY_UNAVAILABLE"
 
 
 async def test_a_stage_that_does_not_answer(stages: Stages) -> None:
     stages.stage.behave = stages.stage.hang
-    assert await stages.failure(Stage.RANKING, seconds=0.05) == "DEPENDENCY_TIMEOUT"
-    assert stages.calls(Stage.RANKING, "DEPENDENCY_TIMEOUT") == 1
+    assert await stages.failure(StageName.RANKING, seconds=0.05) == "DEPENDENCY_TIMEOUT"
+    assert stages.calls(StageName.RANKING, "DEPENDENCY_TIMEOUT") == 1
 
 
 async def test_a_cancel_reaches_the_stage(stages: Stages) -> None:
     stages.stage.behave = stages.stage.hang
-    task = asyncio.ensure_future(stages.ask(Stage.CANDIDATE))
+    task = asyncio.ensure_future(stages.ask(StageName.CANDIDATE))
     await stages.stage.entered.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     async with asyncio.timeout(SECONDS):
         await stages.stage.cancelled.wait()
-    assert stages.calls(Stage.CANDIDATE, "CANCELLED") == 1
+    assert stages.calls(StageName.CANDIDATE, "CANCELLED") == 1
 
 
 # Rubbish.
 
 MANY = list(range(1, 1_000_001))
 
-RUBBISH: dict[str, tuple[Stage, Any]] = {
-    "empty bytes": (Stage.CANDIDATE, b""),
-    "no message": (Stage.CANDIDATE, b"\xff\xff\xff"),
-    "no bundle_id": (Stage.CANDIDATE, candidates_of([1], [0.5], bundle_id="")),
-    "no list": (Stage.CANDIDATE, candidates_of([1], [0.5], lists=0)),
-    "a list too many": (Stage.CANDIDATE, candidates_of([1], [0.5], lists=2)),
-    "more scores than movies": (Stage.CANDIDATE, candidates_of([1], [0.5, 0.4])),
-    "more movies than scores": (Stage.CANDIDATE, candidates_of([1, 2], [0.5])),
-    "more movies than asked for": (Stage.CANDIDATE, candidates_of([1, 2, 3, 4], [0.4, 0.3, 0.2, 0.1])),
-    "a million movies": (Stage.CANDIDATE, candidates_of(MANY, [0.5] * len(MANY))),
-    "a movie twice": (Stage.CANDIDATE, candidates_of([1, 1], [0.5, 0.4])),
-    "NaN": (Stage.CANDIDATE, candidates_of([1, 2], [0.5, NAN])),
-    "infinity": (Stage.CANDIDATE, candidates_of([1, 2], [INF, 0.5])),
-    "the worst first": (Stage.CANDIDATE, candidates_of([1, 2], [0.4, 0.5])),
-    "vector unspecified": (Stage.CANDIDATE, candidates_of([1], [0.5], vector=0)),
-    "vector undefined": (Stage.CANDIDATE, candidates_of([1], [0.5], vector=99)),
-    "movies without a vector": (Stage.CANDIDATE, candidates_of([1], [0.5], vector=3)),
-    "ranking: empty bytes": (Stage.RANKING, b""),
-    "ranking: no message": (Stage.RANKING, b"\x08"),
-    "ranking: no list": (Stage.RANKING, ranking.RankMoviesResponse(bundle_id="b")),
-    "ranking: unequal lengths": (Stage.RANKING, ranked([10, 20], [1.0])),
-    "ranking: more than the page": (Stage.RANKING, ranked([10, 20, 30], [3.0, 2.0, 1.0])),
-    "ranking: a movie twice": (Stage.RANKING, ranked([10, 10], [2.0, 1.0])),
-    "ranking: a movie that was not sent": (Stage.RANKING, ranked([10, 99], [2.0, 1.0])),
-    "ranking: an unknown that was not sent": (Stage.RANKING, ranked([10], [2.0], unknown=(99,))),
-    "ranking: nothing ranked": (Stage.RANKING, ranked([], [])),
-    "ranking: nothing known": (Stage.RANKING, ranked([], [], unknown=(10, 20, 30))),
-    "ranking: NaN": (Stage.RANKING, ranked([10], [NAN])),
-    "ranking: infinity": (Stage.RANKING, ranked([10], [-INF])),
-    "ranking: the worst first": (Stage.RANKING, ranked([10, 20], [1.0, 2.0])),
-    "ranking: base value NaN": (Stage.RANKING, ranked([10], [1.0], base_value=NAN)),
-    "ranking: no explanations": (Stage.RANKING, ranked([10], [1.0], explanations=0)),
-    "ranking: an explanation too many": (Stage.RANKING, ranked([10], [1.0], explanations=2)),
-    "ranking: too many contributions": (Stage.RANKING, ranked([10], [1.0], contributions=3)),
-    "ranking: contribution NaN": (Stage.RANKING, ranked([10], [1.0], contribution=NAN)),
-    "ranking: feature value NaN": (Stage.RANKING, ranked([10], [1.0], value=NAN)),
-    "similarity: empty bytes": (Stage.SIMILARITY, b""),
-    "similarity: unequal lengths": (Stage.SIMILARITY, neighbours_of([1, 2], [0.5])),
-    "similarity: more than asked for": (Stage.SIMILARITY, neighbours_of([1, 2, 3, 4], [0.4, 0.3, 0.2, 0.1])),
-    "similarity: a movie twice": (Stage.SIMILARITY, neighbours_of([1, 1], [0.5, 0.4])),
-    "similarity: the movie itself": (Stage.SIMILARITY, neighbours_of([5], [1.0])),
-    "similarity: NaN": (Stage.SIMILARITY, neighbours_of([1], [NAN])),
-    "similarity: the worst first": (Stage.SIMILARITY, neighbours_of([1, 2], [0.4, 0.5])),
-    "similarity: method unspecified": (Stage.SIMILARITY, neighbours_of([1], [0.5], method=0)),
-    "similarity: no bundle_id": (Stage.SIMILARITY, neighbours_of([1], [0.5], bundle_id="")),
+RUBBISH: dict[str, tuple[StageName, Any]] = {
+    "empty bytes": (StageName.CANDIDATE, b""),
+    "no message": (StageName.CANDIDATE, b"\xff\xff\xff"),
+    "no bundle_id": (StageName.CANDIDATE, candidates_of([1], [0.5], bundle_id="")),
+    "no list": (StageName.CANDIDATE, candidates_of([1], [0.5], lists=0)),
+    "a list too many": (StageName.CANDIDATE, candidates_of([1], [0.5], lists=2)),
+    "more scores than movies": (StageName.CANDIDATE, candidates_of([1], [0.5, 0.4])),
+    "more movies than scores": (StageName.CANDIDATE, candidates_of([1, 2], [0.5])),
+    "more movies than asked for": (StageName.CANDIDATE, candidates_of([1, 2, 3, 4], [0.4, 0.3, 0.2, 0.1])),
+    "a million movies": (StageName.CANDIDATE, candidates_of(MANY, [0.5] * len(MANY))),
+    "a movie twice": (StageName.CANDIDATE, candidates_of([1, 1], [0.5, 0.4])),
+    "NaN": (StageName.CANDIDATE, candidates_of([1, 2], [0.5, NAN])),
+    "infinity": (StageName.CANDIDATE, candidates_of([1, 2], [INF, 0.5])),
+    "the worst first": (StageName.CANDIDATE, candidates_of([1, 2], [0.4, 0.5])),
+    "vector unspecified": (StageName.CANDIDATE, candidates_of([1], [0.5], vector=0)),
+    "vector undefined": (StageName.CANDIDATE, candidates_of([1], [0.5], vector=99)),
+    "movies without a vector": (StageName.CANDIDATE, candidates_of([1], [0.5], vector=3)),
+    "ranking: empty bytes": (StageName.RANKING, b""),
+    "ranking: no message": (StageName.RANKING, b"\x08"),
+    "ranking: no list": (StageName.RANKING, ranking.RankMoviesResponse(bundle_id="b")),
+    "ranking: unequal lengths": (StageName.RANKING, ranked([10, 20], [1.0])),
+    "ranking: more than the page": (StageName.RANKING, ranked([10, 20, 30], [3.0, 2.0, 1.0])),
+    "ranking: a movie twice": (StageName.RANKING, ranked([10, 10], [2.0, 1.0])),
+    "ranking: a movie that was not sent": (StageName.RANKING, ranked([10, 99], [2.0, 1.0])),
+    "ranking: an unknown that was not sent": (StageName.RANKING, ranked([10], [2.0], unknown=(99,))),
+    "ranking: nothing ranked": (StageName.RANKING, ranked([], [])),
+    "ranking: nothing known": (StageName.RANKING, ranked([], [], unknown=(10, 20, 30))),
+    "ranking: NaN": (StageName.RANKING, ranked([10], [NAN])),
+    "ranking: infinity": (StageName.RANKING, ranked([10], [-INF])),
+    "ranking: the worst first": (StageName.RANKING, ranked([10, 20], [1.0, 2.0])),
+    "ranking: base value NaN": (StageName.RANKING, ranked([10], [1.0], base_value=NAN)),
+    "ranking: no explanations": (StageName.RANKING, ranked([10], [1.0], explanations=0)),
+    "ranking: an explanation too many": (StageName.RANKING, ranked([10], [1.0], explanations=2)),
+    "ranking: too many contributions": (StageName.RANKING, ranked([10], [1.0], contributions=3)),
+    "ranking: contribution NaN": (StageName.RANKING, ranked([10], [1.0], contribution=NAN)),
+    "ranking: feature value NaN": (StageName.RANKING, ranked([10], [1.0], value=NAN)),
+    "similarity: empty bytes": (StageName.SIMILARITY, b""),
+    "similarity: unequal lengths": (StageName.SIMILARITY, neighbours_of([1, 2], [0.5])),
+    "similarity: more than asked for": (
+        StageName.SIMILARITY,
+        neighbours_of([1, 2, 3, 4], [0.4, 0.3, 0.2, 0.1]),
+    ),
+    "similarity: a movie twice": (StageName.SIMILARITY, neighbours_of([1, 1], [0.5, 0.4])),
+    "similarity: the movie itself": (StageName.SIMILARITY, neighbours_of([5], [1.0])),
+    "similarity: NaN": (StageName.SIMILARITY, neighbours_of([1], [NAN])),
+    "similarity: the worst first": (StageName.SIMILARITY, neighbours_of([1, 2], [0.4, 0.5])),
+    "similarity: method unspecified": (StageName.SIMILARITY, neighbours_of([1], [0.5], method=0)),
+    "similarity: no bundle_id": (StageName.SIMILARITY, neighbours_of([1], [0.5], bundle_id="")),
 }
 
 
 @pytest.mark.parametrize(("stage", "answer"), RUBBISH.values(), ids=RUBBISH)
-async def test_rubbish(stages: Stages, stage: Stage, answer: Any) -> None:
+async def test_rubbish(stages: Stages, stage: StageName, answer: Any) -> None:
     stages.stage.behave = saying(answer)
     assert await stages.failure(stage) == "INVALID_RESPONSE"
     assert stages.calls(stage, "INVALID_RESPONSE") == 1
@@ -502,13 +494,14 @@ async def test_rubbish(stages: Stages, stage: Stage, answer: Any) -> None:
 async def test_rubbish_for_one_user_is_none_for_the_others(stages: Stages) -> None:
     good, bad = candidates_of([3], [0.5]).lists[0], candidates_of([3, 3], [0.5, 0.5]).lists[0]
     stages.stage.behave = saying(candidate.GenerateCandidatesResponse(lists=[good, bad], bundle_id="b"))
-    answer = await stages.candidate.generate([CANDIDATES] * 2, seconds=SECONDS)
-    found, failure = answer.lists
-    assert usable(found).movie_ids.tolist() == [3]
-    assert failure == StageFailure(Stage.CANDIDATE, FallbackReason.INVALID_RESPONSE, "expected unique movies")
-    assert stages.calls(Stage.CANDIDATE, "INVALID_RESPONSE") == 1
+    found, failure = await stages.candidate.call([CANDIDATES] * 2, seconds=SECONDS)
+    assert unwrap(found).movie_ids.tolist() == [3]
+    assert failure == StageFailure(
+        StageName.CANDIDATE, FallbackReason.INVALID_RESPONSE, "expected unique movies"
+    )
+    assert stages.calls(StageName.CANDIDATE, "INVALID_RESPONSE") == 1
 
 
 async def test_ranking_from_another_bundle(stages: Stages) -> None:
     stages.stage.behave = saying(ranked([10], [1.0], bundle_id="other"))
-    assert await stages.failure(Stage.RANKING) == "BUNDLE_MISMATCH"
+    assert await stages.failure(StageName.RANKING) == "BUNDLE_MISMATCH"

@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.deadlines import Deadline, StageBudget
-from gateway.fallback import FallbackReason
-from gateway.ports import Stage, StageError
+from gateway.stages.deadlines import Deadline, StageBudget
 from serving.errors import DeadlineError, Reason
+from serving.stages.stage import FallbackReason, StageError, StageName
 from tests.gateway.small_world import BUDGETS
 
 CANDIDATE = StageBudget(0.15, 0.4)
@@ -42,16 +41,16 @@ def arriving(client_seconds: float | None, clock: Clock) -> Deadline:
 def test_a_stage_gets_its_share_of_what_is_left(
     client_seconds: float | None, candidate_seconds: float
 ) -> None:
-    given = arriving(client_seconds, Clock()).stage_seconds(Stage.CANDIDATE, CANDIDATE)
+    given = arriving(client_seconds, Clock()).stage_seconds(StageName.CANDIDATE, CANDIDATE)
     assert given == pytest.approx(candidate_seconds)
 
 
 def test_the_next_stage_gets_its_share_of_the_rest() -> None:
     clock = Clock()
     deadline = arriving(None, clock)
-    assert deadline.stage_seconds(Stage.RANKING, RANKING) == pytest.approx(0.25)
+    assert deadline.stage_seconds(StageName.RANKING, RANKING) == pytest.approx(0.25)
     clock.now += 0.58
-    assert deadline.stage_seconds(Stage.RANKING, RANKING) == pytest.approx(0.8 * 0.2)
+    assert deadline.stage_seconds(StageName.RANKING, RANKING) == pytest.approx(0.8 * 0.2)
 
 
 def test_a_stage_whose_turn_comes_too_late_is_not_asked() -> None:
@@ -59,8 +58,8 @@ def test_a_stage_whose_turn_comes_too_late_is_not_asked() -> None:
     deadline = arriving(None, clock)
     clock.now += 0.78
     with pytest.raises(StageError) as caught:
-        deadline.stage_seconds(Stage.RANKING, RANKING)
-    assert caught.value.failure.stage is Stage.RANKING
+        deadline.stage_seconds(StageName.RANKING, RANKING)
+    assert caught.value.failure.stage is StageName.RANKING
     assert caught.value.failure.reason is FallbackReason.DEPENDENCY_TIMEOUT
 
 
@@ -78,4 +77,4 @@ def test_with_less_than_the_reserve_nothing_is_begun(left: float, remaining_ms: 
 )
 def test_what_a_stage_is_sure_to_get(request_seconds: float, seconds: float) -> None:
     budgets = replace(BUDGETS, request=request_seconds)
-    assert budgets.full_seconds(Stage.CANDIDATE) == pytest.approx(seconds)
+    assert budgets.full_seconds(StageName.CANDIDATE) == pytest.approx(seconds)

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from gateway.fallback import FallbackPolicy, FallbackReason
-from gateway.pages import ListAnswer
-from gateway.ports import Stage
+from gateway.fallback import FallbackPolicy
+from gateway.lists.list_builder import ListAnswer
 from gateway.requests import PersonalRequest
 from serving.errors import NotFoundError, Reason, UnavailableError
 from serving.filters import MovieFilter
+from serving.stages.stage import FallbackReason, StageName
 from tests.gateway.small_world import (
     World,
     candidates,
@@ -23,13 +23,13 @@ HORROR = MovieFilter(genres=("horror",))
 
 
 async def ask(world: World, user_id: int = 300, **fields: Any) -> ListAnswer:
-    return await world.pipeline.personal(PersonalRequest(user_id=user_id, **fields), None)
+    return await world.api.personal(PersonalRequest(user_id=user_id, **fields), None)
 
 
-@pytest.mark.parametrize("stage", [Stage.CANDIDATE, Stage.RANKING])
-async def test_a_fault_is_an_error(world: World, stage: Stage) -> None:
+@pytest.mark.parametrize("stage", [StageName.CANDIDATE, StageName.RANKING])
+async def test_a_fault_is_an_error(world: World, stage: StageName) -> None:
     failure = failing(stage, FallbackReason.DEPENDENCY_TIMEOUT)
-    world.candidates.answer = failure if stage is Stage.CANDIDATE else candidates(3)
+    world.candidates.answer = failure if stage is StageName.CANDIDATE else candidates(3)
     world.ranking.failure = failure
     with pytest.raises(UnavailableError) as caught:
         await ask(world, fallback_policy=DENY)

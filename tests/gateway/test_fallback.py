@@ -2,15 +2,8 @@
 
 import pytest
 
-from gateway.fallback import (
-    FAULTS,
-    LADDER,
-    Denial,
-    FallbackReason,
-    Model,
-    Outcome,
-    fallback_reason,
-)
+from gateway.fallback import LADDER, Denial, Model, Outcome, fallback_reason
+from serving.stages.stage import FAULTS, FallbackReason
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,17 @@
 """A full gateway: who is served first, and what becomes of a batch."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from grpc import StatusCode
 
-from gateway.ports import CandidateAnswer, CandidateQuery
-from gateway.servicer import loads
+from gateway.servicer import call_costs
 from movierec.gateway.v1 import movie_service_pb2 as public
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
-from serving.limiter import Load, Priority
+from serving.limiter import CallCost, Priority
 from serving.rpc.metrics import ServerMetrics
+from serving.stages.candidate import CandidateList, CandidateQuery
 from tests.gateway.served import served
 from tests.gateway.small_world import World, candidates
 from tests.serving.server_under_test import until
@@ -28,7 +27,7 @@ class Full:
         self.metrics = ServerMetrics.create("gateway")
         self._world = world
         self._leave: dict[int, asyncio.Event] = {}
-        world.candidates.generate = self._generate  # type: ignore[method-assign]  # stays
+        world.candidates.ask = self._generate  # type: ignore[method-assign]  # stays
 
     def personal(self, stub: MovieServiceStub, user_id: int) -> asyncio.Future[Any]:
         """Asks for one user."""
@@ -58,8 +57,7 @@ class Full:
         """Ends the work for a user."""
         self._leave.pop(user_id).set()
 
-    async def _generate(self, queries: Sequence[CandidateQuery], **_seconds: float) -> CandidateAnswer:
-        (query,) = queries
+    async def _generate(self, query: CandidateQuery, **_seconds: float) -> CandidateList:
         leave = self._leave[query.user_id] = asyncio.Event()
         await leave.wait()
         return candidates(3)
@@ -120,7 +118,7 @@ async def test_a_batch_of_more_users_than_places(world: World) -> None:
 
 def test_what_calls_ask_for() -> None:
     methods = public.DESCRIPTOR.services_by_name["MovieService"].methods_by_name
-    asked = loads(batch_concurrency=32)
+    asked = call_costs(batch_concurrency=32)
     assert set(asked) <= set(methods)
     batch = asked["BatchListPersonalMovies"]
     assert batch.priority is Priority.LAST
@@ -132,4 +130,4 @@ def test_what_calls_ask_for() -> None:
     assert batch.users(public.BatchListPersonalMoviesRequest(requests=[reasons] * 2)) == 42
     assert asked["ListPersonalMovies"].users(public.ListPersonalMoviesRequest(explain_features=3)) == 1
     stageless = {"GetMovie", "ListPopularMovies", "ListSimilarMovies"}
-    assert {name for name, load in asked.items() if load == Load(priority=Priority.FIRST)} == stageless
+    assert {name for name, load in asked.items() if load == CallCost(priority=Priority.FIRST)} == stageless

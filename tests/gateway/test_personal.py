@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.fallback import FallbackPolicy, FallbackReason
-from gateway.pages import LikedMovie, ListAnswer
-from gateway.ports import CandidateAnswer, LikedMovies, Stage, UserVector, usable
+from gateway.fallback import FallbackPolicy
+from gateway.lists.list_builder import LikedMovie, ListAnswer
 from gateway.requests import PersonalRequest
 from serving.errors import UnavailableError
 from serving.filters import MovieFilter
 from serving.ratings import NO_TIME, RatedMovies
+from serving.stages.candidate import CandidateList, LikedMovies, UserVector
+from serving.stages.stage import FallbackReason, StageName
 from tests.gateway.small_world import (
     BUNDLE,
     NO_VECTOR,
@@ -34,7 +35,7 @@ HORROR = MovieFilter(genres=("horror",))
 
 
 async def ask(world: World, user_id: int = 300, **fields: Any) -> ListAnswer:
-    return await world.pipeline.personal(PersonalRequest(user_id=user_id, **fields), None)
+    return await world.api.personal(PersonalRequest(user_id=user_id, **fields), None)
 
 
 # Which model serves the list, and why.
@@ -55,7 +56,7 @@ async def test_candidates_are_ordered_by_ranking(world: World) -> None:
 
 async def test_without_ranking_the_order_is_that_of_als(world: World) -> None:
     world.candidates.answer = candidates(3, 4, 5, 6)
-    world.ranking.failure = failing(Stage.RANKING)
+    world.ranking.failure = failing(StageName.RANKING)
     with capture_logs() as lines:
         answer = await ask(world, limit=3)
     assert ids(answer) == [3, 4, 5]
@@ -71,7 +72,7 @@ async def test_without_ranking_the_order_is_that_of_als(world: World) -> None:
 
 
 async def test_without_candidates_the_list_is_what_is_popular(world: World) -> None:
-    world.candidates.answer = failing(Stage.CANDIDATE)
+    world.candidates.answer = failing(StageName.CANDIDATE)
     with capture_logs() as lines:
         answer = await ask(world, limit=3)
     assert ids(answer) == [1, 2, 5]
@@ -86,17 +87,16 @@ async def test_without_candidates_the_list_is_what_is_popular(world: World) -> N
 @pytest.mark.parametrize("reason", [r for r in FallbackReason if r.startswith(("DEP", "MOD", "BUN", "INV"))])
 async def test_the_fault_is_named(world: World, reason: FallbackReason) -> None:
     world.candidates.answer = candidates(3)
-    world.ranking.failure = failing(Stage.RANKING, reason)
+    world.ranking.failure = failing(StageName.RANKING, reason)
     answer = await ask(world, limit=1)
     assert (answer.model, answer.degraded, answer.reason) == (ALS, True, reason)
 
 
 async def test_one_unusable_list_is_a_fault(world: World) -> None:
-    failure = failing(Stage.CANDIDATE, FallbackReason.INVALID_RESPONSE).failure
-    world.candidates.answer = CandidateAnswer((failure,), BUNDLE)
+    world.candidates.answer = failing(StageName.CANDIDATE, FallbackReason.INVALID_RESPONSE)
     answer = await ask(world)
     assert (answer.model, answer.degraded, answer.reason) == (POP, True, "INVALID_RESPONSE")
-    assert answer.failure == failure
+    assert answer.failure == world.candidates.answer.failure
 
 
 async def test_an_unknown_user_gets_what_is_popular(world: World) -> None:
@@ -135,7 +135,7 @@ async def test_a_user_who_has_seen_everything_gets_an_empty_list(world: World) -
 async def test_without_a_bundle_there_is_no_answer(world: World) -> None:
     world.catalogues.catalogues.clear()
     with pytest.raises(UnavailableError):
-        await world.pipeline.personal(PersonalRequest(user_id=1), None)
+        await world.api.personal(PersonalRequest(user_id=1), None)
     assert not world.candidates.queries
 
 
@@ -166,7 +166,7 @@ async def test_a_filter_that_leaves_enough_is_no_reason(world: World) -> None:
 
 async def test_a_fault_wins_over_a_filter(world: World) -> None:
     world.candidates.answer = candidates(7)
-    world.ranking.failure = failing(Stage.RANKING)
+    world.ranking.failure = failing(StageName.RANKING)
     answer = await ask(world, limit=5, movie_filter=HORROR)
     assert sources(answer) == [ALS, POP]
     assert (answer.model, answer.degraded, answer.reason) == (ALS, True, FAULT)
@@ -174,16 +174,13 @@ async def test_a_fault_wins_over_a_filter(world: World) -> None:
 
 async def test_what_ranking_left_out_comes_before_what_is_popular(world: World) -> None:
     world.candidates.answer = candidates(3, 4, 5)
-    real = world.ranking.rank
+    real = world.ranking.ask
 
-    async def forgetful(queries: Any, **more: Any) -> Any:
-        answer = await real(queries, **more)
-        ranked = usable(*answer.lists)
-        return replace(
-            answer, lists=(replace(ranked, movie_ids=ranked.movie_ids[:1], scores=ranked.scores[:1]),)
-        )
+    async def forgetful(query: Any, **more: Any) -> Any:
+        ranked = await real(query, **more)
+        return replace(ranked, movie_ids=ranked.movie_ids[:1], scores=ranked.scores[:1])
 
-    world.ranking.rank = forgetful  # type: ignore[method-assign]  # a stage that forgets
+    world.ranking.ask = forgetful  # type: ignore[method-assign]  # a stage that forgets
     answer = await ask(world, limit=4)
     assert ids(answer) == [5, 3, 4, 1]
     assert sources(answer) == [TWO, ALS, ALS, POP]
@@ -204,13 +201,13 @@ async def test_movies_unknown_to_ranking_are_dropped_and_counted(world: World) -
 
 @pytest.mark.parametrize("rung", [TWO, ALS, POP])
 async def test_left_out_on_every_rung(world: World, rung: str) -> None:
-    world.candidates.answer = failing(Stage.CANDIDATE) if rung == POP else candidates(8, 6)
-    world.ranking.failure = failing(Stage.RANKING) if rung == ALS else None
+    world.candidates.answer = failing(StageName.CANDIDATE) if rung == POP else candidates(8, 6)
+    world.ranking.failure = failing(StageName.RANKING) if rung == ALS else None
     answer = await ask(
         world,
         user_id=100,  # has seen 1 and 2
         history=LOVED,  # 5
-        exclude_movie_ids=(3, 3, 12345),
+        exclude_movie_ids=np.array([3, 3, 12345]),
         movie_filter=MovieFilter(exclude_genres=("Horror",)),  # 6 and 7
     )
     assert sorted(ids(answer)) == [4, 8]
@@ -219,9 +216,9 @@ async def test_left_out_on_every_rung(world: World, rung: str) -> None:
 
 async def test_the_exclusions_of_the_request_go_down_to_retrieval(world: World) -> None:
     world.candidates.answer = candidates(3)
-    await ask(world, user_id=100, exclude_movie_ids=(7, 3, 7), movie_filter=HORROR, history=LOVED)
+    await ask(world, user_id=100, exclude_movie_ids=np.array([7, 3, 7]), movie_filter=HORROR, history=LOVED)
     (query,) = world.candidates.queries
-    assert query.exclude_movie_ids == (7, 3)  # what the user has seen, retrieval knows itself
+    assert query.exclude_movie_ids.tolist() == [7, 3, 7]  # what the user has seen, retrieval knows itself
     assert query.movie_filter == HORROR
     assert (query.user_id, query.limit, query.include_seen) == (100, 300, False)
 
@@ -243,6 +240,10 @@ async def test_a_mistake_of_retrieval_is_blocked(world: World) -> None:
 # While a bundle is rolled out, the gateway holds two, and candidates come from either.
 
 
+def ranked_from(world: World) -> list[str]:
+    return [query.bundle_id for query in world.ranking.queries]
+
+
 NEW = catalogue(OTHER_BUNDLE, seen={100: (1, 2, 3)}, popularity=POPULARITY[::-1])
 
 
@@ -253,7 +254,7 @@ async def test_all_of_a_list_is_of_the_bundle_of_its_candidates() -> None:
     assert ids(answer) == [7, 3, 5, 8]  # 1 is seen; 3 is not, in this bundle
     assert sources(answer) == [TWO, TWO, POP, POP]
     assert [item.score for item in answer.items[2:]] == [POPULARITY[4], POPULARITY[7]]
-    assert (answer.bundle_id, answer.degraded, world.ranking.bundles) == (BUNDLE, False, [BUNDLE])
+    assert (answer.bundle_id, answer.degraded, ranked_from(world)) == (BUNDLE, False, [BUNDLE])
 
 
 async def test_the_new_bundle_as_soon_as_candidates_come_from_it() -> None:
@@ -261,7 +262,7 @@ async def test_the_new_bundle_as_soon_as_candidates_come_from_it() -> None:
     world.candidates.answer = candidates(3, 1, 7, bundle_id=OTHER_BUNDLE)
     answer = await ask(world, user_id=100, limit=3)
     assert ids(answer) == [7, 8, 4]  # 3 is seen as well, and what is popular has changed
-    assert (answer.bundle_id, answer.degraded, world.ranking.bundles) == (OTHER_BUNDLE, False, [OTHER_BUNDLE])
+    assert (answer.bundle_id, answer.degraded, ranked_from(world)) == (OTHER_BUNDLE, False, [OTHER_BUNDLE])
 
 
 async def test_an_unknown_user_of_either_bundle_gets_its_popular_movies() -> None:
@@ -273,7 +274,7 @@ async def test_an_unknown_user_of_either_bundle_gets_its_popular_movies() -> Non
 
 async def test_without_candidates_the_current_bundle_answers() -> None:
     world = World(NEW, catalogue())
-    world.candidates.answer = failing(Stage.CANDIDATE)
+    world.candidates.answer = failing(StageName.CANDIDATE)
     answer = await ask(world, user_id=9, limit=2)
     assert (ids(answer), answer.bundle_id, answer.degraded) == ([8, 4], OTHER_BUNDLE, True)
 
@@ -314,7 +315,7 @@ async def test_deny_makes_such_a_list_an_error(world: World) -> None:
         pytest.param(candidates(bundle_id=OTHER_BUNDLE), id="no movies"),
     ],
 )
-async def test_nothing_usable_from_such_a_bundle_is_a_fault(world: World, useless: CandidateAnswer) -> None:
+async def test_nothing_usable_from_such_a_bundle_is_a_fault(world: World, useless: CandidateList) -> None:
     world.candidates.answer = useless
     answer = await ask(world, limit=1)
     assert (ids(answer), answer.model, answer.bundle_id) == ([1], POP, BUNDLE)  # the gateway's own
@@ -350,7 +351,7 @@ async def test_explanations_belong_to_two_stages(world: World) -> None:
 
 async def test_without_ranking_there_is_no_base_value(world: World) -> None:
     world.candidates.answer = candidates(3, 4)
-    world.ranking.failure = failing(Stage.RANKING)
+    world.ranking.failure = failing(StageName.RANKING)
     assert (await ask(world, explain_features=1)).base_value is None
 
 
@@ -369,7 +370,7 @@ async def test_reasons_follow_their_movies(world: World) -> None:
     liked = LikedMovies(
         np.array([[1, 2], [2, 0], [901, 8]]), np.array([[0.5, 0.25], [0.5, 0], [0.25, 0.125]], np.float32)
     )
-    world.candidates.answer = replace(answer, lists=(replace(usable(answer.lists[0]), because_of=liked),))
+    world.candidates.answer = replace(answer, because_of=liked)
     page = await ask(world, user_id=100, limit=3, because_of=2)
     assert ids(page) == [4, 3, 5]
     assert [item.because_of for item in page.items] == [
@@ -383,8 +384,8 @@ async def test_reasons_follow_their_movies(world: World) -> None:
 async def test_als_order_has_reasons_too(world: World) -> None:
     answer = candidates(3)
     liked = LikedMovies(np.array([[1]]), np.array([[0.5]], np.float32))
-    world.candidates.answer = replace(answer, lists=(replace(usable(answer.lists[0]), because_of=liked),))
-    world.ranking.failure = failing(Stage.RANKING)
+    world.candidates.answer = replace(answer, because_of=liked)
+    world.ranking.failure = failing(StageName.RANKING)
     page = await ask(world, limit=1, because_of=1)
     assert page.items[0].because_of == (LikedMovie(1, "Movie 1", 0.5),)
 

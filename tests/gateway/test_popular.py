@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from gateway.catalogue import Movie
-from gateway.pages import ListAnswer
+from gateway.lists.catalogue import Movie
+from gateway.lists.list_builder import ListAnswer
 from gateway.requests import PopularRequest
 from serving.errors import DeadlineError, NotFoundError, Reason
 from serving.filters import MovieFilter
@@ -15,7 +15,7 @@ BY_POPULARITY = [1, 2, 5, 3, 8, 6, 4, 7]
 
 
 async def ask(world: World, **fields: Any) -> ListAnswer:
-    return await world.pipeline.popular(PopularRequest(**fields), None)
+    return await world.api.popular(PopularRequest(**fields), None)
 
 
 async def test_the_whole_catalogue_by_popularity(world: World) -> None:
@@ -66,9 +66,9 @@ async def test_no_stage_is_asked(world: World) -> None:
 
 
 async def test_a_movie(world: World) -> None:
-    answer = await world.pipeline.movie(1, None)
-    assert answer.bundle_id == BUNDLE
-    assert answer.movie == Movie(
+    answer = await world.api.movie(1, None)
+    assert answer.catalogue.bundle_id == BUNDLE
+    assert answer.catalogue.movie(answer.movie_row) == Movie(
         movie_id=1,
         title="Movie 1",
         year=1995,
@@ -80,27 +80,28 @@ async def test_a_movie(world: World) -> None:
 
 
 async def test_what_is_not_known_of_a_movie_is_unset(world: World) -> None:
-    movie = (await world.pipeline.movie(4, None)).movie
+    answer = await world.api.movie(4, None)
+    movie = answer.catalogue.movie(answer.movie_row)
     assert (movie.year, movie.genres, movie.rating_mean, movie.tmdb_id) == (None, (), None, None)
     assert movie.rating_count == 0
 
 
 async def test_an_unknown_movie_is_not_found(world: World) -> None:
     with pytest.raises(NotFoundError) as caught:
-        await world.pipeline.movie(2**31 - 1, None)
+        await world.api.movie(2**31 - 1, None)
     assert caught.value.reason is Reason.UNKNOWN_MOVIE
 
 
 async def test_too_little_time_is_an_error(world: World) -> None:
     with pytest.raises(DeadlineError):
-        await world.pipeline.popular(PopularRequest(), 0.01)
+        await world.api.popular(PopularRequest(), 0.01)
     with pytest.raises(DeadlineError):
-        await world.pipeline.movie(1, 0.01)
+        await world.api.movie(1, 0.01)
 
 
 async def test_a_movie_that_only_the_bundle_before_has() -> None:
     world = World(catalogue(OTHER_BUNDLE, seen={}, popularity=POPULARITY[:5]), catalogue())
-    assert (await world.pipeline.movie(5, None)).bundle_id == OTHER_BUNDLE
-    assert (await world.pipeline.movie(6, None)).bundle_id == BUNDLE
+    assert (await world.api.movie(5, None)).catalogue.bundle_id == OTHER_BUNDLE
+    assert (await world.api.movie(6, None)).catalogue.bundle_id == BUNDLE
     with pytest.raises(NotFoundError):
-        await world.pipeline.movie(9, None)
+        await world.api.movie(9, None)

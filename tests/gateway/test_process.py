@@ -15,7 +15,7 @@ import pytest
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gateway.catalogue import Catalogue
+from gateway.lists.catalogue import Catalogue
 from gateway.servicer import SERVICE_NAME
 from movierec.gateway.v1 import movie_service_pb2 as public
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub

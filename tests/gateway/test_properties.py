@@ -10,22 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.fallback import FallbackPolicy, FallbackReason
-from gateway.pages import ListAnswer
-from gateway.ports import (
-    CandidateAnswer,
-    CandidateList,
-    SimilarAnswer,
-    SimilarityMethod,
-    Stage,
-    StageError,
-    UserVector,
-    usable,
-)
+from gateway.fallback import FallbackPolicy
+from gateway.lists.list_builder import ListAnswer
 from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest
 from serving.errors import NotFoundError, UnavailableError
 from serving.filters import MovieFilter
 from serving.ratings import NO_TIME, RatedMovies
+from serving.stages.candidate import CandidateList, UserVector
+from serving.stages.similarity import SimilarityMethod, SimilarMovies
+from serving.stages.stage import FallbackReason, StageError, StageName
 from tests.gateway.small_world import (
     BUNDLE,
     GENRES,
@@ -71,9 +64,9 @@ def histories(draw: st.DrawFn) -> RatedMovies:
 def personal_requests(draw: st.DrawFn) -> PersonalRequest:
     return PersonalRequest(
         user_id=draw(users),
-        limit=draw(st.integers(0, 12)),
+        limit=draw(st.integers(1, 12)),
         movie_filter=draw(filters()),
-        exclude_movie_ids=tuple(draw(st.lists(movie_ids, max_size=4))),
+        exclude_movie_ids=np.array(draw(st.lists(movie_ids, max_size=4)), np.int64),
         include_seen=draw(st.booleans()),
         history=draw(histories()),
     )
@@ -86,27 +79,27 @@ def scores(draw: st.DrawFn, n: int) -> list[float]:
 
 NOT_HELD = "bundle-3"
 bundles = st.sampled_from([BUNDLE, OTHER_BUNDLE, NOT_HELD])
-failures = st.sampled_from(FallbackReason).map(lambda reason: failing(Stage.CANDIDATE, reason))
+failures = st.sampled_from(FallbackReason).map(lambda reason: failing(StageName.CANDIDATE, reason))
 
 
 @st.composite
-def candidate_answers(draw: st.DrawFn) -> CandidateAnswer | StageError:
+def candidate_answers(draw: st.DrawFn) -> CandidateList | StageError:
     """Anything that passes the client: not what was excluded, not even of this bundle."""
     if draw(st.integers(0, 5)) == 0:
         return draw(failures)
     found = draw(st.lists(movie_ids, unique=True))
     vector = draw(st.sampled_from(UserVector))
     found = [] if vector is UserVector.NONE else found
-    listed = CandidateList(np.array(found, np.int64), np.array(scores(draw, len(found)), np.float32), vector)
-    return CandidateAnswer((listed,), draw(bundles))
+    found_scores = np.array(scores(draw, len(found)), np.float32)
+    return CandidateList(np.array(found, np.int64), found_scores, vector, draw(bundles))
 
 
 @st.composite
-def similar_answers(draw: st.DrawFn) -> SimilarAnswer | StageError:
+def similar_answers(draw: st.DrawFn) -> SimilarMovies | StageError:
     if draw(st.integers(0, 5)) == 0:
         return draw(failures)
     found = draw(st.lists(movie_ids, unique=True))
-    return SimilarAnswer(
+    return SimilarMovies(
         np.array(found, np.int64),
         np.array(scores(draw, len(found)), np.float32),
         draw(st.sampled_from(SimilarityMethod)),
@@ -159,22 +152,10 @@ def world_of_two() -> World:
     return World(catalogue(), catalogue(OTHER_BUNDLE))
 
 
-def page_size(limit: int) -> int:
-    return min(limit or 10, 100)
-
-
-def any_may_be_shown(request: PersonalRequest, found: CandidateList) -> bool:
-    """Whether there is anything to rank."""
-    seen = () if request.include_seen else (*SEEN.get(request.user_id, ()), *request.history.movie_ids)
-    return bool(
-        allowed(request.movie_filter, request.exclude_movie_ids, seen) & set(found.movie_ids.tolist())
-    )
-
-
 @given(personal_requests(), candidate_answers(), st.none() | failures, st.sets(movie_ids))
 def test_personal(
     request: PersonalRequest,
-    found: CandidateAnswer | StageError,
+    found: CandidateList | StageError,
     ranking_failure: StageError | None,
     unknown: set[int],
 ) -> None:
@@ -182,56 +163,52 @@ def test_personal(
     world.candidates.answer = found
     world.ranking.failure = ranking_failure
     world.ranking.unknown = tuple(unknown)
-    answer = asyncio.run(world.pipeline.personal(request, None))
+    answer = asyncio.run(world.api.personal(request, None))
     check_items(answer)
     seen = () if request.include_seen else (*SEEN.get(request.user_id, ()), *request.history.movie_ids)
-    may_be_shown = allowed(request.movie_filter, request.exclude_movie_ids, seen)
+    may_be_shown = allowed(request.movie_filter, request.exclude_movie_ids.tolist(), seen)
     assert set(ids(answer)) <= may_be_shown
     available = len(may_be_shown)
     dropped = 0
     if world.ranking.queries and ranking_failure is None:  # what ranking does not know is not shown
         dropped = len(unknown & set(world.ranking.queries[0].movie_ids.tolist()))
-    assert len(answer.items) == min(page_size(request.limit), available - dropped)
-    if len(answer.items) < page_size(request.limit) or answer.model != "two_stage":
+    assert len(answer.items) == min(request.limit, available - dropped)
+    if len(answer.items) < request.limit or answer.model != "two_stage":
         assert answer.reason is not None
 
 
 @given(personal_requests(), candidate_answers())
-def test_personal_that_denies_fallbacks(
-    request: PersonalRequest, found: CandidateAnswer | StageError
-) -> None:
+def test_personal_that_denies_fallbacks(request: PersonalRequest, found: CandidateList | StageError) -> None:
     world = world_of_two()
     world.candidates.answer = found
     denying = PersonalRequest(**{**vars(request), "fallback_policy": FallbackPolicy.DENY})
     error: type[Exception] | None = None
-    if isinstance(found, StageError):
+    if isinstance(found, StageError) or found.bundle_id == NOT_HELD:
         error = UnavailableError
-    elif (listed := usable(*found.lists)).user_vector is UserVector.NONE:
+    elif found.user_vector is UserVector.NONE:
         error = NotFoundError
-    elif found.bundle_id == NOT_HELD and any_may_be_shown(denying, listed):
-        error = UnavailableError
     if error is not None:
         with pytest.raises(error):
-            asyncio.run(world.pipeline.personal(denying, None))
+            asyncio.run(world.api.personal(denying, None))
         return
-    answer = asyncio.run(world.pipeline.personal(denying, None))
+    answer = asyncio.run(world.api.personal(denying, None))
     check_items(answer)
     assert {item.source for item in answer.items} <= {"two_stage"}
     assert (answer.model, answer.degraded) == ("two_stage", False)
 
 
-@given(st.sampled_from(CATALOGUE), st.integers(0, 12), filters(), st.none() | users, similar_answers())
+@given(st.sampled_from(CATALOGUE), st.integers(1, 12), filters(), st.none() | users, similar_answers())
 def test_similar(
     movie_id: int,
     limit: int,
     movie_filter: MovieFilter,
     user_id: int | None,
-    found: SimilarAnswer | StageError,
+    found: SimilarMovies | StageError,
 ) -> None:
     world = world_of_two()
     world.similarity.answer = found
     request = SimilarRequest(movie_id, limit, movie_filter, user_id)
-    answer = asyncio.run(world.pipeline.similar(request, None))
+    answer = asyncio.run(world.api.similar(request, None))
     check_items(answer)
     may_be_shown = allowed(movie_filter, (movie_id,), SEEN.get(user_id or 0, ()))
     assert set(ids(answer)) <= may_be_shown
@@ -240,18 +217,18 @@ def test_similar(
     answered = None if isinstance(found, StageError) or found.bundle_id == NOT_HELD else found
     if answered is not None and answered.method is SimilarityMethod.ALS_COSINE:
         alike |= set(answered.movie_ids.tolist()) & may_be_shown
-        assert len(answer.items) == min(page_size(limit), len(alike))
+        assert len(answer.items) == min(limit, len(alike))
     elif answered is None:
-        assert len(answer.items) == min(page_size(limit), len(alike))
+        assert len(answer.items) == min(limit, len(alike))
 
 
-@given(st.integers(0, 12), st.integers(0, 12), filters(), st.none() | users)
+@given(st.integers(1, 12), st.integers(0, 12), filters(), st.none() | users)
 def test_popular(limit: int, offset: int, movie_filter: MovieFilter, user_id: int | None) -> None:
     request = PopularRequest(limit, offset, movie_filter, user_id)
-    answer = asyncio.run(World().pipeline.popular(request, None))
+    answer = asyncio.run(World().api.popular(request, None))
     check_items(answer)
     matching = sorted(
         allowed(movie_filter, SEEN.get(user_id or 0, ())), key=lambda i: (-POPULARITY[i - 1], i)
     )
     assert answer.total_size == len(matching)
-    assert ids(answer) == matching[offset : offset + page_size(limit)]
+    assert ids(answer) == matching[offset : offset + limit]

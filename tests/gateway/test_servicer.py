@@ -11,16 +11,16 @@ from google.rpc import error_details_pb2
 from grpc import StatusCode, aio
 from grpc_status import rpc_status
 
-from gateway.fallback import FallbackReason
-from gateway.ports import LikedMovies, Stage, UserVector, usable
+from gateway.lists.why import Verdict
 from gateway.servicer import MovieServicer
-from gateway.why import Verdict
 from movierec.gateway.v1 import movie_service_pb2 as public
 from movierec.gateway.v1.movie_service_pb2_grpc import (
     MovieServiceStub,
 )
 from serving.errors import Reason
 from serving.rpc.status import error_info
+from serving.stages.candidate import LikedMovies, UserVector
+from serving.stages.stage import FallbackReason, StageName
 from tests.gateway.served import served
 from tests.gateway.small_world import BUNDLE, World, candidates, failing, neighbours
 
@@ -96,7 +96,7 @@ async def test_all_fields_of_a_personal_request_arrive(api: MovieServiceStub, wo
     assert query.movie_filter.genres == ("Comedy",)
     assert query.movie_filter.exclude_genres == ("War",)
     assert (query.movie_filter.min_year, query.movie_filter.max_year) == (1990, 2000)
-    assert query.exclude_movie_ids == (4,)
+    assert query.exclude_movie_ids.tolist() == [4, 4]
     assert query.include_seen
     assert query.history.movie_ids == (2, 3)
     assert query.history.values == (5.0, 2.5)  # without stars: liked
@@ -105,7 +105,7 @@ async def test_all_fields_of_a_personal_request_arrive(api: MovieServiceStub, wo
 
 
 async def test_a_degraded_answer_says_so(api: MovieServiceStub, world: World) -> None:
-    world.candidates.answer = failing(Stage.CANDIDATE, FallbackReason.MODEL_UNAVAILABLE)
+    world.candidates.answer = failing(StageName.CANDIDATE, FallbackReason.MODEL_UNAVAILABLE)
     answer = await api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=300))
     assert (answer.model, answer.degraded) == ("popularity_fallback", True)
     assert answer.fallback_reason == public.FALLBACK_REASON_MODEL_UNAVAILABLE
@@ -114,7 +114,7 @@ async def test_a_degraded_answer_says_so(api: MovieServiceStub, world: World) ->
 async def test_deny(api: MovieServiceStub, world: World) -> None:
     request = public.ListPersonalMoviesRequest(user_id=77, fallback_policy=public.FALLBACK_POLICY_DENY)
     await refused(api.ListPersonalMovies(request), StatusCode.NOT_FOUND, Reason.UNKNOWN_USER)
-    world.candidates.answer = failing(Stage.CANDIDATE)
+    world.candidates.answer = failing(StageName.CANDIDATE)
     error = await refused(
         api.ListPersonalMovies(request), StatusCode.UNAVAILABLE, Reason.DEPENDENCY_UNAVAILABLE
     )
@@ -196,7 +196,7 @@ async def test_why(api: MovieServiceStub, world: World) -> None:
     )
     answer = await api.WhyMovie(request)
     (query,) = world.candidates.queries
-    assert (query.user_id, query.exclude_movie_ids, query.include_seen) == (300, (2,), True)
+    assert (query.user_id, query.exclude_movie_ids.tolist(), query.include_seen) == (300, [2, 2], True)
     assert query.movie_filter.genres == ("Comedy",)
     assert query.probe_movie_ids == (5,)
     last = answer.last_movie
@@ -241,7 +241,7 @@ async def test_why_of_a_listed_and_of_a_seen_movie(api: MovieServiceStub, world:
 
 
 async def test_why_when_retrieval_fails(api: MovieServiceStub, world: World) -> None:
-    world.candidates.answer = failing(Stage.CANDIDATE)
+    world.candidates.answer = failing(StageName.CANDIDATE)
     answer = await api.WhyMovie(public.WhyMovieRequest(movie_id=6, user_id=300, limit=1))
     assert answer.verdict == public.VERDICT_RETRIEVAL_FAILED
     assert (answer.model, answer.degraded) == ("popularity_fallback", True)
@@ -259,7 +259,7 @@ async def test_an_invalid_question(api: MovieServiceStub, world: World) -> None:
 
 
 async def test_why_can_be_turned_off(world: World) -> None:
-    world.pipeline = world.gateway(why_movie=False)
+    world.api = world.gateway(why_movie=False)
     async with served(world) as api:
         request = public.WhyMovieRequest(movie_id=1, user_id=1)
         error = await refused(api.WhyMovie(request), StatusCode.UNIMPLEMENTED, Reason.METHOD_DISABLED)
@@ -272,7 +272,7 @@ async def test_why_can_be_turned_off(world: World) -> None:
 async def test_because_of(api: MovieServiceStub, world: World) -> None:
     answer = candidates(3)
     liked = LikedMovies(np.array([[1, 2]]), np.array([[0.5, 0.25]], np.float32))
-    world.candidates.answer = replace(answer, lists=(replace(usable(answer.lists[0]), because_of=liked),))
+    world.candidates.answer = replace(answer, because_of=liked)
     page = await api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=100, limit=1, because_of=2))
     assert list(page.movies[0].because_of) == [
         public.LikedMovie(movie_id=1, title="Movie 1", weight=0.5),
@@ -349,14 +349,14 @@ async def test_lists_that_are_too_long_are_refused(api: MovieServiceStub, world:
 async def test_a_cancel_reaches_the_stage(api: MovieServiceStub, world: World) -> None:
     asked, cancelled = asyncio.Event(), asyncio.Event()
 
-    async def hanging(queries: Any, *, seconds: float) -> Any:
+    async def hanging(query: Any, *, seconds: float) -> Any:
         asked.set()
         try:
             await asyncio.Event().wait()
         finally:
             cancelled.set()
 
-    world.candidates.generate = hanging  # type: ignore[method-assign]  # a stage that never answers
+    world.candidates.ask = hanging  # type: ignore[method-assign]  # a stage that never answers
     call = api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=300))
     task = asyncio.ensure_future(call)
     async with asyncio.timeout(SECONDS):

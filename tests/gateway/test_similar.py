@@ -6,12 +6,13 @@ import pytest
 from structlog.testing import capture_logs
 from typing_extensions import override
 
-from gateway.fallback import FallbackPolicy, FallbackReason
-from gateway.pages import ListAnswer
-from gateway.ports import SimilarAnswer, SimilarityMethod, SimilarQuery, Stage
+from gateway.fallback import FallbackPolicy
+from gateway.lists.list_builder import ListAnswer
 from gateway.requests import SimilarRequest
 from serving.errors import NotFoundError, Reason, UnavailableError
 from serving.filters import MovieFilter
+from serving.stages.similarity import SimilarityMethod, SimilarMovies, SimilarQuery
+from serving.stages.stage import FallbackReason, StageName
 from tests.gateway.small_world import (
     BUNDLE,
     OTHER_BUNDLE,
@@ -36,7 +37,7 @@ LIKE_MOVIE_1 = [5, 2, 3, 8, 7]
 
 
 async def ask(world: World, movie_id: int = 1, **fields: Any) -> ListAnswer:
-    return await world.pipeline.similar(SimilarRequest(movie_id=movie_id, **fields), None)
+    return await world.api.similar(SimilarRequest(movie_id=movie_id, **fields), None)
 
 
 async def test_the_index_answers(world: World) -> None:
@@ -81,7 +82,7 @@ async def test_a_cold_movie_without_genres_is_like_nothing(world: World) -> None
 
 
 async def test_without_the_index_genres_are_compared(world: World) -> None:
-    world.similarity.answer = failing(Stage.SIMILARITY)
+    world.similarity.answer = failing(StageName.SIMILARITY)
     with capture_logs() as lines:
         answer = await ask(world)
     assert ids(answer) == LIKE_MOVIE_1
@@ -94,19 +95,19 @@ async def test_without_the_index_genres_are_compared(world: World) -> None:
 
 @pytest.mark.parametrize("limit", range(1, 6))
 async def test_a_shorter_list_by_genres_is_the_start_of_the_longer(world: World, limit: int) -> None:
-    world.similarity.answer = failing(Stage.SIMILARITY)
+    world.similarity.answer = failing(StageName.SIMILARITY)
     assert ids(await ask(world, limit=limit)) == LIKE_MOVIE_1[:limit]
 
 
 async def test_without_the_index_and_without_genres_there_is_nothing(world: World) -> None:
-    world.similarity.answer = failing(Stage.SIMILARITY, FallbackReason.MODEL_UNAVAILABLE)
+    world.similarity.answer = failing(StageName.SIMILARITY, FallbackReason.MODEL_UNAVAILABLE)
     answer = await ask(world, movie_id=4)
     assert ids(answer) == []
     assert (answer.model, answer.degraded, answer.reason) == (NOTHING, True, "MODEL_UNAVAILABLE")
 
 
 async def test_a_movie_that_only_the_index_lacks(world: World) -> None:
-    world.similarity.answer = failing(Stage.SIMILARITY, FallbackReason.BUNDLE_MISMATCH)
+    world.similarity.answer = failing(StageName.SIMILARITY, FallbackReason.BUNDLE_MISMATCH)
     answer = await ask(world)
     assert (answer.model, answer.degraded, answer.reason) == (GENRES, True, "BUNDLE_MISMATCH")
 
@@ -121,7 +122,7 @@ async def test_an_unknown_movie_is_not_found_and_nobody_is_asked(world: World) -
 
 @pytest.mark.parametrize("index_answers", [True, False])
 async def test_left_out_everywhere(world: World, *, index_answers: bool) -> None:
-    world.similarity.answer = neighbours(6, 2, 8) if index_answers else failing(Stage.SIMILARITY)
+    world.similarity.answer = neighbours(6, 2, 8) if index_answers else failing(StageName.SIMILARITY)
     answer = await ask(
         world, exclude_seen_by_user_id=100, movie_filter=MovieFilter(genres=("comedy",), min_year=1981)
     )
@@ -135,7 +136,7 @@ async def test_filter_and_seen_movies_go_down_to_the_index(world: World) -> None
     await ask(world, exclude_seen_by_user_id=100, movie_filter=comedy, limit=7)
     (query,) = world.similarity.queries
     assert (query.movie_id, query.limit) == (1, 7)
-    assert query.exclude_movie_ids == (1, 2)
+    assert query.exclude_movie_ids.tolist() == [1, 2]
     assert query.movie_filter == comedy
 
 
@@ -183,7 +184,7 @@ async def test_seen_movies_are_those_of_the_bundle_of_the_index(bundle_id: str, 
     answer = await ask(world, exclude_seen_by_user_id=100, limit=2)
     assert (ids(answer), answer.model, answer.bundle_id) == (expected, COSINE, bundle_id)
     (query,) = world.similarity.queries
-    assert (query.exclude_movie_ids, query.limit) == ((1, 2), 3)  # 3 was seen by one bundle alone
+    assert (query.exclude_movie_ids.tolist(), query.limit) == ([1, 2], 3)  # 3 was seen by one bundle alone
 
 
 async def test_an_index_that_answers_from_a_bundle_that_came_meanwhile_is_asked_again() -> None:
@@ -191,13 +192,13 @@ async def test_an_index_that_answers_from_a_bundle_that_came_meanwhile_is_asked_
 
     class RolledOut(StubSimilarity):
         @override
-        async def find(self, query: SimilarQuery, *, seconds: float) -> SimilarAnswer:
+        async def ask(self, query: SimilarQuery, *, seconds: float) -> SimilarMovies:
             world.catalogues.catalogues = [catalogue(OTHER_BUNDLE, seen={100: (1, 2, 3)}), catalogue()]
-            return await super().find(query, seconds=seconds)
+            return await super().ask(query, seconds=seconds)
 
     index = RolledOut()
     index.answer = neighbours(3, 6, 7, bundle_id=OTHER_BUNDLE)
-    world.pipeline = world.gateway(similarity=index)
+    world.api = world.gateway(similarity=index)
     answer = await ask(world, exclude_seen_by_user_id=100, limit=2)
     assert (ids(answer), answer.bundle_id) == ([6, 7], OTHER_BUNDLE)
     assert [query.limit for query in index.queries] == [2, 3]
@@ -207,13 +208,13 @@ async def test_a_movie_that_only_the_bundle_before_has() -> None:
     world = World(catalogue(OTHER_BUNDLE, popularity=POPULARITY[:5], seen={}), catalogue())
     world.similarity.answer = neighbours(7, 3)
     assert ids(await ask(world, movie_id=6, limit=2)) == [7, 3]
-    world.similarity.answer = failing(Stage.SIMILARITY, FallbackReason.BUNDLE_MISMATCH)  # has gone on
+    world.similarity.answer = failing(StageName.SIMILARITY, FallbackReason.BUNDLE_MISMATCH)  # has gone on
     with pytest.raises(NotFoundError):
         await ask(world, movie_id=6)
 
 
 async def test_deny_makes_a_fault_an_error(world: World) -> None:
-    world.similarity.answer = failing(Stage.SIMILARITY, FallbackReason.DEPENDENCY_OVERLOADED)
+    world.similarity.answer = failing(StageName.SIMILARITY, FallbackReason.DEPENDENCY_OVERLOADED)
     with pytest.raises(UnavailableError) as caught:
         await ask(world, fallback_policy=DENY)
     assert caught.value.metadata == {"service": "similarity", "cause": "DEPENDENCY_OVERLOADED"}

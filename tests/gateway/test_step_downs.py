@@ -2,19 +2,19 @@
 
 from structlog.testing import capture_logs
 
-from gateway.fallback import FallbackReason, Model
-from gateway.ports import Stage, StageFailure
-from gateway.step_downs import PAUSE_SECONDS, StepDownLog
+from gateway.fallback import Model
+from gateway.lists.step_down_log import PAUSE_SECONDS, StepDownLog
+from serving.stages.stage import FallbackReason, StageFailure, StageName
 from tests.gateway.small_world import World, failing
 from tests.gateway.test_personal import ask
 
-AWAY = StageFailure(Stage.RANKING, FallbackReason.DEPENDENCY_UNAVAILABLE, "UNAVAILABLE: no route")
-SLOW = StageFailure(Stage.RANKING, FallbackReason.DEPENDENCY_TIMEOUT)
-OTHER = StageFailure(Stage.CANDIDATE, FallbackReason.DEPENDENCY_UNAVAILABLE)
+AWAY = StageFailure(StageName.RANKING, FallbackReason.DEPENDENCY_UNAVAILABLE, "UNAVAILABLE: no route")
+SLOW = StageFailure(StageName.RANKING, FallbackReason.DEPENDENCY_TIMEOUT)
+OTHER = StageFailure(StageName.CANDIDATE, FallbackReason.DEPENDENCY_UNAVAILABLE)
 
 
 async def test_a_stage_that_is_away_is_one_line_and_every_list_is_counted(world: World) -> None:
-    world.candidates.answer = failing(Stage.CANDIDATE)
+    world.candidates.answer = failing(StageName.CANDIDATE)
     with capture_logs() as lines:
         for _ in range(20):
             await ask(world)

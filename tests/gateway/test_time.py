@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from gateway.pages import ListAnswer
-from gateway.ports import Stage
+from gateway.lists.list_builder import ListAnswer
 from gateway.requests import PersonalRequest
 from serving.errors import DeadlineError
+from serving.stages.stage import StageName
 from tests.gateway.small_world import (
     BUDGETS,
     World,
@@ -17,40 +17,40 @@ from tests.gateway.small_world import (
 
 
 async def ask(world: World, user_id: int = 300, **fields: Any) -> ListAnswer:
-    return await world.pipeline.personal(PersonalRequest(user_id=user_id, **fields), None)
+    return await world.api.personal(PersonalRequest(user_id=user_id, **fields), None)
 
 
 async def test_each_stage_gets_its_share(world: World) -> None:
     world.candidates.answer = candidates(3)
-    await world.pipeline.personal(PersonalRequest(user_id=300), 1.02)
+    await world.api.personal(PersonalRequest(user_id=300), 1.02)
     assert 0 < world.candidates.seconds[0] <= 0.4  # of the second beside the reserve
     assert 0 < world.ranking.seconds[0] <= 0.8
 
 
 async def test_a_patient_client_gets_the_stages_own_budgets(world: World) -> None:
     world.candidates.answer = candidates(3)
-    await world.pipeline.personal(PersonalRequest(user_id=300), 3600.0)
-    assert world.candidates.seconds == [BUDGETS.stages[Stage.CANDIDATE].seconds]
-    assert world.ranking.seconds == [BUDGETS.stages[Stage.RANKING].seconds]
+    await world.api.personal(PersonalRequest(user_id=300), 3600.0)
+    assert world.candidates.seconds == [BUDGETS.stages[StageName.CANDIDATE].seconds]
+    assert world.ranking.seconds == [BUDGETS.stages[StageName.RANKING].seconds]
 
 
 async def test_too_little_time_is_an_error_before_any_work(world: World) -> None:
     with pytest.raises(DeadlineError):
-        await world.pipeline.personal(PersonalRequest(user_id=300), 0.001)
+        await world.api.personal(PersonalRequest(user_id=300), 0.001)
     assert not world.candidates.queries
 
 
 async def test_a_cancel_reaches_the_stage_and_comes_back(world: World) -> None:
     asked, cancelled = asyncio.Event(), asyncio.Event()
 
-    async def hanging(queries: Any, *, seconds: float) -> Any:
+    async def hanging(query: Any, *, seconds: float) -> Any:
         asked.set()
         try:
             await asyncio.Event().wait()
         finally:
             cancelled.set()
 
-    world.candidates.generate = hanging  # type: ignore[method-assign]  # a stage that never answers
+    world.candidates.ask = hanging  # type: ignore[method-assign]  # a stage that never answers
     task = asyncio.create_task(ask(world))
     await asked.wait()
     task.cancel()

@@ -8,25 +8,16 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 
-from gateway.batching import BatchingCandidates, CallLimits
-from gateway.clients import CandidateClient
 from gateway.metrics import GatewayMetrics
-from gateway.ports import CandidateQuery, Stage
 from movierec.candidate.v1 import candidate_service_pb2 as pb
-from serving.filters import UNRESTRICTED
-from serving.ratings import RatedMovies
 from serving.rpc.tracing import traced
+from serving.stages.candidate import CODEC, CandidateQuery
 from tests.gateway.scripted_stage import saying, scripted_stage
-from tests.gateway.small_world import closed_breaker
+from tests.gateway.small_world import queue
 from tests.serving.collector import collector
 
 SECONDS = 60.0  # ample: no test is decided by it
 NOBODY = pb.CandidateList(user_vector=pb.USER_VECTOR_NONE)
-
-
-def query(user_id: int) -> CandidateQuery:
-    nothing = RatedMovies((), (), ())
-    return CandidateQuery(user_id, 1, UNRESTRICTED, (), include_seen=False, history=nothing)
 
 
 @pytest.mark.parametrize("n_requests", [1, 3])
@@ -40,17 +31,11 @@ async def test_a_call_is_linked_to_all_its_requests(n_requests: int, monkeypatch
                 stage.behave = saying(
                     pb.GenerateCandidatesResponse(lists=[NOBODY] * n_requests, bundle_id="b")
                 )
-                limits = CallLimits(max_calls=1, max_queries=32, hold_seconds=SECONDS)
-                candidates = BatchingCandidates(
-                    CandidateClient(channel, metrics),
-                    breaker=closed_breaker(Stage.CANDIDATE, metrics),
-                    limits=limits,
-                    metrics=metrics,
-                )
+                candidates = queue(CODEC, channel, metrics)
 
                 async def ask(user_id: int) -> trace.SpanContext:
                     with requests.start_as_current_span("request") as span:
-                        await candidates.generate([query(user_id)], seconds=SECONDS)
+                        await candidates.ask(CandidateQuery(user_id, 1), seconds=SECONDS)
                         return span.get_span_context()
 
                 asked: Sequence[trace.SpanContext] = await asyncio.gather(*map(ask, range(1, n_requests + 1)))

@@ -1,77 +1,83 @@
 """The table of rules: a value that is accepted and one that is refused, for each row."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
-from gateway.fallback import FallbackPolicy
-from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest, WhyRequest
-from gateway.validation import (
-    LIMITS,
-    checked_batch,
-    checked_movie_id,
-    checked_personal,
-    checked_popular,
-    checked_similar,
-    checked_why,
+from gateway.codec import (
+    decode_batch,
+    decode_movie,
+    decode_personal,
+    decode_popular,
+    decode_similar,
+    decode_why,
 )
+from gateway.fallback import FallbackPolicy
+from gateway.validation import page_size
+from movierec.gateway.v1 import movie_service_pb2 as public
 from serving.errors import InvalidArgumentError, Reason
-from serving.filters import MovieFilter
-from serving.ratings import NO_TIME, RatedMovies
-from serving.rpc import checks
+from serving.limits import LIMITS, STAGE_LIMITS
 
-POPULAR = PopularRequest()
-PERSONAL = PersonalRequest(user_id=1)
-SIMILAR = SimilarRequest(movie_id=1)
-WHY = WhyRequest(movie_id=1, user_id=1)
+DECODE: Mapping[type[Message], Callable[[Any], object]] = {
+    public.GetMovieRequest: decode_movie,
+    public.ListPopularMoviesRequest: decode_popular,
+    public.ListPersonalMoviesRequest: decode_personal,
+    public.ListSimilarMoviesRequest: decode_similar,
+    public.WhyMovieRequest: decode_why,
+    public.BatchListPersonalMoviesRequest: decode_batch,
+}
 MAX_INT32 = 2**31 - 1
 MAX_INT64 = 2**63 - 1
 YEAR_1 = int(datetime(1, 1, 1, tzinfo=UTC).timestamp())
 YEAR_10_000 = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp()) + 24 * 60 * 60
 
 
-def history(*movie_ids: int, rating: float = 4.0, time: int = NO_TIME) -> RatedMovies:
-    n = len(movie_ids)
-    return RatedMovies(movie_ids, (rating,) * n, (time,) * n)
+def history(
+    *movie_ids: int, rating: float | None = None, time: int | None = None
+) -> Iterable[public.RatedMovie]:
+    rate_time = None if time is None else Timestamp(seconds=time)
+    return [public.RatedMovie(movie_id=n, rating=rating, rate_time=rate_time) for n in movie_ids]
 
 
-def popular(**fields: Any) -> Callable[[], object]:
-    return lambda: checked_popular(replace(POPULAR, **fields))
+def popular(**fields: Any) -> public.ListPopularMoviesRequest:
+    return public.ListPopularMoviesRequest(**fields)
 
 
-def personal(**fields: Any) -> Callable[[], object]:
-    return lambda: checked_personal(replace(PERSONAL, **fields))
+def personal(**fields: Any) -> public.ListPersonalMoviesRequest:
+    return public.ListPersonalMoviesRequest(**({"user_id": 1} | fields))
 
 
-def similar(**fields: Any) -> Callable[[], object]:
-    return lambda: checked_similar(replace(SIMILAR, **fields))
+def similar(**fields: Any) -> public.ListSimilarMoviesRequest:
+    return public.ListSimilarMoviesRequest(**({"movie_id": 1} | fields))
 
 
-def why(**fields: Any) -> Callable[[], object]:
-    return lambda: checked_why(replace(WHY, **fields))
+def why(**fields: Any) -> public.WhyMovieRequest:
+    return public.WhyMovieRequest(**({"movie_id": 1, "user_id": 1} | fields))
 
 
-def movie(movie_id: int) -> Callable[[], object]:
-    return lambda: checked_movie_id(movie_id)
+def movie(movie_id: int) -> public.GetMovieRequest:
+    return public.GetMovieRequest(movie_id=movie_id)
 
 
-def batch(*requests: PersonalRequest) -> Callable[[], object]:
-    return lambda: checked_batch(requests)
+def batch(*requests: public.ListPersonalMoviesRequest) -> public.BatchListPersonalMoviesRequest:
+    return public.BatchListPersonalMoviesRequest(requests=requests)
 
 
-def filtered(**fields: Any) -> Callable[[], object]:
-    return personal(movie_filter=MovieFilter(**fields))
+def filtered(**fields: Any) -> public.ListPersonalMoviesRequest:
+    return personal(filter=public.MovieFilter(**fields))
 
 
 def names(n: int) -> tuple[str, ...]:
     return tuple(f"genre {i}" for i in range(n))
 
 
-EXPLAINED = PersonalRequest(user_id=1, limit=100, explain_features=100)  # 10,000 contributions
+EXPLAINED = personal(limit=100, explain_features=100)  # 10,000 contributions
 
 
 ACCEPTED = {
@@ -81,7 +87,7 @@ ACCEPTED = {
     "user_id 1": personal(user_id=1),
     "user_id at most": personal(user_id=MAX_INT64),
     "user_id unset beside a history": personal(user_id=0, history=history(1)),
-    "exclude_seen_by_user_id unset": popular(exclude_seen_by_user_id=None),
+    "exclude_seen_by_user_id unset": popular(),
     "exclude_seen_by_user_id 1": popular(exclude_seen_by_user_id=1),
     "similar exclude_seen_by_user_id": similar(exclude_seen_by_user_id=MAX_INT64),
     "limit 0": popular(limit=0),
@@ -115,13 +121,13 @@ ACCEPTED = {
         limit=MAX_INT32,
         exclude_movie_ids=(7,) * 1000,
         explain_features=100,
-        movie_filter=MovieFilter(genres=names(20), min_year=1870, max_year=2200),
+        filter=public.MovieFilter(genres=names(20), min_year=1870, max_year=2200),
     ),
-    "ALLOW": personal(fallback_policy=FallbackPolicy.ALLOW),
-    "DENY": personal(fallback_policy=FallbackPolicy.DENY),
-    "similar DENY": similar(fallback_policy=FallbackPolicy.DENY),
-    "requests 1": batch(PERSONAL),
-    "requests 100": batch(*[PERSONAL] * 100),
+    "ALLOW": personal(fallback_policy=public.FALLBACK_POLICY_ALLOW),
+    "DENY": personal(fallback_policy=public.FALLBACK_POLICY_DENY),
+    "similar DENY": similar(fallback_policy=public.FALLBACK_POLICY_DENY),
+    "requests 1": batch(personal()),
+    "requests 100": batch(*[personal()] * 100),
     "20,000 contributions": batch(EXPLAINED, EXPLAINED),
 }
 
@@ -182,58 +188,58 @@ REFUSED = {
     "why user_id 0": (why(user_id=0), ["user_id"]),
     "why limit": (why(limit=-1), ["limit"]),
     "why explain_features": (why(explain_features=101), ["explain_features"]),
-    "why filter": (why(movie_filter=MovieFilter(min_year=1)), ["filter.min_year"]),
+    "why filter": (why(filter=public.MovieFilter(min_year=1)), ["filter.min_year"]),
     "why exclude_movie_ids": (
         why(movie_id=-1, exclude_movie_ids=(0,)),
         ["movie_id", "exclude_movie_ids[0]"],
     ),
-    "policy undefined": (personal(fallback_policy=FallbackPolicy.UNDEFINED), ["fallback_policy"]),
-    "similar policy undefined": (similar(fallback_policy=FallbackPolicy.UNDEFINED), ["fallback_policy"]),
+    "policy undefined": (personal(fallback_policy=3), ["fallback_policy"]),
+    "similar policy undefined": (similar(fallback_policy=3), ["fallback_policy"]),
     "requests 0": (batch(), ["requests"]),
-    "requests 101": (batch(*[PERSONAL] * 101), ["requests"]),
+    "requests 101": (batch(*[personal()] * 101), ["requests"]),
     "DENY in a batch": (
-        batch(PERSONAL, replace(PERSONAL, fallback_policy=FallbackPolicy.DENY)),
+        batch(personal(), personal(fallback_policy=public.FALLBACK_POLICY_DENY)),
         ["requests[1].fallback_policy"],
     ),
     "20,010 contributions": (
-        batch(EXPLAINED, EXPLAINED, replace(PERSONAL, explain_features=1)),
+        batch(EXPLAINED, EXPLAINED, personal(explain_features=1)),
         ["requests"],
     ),
     "an entry of a batch": (
-        batch(PERSONAL, PERSONAL, replace(PERSONAL, limit=-1)),
+        batch(personal(), personal(), personal(limit=-1)),
         ["requests[2].limit"],
     ),
 }
 
 
-@pytest.mark.parametrize("check", ACCEPTED.values(), ids=ACCEPTED)
-def test_accepted(check: Callable[[], object]) -> None:
-    check()
+@pytest.mark.parametrize("request_", ACCEPTED.values(), ids=ACCEPTED)
+def test_accepted(request_: Message) -> None:
+    DECODE[type(request_)](request_)
 
 
-@pytest.mark.parametrize(("check", "fields"), REFUSED.values(), ids=REFUSED)
-def test_refused(check: Callable[[], object], fields: list[str]) -> None:
+@pytest.mark.parametrize(("request_", "fields"), REFUSED.values(), ids=REFUSED)
+def test_refused(request_: Message, fields: list[str]) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
-        check()
+        DECODE[type(request_)](request_)
     assert caught.value.reason is Reason.INVALID_REQUEST
     assert [v.field for v in caught.value.violations] == fields
     assert all(v.description.startswith("must ") for v in caught.value.violations)
 
 
 def test_all_violations_are_named_at_once() -> None:
-    broken = PersonalRequest(
+    broken = personal(
         user_id=-1,
         limit=-1,
-        movie_filter=MovieFilter(genres=("",), min_year=1, max_year=9999),
-        exclude_movie_ids=(0,),
+        filter=public.MovieFilter(genres=[""], min_year=1, max_year=9999),
+        exclude_movie_ids=[0],
         history=history(1, 1, rating=9),
         diversity=2,
         explain_features=-1,
         because_of=-1,
-        fallback_policy=FallbackPolicy.UNDEFINED,
+        fallback_policy=3,
     )
     with pytest.raises(InvalidArgumentError) as caught:
-        checked_batch([PERSONAL, broken])
+        decode_batch(batch(personal(), broken))
     assert [v.field.removeprefix("requests[1].") for v in caught.value.violations] == [
         "user_id",
         "limit",
@@ -246,24 +252,23 @@ def test_all_violations_are_named_at_once() -> None:
         "history[1].movie_id",
         "diversity",
         "explain_features",
-        "because_of",
         "fallback_policy",
+        "because_of",
     ]
 
 
 def test_the_entries_of_a_list_that_is_too_long_are_not_looked_at() -> None:
     n = 100_000
-    broken = PersonalRequest(
-        user_id=1,
-        movie_filter=MovieFilter(genres=("",) * n),
-        exclude_movie_ids=(0,) * n,
-        history=history(*(0,) * n),
+    broken = personal(
+        filter=public.MovieFilter(genres=[""] * n),
+        exclude_movie_ids=[0] * n,
+        history=history(*[0] * n),
     )
     with pytest.raises(InvalidArgumentError) as caught:
-        checked_personal(broken)
+        decode_personal(broken)
     assert [v.field for v in caught.value.violations] == ["filter.genres", "exclude_movie_ids", "history"]
     with pytest.raises(InvalidArgumentError) as caught:
-        checked_batch([replace(PERSONAL, limit=-1)] * n)
+        decode_batch(batch(*[personal(limit=-1)] * n))
     assert [v.field for v in caught.value.violations] == ["requests"]
 
 
@@ -271,38 +276,34 @@ def test_the_entries_of_a_list_that_is_too_long_are_not_looked_at() -> None:
     ("limit", "shown"), [(0, 10), (1, 1), (10, 10), (100, 100), (101, 100), (MAX_INT32, 100)]
 )
 def test_the_limit_has_a_default_and_an_upper_bound(limit: int, shown: int) -> None:
-    assert checked_popular(PopularRequest(limit=limit)).limit == shown
-    assert checked_similar(SimilarRequest(movie_id=1, limit=limit)).limit == shown
-    assert checked_personal(PersonalRequest(user_id=1, limit=limit)).limit == shown
-    assert checked_batch([PersonalRequest(user_id=1, limit=limit)])[0].limit == shown
+    assert decode_popular(popular(limit=limit)).limit == shown
+    assert decode_similar(similar(limit=limit)).limit == shown
+    assert decode_personal(personal(limit=limit)).limit == shown
+    assert decode_batch(batch(personal(limit=limit)))[0].limit == shown
 
 
-def test_repeated_exclusions_are_merged() -> None:
-    assert checked_personal(replace(PERSONAL, exclude_movie_ids=(7, 3, 7))).exclude_movie_ids == (7, 3)
+def test_repeated_exclusions_are_accepted() -> None:
+    request = personal(exclude_movie_ids=[7, 3, 7])
+    assert decode_personal(request).exclude_movie_ids.tolist() == [7, 3, 7]
+    assert decode_batch(batch(request))[0].exclude_movie_ids.tolist() == [7, 3, 7]
 
 
 def test_the_defaults_of_why() -> None:
-    request = checked_why(replace(WHY, exclude_movie_ids=(7, 3, 7)))
-    assert (request.limit, request.explain_features, request.exclude_movie_ids) == (10, 10, (7, 3))
-    assert checked_why(replace(WHY, limit=101, explain_features=1)).limit == 100
+    request = decode_why(why(exclude_movie_ids=[7, 3, 7]))
+    assert (request.limit, request.explain_features) == (10, 10)
+    assert request.exclude_movie_ids.tolist() == [7, 3, 7]
+    assert decode_why(why(limit=101, explain_features=1)).limit == 100
+
+
+def test_the_policy_is_to_allow_unless_the_client_denies() -> None:
+    policies = [decode_personal(personal(fallback_policy=number)).fallback_policy for number in (0, 1, 2)]
+    assert policies == [FallbackPolicy.ALLOW, FallbackPolicy.ALLOW, FallbackPolicy.DENY]
+    assert decode_similar(similar(fallback_policy=2)).fallback_policy is FallbackPolicy.DENY
 
 
 def test_the_stages_take_all_that_the_gateway_takes() -> None:
-    assert LIMITS["history"].high == checks.MAX_HISTORY
-    assert (LIMITS["history[].rating"].low, LIMITS["history[].rating"].high) == (
-        checks.MIN_STARS,
-        checks.MAX_STARS,
-    )
-    assert (LIMITS["history[].rate_time"].low, LIMITS["history[].rate_time"].high) == (
-        checks.MIN_TIME,
-        checks.MAX_TIME,
-    )
-    assert LIMITS["filter.genres"].high == checks.MAX_FILTER_GENRES
-    assert LIMITS["filter.genres[]"].high == checks.MAX_GENRE_CHARACTERS
-    assert (LIMITS["filter.min_year"].low, LIMITS["filter.max_year"].high) == (
-        checks.MIN_YEAR,
-        checks.MAX_YEAR,
-    )
-    assert LIMITS["explain_features"].high == checks.MAX_EXPLAIN_FEATURES
-    assert LIMITS["because_of"].high == checks.MAX_BECAUSE_OF
-    assert LIMITS["exclude_movie_ids"].high <= checks.MAX_EXCLUDED
+    for field in set(LIMITS) - {"limit"}:
+        ours, theirs = LIMITS[field], STAGE_LIMITS[field]
+        assert theirs.low <= ours.low <= ours.high <= theirs.high
+        assert replace(theirs, low=ours.low, high=ours.high) == ours  # the same rule, at most wider
+    assert all(STAGE_LIMITS["limit"].hold(page_size(limit)) for limit in (0, 1, 100, MAX_INT32))

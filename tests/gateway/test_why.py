@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.fallback import FallbackReason
-from gateway.ports import Contribution, Stage, UserVector
+from gateway.lists.why import Comparison, RetrievalStanding, Verdict, WhyAnswer
 from gateway.requests import WhyRequest
-from gateway.why import Comparison, RetrievalStanding, Verdict, WhyAnswer
 from serving.errors import NotFoundError, Reason, UnsupportedError
 from serving.filters import MovieFilter
+from serving.leaf_tables import Contribution
+from serving.stages.candidate import UserVector
+from serving.stages.stage import FallbackReason, StageName
 from tests.gateway.small_world import (
     BUNDLE,
     NO_VECTOR,
@@ -30,7 +31,7 @@ WAR = MovieFilter(genres=("War",))  # movie 5 alone
 
 
 async def why(world: World, movie_id: int, user_id: int = 300, **fields: Any) -> WhyAnswer:
-    return await world.pipeline.why(WhyRequest(movie_id=movie_id, user_id=user_id, **fields), None)
+    return await world.api.why(WhyRequest(movie_id=movie_id, user_id=user_id, **fields), None)
 
 
 async def test_a_movie_of_the_list(world: World) -> None:
@@ -38,13 +39,13 @@ async def test_a_movie_of_the_list(world: World) -> None:
     answer = await why(world, 5, limit=3)
     assert ids(answer.answer) == [6, 5, 4]
     assert (answer.verdict, answer.rank) == (Verdict.LISTED, 2)
-    assert answer.movie.movie_id == 5
+    assert answer.movie_row == 5 - 1
     assert answer.retrieval is not None
     assert answer.retrieval.rank == 3
     assert answer.ranking is not None
     assert (answer.ranking.score, answer.ranking.rank, answer.ranking.base_value) == (2.0, 2, -2.0)
     assert answer.last is not None
-    assert (answer.last.movie.movie_id, answer.last_rank) == (4, 3)
+    assert (answer.last.movie_row + 1, answer.last_rank) == (4, 3)
     assert answer.score_gap == -1.0  # it is ahead
     assert (answer.answer.model, answer.answer.degraded, answer.answer.bundle_id) == (
         "two_stage",
@@ -90,14 +91,14 @@ async def test_a_movie_that_fills_a_short_list_up_is_listed(world: World) -> Non
     answer = await why(world, 1, limit=3)
     assert (answer.verdict, answer.rank) == (Verdict.LISTED, 3)
     assert answer.last is not None
-    assert (answer.last.movie.movie_id, answer.last_rank) == (3, 2)  # the last of the ranker
+    assert (answer.last.movie_row + 1, answer.last_rank) == (3, 2)  # the last of the ranker
 
 
 @pytest.mark.parametrize(
     ("fields", "verdict"),
     [
-        ({"movie_filter": WAR, "exclude_movie_ids": (1,)}, Verdict.FILTERED_OUT),
-        ({"exclude_movie_ids": (1,)}, Verdict.EXCLUDED),
+        ({"movie_filter": WAR, "exclude_movie_ids": np.array([1])}, Verdict.FILTERED_OUT),
+        ({"exclude_movie_ids": np.array([1])}, Verdict.EXCLUDED),
         ({}, Verdict.SEEN),
     ],
 )
@@ -148,14 +149,14 @@ async def test_an_unknown_user(world: World) -> None:
     answer = await why(world, 6, user_id=12345, limit=3)  # 1, 2, 5 are popular
     assert (answer.verdict, answer.retrieval, answer.ranking) == (Verdict.UNKNOWN_USER, None, None)
     assert answer.last is not None
-    assert answer.last.movie.movie_id == 5
+    assert answer.last.movie_row == 5 - 1
     assert answer.score_gap == 3.0  # of popularity
     assert answer.answer.reason is FallbackReason.UNKNOWN_USER
     assert (await why(world, 5, user_id=12345, limit=3)).rank == 3
 
 
 async def test_without_retrieval_what_is_known_is_answered(world: World) -> None:
-    world.candidates.answer = failing(Stage.CANDIDATE)
+    world.candidates.answer = failing(StageName.CANDIDATE)
     answer = await why(world, 6, limit=3)
     assert (answer.verdict, answer.retrieval, answer.ranking) == (Verdict.RETRIEVAL_FAILED, None, None)
     assert (answer.answer.model, answer.answer.degraded) == ("popularity_fallback", True)
@@ -166,7 +167,7 @@ async def test_without_retrieval_what_is_known_is_answered(world: World) -> None
 
 async def test_without_ranking_the_order_is_that_of_als(world: World) -> None:
     world.candidates.answer = candidates(3, 4, 5)
-    world.ranking.failure = failing(Stage.RANKING)
+    world.ranking.failure = failing(StageName.RANKING)
     answer = await why(world, 5, limit=2)
     assert (answer.verdict, answer.ranking) == (Verdict.RANKED_BELOW, None)
     assert answer.retrieval is not None
@@ -225,8 +226,8 @@ async def test_turned_off(world: World) -> None:
 async def test_another_list_is_not_altered(world: World) -> None:
     world.candidates.answer = candidates(3, 4, 5, 6)
     request = WhyRequest(movie_id=3, user_id=300, limit=3)
-    one = await world.pipeline.why(request, None)
-    other = await world.pipeline.why(replace(request, movie_id=7), None)
+    one = await world.api.why(request, None)
+    other = await world.api.why(replace(request, movie_id=7), None)
     assert one.answer.items == other.answer.items
 
 

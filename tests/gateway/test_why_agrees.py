@@ -10,35 +10,31 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from candidate_service.retrieval import CandidateQuery, Retriever
-from candidate_service.servicer import SERVICE_NAME as CANDIDATE
+from candidate_service.retrieval import Retriever
 from candidate_service.servicer import CandidateServicer
-from gateway.batching import BatchingCandidates, BatchingRanking, CallLimits
-from gateway.catalogue import Catalogue
-from gateway.clients import CandidateClient, RankingClient
 from gateway.fallback import Model
+from gateway.lists.catalogue import Catalogue
+from gateway.lists.list_builder import Item
+from gateway.lists.why import Verdict
 from gateway.metrics import GatewayMetrics
-from gateway.pages import Item
-from gateway.pipeline import Pipeline
-from gateway.ports import Stage
+from gateway.movie_api import MovieApi
 from gateway.requests import PersonalRequest, WhyRequest
-from gateway.why import Verdict
 from movierec.candidate.v1.candidate_service_pb2_grpc import add_CandidateServiceServicer_to_server
 from movierec.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServicer_to_server
 from ranking_service.metrics import RankingMetrics
 from ranking_service.ranking import Ranker
-from ranking_service.servicer import SERVICE_NAME as RANKING
 from ranking_service.servicer import RankingServicer
 from serving.bundle.store import BundleStore
 from serving.filters import UNRESTRICTED, MovieFilter
-from tests.gateway.small_world import World, closed_breaker
+from serving.stages import candidate, ranking
+from serving.stages.candidate import CandidateQuery
+from tests.gateway.small_world import World, ids, queue
 from tests.serving.stage_under_test import stage
 
 CANDIDATES_PER_USER = 100
 """Fewer than production's, so that many movies of the small bundle are not retrieved."""
 LIMITS = (1, 10, 100)
 AT_ONCE = 10
-SHARED_CALLS = CallLimits(max_calls=1, max_queries=32, hold_seconds=60.0)
 FILTERS = (
     *[UNRESTRICTED] * 4,
     MovieFilter(genres=("Drama", "Comedy")),
@@ -69,7 +65,7 @@ def models(bundle_root: Path) -> Models:
 
 
 @pytest.fixture
-async def gateway(models: Models, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pipeline]:
+async def gateway(models: Models, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MovieApi]:
     """A gateway over both stages, each behind a port of its own."""
     metrics = GatewayMetrics.create(CollectorRegistry())
     async with (
@@ -79,30 +75,20 @@ async def gateway(models: Models, tmp_path_factory: pytest.TempPathFactory) -> A
             lambda holder, server, _: add_CandidateServiceServicer_to_server(
                 CandidateServicer(holder), server
             ),
-            CANDIDATE,
-        ) as (candidate, _),
+            candidate.SERVICE.full_name,
+        ) as (to_candidate, _),
         stage(
             tmp_path_factory.mktemp("ranking"),
             models.ranker,
             lambda holder, server, counted: add_RankingServiceServicer_to_server(
                 RankingServicer(holder, RankingMetrics.create(counted.registry)), server
             ),
-            RANKING,
-        ) as (ranking, _),
+            ranking.SERVICE.full_name,
+        ) as (to_ranking, _),
     ):
         yield World(models.catalogue).gateway(
-            candidates=BatchingCandidates(
-                CandidateClient(candidate, metrics),
-                breaker=closed_breaker(Stage.CANDIDATE, metrics),
-                limits=SHARED_CALLS,
-                metrics=metrics,
-            ),
-            ranking=BatchingRanking(
-                RankingClient(ranking, metrics),
-                breaker=closed_breaker(Stage.RANKING, metrics),
-                limits=SHARED_CALLS,
-                metrics=metrics,
-            ),
+            candidates=queue(candidate.CODEC, to_candidate, metrics),
+            ranking=queue(ranking.CODEC, to_ranking, metrics),
             candidates_per_user=CANDIDATES_PER_USER,
         )
 
@@ -121,7 +107,7 @@ def questions(models: Models, n_questions: int) -> Iterator[WhyRequest]:
             user_id=user_id,
             limit=LIMITS[place % len(LIMITS)],
             movie_filter=FILTERS[int(generator.integers(len(FILTERS)))],
-            exclude_movie_ids=tuple(generator.choice(near_ids, 5).tolist()),
+            exclude_movie_ids=generator.choice(near_ids, 5),
             include_seen=bool(generator.integers(2)),
             explain_features=100,
         )
@@ -136,10 +122,10 @@ def listing(question: WhyRequest) -> PersonalRequest:
 
 
 def shown(items: tuple[Item, ...]) -> list[tuple[int, float, Model]]:
-    return [(item.movie.movie_id, item.score, item.source) for item in items]
+    return [(item.movie_row, item.score, item.source) for item in items]
 
 
-async def test_the_answers_agree_with_the_lists(models: Models, gateway: Pipeline) -> None:
+async def test_the_answers_agree_with_the_lists(models: Models, gateway: MovieApi) -> None:
     verdicts: Counter[Verdict] = Counter()
     asked = list(questions(models, 500))
     pages, answers = [], []
@@ -153,9 +139,9 @@ async def test_the_answers_agree_with_the_lists(models: Models, gateway: Pipelin
     ):
         assert shown(why.answer.items) == shown(page.items)  # a probe does not alter the list
         assert (why.answer.model, why.answer.reason) == (page.model, page.reason)
-        ids = [item.movie.movie_id for item in page.items]
-        assert (why.verdict is Verdict.LISTED) == (question.movie_id in ids)
-        assert why.rank == (ids.index(question.movie_id) + 1 if question.movie_id in ids else None)
+        listed = ids(page)
+        assert (why.verdict is Verdict.LISTED) == (question.movie_id in listed)
+        assert why.rank == (listed.index(question.movie_id) + 1 if question.movie_id in listed else None)
         verdicts[why.verdict] += 1
         if why.verdict is Verdict.NOT_RETRIEVED:
             assert why.retrieval is not None
@@ -165,7 +151,7 @@ async def test_the_answers_agree_with_the_lists(models: Models, gateway: Pipelin
         if why.last is None or why.ranking is None:
             continue
         last = page.items[why.last_rank - 1]
-        assert why.last == replace(last, explanation=())
+        assert why.last == last._replace(explanation=())
         # The contributions are exact, and they are those of the list's own explanations.
         for add, score in (
             (sum(c.of_movie.contribution for c in why.ranking.comparisons), why.ranking.score),
@@ -185,7 +171,7 @@ async def test_the_answers_agree_with_the_lists(models: Models, gateway: Pipelin
     assert set(verdicts) == HEALTHY, verdicts
 
 
-async def test_reasons_follow_their_movies(models: Models, gateway: Pipeline) -> None:
+async def test_reasons_follow_their_movies(models: Models, gateway: MovieApi) -> None:
     catalogue = models.catalogue
     named = 0
     for user_id in catalogue.seen.users.ids[:20].tolist():
@@ -202,9 +188,9 @@ async def test_reasons_follow_their_movies(models: Models, gateway: Pipeline) ->
                 strict=True,
             )
         }
-        for item in page.items:
+        for movie_id, item in zip(ids(page), page.items, strict=True):
             reasons = [(liked.movie_id, liked.weight) for liked in item.because_of]
-            assert reasons == expected.get(item.movie.movie_id, [])
+            assert reasons == expected.get(movie_id, [])
             assert all(
                 liked.title == catalogue.movie(catalogue.row(liked.movie_id)).title
                 for liked in item.because_of

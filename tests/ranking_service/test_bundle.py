@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ranking_service.ranking import Ranker, RankingQuery
+from ranking_service.ranking import Ranker
 from serving.bundle.catalogue import read_movies
 from serving.bundle.factors import read_ratings
 from serving.bundle.store import BundleError, BundleFolder, BundleStore
+from serving.stages.ranking import RankingQuery
 
 
 @pytest.fixture(scope="module")

@@ -28,18 +28,18 @@ def test_order(diversity: float, order: list[int]) -> None:
 def test_against_the_definition() -> None:
     generator = np.random.default_rng(1)
     scores = generator.normal(size=30)
-    directions = generator.normal(size=(30, 8)).astype(np.float32)
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    unit_factors = generator.normal(size=(30, 8)).astype(np.float32)
+    unit_factors /= np.linalg.norm(unit_factors, axis=1, keepdims=True)
     relevance = (scores - scores.min()) / (scores.max() - scores.min())
     chosen = [int(scores.argmax())]
     while len(chosen) < 10:
         values = {
-            i: 0.7 * relevance[i] - 0.3 * max(float(directions[i] @ directions[j]) for j in chosen)
+            i: 0.7 * relevance[i] - 0.3 * max(float(unit_factors[i] @ unit_factors[j]) for j in chosen)
             for i in range(30)
             if i not in chosen
         }
         chosen.append(max(values, key=lambda i: values[i]))
-    assert diversified(scores, directions, diversity=0.3, limit=10).tolist() == chosen
+    assert diversified(scores, unit_factors, diversity=0.3, limit=10).tolist() == chosen
 
 
 @pytest.mark.parametrize("limit", [0, 1, 3, 4, 100])

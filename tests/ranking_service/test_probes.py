@@ -5,18 +5,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ranking_service.ranking import Probes, RankedList, Ranker, RankingQuery
+from ranking_service.ranking import Ranker
 from serving.features import FEATURE_NAMES, FeatureSet
 from serving.leaf_tables import Contribution
 from serving.ratings import NO_TIME, RatedMovies
+from serving.stages.ranking import RankedList, RankingProbe, RankingQuery
 from tests.ranking_service.small import ALS_SCORE, ReversingModel, ranker
 from tests.ranking_service.test_ranking import BrokenModel
 
 
-def probes(*standing: tuple[int, float, int]) -> Probes:
+def probes(*standing: tuple[int, float, int]) -> tuple[RankingProbe, ...]:
     """Movie, retrieval score and retrieval rank of each."""
-    movie_ids, scores, places = zip(*standing, strict=True)
-    return Probes(np.array(movie_ids), np.array(scores, dtype=np.float32), np.array(places))
+    return tuple(RankingProbe(*one) for one in standing)
 
 
 def query(**fields: Any) -> RankingQuery:

@@ -7,13 +7,14 @@ import numpy.typing as npt
 import pytest
 from typing_extensions import override
 
-from ranking_service.ranking import RankedList, Ranker, RankingQuery
+from ranking_service.ranking import Ranker
 from serving.bundle.manifest import GoldenRanking
 from serving.bundle.store import BundleError
 from serving.errors import InvalidArgumentError
 from serving.features import FEATURE_NAMES, FeatureSet
 from serving.leaf_tables import Contribution
 from serving.ratings import NO_TIME, RatedMovies
+from serving.stages.ranking import RankedList, RankingQuery
 from tests.ranking_service.small import ALS_SCORE, ReversingModel, ranker
 
 

@@ -10,10 +10,11 @@ from movierec.ranking.v1 import ranking_service_pb2 as pb
 from movierec.ranking.v1 import ranking_service_pb2_grpc as pb_grpc
 from ranking_service.metrics import RankingMetrics
 from ranking_service.ranking import Ranker
-from ranking_service.servicer import LOADS, SERVICE_NAME, RankingServicer
+from ranking_service.servicer import CALL_COSTS, RankingServicer
 from serving.bundle.holder import BundleHolder
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.status import error_info
+from serving.stages.ranking import SERVICE
 from tests.ranking_service.small import ranker
 from tests.serving.stage_under_test import failure, reason_of, stage, violations_of
 
@@ -27,7 +28,7 @@ def register(holder: BundleHolder[Ranker], server: aio.Server, metrics: ServerMe
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[tuple[pb_grpc.RankingServiceStub, ServerMetrics]]:
-    async with stage(tmp_path, ranker(), register, SERVICE_NAME) as (channel, metrics):
+    async with stage(tmp_path, ranker(), register, SERVICE.full_name) as (channel, metrics):
         yield pb_grpc.RankingServiceStub(channel), metrics
 
 
@@ -99,11 +100,11 @@ RULES = [
     (Query(user_id=-1, movie_ids=[10], retrieval_scores=[1]), "user_id"),
     (Query(user_id=2, movie_ids=[10], retrieval_scores=[1]), "user_id"),
     (Query(user_id=1), "movie_ids"),
-    (Query(user_id=1, movie_ids=[0], retrieval_scores=[1]), "movie_ids"),
-    (Query(user_id=1, movie_ids=[10, 10], retrieval_scores=[1, 1]), "movie_ids"),
+    (Query(user_id=1, movie_ids=[0], retrieval_scores=[1]), "movie_ids[0]"),
+    (Query(user_id=1, movie_ids=[10, 10], retrieval_scores=[1, 1]), "movie_ids[1]"),
     (Query(user_id=1, movie_ids=range(1, 1002), retrieval_scores=[1] * 1001), "movie_ids"),
     (Query(user_id=1, movie_ids=[10, 20], retrieval_scores=[1]), "retrieval_scores"),
-    (Query(user_id=1, movie_ids=[10], retrieval_scores=[float("nan")]), "retrieval_scores"),
+    (Query(user_id=1, movie_ids=[10], retrieval_scores=[float("nan")]), "retrieval_scores[0]"),
     (Query(user_id=1, movie_ids=[10], retrieval_scores=[1], limit=-1), "limit"),
     (Query(user_id=1, movie_ids=[10], retrieval_scores=[1], limit=1001), "limit"),
     (Query(user_id=1, movie_ids=[10], retrieval_scores=[1], explain_features=101), "explain_features"),
@@ -113,14 +114,14 @@ RULES = [
         Query(user_id=1, movie_ids=[10], retrieval_scores=[1], history=[pb.RatedMovie()]),
         "history[0].movie_id",
     ),
-    (probed(pb.RankingProbe(retrieval_rank=1)), "probes"),
-    (probed(*[pb.RankingProbe(movie_id=1, retrieval_rank=1)] * 2), "probes"),
+    (probed(pb.RankingProbe(retrieval_rank=1)), "probes[0].movie_id"),
+    (probed(*[pb.RankingProbe(movie_id=1, retrieval_rank=1)] * 2), "probes[1].movie_id"),
     (probed(*[pb.RankingProbe(movie_id=n, retrieval_rank=1) for n in range(1, 12)]), "probes"),
     (
         probed(pb.RankingProbe(movie_id=1, retrieval_rank=1, retrieval_score=float("inf"))),
-        "probes.retrieval_score",
+        "probes[0].retrieval_score",
     ),
-    (probed(pb.RankingProbe(movie_id=1)), "probes.retrieval_rank"),
+    (probed(pb.RankingProbe(movie_id=1)), "probes[0].retrieval_rank"),
 ]
 """Queries that break one rule each, and the field they break it in."""
 
@@ -165,7 +166,7 @@ async def test_another_bundle_is_a_mismatch(stub: pb_grpc.RankingServiceStub) ->
 
 
 async def test_without_a_bundle_it_is_unavailable(tmp_path: Path) -> None:
-    async with stage(tmp_path, None, register, SERVICE_NAME) as (channel, _):
+    async with stage(tmp_path, None, register, SERVICE.full_name) as (channel, _):
         stub = pb_grpc.RankingServiceStub(channel)
         request = pb.RankMoviesRequest(queries=[Query(user_id=1, movie_ids=[1], retrieval_scores=[1])])
         error = await failure(stub.RankMovies(request, timeout=5))
@@ -174,8 +175,8 @@ async def test_without_a_bundle_it_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_a_call_takes_a_place_per_query() -> None:
-    assert set(LOADS) == set(pb.DESCRIPTOR.services_by_name["RankingService"].methods_by_name)
-    assert LOADS["RankMovies"].users(pb.RankMoviesRequest(queries=[pb.RankingQuery()] * 32)) == 32
+    assert set(CALL_COSTS) == set(SERVICE.methods_by_name)
+    assert CALL_COSTS["RankMovies"].users(pb.RankMoviesRequest(queries=[pb.RankingQuery()] * 32)) == 32
 
 
 def reasoned(queries: int, **fields: int) -> pb.RankMoviesRequest:
@@ -185,7 +186,7 @@ def reasoned(queries: int, **fields: int) -> pb.RankMoviesRequest:
 
 
 def test_reasons_take_places_as_well() -> None:
-    places = LOADS["RankMovies"].users
+    places = CALL_COSTS["RankMovies"].users
     assert places(reasoned(1, limit=20, explain_features=3)) == 1
     assert places(reasoned(2, limit=100, explain_features=100)) == 42
     assert places(reasoned(2, explain_features=10)) == 6  # a limit of 0 is all

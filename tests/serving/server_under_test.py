@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from movierec.similarity.v1 import similarity_service_pb2 as pb
 from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
-from serving.limiter import Load
+from serving.limiter import CallCost
 from serving.rpc.channels import open_channel
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.server import running
@@ -88,7 +88,7 @@ class ServerUnderTest:
 async def running_server(
     ready: Callable[[], Any] = at_once,
     stop_at_once: asyncio.Event | None = None,
-    loads: Mapping[str, Load] | None = None,
+    call_costs: Mapping[str, CallCost] | None = None,
     **values: Any,
 ) -> AsyncIterator[ServerUnderTest]:
     """A server of the kit on a free port."""
@@ -101,7 +101,7 @@ async def running_server(
             service_names=[SERVICE],
             metrics=metrics,
             ready=ready,
-            loads=loads or {},
+            call_costs=call_costs or {},
             stop_at_once=stop_at_once,
         ) as port,
         open_channel(f"127.0.0.1:{port}") as channel,

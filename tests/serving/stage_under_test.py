@@ -46,7 +46,7 @@ async def stage(
 
     metrics = ServerMetrics.create("test")
     holder = BundleHolder(
-        BundleStore(root), load, loads=metrics.bundle_loads, info=metrics.bundle_info, poll_seconds=60
+        BundleStore(root), load, load_counter=metrics.bundle_loads, info=metrics.bundle_info, poll_seconds=60
     )
     async with (
         holder.loading(),

@@ -1,102 +1,416 @@
-"""Rules that requests of several services share: an accepted and a refused value per row."""
+"""The table of limits: accepted and refused values of every row, in requests of clients and of stages."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from movierec.gateway.v1 import movie_service_pb2 as pb
-from serving.errors import InvalidArgumentError
-from serving.rpc.checks import (
-    Violations,
-    check_filter,
-    check_finite,
-    check_history,
-    check_movie_ids,
-    check_range,
-    check_unique,
+from movierec.candidate.v1 import candidate_service_pb2 as candidate_pb
+from movierec.gateway.v1 import movie_service_pb2 as public
+from movierec.ranking.v1 import ranking_service_pb2 as ranking_pb
+from movierec.similarity.v1 import similarity_service_pb2 as similarity_pb
+from serving.checks import PUBLIC, STAGE, Checker
+from serving.errors import InvalidArgumentError, Reason
+from serving.limits import LIMITS, STAGE_LIMITS, UNLESS, Measure
+from serving.stages import candidate, ranking, similarity
+
+MAX_INT32 = 2**31 - 1
+MAX_INT64 = 2**63 - 1
+MAX_FLOAT = 3.4e38
+NOT_FINITE = (math.nan, math.inf, -math.inf)
+YEAR_1, YEAR_9999 = -62_135_596_800, 253_402_300_799
+"""First and last second that a Timestamp may have."""
+
+Row: TypeAlias = tuple[Callable[[Any], Message], Sequence[Any], Sequence[Any]]
+"""A request with a value in one field; values that are accepted, and values that are refused."""
+
+
+def popular(**fields: Any) -> public.ListPopularMoviesRequest:
+    return public.ListPopularMoviesRequest(**({"limit": 1} | fields))
+
+
+def personal(**fields: Any) -> public.ListPersonalMoviesRequest:
+    return public.ListPersonalMoviesRequest(**({"user_id": 1, "limit": 1} | fields))
+
+
+def filtered(**fields: Any) -> public.ListPersonalMoviesRequest:
+    return personal(filter=public.MovieFilter(**fields))
+
+
+def having_rated(**fields: Any) -> public.ListPersonalMoviesRequest:
+    return personal(history=[public.RatedMovie(**({"movie_id": 1} | fields))])
+
+
+def batch(*requests: public.ListPersonalMoviesRequest) -> public.BatchListPersonalMoviesRequest:
+    return public.BatchListPersonalMoviesRequest(requests=requests)
+
+
+def candidates(**fields: Any) -> candidate_pb.GenerateCandidatesRequest:
+    query = candidate_pb.CandidateQuery(**({"limit": 1} | fields))
+    return candidate_pb.GenerateCandidatesRequest(queries=[query])
+
+
+def candidates_filtered(**fields: Any) -> candidate_pb.GenerateCandidatesRequest:
+    return candidates(filter=candidate_pb.MovieFilter(**fields))
+
+
+def candidates_having_rated(**fields: Any) -> candidate_pb.GenerateCandidatesRequest:
+    return candidates(history=[candidate_pb.RatedMovie(**({"movie_id": 1} | fields))])
+
+
+def ranked(**fields: Any) -> ranking_pb.RankMoviesRequest:
+    query = ranking_pb.RankingQuery(**({"movie_ids": [1], "retrieval_scores": [1]} | fields))
+    return ranking_pb.RankMoviesRequest(queries=[query])
+
+
+def probed(**fields: Any) -> ranking_pb.RankMoviesRequest:
+    return ranked(probes=[ranking_pb.RankingProbe(**({"movie_id": 1, "retrieval_rank": 1} | fields))])
+
+
+def similar(**fields: Any) -> similarity_pb.FindSimilarMoviesRequest:
+    return similarity_pb.FindSimilarMoviesRequest(**({"movie_id": 1, "limit": 1} | fields))
+
+
+def names(n: int) -> list[str]:
+    return [f"genre {place}" for place in range(n)]
+
+
+ID = ([1, MAX_INT32], [0, -1])
+STARS = ([0.5, 5], [0, 0.4, 5.1, *NOT_FINITE])
+SECONDS = ([YEAR_1, YEAR_9999], [YEAR_1 - 1, YEAR_9999 + 1, 1_600_000_000_000])
+GENRES = ([[], names(20)], [names(21)])
+GENRE = (
+    ["g", "g" * 40, "Telenovela", "Комедия", "ドラマ"],
+    ["", "g" * 41, "Dra\nma", "\x00", "\x7f", "\x85"],
 )
+YEAR = ([1870, 2200], [0, 1869, 2201])
 
-Filter, Rated = pb.MovieFilter, pb.RatedMovie
+PUBLIC_ROWS: Mapping[str, Row] = {
+    "movie_id": (lambda value: public.GetMovieRequest(movie_id=value), *ID),
+    "user_id": (lambda value: personal(user_id=value), [1, MAX_INT64], [0, -1]),
+    "exclude_seen_by_user_id": (
+        lambda value: popular(exclude_seen_by_user_id=value),
+        [1, MAX_INT64],
+        [0, -1],
+    ),
+    "limit": (lambda value: popular(limit=value), [0, MAX_INT32], [-1]),
+    "offset": (lambda value: popular(offset=value), [0, 100_000], [-1, 100_001]),
+    "exclude_movie_ids": (
+        lambda value: personal(exclude_movie_ids=value),
+        [[], [7, 7], [7] * 1_000],
+        [[7] * 1_001],
+    ),
+    "exclude_movie_ids[]": (lambda value: personal(exclude_movie_ids=[value]), *ID),
+    "history": (
+        lambda value: personal(history=[public.RatedMovie(movie_id=movie_id) for movie_id in value]),
+        [[], range(1, 501)],
+        [range(1, 502)],
+    ),
+    "history[].movie_id": (lambda value: having_rated(movie_id=value), *ID),
+    "history[].rating": (lambda value: having_rated(rating=value), *STARS),
+    "history[].rate_time": (lambda value: having_rated(rate_time=Timestamp(seconds=value)), *SECONDS),
+    "diversity": (lambda value: personal(diversity=value), [0, 1], [-0.01, 1.01, *NOT_FINITE]),
+    "explain_features": (lambda value: personal(explain_features=value), [0, 100], [-1, 101]),
+    "because_of": (lambda value: personal(because_of=value), [0, 3], [-1, 4]),
+    "filter.genres": (lambda value: filtered(genres=value), *GENRES),
+    "filter.genres[]": (lambda value: filtered(genres=[value]), *GENRE),
+    "filter.exclude_genres": (lambda value: filtered(exclude_genres=value), *GENRES),
+    "filter.exclude_genres[]": (lambda value: filtered(exclude_genres=[value]), *GENRE),
+    "filter.min_year": (lambda value: filtered(min_year=value), *YEAR),
+    "filter.max_year": (lambda value: filtered(max_year=value), *YEAR),
+    "requests": (lambda value: batch(*[personal()] * value), [1, 100], [0, 101]),
+}
+"""By field of the table; `[]` stands for the entry at 0."""
+
+STAGE_ROWS: Mapping[str, Row] = {
+    "movie_id": (lambda value: similar(movie_id=value), *ID),
+    "queries[].user_id": (lambda value: candidates(user_id=value), [0, MAX_INT64], [-1]),
+    "queries[].limit": (lambda value: candidates(limit=value), [1, 1_000], [0, -1, 1_001]),
+    "queries[].RankingQuery.limit": (lambda value: ranked(limit=value), [0, 1_000], [-1, 1_001]),
+    "queries[].exclude_movie_ids": (
+        lambda value: candidates(exclude_movie_ids=value),
+        [[], [7, 7], [7] * 100_000],
+        [[7] * 100_001],
+    ),
+    "queries[].exclude_movie_ids[]": (lambda value: candidates(exclude_movie_ids=[value]), *ID),
+    "queries[].history": (
+        lambda value: candidates(history=[candidate_pb.RatedMovie(movie_id=movie_id) for movie_id in value]),
+        [[], range(1, 501)],
+        [range(1, 502)],
+    ),
+    "queries[].history[].movie_id": (lambda value: candidates_having_rated(movie_id=value), *ID),
+    "queries[].history[].rating": (lambda value: candidates_having_rated(rating=value), *STARS),
+    "queries[].history[].rate_time": (
+        lambda value: candidates_having_rated(rate_time=Timestamp(seconds=value)),
+        *SECONDS,
+    ),
+    "queries[].diversity": (lambda value: ranked(diversity=value), [0, 1], [-0.01, 1.01, *NOT_FINITE]),
+    "queries[].explain_features": (lambda value: ranked(explain_features=value), [0, 100], [-1, 101]),
+    "queries[].because_of": (lambda value: candidates(because_of=value), [0, 3], [-1, 4]),
+    "filter.genres": (lambda value: similar(filter=similarity_pb.MovieFilter(genres=value)), *GENRES),
+    "queries[].filter.genres[]": (lambda value: candidates_filtered(genres=[value]), *GENRE),
+    "queries[].filter.exclude_genres": (lambda value: candidates_filtered(exclude_genres=value), *GENRES),
+    "queries[].filter.exclude_genres[]": (lambda value: candidates_filtered(exclude_genres=[value]), *GENRE),
+    "queries[].filter.min_year": (lambda value: candidates_filtered(min_year=value), *YEAR),
+    "queries[].filter.max_year": (lambda value: candidates_filtered(max_year=value), *YEAR),
+    "queries": (
+        lambda value: candidate_pb.GenerateCandidatesRequest(queries=list(candidates().queries) * value),
+        [1, 100],
+        [0, 101],
+    ),
+    "bundle_id": (
+        lambda value: ranking_pb.RankMoviesRequest(bundle_id=value, queries=ranked().queries),
+        ["", "b", "20261128T120000Z-1_a", "b" * 64],
+        ["b" * 65, "../b", "b\n"],
+    ),
+    "queries[].movie_ids": (
+        lambda value: ranked(movie_ids=value),
+        [[1], range(1, 1_001)],
+        [[], range(1, 1_002)],
+    ),
+    "queries[].movie_ids[]": (lambda value: ranked(movie_ids=[value]), *ID),
+    "queries[].retrieval_scores[]": (
+        lambda value: ranked(retrieval_scores=[value]),
+        [0, -MAX_FLOAT, MAX_FLOAT],
+        NOT_FINITE,
+    ),
+    "queries[].probe_movie_ids": (
+        lambda value: candidates(probe_movie_ids=value),
+        [[], range(1, 11)],
+        [range(1, 12)],
+    ),
+    "queries[].probe_movie_ids[]": (lambda value: candidates(probe_movie_ids=[value]), *ID),
+    "queries[].probes": (
+        lambda value: ranked(
+            probes=[ranking_pb.RankingProbe(movie_id=movie_id, retrieval_rank=1) for movie_id in value]
+        ),
+        [[], range(1, 11)],
+        [range(1, 12)],
+    ),
+    "queries[].probes[].movie_id": (lambda value: probed(movie_id=value), *ID),
+    "queries[].probes[].retrieval_score": (
+        lambda value: probed(retrieval_score=value),
+        [0, -MAX_FLOAT, MAX_FLOAT],
+        NOT_FINITE,
+    ),
+    "queries[].probes[].retrieval_rank": (lambda value: probed(retrieval_rank=value), *ID),
+}
+
+IN_NO_STAGE = {"exclude_seen_by_user_id", "offset", "requests"}
+"""Fields that no request to a stage has."""
 
 
-def broken(check: Callable[[Violations], None]) -> list[str]:
-    """The fields that a check finds fault with."""
-    violations = Violations()
-    check(violations)
-    try:
-        violations.raise_any()
-    except InvalidArgumentError as error:
-        return [violation.field for violation in error.violations]
-    return []
+def fields(checker: Checker, request: Message) -> list[str]:
+    """The fields that a checker finds fault with."""
+    return [violation.field for violation in checker.violations(request)]
 
 
-@pytest.mark.parametrize(
-    ("message", "fields"),
-    [
-        (Filter(), []),
-        (Filter(genres=["g" * 40]), []),
-        (Filter(genres=["g" * 41]), ["f.genres"]),
-        (Filter(genres=[""]), ["f.genres"]),
-        (Filter(genres=["Dra\nma"]), ["f.genres"]),
-        (Filter(genres=[str(i) for i in range(20)]), []),
-        (Filter(genres=[str(i) for i in range(21)]), ["f.genres"]),
-        (Filter(exclude_genres=["War", "War"]), ["f.exclude_genres"]),
-        (Filter(min_year=1870, max_year=2200), []),
-        (Filter(min_year=1869), ["f.min_year"]),
-        (Filter(max_year=2201), ["f.max_year"]),
-        (Filter(min_year=0), ["f.min_year"]),
-        (Filter(min_year=1990, max_year=1990), []),
-        (Filter(min_year=1991, max_year=1990), ["f.min_year"]),
-        (Filter(genres=[""], min_year=1), ["f.genres", "f.min_year"]),
-    ],
-)
-def test_filter(message: pb.MovieFilter, fields: list[str]) -> None:
-    assert broken(lambda violations: check_filter(violations, "f", message)) == fields
+def cases(rows: Mapping[str, Row], *, accepted: bool) -> list[Any]:
+    """Requests with the accepted or the refused values of all rows, and the field of each."""
+    return [
+        pytest.param(build(value), name.replace("RankingQuery.", "").replace("[]", "[0]"), id=f"{name}-{n}")
+        for name, (build, good, bad) in rows.items()
+        for n, value in enumerate(good if accepted else bad)
+    ]
 
 
-@pytest.mark.parametrize(
-    ("messages", "fields"),
-    [
-        ([], []),
-        ([Rated(movie_id=1), Rated(movie_id=2, rating=0.5), Rated(movie_id=3, rating=5)], []),
-        ([Rated(movie_id=0)], ["h[0].movie_id"]),
-        ([Rated(movie_id=1), Rated(movie_id=2, rating=0.4)], ["h[1].rating"]),
-        ([Rated(movie_id=1, rating=5.1)], ["h[0].rating"]),
-        ([Rated(movie_id=1, rating=0)], ["h[0].rating"]),
-        ([Rated(movie_id=1, rating=float("nan"))], ["h[0].rating"]),
-        ([Rated(movie_id=1, rating=float("inf"))], ["h[0].rating"]),
-        ([Rated(movie_id=1, rate_time=Timestamp(seconds=1_600_000_000))], []),
-        ([Rated(movie_id=1, rate_time=Timestamp(seconds=1_600_000_000_000))], ["h[0].rate_time"]),
-        ([Rated(movie_id=1, rate_time=Timestamp(seconds=-62_135_596_801))], ["h[0].rate_time"]),
-        ([Rated(movie_id=1), Rated(movie_id=1)], ["h"]),
-        ([Rated(movie_id=i) for i in range(1, 501)], []),
-        ([Rated(movie_id=i) for i in range(1, 502)], ["h"]),
-    ],
-)
-def test_history(messages: list[pb.RatedMovie], fields: list[str]) -> None:
-    assert broken(lambda violations: check_history(violations, "h", messages)) == fields
+def test_every_row_has_values() -> None:
+    assert set(PUBLIC_ROWS) == set(LIMITS)
+    assert {name.removeprefix("queries[].") for name in STAGE_ROWS} == set(STAGE_LIMITS) - IN_NO_STAGE
 
 
-@pytest.mark.parametrize(
-    ("value", "fields"), [(0, []), (1, []), (-0.01, ["x"]), (1.01, ["x"]), (float("nan"), ["x"])]
-)
-def test_range(value: float, fields: list[str]) -> None:
-    assert broken(lambda violations: check_range(violations, "x", value, low=0, high=1)) == fields
+@pytest.mark.parametrize(("request_", "field"), cases(PUBLIC_ROWS, accepted=True))
+def test_public_accepted(request_: Message, field: str) -> None:
+    assert fields(PUBLIC, request_) == []
+    assert field == "limit" or fields(STAGE, request_) == []  # a page of 0 or of more than 100 is never asked
 
 
-@pytest.mark.parametrize(
-    ("ids", "fields"), [([], []), ([1, 1], []), ([1, 0], ["x"]), ([-1], ["x"]), ([1, 2, 3], ["x"])]
-)
-def test_movie_ids(ids: list[int], fields: list[str]) -> None:
-    assert broken(lambda violations: check_movie_ids(violations, "x", ids, most=2)) == fields
+@pytest.mark.parametrize(("request_", "field"), cases(PUBLIC_ROWS, accepted=False))
+def test_public_refused(request_: Message, field: str) -> None:
+    assert fields(PUBLIC, request_) == [field]
 
 
-def test_unique() -> None:
-    assert broken(lambda violations: check_unique(violations, "x", [1, 2])) == []
-    assert broken(lambda violations: check_unique(violations, "x", [1, 1])) == ["x"]
+@pytest.mark.parametrize(("request_", "field"), cases(STAGE_ROWS, accepted=True))
+def test_stage_accepted(request_: Message, field: str) -> None:
+    assert fields(STAGE, request_) == []
 
 
-def test_finite() -> None:
-    assert broken(lambda violations: check_finite(violations, "x", [1.0, -1.0])) == []
-    assert broken(lambda violations: check_finite(violations, "x", [1.0, float("-inf")])) == ["x"]
+@pytest.mark.parametrize(("request_", "field"), cases(STAGE_ROWS, accepted=False))
+def test_stage_refused(request_: Message, field: str) -> None:
+    assert fields(STAGE, request_) == [field]
+
+
+def ruled(message: Descriptor, prefix: str = "") -> Iterator[str]:
+    """What must be in the table for a message: all but bools, whose values are two, and enums."""
+    for field in message.fields:
+        name = prefix + field.name
+        if f"{message.name}.{field.name}" in STAGE_LIMITS:
+            name = f"{message.name}.{field.name}"
+        if field.is_repeated:
+            yield name
+            name += "[]"
+        if field.message_type is not None and field.message_type.full_name != "google.protobuf.Timestamp":
+            yield from ruled(field.message_type, "" if name in {"queries[]", "requests[]"} else f"{name}.")
+        elif field.type not in {FieldDescriptor.TYPE_BOOL, FieldDescriptor.TYPE_ENUM}:
+            yield name
+
+
+def ruled_of(*services: ServiceDescriptor) -> set[str]:
+    """The same for all requests of services."""
+    requests = {method.input_type.full_name: method.input_type for one in services for method in one.methods}
+    return {name for request in requests.values() for name in ruled(request)}
+
+
+def test_every_field_of_a_request_has_limits_and_no_other() -> None:
+    assert ruled_of(public.DESCRIPTOR.services_by_name["MovieService"]) == set(LIMITS)
+    of_stages = ruled_of(candidate.SERVICE, ranking.SERVICE, similarity.SERVICE)
+    # Scores are as many as movies: serving.stages.ranking.violations.
+    assert of_stages - {"retrieval_scores"} == set(STAGE_LIMITS) - IN_NO_STAGE
+
+
+REPEATED: Mapping[str, tuple[Checker, Message]] = {
+    "history[1].movie_id": (
+        PUBLIC,
+        personal(history=[public.RatedMovie(movie_id=1, rating=stars) for stars in (1, 2)]),
+    ),
+    "filter.genres[1]": (PUBLIC, filtered(genres=["War", "War"])),
+    "filter.exclude_genres[2]": (PUBLIC, filtered(exclude_genres=["War", "Drama", "War"])),
+    "queries[0].movie_ids[1]": (STAGE, ranked(movie_ids=[1, 1])),
+    "queries[0].probe_movie_ids[1]": (STAGE, candidates(probe_movie_ids=[1, 1])),
+    "queries[0].probes[1].movie_id": (
+        STAGE,
+        ranked(probes=[ranking_pb.RankingProbe(movie_id=1, retrieval_rank=rank) for rank in (1, 2)]),
+    ),
+}
+
+
+@pytest.mark.parametrize("field", REPEATED)
+def test_entries_must_differ(field: str) -> None:
+    checker, request = REPEATED[field]
+    assert fields(checker, request) == [field]
+
+
+def test_entries_of_every_unique_list_must_differ() -> None:
+    lists = {field.removeprefix("queries[0].").partition("[")[0] for field in REPEATED}
+    assert lists == {name for name, limits in STAGE_LIMITS.items() if limits.unique}
+
+
+TOO_LONG: Mapping[str, tuple[Checker, Message]] = {
+    "exclude_movie_ids": (PUBLIC, personal(exclude_movie_ids=[0] * 1_001)),
+    "history": (PUBLIC, personal(history=[public.RatedMovie()] * 501)),
+    "filter.genres": (PUBLIC, filtered(genres=[""] * 21)),
+    "filter.exclude_genres": (PUBLIC, filtered(exclude_genres=[""] * 21)),
+    "requests": (PUBLIC, batch(*[personal(limit=-1)] * 101)),
+    "queries": (STAGE, candidate_pb.GenerateCandidatesRequest(queries=[candidate_pb.CandidateQuery()] * 101)),
+    "queries[0].exclude_movie_ids": (STAGE, candidates(exclude_movie_ids=[0] * 100_001)),
+    "queries[0].movie_ids": (STAGE, ranked(movie_ids=[0] * 1_001)),
+    "queries[0].probe_movie_ids": (STAGE, candidates(probe_movie_ids=[0] * 11)),
+    "queries[0].probes": (STAGE, ranked(probes=[ranking_pb.RankingProbe()] * 11)),
+}
+
+
+@pytest.mark.parametrize("field", TOO_LONG)
+def test_the_entries_of_a_list_that_is_too_long_are_not_looked_at(field: str) -> None:
+    checker, request = TOO_LONG[field]
+    assert fields(checker, request) == [field]
+
+
+def test_every_list_can_be_too_long() -> None:
+    lists = {name for name, limits in STAGE_LIMITS.items() if limits.measure is Measure.ENTRIES}
+    assert {field.removeprefix("queries[0].") for field in TOO_LONG} == lists
+
+
+def test_every_entry_that_breaks_a_rule_is_named() -> None:
+    assert fields(PUBLIC, personal(exclude_movie_ids=[5, 0, 5, -1])) == [
+        "exclude_movie_ids[1]",
+        "exclude_movie_ids[3]",
+    ]
+    assert fields(STAGE, ranked(movie_ids=range(1, 5), retrieval_scores=[1, *NOT_FINITE])) == [
+        f"queries[0].retrieval_scores[{place}]" for place in (1, 2, 3)
+    ]
+    assert fields(PUBLIC, batch(personal(), personal(limit=-1, filter=public.MovieFilter(min_year=1)))) == [
+        "requests[1].limit",
+        "requests[1].filter.min_year",
+    ]
+
+
+def test_scores_that_are_huge_together_are_finite() -> None:
+    request = ranked(movie_ids=range(1, 1_001), retrieval_scores=[MAX_FLOAT] * 1_000)
+    assert fields(STAGE, request) == []
+
+
+@pytest.mark.parametrize("checker", [PUBLIC, STAGE])
+def test_years_are_in_order(checker: Checker) -> None:
+    assert fields(checker, filtered(min_year=1990, max_year=1990)) == []
+    assert fields(checker, filtered(min_year=1991, max_year=1990)) == ["filter.min_year"]
+    assert fields(checker, filtered(min_year=2200)) == []  # an unset year is not 0
+    similar_years = similarity_pb.MovieFilter(min_year=1991, max_year=1990)
+    assert fields(checker, similar(filter=similar_years)) == ["filter.min_year"]
+    candidate_years = candidates_filtered(min_year=1991, max_year=1990)
+    assert fields(checker, candidate_years)[-1] == "queries[0].filter.min_year"
+
+
+@pytest.mark.parametrize("policy", public.FallbackPolicy.values())
+def test_values_of_an_enum_are_accepted(policy: public.FallbackPolicy.ValueType) -> None:
+    assert fields(PUBLIC, personal(fallback_policy=policy)) == []
+
+
+@pytest.mark.parametrize("number", [-1, 3, MAX_INT32])
+def test_other_numbers_in_an_enum_are_refused(number: Any) -> None:
+    assert fields(PUBLIC, personal(fallback_policy=number)) == ["fallback_policy"]
+    request = public.ListSimilarMoviesRequest(movie_id=1, fallback_policy=number)
+    assert fields(PUBLIC, request) == ["fallback_policy"]
+    assert fields(PUBLIC, batch(personal(fallback_policy=number))) == ["requests[0].fallback_policy"]
+
+
+def test_a_field_may_be_unset_beside_the_other_one() -> None:
+    assert UNLESS == {"user_id": "history"}
+    history = [public.RatedMovie(movie_id=1)]
+    assert fields(PUBLIC, personal(user_id=0, history=history)) == []
+    (violation,) = PUBLIC.violations(personal(user_id=0))
+    assert (violation.field, violation.description) == (
+        "user_id",
+        "must be at least 1, or unset with a history",
+    )
+    assert fields(PUBLIC, personal(user_id=-1, history=history)) == ["user_id"]
+    (violation,) = PUBLIC.violations(public.WhyMovieRequest(movie_id=1))  # it has no history
+    assert (violation.field, violation.description) == ("user_id", "must be at least 1")
+
+
+def test_what_is_unset_is_not_looked_at() -> None:
+    assert fields(PUBLIC, having_rated()) == []  # neither rating nor time
+    assert fields(PUBLIC, filtered()) == []
+    assert fields(PUBLIC, public.ListPopularMoviesRequest()) == []
+
+
+def test_an_entry_may_break_two_rules() -> None:
+    found = PUBLIC.violations(filtered(genres=["\n" * 41]))
+    assert [violation.field for violation in found] == ["filter.genres[0]"] * 2
+    assert {violation.description for violation in found} == {
+        "must be 1 to 40 characters",
+        "must not have control characters",
+    }
+
+
+def test_a_check_names_all_broken_rules_at_once() -> None:
+    PUBLIC.require(personal())
+    with pytest.raises(InvalidArgumentError) as caught:
+        PUBLIC.require(filtered(genres=[""], min_year=1))
+    assert caught.value.reason is Reason.INVALID_REQUEST
+    assert [violation.field for violation in caught.value.violations] == [
+        "filter.genres[0]",
+        "filter.min_year",
+    ]
+
+
+def test_rules_are_said_in_words() -> None:
+    for rows, checker in ((PUBLIC_ROWS, PUBLIC), (STAGE_ROWS, STAGE)):
+        for build, _, refused in rows.values():
+            for value in refused:
+                assert all(
+                    found.description.startswith("must ") for found in checker.violations(build(value))
+                )

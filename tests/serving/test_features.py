@@ -16,7 +16,7 @@ from serving.features import (
     FeatureSet,
     FeatureTables,
     MovieLinks,
-    Standing,
+    ProbeContext,
     feature_hash,
     user_features,
 )
@@ -63,7 +63,7 @@ def tables(feature_set: FeatureSet = FeatureSet.EXTENDED) -> FeatureTables:
     return FeatureTables(
         feature_set=feature_set,
         movie_features=movie_features(),
-        item_directions=np.array([[1, 0], [0, 1], [0, 0], [0.6, 0.8]], dtype=np.float32),
+        item_unit_factors=np.array([[1, 0], [0, 1], [0, 0], [0.6, 0.8]], dtype=np.float32),
         # 0 leads to 1 (0.5) and 2 (0.25); 1 to 0 (1); 2 to nothing; 3 to 1 (2) and 2 (4)
         transitions=MovieLinks(
             np.array([0, 2, 3, 3, 5]),
@@ -90,7 +90,7 @@ def computed(
     movie_rows: list[int],
     scores: list[float],
     feature_set: FeatureSet = FeatureSet.EXTENDED,
-    standing: Standing | None = None,
+    probe_context: ProbeContext | None = None,
 ) -> Mapping[str, list[float]]:
     """Columns by name."""
     model = tables(feature_set)
@@ -100,7 +100,7 @@ def computed(
         history=of,
         movie_rows=np.array(movie_rows, np.int32),
         retrieval_scores=np.array(scores, np.float32),
-        standing=standing,
+        probe_context=probe_context,
     )
     return {name: out[:, column].tolist() for column, name in enumerate(model.names)}
 
@@ -185,8 +185,8 @@ def test_equal_scores_do_not_deviate(movie_rows: list[int], scores: list[float])
 
 
 def test_a_movie_that_is_held_against_a_list() -> None:
-    against = Standing(np.array([301]), np.array([3, 2, 1], dtype=np.float32))
-    columns = computed(RATED, [3], [0.5], standing=against)
+    against = ProbeContext(np.array([301]), np.array([3, 2, 1], dtype=np.float32))
+    columns = computed(RATED, [3], [0.5], probe_context=against)
     assert (columns["als_score"], columns["als_rank"]) == ([0.5], [301])
     np.testing.assert_allclose(columns["als_z"], -1.5 / np.std([3, 2, 1]), rtol=1e-6)
 
@@ -195,15 +195,15 @@ def test_a_movie_of_the_list_held_against_it_has_its_own_features() -> None:
     scores = [0.25, 4, 2, 1]
     listed = computed(RATED, [0, 1, 2, 3], scores)
     for row, rank in enumerate([4, 1, 2, 3]):
-        against = Standing(np.array([rank]), np.array(scores, dtype=np.float32))
-        alone = computed(RATED, [row], [scores[row]], standing=against)
+        against = ProbeContext(np.array([rank]), np.array(scores, dtype=np.float32))
+        alone = computed(RATED, [row], [scores[row]], probe_context=against)
         for name, values in listed.items():
             np.testing.assert_array_equal(alone[name], values[row : row + 1], err_msg=name)
 
 
 def test_held_against_an_empty_list_nothing_deviates() -> None:
-    against = Standing(np.array([7]), np.empty(0, dtype=np.float32))
-    assert computed(RATED, [3], [0.5], standing=against)["als_z"] == [0]
+    against = ProbeContext(np.array([7]), np.empty(0, dtype=np.float32))
+    assert computed(RATED, [3], [0.5], probe_context=against)["als_z"] == [0]
 
 
 def test_transitions_from_the_last_movies() -> None:
@@ -227,7 +227,7 @@ def test_cooccurrence_with_the_last_movies() -> None:
 def test_cosines_with_the_last_movies() -> None:
     columns = computed(RATED, [0, 1, 2, 3], [0] * 4)
     np.testing.assert_allclose(columns["cos_last1"], [1, 0, 0, 0.6], rtol=1e-6)
-    # the sum of both directions is (1.6, 0.8), divided by k, however short the history
+    # the sum of both unit vectors is (1.6, 0.8), divided by k, however short the history
     np.testing.assert_allclose(columns["cos_last5"], np.array([1.6, 0.8, 0, 1.6]) / 5, rtol=1e-6)
     np.testing.assert_allclose(columns["cos_last20"], np.array([1.6, 0.8, 0, 1.6]) / 20, rtol=1e-6)
 

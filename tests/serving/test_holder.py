@@ -69,7 +69,7 @@ class World:
         holder: BundleHolder[Model] = BundleHolder(
             BundleStore(self.root),
             options.pop("load", self.load),
-            loads=Counter("loads", "-", ("result",), registry=self.registry),
+            load_counter=Counter("loads", "-", ("result",), registry=self.registry),
             info=Gauge("info", "-", ("bundle_id", "role"), registry=self.registry),
             poll_seconds=0.01,
             wall_clock=lambda: self.now + self.wall_clock_is_off_by,

@@ -7,7 +7,7 @@ import logging
 import pytest
 import structlog
 
-from serving.logs import MAX_CHARACTERS
+from serving.logs import CALL_FIELDS, MAX_CHARACTERS
 
 
 @pytest.mark.parametrize("hostile", ["a\nb", "a\rb", "\x1b[31mred", "a\u2028b", "a\x00b", "a\x7fb", "é"])
@@ -21,8 +21,9 @@ def test_control_characters_do_not_reach_the_terminal(logs: io.StringIO, hostile
 
 
 def test_a_line_says_when_who_and_how_bad(logs: io.StringIO) -> None:
-    with structlog.contextvars.bound_contextvars(request_id="r"):
-        structlog.get_logger().warning("event", count=3, ratio=0.5, nothing=None)
+    token = CALL_FIELDS.set({"request_id": "r"})
+    structlog.get_logger().warning("event", count=3, ratio=0.5, nothing=None)
+    CALL_FIELDS.reset(token)
     event = json.loads(logs.getvalue())
     assert event.pop("timestamp").endswith("Z")
     assert event == {

@@ -8,7 +8,7 @@ from movierec.ranking.v1 import ranking_service_pb2 as ranking
 from movierec.similarity.v1 import similarity_service_pb2 as similarity
 from serving.filters import UNRESTRICTED, MovieFilter
 from serving.ratings import NO_TIME, RatedMovies
-from serving.rpc.messages import decode_filter, decode_history, encode_filter, encode_history
+from serving.stages.messages import decode_filter, decode_history, encode_filter, encode_history
 
 FILTERS = [
     UNRESTRICTED,

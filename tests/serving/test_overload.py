@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from movierec.similarity.v1 import similarity_service_pb2 as pb
-from serving.limiter import Load
+from serving.limiter import CallCost
 from tests.serving.server_under_test import METHOD, SERVICE, ServerUnderTest, running_server, until
 from tests.serving.stage_under_test import failure, reason_of
 
@@ -107,8 +107,8 @@ async def test_who_no_longer_waits_leaves_the_queue(*, late: bool) -> None:
 
 
 async def test_a_call_about_many_takes_many_places() -> None:
-    loads = {METHOD: Load(users=lambda request: request.limit)}
-    async with running_server(max_inflight=4, loads=loads) as server:
+    call_costs = {METHOD: CallCost(users=lambda request: request.limit)}
+    async with running_server(max_inflight=4, call_costs=call_costs) as server:
         alone = ask(server, users=100)
         await counts(server, inflight=4, waiting=0)
         server.servicer.leave.set()

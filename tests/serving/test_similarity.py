@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from serving.ids import IdMap
 from serving.movies import Movies, genre_bits
-from serving.similarity import directions, genre_jaccard, nearest
+from serving.similarity import genre_jaccard, nearest, unit_factors
 
 GENRES = [
     ["Drama"],
@@ -25,9 +25,9 @@ MOVIES = Movies(
 )
 
 
-def test_directions_have_length_one_or_none() -> None:
+def test_unit_factors_have_length_one_or_none() -> None:
     factors = np.array([[3, 4], [0, 0], [0, -2], [np.nan, 1], [np.inf, 1]], dtype=np.float32)
-    unit = directions(factors)
+    unit = unit_factors(factors)
     np.testing.assert_allclose(unit, [[0.6, 0.8], [0.0, 0.0], [0.0, -1.0], [0.0, 0.0], [0.0, 0.0]], rtol=1e-6)
     assert unit.dtype == np.dtype(np.float32)
     assert factors[0].tolist() == [3, 4]

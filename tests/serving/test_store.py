@@ -118,7 +118,7 @@ def test_what_is_read_is_what_was_trained(trained: Trained) -> None:
 def test_the_ranker_that_is_read_is_the_one_trained(trained: Trained) -> None:
     content = RankerContent.read(BundleStore(trained.root).folder(trained.bundle_id, "ranking"))
     tables = trained.two_stage.stage.tables
-    for array in ("movie_features", "item_directions", "first_times", "recent_ratings"):
+    for array in ("movie_features", "item_unit_factors", "first_times", "recent_ratings"):
         np.testing.assert_array_equal(getattr(content.tables, array), getattr(tables, array))
     for links in ("transitions", "cooccurrence"):
         for array in ("indptr", "movie_rows", "weights"):

@@ -9,6 +9,7 @@ import pytest
 from serving.bundle.catalogue import read_movies
 from serving.bundle.neighbours import NeighboursContent
 from serving.bundle.store import BundleError, BundleStore
+from serving.stages.similarity import SimilarQuery
 from similarity_service.neighbours import SimilarityIndex
 
 
@@ -20,7 +21,7 @@ def test_computed_neighbours_are_those_of_training(bundle_root: Path) -> None:
     stored = NeighboursContent.read(folder)
     for row, movie_id in enumerate(read_movies(folder).ids.ids.tolist()):
         n_stored = int(np.count_nonzero(stored.movie_rows[row] >= 0))
-        longer = index.similar(movie_id, limit=n_stored + 1)
+        longer = index.similar(SimilarQuery(movie_id, limit=n_stored + 1))
         np.testing.assert_allclose(longer.scores[:n_stored], stored.scores[row, :n_stored], atol=1e-6)
         assert len(set(longer.movie_ids.tolist())) == longer.movie_ids.size
         assert movie_id not in longer.movie_ids

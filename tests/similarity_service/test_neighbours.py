@@ -1,5 +1,7 @@
 """Neighbours on arrays that can be checked by eye."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,51 +10,52 @@ from serving.bundle.neighbours import NeighboursContent
 from serving.bundle.store import BundleError
 from serving.errors import NotFoundError, Reason
 from serving.filters import MovieFilter
-from similarity_service.neighbours import SimilarityIndex, SimilarityMethod
+from serving.stages.similarity import SimilarityMethod, SimilarQuery
+from similarity_service.neighbours import SimilarityIndex
 from tests.similarity_service.small import ITEM_FACTORS, MOVIES, NEIGHBOURS, index
 
 
 def test_stored_neighbours_come_first() -> None:
     planted = NeighboursContent(NEIGHBOURS.movie_rows, NEIGHBOURS.scores + np.float32(0.001))
     model = SimilarityIndex(bundle_id="b", movies=MOVIES, item_factors=ITEM_FACTORS, neighbours=planted)
-    answer = model.similar(10, limit=2)
+    answer = model.similar(SimilarQuery(10, limit=2))
     assert answer.movie_ids.tolist() == [20, 30]
     assert answer.scores.tolist() == planted.scores[0].tolist()
     assert answer.method is SimilarityMethod.ALS_COSINE
 
 
 def test_more_than_stored_are_computed() -> None:
-    answer = index().similar(10, limit=10)
+    answer = index().similar(SimilarQuery(10, limit=10))
     assert answer.movie_ids.tolist() == [20, 30, 50]  # neither itself nor cold movies
     np.testing.assert_allclose(answer.scores, [1, 0.6, 0], atol=1e-6)
     assert answer.scores.dtype == np.float32
 
 
 def test_filter_and_exclusions_apply_before_the_limit() -> None:
-    war = MovieFilter(genres=("War",))
-    assert index().similar(10, limit=2, movie_filter=war).movie_ids.tolist() == [30, 50]
-    excluded = np.array([20, 99])
-    assert index().similar(10, limit=2, excluded=excluded).movie_ids.tolist() == [30, 50]
-    assert index().similar(10, limit=1, excluded=excluded).movie_ids.tolist() == [30]
+    war = SimilarQuery(10, limit=2, movie_filter=MovieFilter(genres=("War",)))
+    assert index().similar(war).movie_ids.tolist() == [30, 50]
+    excluding = SimilarQuery(10, limit=2, exclude_movie_ids=np.array([20, 99]))
+    assert index().similar(excluding).movie_ids.tolist() == [30, 50]
+    assert index().similar(replace(excluding, limit=1)).movie_ids.tolist() == [30]
 
 
 def test_negative_cosines_are_answers() -> None:
-    answer = index().similar(30, limit=9)
+    answer = index().similar(SimilarQuery(30, limit=9))
     assert answer.movie_ids.tolist() == [10, 20, 50]
     np.testing.assert_allclose(answer.scores, [0.6, 0.6, -0.8], atol=1e-6)
 
 
 def test_cold_movie_is_compared_by_genres() -> None:
-    answer = index().similar(40, limit=2)
+    answer = index().similar(SimilarQuery(40, limit=2))
     assert answer.movie_ids.tolist() == [10, 20]
     assert answer.method is SimilarityMethod.GENRE_JACCARD
-    more = index().similar(40, limit=9)
+    more = index().similar(SimilarQuery(40, limit=9))
     assert more.movie_ids.tolist() == [10, 20, 30, 50]  # 60 shares nothing
     assert more.scores.tolist() == [0.5] * 4
 
 
 def test_cold_movie_without_genres_has_no_neighbours() -> None:
-    answer = index().similar(60, limit=5)
+    answer = index().similar(SimilarQuery(60, limit=5))
     assert answer.movie_ids.size == answer.scores.size == 0
     assert answer.method is SimilarityMethod.GENRE_JACCARD
 
@@ -63,13 +66,13 @@ def test_a_row_with_room_left_over_is_complete() -> None:
     model = SimilarityIndex(
         bundle_id="b", movies=MOVIES, item_factors=ITEM_FACTORS, neighbours=NeighboursContent(rows, scores)
     )
-    assert model.similar(10, limit=5).movie_ids.tolist() == [50]
+    assert model.similar(SimilarQuery(10, limit=5)).movie_ids.tolist() == [50]
 
 
 @pytest.mark.parametrize("movie_id", [1, 99, 2**31 - 1])
 def test_unknown_movie(movie_id: int) -> None:
     with pytest.raises(NotFoundError) as caught:
-        index().similar(movie_id, limit=1)
+        index().similar(SimilarQuery(movie_id, limit=1))
     assert caught.value.reason is Reason.UNKNOWN_MOVIE
     assert caught.value.metadata == {"movie_id": str(movie_id)}
 
@@ -79,8 +82,8 @@ def test_movie_whose_factors_are_not_finite_is_cold(bad: float) -> None:
     item_factors = ITEM_FACTORS.copy()
     item_factors[2, 0] = bad
     model = SimilarityIndex(bundle_id="b", movies=MOVIES, item_factors=item_factors, neighbours=NEIGHBOURS)
-    assert model.similar(10, limit=9).movie_ids.tolist() == [20, 50]
-    assert model.similar(30, limit=9).method is SimilarityMethod.GENRE_JACCARD
+    assert model.similar(SimilarQuery(10, limit=9)).movie_ids.tolist() == [20, 50]
+    assert model.similar(SimilarQuery(30, limit=9)).method is SimilarityMethod.GENRE_JACCARD
 
 
 def test_golden_values_are_checked() -> None:

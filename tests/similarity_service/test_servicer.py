@@ -10,8 +10,9 @@ from movierec.similarity.v1 import similarity_service_pb2 as pb
 from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
 from serving.bundle.holder import BundleHolder
 from serving.rpc.metrics import ServerMetrics
+from serving.stages.similarity import SERVICE
 from similarity_service.neighbours import SimilarityIndex
-from similarity_service.servicer import SERVICE_NAME, SimilarityServicer
+from similarity_service.servicer import SimilarityServicer
 from tests.serving.stage_under_test import failure, reason_of, stage, violations_of
 from tests.similarity_service.small import index
 
@@ -24,7 +25,7 @@ def register(holder: BundleHolder[SimilarityIndex], server: aio.Server, _metrics
 
 @pytest.fixture
 async def stub(tmp_path: Path) -> AsyncIterator[pb_grpc.SimilarityServiceStub]:
-    async with stage(tmp_path, index(), register, SERVICE_NAME) as (channel, _):
+    async with stage(tmp_path, index(), register, SERVICE.full_name) as (channel, _):
         yield pb_grpc.SimilarityServiceStub(channel)
 
 
@@ -54,8 +55,8 @@ async def test_unknown_movie(stub: pb_grpc.SimilarityServiceStub) -> None:
         (Request(), ["movie_id", "limit"]),
         (Request(movie_id=-1, limit=1), ["movie_id"]),
         (Request(movie_id=1, limit=1001), ["limit"]),
-        (Request(movie_id=1, limit=1, exclude_movie_ids=[-1]), ["exclude_movie_ids"]),
-        (Request(movie_id=1, limit=1, filter=pb.MovieFilter(genres=[""])), ["filter.genres"]),
+        (Request(movie_id=1, limit=1, exclude_movie_ids=[-1]), ["exclude_movie_ids[0]"]),
+        (Request(movie_id=1, limit=1, filter=pb.MovieFilter(genres=[""])), ["filter.genres[0]"]),
     ],
 )
 async def test_every_broken_rule_is_named(
@@ -67,7 +68,7 @@ async def test_every_broken_rule_is_named(
 
 
 async def test_without_an_index_it_is_unavailable(tmp_path: Path) -> None:
-    async with stage(tmp_path, None, register, SERVICE_NAME) as (channel, _):
+    async with stage(tmp_path, None, register, SERVICE.full_name) as (channel, _):
         stub = pb_grpc.SimilarityServiceStub(channel)
         error = await failure(stub.FindSimilarMovies(Request(movie_id=10, limit=1), timeout=5))
     assert error.code() is StatusCode.UNAVAILABLE

@@ -23,11 +23,11 @@ from tests.training.small import PROGRESS, RECIPE, table_of, tastes
 from training import commands, single_commands
 from training.commands import app
 from training.experiment import measure_seeds
+from training.local_store import local_store
 from training.models.ranker import Loss
 from training.models.two_stage import RankerChoice, Recipe, TooFewUsersError, fit_two_stage
 from training.movielens.movies import MovieTable
 from training.publish import Build, publish
-from training.local_store import local_store
 from training.registry import BUNDLE_TAG, CANDIDATE, Registry
 from training.splits import Protocol
 

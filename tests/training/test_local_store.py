@@ -23,7 +23,7 @@ from training.tracking import track
 
 KILLS: Final = int(os.environ.get("MOVIEREC_TEST_KILLS", "1"))
 STATEMENTS: Final = 1_200
-"""Of the 1,700 that MLflow 3.17 takes to make a store, those among which a kill leaves it what it cannot mend."""
+"""Of the 1,700 that MLflow 3.17 takes to make a store: it cannot mend what a kill among these leaves."""
 
 JOB: Final = """
 import os, signal, sys

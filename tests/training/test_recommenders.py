@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from candidate_service.retrieval import CandidateQuery, Retriever
-from ranking_service.ranking import Ranker, RankingQuery
+from candidate_service.retrieval import Retriever
+from ranking_service.ranking import Ranker
 from serving.bundle.store import BundleError, BundleStore
+from serving.stages.candidate import CandidateQuery
+from serving.stages.ranking import RankingQuery
 from tests.conftest import Trained
 from training.recommenders import (
     POPULARITY,

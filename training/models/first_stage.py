@@ -14,7 +14,7 @@ from serving.ids import Rows
 from serving.movies import UNKNOWN_YEAR
 from serving.ratings import Ratings
 from serving.retrieval import LARGE_CATALOGUE, Candidates, RowsByNorm
-from serving.similarity import directions
+from serving.similarity import unit_factors
 from training.models.als import Als, fit_item_factors
 from training.models.links import cooccurrence, transitions
 from training.models.popularity import MovieStatistics, popularity
@@ -132,7 +132,7 @@ class FirstStage:
         tables = FeatureTables(
             feature_set=feature_set,
             movie_features=movie_features(table, MovieStatistics.of(ratings, n_movies), ratings),
-            item_directions=directions(als.item_factors),
+            item_unit_factors=unit_factors(als.item_factors),
             transitions=links("transitions"),
             cooccurrence=links("cooccurrence"),
             first_times=_first_times(ratings, n_movies),

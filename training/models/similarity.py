@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from serving.bundle.neighbours import NeighboursContent
 from serving.movies import Movies
-from serving.similarity import directions, genre_jaccard, nearest
+from serving.similarity import genre_jaccard, nearest, unit_factors
 
 NEIGHBOURS = 100
 """Per movie: as many as the API returns at the most."""
@@ -32,7 +32,7 @@ def build_index(
     width = min(NEIGHBOURS, n_movies - 1)
     rows = np.full((n_movies, width), -1, dtype=np.int32)
     scores = np.zeros((n_movies, width), dtype=np.float32)
-    unit = directions(item_factors)
+    unit = unit_factors(item_factors)
     cold = ~np.any(unit, axis=1)
     for start in range(0, n_movies, _MOVIES_PER_PRODUCT):
         cosines = unit[start : start + _MOVIES_PER_PRODUCT] @ unit.T

@@ -1,50 +1,46 @@
-"""The way of a request through the gateway: checked, timed, answered, counted."""
+"""All that the public API can do: each request timed, answered and counted."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.catalogue import Catalogues, Movie, catalogue_with
-from gateway.deadlines import Budgets, Deadline
+from gateway.lists.catalogue import Catalogue, Catalogues, catalogue_with
+from gateway.lists.list_builder import ListAnswer
+from gateway.lists.personal_pipeline import PersonalPipeline
+from gateway.lists.popular import PopularLists
+from gateway.lists.similar import SimilarLists
+from gateway.lists.step_down_log import StepDownLog
+from gateway.lists.why import WhyAnswer, WhyAnswers
 from gateway.metrics import GatewayMetrics, Method
-from gateway.pages import ListAnswer
-from gateway.personal import PersonalLists
-from gateway.popular import PopularLists
-from gateway.ports import CandidateStage, RankingStage, SimilarityStage, Stage
 from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest, WhyRequest
-from gateway.similar import SimilarLists
-from gateway.step_downs import StepDownLog
-from gateway.validation import (
-    checked_batch,
-    checked_movie_id,
-    checked_personal,
-    checked_popular,
-    checked_similar,
-    checked_why,
-)
-from gateway.why import WhyAnswer, WhyAnswers
+from gateway.stages.deadlines import Budgets, Deadline
 from serving.errors import Reason, UnsupportedError
+from serving.stages.candidate import CandidateList, CandidateQuery
+from serving.stages.ranking import RankedList, RankingQuery
+from serving.stages.similarity import SimilarMovies, SimilarQuery
+from serving.stages.stage import Stage, StageName
 
 
 @dataclass(frozen=True)
 class MovieAnswer:
     """One catalogue entry."""
 
-    movie: Movie
-    bundle_id: str
+    movie_row: int
+    catalogue: Catalogue
+    """Where it is looked up."""
 
 
 @dataclass(frozen=True)
-class Pipeline:
+class MovieApi:
     """Everything that the public API can do.
 
-    Every method takes the seconds that the client leaves, None when it did not say, and raises
-    InvalidArgumentError, DeadlineError, or UnavailableError when no bundle is loaded.
+    Every method takes a checked request, and the seconds that the client leaves, None when it did not say. It
+    raises DeadlineError, or UnavailableError when no bundle is loaded.
     """
 
     catalogues: Catalogues
     popular_lists: PopularLists
-    personal_lists: PersonalLists
+    personal_pipeline: PersonalPipeline
     similar_lists: SimilarLists
     why_answers: WhyAnswers | None
     """None: turned off."""
@@ -59,17 +55,17 @@ class Pipeline:
         cls,
         *,
         catalogues: Catalogues,
-        candidates: CandidateStage,
-        ranking: RankingStage,
-        similarity: SimilarityStage,
+        candidates: Stage[CandidateQuery, CandidateList],
+        ranking: Stage[RankingQuery, RankedList],
+        similarity: Stage[SimilarQuery, SimilarMovies],
         budgets: Budgets,
         candidates_per_user: int,
         batch_concurrency: int,
         why_movie: bool,
         metrics: GatewayMetrics,
-    ) -> "Pipeline":
-        """Puts a pipeline together from the stages; `why_movie`: whether it answers `why`."""
-        personal_lists = PersonalLists(
+    ) -> "MovieApi":
+        """Puts it together from the stages; `why_movie`: whether it answers `why`."""
+        personal_pipeline = PersonalPipeline(
             catalogues=catalogues,
             candidates=candidates,
             ranking=ranking,
@@ -80,11 +76,11 @@ class Pipeline:
         return cls(
             catalogues=catalogues,
             popular_lists=PopularLists(catalogues),
-            personal_lists=personal_lists,
+            personal_pipeline=personal_pipeline,
             similar_lists=SimilarLists(
                 catalogues=catalogues, similarity=similarity, budgets=budgets, metrics=metrics
             ),
-            why_answers=WhyAnswers(catalogues, personal_lists) if why_movie else None,
+            why_answers=WhyAnswers(catalogues, personal_pipeline) if why_movie else None,
             budgets=budgets,
             batch_concurrency=batch_concurrency,
             metrics=metrics,
@@ -93,7 +89,6 @@ class Pipeline:
 
     async def popular(self, request: PopularRequest, client_seconds: float | None) -> ListAnswer:
         """The most popular movies."""
-        request = checked_popular(request)
         self._begin(client_seconds)
         answer = self.popular_lists.answer(request)
         self._report(Method.POPULAR, answer)
@@ -105,24 +100,22 @@ class Pipeline:
         Raises:
             NotFoundError: the user is unknown and the request denies fallbacks.
         """
-        request = checked_personal(request)
-        answer = await self.personal_lists.answer(request, self._begin(client_seconds))
-        self._report(Method.PERSONAL, answer, Stage.CANDIDATE)
+        answer = (await self.personal_pipeline.run(request, self._begin(client_seconds))).answer
+        self._report(Method.PERSONAL, answer, StageName.CANDIDATE)
         return answer
 
     async def personal_batch(
         self, requests: Sequence[PersonalRequest], client_seconds: float | None
     ) -> list[ListAnswer]:
         """Movies for 1 to 100 users, in their order. A fault steps down one user's list alone."""
-        requests = checked_batch(requests)
         deadline = self._begin(client_seconds, self.budgets.batch)
         self.catalogues.get()  # without a bundle the batch fails as a whole, and before any work
         places = asyncio.Semaphore(self.batch_concurrency)
 
         async def one(request: PersonalRequest) -> ListAnswer:
             async with places:
-                answer = await self.personal_lists.answer(request, deadline)
-            self._report(Method.BATCH, answer, Stage.CANDIDATE)
+                answer = (await self.personal_pipeline.run(request, deadline)).answer
+            self._report(Method.BATCH, answer, StageName.CANDIDATE)
             return answer
 
         async with asyncio.TaskGroup() as group:  # a cancelled batch cancels all that it began
@@ -135,9 +128,8 @@ class Pipeline:
         Raises:
             NotFoundError: the movie is not in the catalogue.
         """
-        request = checked_similar(request)
         answer = await self.similar_lists.answer(request, self._begin(client_seconds))
-        self._report(Method.SIMILAR, answer, Stage.SIMILARITY)
+        self._report(Method.SIMILAR, answer, StageName.SIMILARITY)
         return answer
 
     async def why(self, request: WhyRequest, client_seconds: float | None) -> WhyAnswer:
@@ -151,9 +143,8 @@ class Pipeline:
             raise UnsupportedError(
                 f"{Method.WHY} is turned off here.", reason=Reason.METHOD_DISABLED, method=Method.WHY
             )
-        request = checked_why(request)
         why = await self.why_answers.answer(request, self._begin(client_seconds))
-        self._report(Method.WHY, why.answer, Stage.CANDIDATE)
+        self._report(Method.WHY, why.answer, StageName.CANDIDATE)
         return why
 
     async def movie(self, movie_id: int, client_seconds: float | None) -> MovieAnswer:
@@ -162,16 +153,15 @@ class Pipeline:
         Raises:
             NotFoundError: the movie is in no catalogue that is held.
         """
-        movie_id = checked_movie_id(movie_id)
         self._begin(client_seconds)
         catalogue = catalogue_with(self.catalogues, movie_id)
-        return MovieAnswer(catalogue.movie(catalogue.row(movie_id)), catalogue.bundle_id)
+        return MovieAnswer(catalogue.row(movie_id), catalogue)
 
     def _begin(self, client_seconds: float | None, longest: float | None = None) -> Deadline:
         longest = self.budgets.request if longest is None else longest
         return Deadline.on_arrival(client_seconds, longest, reserve=self.budgets.reserve)
 
-    def _report(self, method: Method, answer: ListAnswer, first_stage: Stage | None = None) -> None:
+    def _report(self, method: Method, answer: ListAnswer, first_stage: StageName | None = None) -> None:
         """Counts an answer; has it noted when a fault made it weaker.
 
         Args:

@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
-from gateway.catalogue import Catalogues, Movie, catalogue_with
-from gateway.deadlines import Deadline
 from gateway.fallback import Model
-from gateway.pages import Item, ListAnswer
-from gateway.personal import PersonalLists, Trace
-from gateway.ports import CandidateProbe, Contribution, RankedProbe, UserVector
+from gateway.lists.catalogue import Catalogues, catalogue_with
+from gateway.lists.list_builder import Item, ListAnswer
+from gateway.lists.personal_pipeline import PersonalPipeline, PersonalResult
 from gateway.requests import PersonalRequest, WhyRequest
+from gateway.stages.deadlines import Deadline
+from serving.leaf_tables import Contribution
+from serving.stages.candidate import CandidateProbe, UserVector
+from serving.stages.ranking import RankedProbe
 
 
 class Verdict(StrEnum):
@@ -82,7 +84,8 @@ class RankingStanding:
 class WhyAnswer:
     """What is known of a movie and a list; what is not known is none."""
 
-    movie: Movie
+    movie_row: int
+    """Of the list's catalogue."""
     verdict: Verdict
     rank: int | None
     """From 1; its place in the list."""
@@ -104,12 +107,12 @@ class WhyAnswers:
 
     Args:
         catalogues: those that lists are joined from.
-        personal_lists: what makes the list.
+        pipeline: what makes the list.
     """
 
-    def __init__(self, catalogues: Catalogues, personal_lists: PersonalLists) -> None:
+    def __init__(self, catalogues: Catalogues, pipeline: PersonalPipeline) -> None:
         self._catalogues = catalogues
-        self._personal_lists = personal_lists
+        self._pipeline = pipeline
 
     async def answer(self, request: WhyRequest, deadline: Deadline) -> WhyAnswer:
         """The answer to a checked request.
@@ -126,45 +129,45 @@ class WhyAnswers:
             exclude_movie_ids=request.exclude_movie_ids,
             include_seen=request.include_seen,
         )
-        trace = await self._personal_lists.trace(in_question, deadline, probe_id=request.movie_id)
-        catalogue = trace.catalogue
+        result = await self._pipeline.run(in_question, deadline, probe_id=request.movie_id)
+        catalogue = result.answer.catalogue
         row = catalogue.row(request.movie_id)
         # The gateway leaves movies out by the bundle that it joins from, retrieval by its own.
-        probe = trace.candidates.probes[0] if trace.candidates and trace.candidates.probes else None
+        probe = result.candidates.probes[0] if result.candidates and result.candidates.probes else None
         facts = Facts(
             seen=row in catalogue.seen.of(request.user_id) or (probe is not None and probe.seen),
             excluded=request.movie_id in request.exclude_movie_ids,
             filtered_out=not request.movie_filter.matches(catalogue.movies)[row]
             or (probe is not None and probe.filtered_out),
         )
-        ranked = trace.ranked.probes[0] if trace.ranked and trace.ranked.probes else None
-        model = trace.answer.model
+        ranked = result.ranked.probes[0] if result.ranked and result.ranked.probes else None
+        model = result.answer.model
         score_of = {
             Model.TWO_STAGE: ranked.score if ranked else None,
             Model.ALS_ONLY: probe.score if probe else None,
             Model.POPULARITY_FALLBACK: float(catalogue.content.popularity[row]),
         }
-        places = {item.movie.movie_id: place for place, item in enumerate(trace.answer.items, 1)}
-        last = next((item for item in reversed(trace.answer.items) if item.source is model), None)
+        places = {item.movie_row: place for place, item in enumerate(result.answer.items, 1)}
+        last = next((item for item in reversed(result.answer.items) if item.source is model), None)
         score = score_of[model]
         return WhyAnswer(
-            movie=catalogue.movie(row),
-            verdict=_verdict(request, trace, facts, probe, listed=request.movie_id in places),
-            rank=places.get(request.movie_id),
+            movie_row=row,
+            verdict=_verdict(request, result, facts, probe, listed=row in places),
+            rank=places.get(row),
             facts=facts,
-            retrieval=_retrieval(trace, probe),
-            ranking=_ranking(trace, ranked, request.explain_features),
+            retrieval=_retrieval(result, probe),
+            ranking=_ranking(result, ranked, request.explain_features),
             last=last,
-            last_rank=places[last.movie.movie_id] if last else 0,
+            last_rank=places[last.movie_row] if last else 0,
             score_gap=last.score - score if last and score is not None else None,
-            answer=trace.answer,
+            answer=result.answer,
         )
 
 
 def _verdict(
-    request: WhyRequest, trace: Trace, facts: Facts, probe: CandidateProbe | None, *, listed: bool
+    request: WhyRequest, result: PersonalResult, facts: Facts, probe: CandidateProbe | None, *, listed: bool
 ) -> Verdict:
-    candidates = trace.candidates
+    candidates = result.candidates
     applies = {
         Verdict.LISTED: listed,
         Verdict.FILTERED_OUT: facts.filtered_out,
@@ -174,23 +177,25 @@ def _verdict(
         Verdict.UNKNOWN_USER: candidates is not None and candidates.user_vector is UserVector.NONE,
         Verdict.COLD_MOVIE: probe is None or probe.score is None,
         Verdict.NOT_RETRIEVED: candidates is not None and request.movie_id not in candidates.movie_ids,
-        Verdict.NOT_RANKED: trace.ranked is not None and not trace.ranked.probes,
+        Verdict.NOT_RANKED: result.ranked is not None and not result.ranked.probes,
         Verdict.RANKED_BELOW: True,
     }
     return next(verdict for verdict in Verdict if applies[verdict])
 
 
-def _retrieval(trace: Trace, probe: CandidateProbe | None) -> RetrievalStanding | None:
-    if trace.candidates is None or probe is None or probe.score is None or probe.rank is None:
+def _retrieval(result: PersonalResult, probe: CandidateProbe | None) -> RetrievalStanding | None:
+    if result.candidates is None or probe is None or probe.score is None or probe.rank is None:
         return None
-    scores = trace.candidates.scores
+    scores = result.candidates.scores
     return RetrievalStanding(probe.score, probe.rank, cut_score=float(scores[-1]) if scores.size else None)
 
 
-def _ranking(trace: Trace, probe: RankedProbe | None, n_comparisons: int) -> RankingStanding | None:
-    if trace.ranked is None or probe is None:
+def _ranking(result: PersonalResult, probe: RankedProbe | None, n_comparisons: int) -> RankingStanding | None:
+    if result.ranked is None or probe is None:
         return None
-    of_last = {c.feature: c for c in trace.ranked.last_explanation}
+    of_last = {c.feature: c for c in result.ranked.last_explanation}
     comparisons = [Comparison(c, of_last[c.feature]) for c in probe.explanation if c.feature in of_last]
     comparisons.sort(key=lambda comparison: -comparison.difference)
-    return RankingStanding(probe.score, probe.rank, trace.base_value, tuple(comparisons[:n_comparisons]))
+    return RankingStanding(
+        probe.score, probe.rank, result.ranked.base_value, tuple(comparisons[:n_comparisons])
+    )

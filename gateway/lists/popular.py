@@ -1,10 +1,10 @@
 """The most popular movies: from the gateway's memory alone."""
 
-import uuid
+import secrets
 
-from gateway.catalogue import Catalogues
 from gateway.fallback import Model
-from gateway.pages import ListAnswer, Page
+from gateway.lists.catalogue import Catalogues
+from gateway.lists.list_builder import ListAnswer, ListBuilder
 from gateway.requests import PopularRequest
 
 
@@ -27,13 +27,14 @@ class PopularLists:
         catalogue = self._catalogues.get()
         blocked = catalogue.blocked(request.movie_filter, seen_by_user_id=request.exclude_seen_by_user_id)
         matching = catalogue.most_popular(blocked)
-        page = Page(catalogue, blocked, request.limit)
-        page.take(Model.POPULARITY_FALLBACK, matching.part(request.offset, request.offset + request.limit))
+        builder = ListBuilder(catalogue, blocked, request.limit)
+        builder.take(Model.POPULARITY_FALLBACK, matching.part(request.offset, request.offset + request.limit))
         return ListAnswer(
-            items=tuple(page.items),
+            items=tuple(builder.items),
+            catalogue=catalogue,
             model=Model.POPULARITY_FALLBACK,
             bundle_id=catalogue.bundle_id,
-            recommendation_id=uuid.uuid4().hex,
+            recommendation_id=secrets.token_hex(16),
             first_rank=request.offset + 1,
             total_size=matching.movie_rows.size,
         )

@@ -1,7 +1,7 @@
 """What the gateway holds in memory of one bundle: enough for a list when no other service answers."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Protocol
@@ -9,13 +9,13 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gateway.ports import Contribution
 from serving.bundle.catalogue import CatalogueContent, read_movies
 from serving.bundle.factors import SeenMovies, read_seen_movies
 from serving.bundle.store import BundleError, BundleStore
 from serving.errors import NotFoundError, Reason
 from serving.filters import MovieFilter
-from serving.ids import Ids, Rows
+from serving.ids import NO_IDS, Ids, Rows
+from serving.leaf_tables import Explanation
 from serving.movies import UNKNOWN_YEAR, Movies
 from serving.similarity import genre_jaccard
 
@@ -37,23 +37,23 @@ class Movie:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredMovies:
     """Movies that one model put in order, best first. Sequences of one length."""
 
     movie_rows: Rows
     scores: npt.NDArray[np.floating]
     bundle_id: str
     """Where the order comes from."""
-    explanations: tuple[tuple[Contribution, ...], ...] = ()
+    explanations: tuple[Explanation, ...] = ()
     """One per movie, or none at all."""
 
-    def part(self, start: int, stop: int) -> "Scored":
+    def part(self, start: int, stop: int) -> "ScoredMovies":
         """Places `start` to `stop`, the latter excluded."""
         one = slice(start, stop)
-        return Scored(self.movie_rows[one], self.scores[one], self.bundle_id, self.explanations[one])
+        return ScoredMovies(self.movie_rows[one], self.scores[one], self.bundle_id, self.explanations[one])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Catalogue:
     """The movies of one bundle, their popularity, and who has seen what. Immutable.
 
@@ -124,7 +124,7 @@ class Catalogue:
         movie_filter: MovieFilter,
         *,
         seen_by_user_id: int | None = None,
-        exclude_movie_ids: Collection[int] = (),
+        exclude_movie_ids: Ids = NO_IDS,
     ) -> npt.NDArray[np.bool_]:
         """Shape (n_movies,), fresh: the movies that a list must leave out.
 
@@ -139,8 +139,8 @@ class Catalogue:
             out = np.zeros(len(self.movies.ids), dtype=np.bool_)
         if seen_by_user_id is not None:
             out[self.seen.of(seen_by_user_id)] = True
-        if exclude_movie_ids:
-            rows = self.movies.ids.rows(list(exclude_movie_ids))
+        if exclude_movie_ids.size:
+            rows = self.movies.ids.rows(exclude_movie_ids)
             out[rows[rows >= 0]] = True
         return out
 
@@ -148,13 +148,13 @@ class Catalogue:
         """The movies that a user has rated; none for an unknown user."""
         return self.movies.ids.ids[self.seen.of(user_id)]
 
-    def most_popular(self, blocked: npt.NDArray[np.bool_]) -> Scored:
+    def most_popular(self, blocked: npt.NDArray[np.bool_]) -> ScoredMovies:
         """All that is not blocked, the most popular first; ties in ascending movie_id."""
         rows = self.popularity_order
         rows = rows[~blocked[rows]]
-        return Scored(rows, self.content.popularity[rows], self.bundle_id)
+        return ScoredMovies(rows, self.content.popularity[rows], self.bundle_id)
 
-    def alike_by_genre(self, row: int, blocked: npt.NDArray[np.bool_], limit: int) -> Scored:
+    def alike_by_genre(self, row: int, blocked: npt.NDArray[np.bool_], limit: int) -> ScoredMovies:
         """What shares genres with a movie, the most shared first; ties by popularity, then movie_id.
 
         Movies that share none are not alike: a movie without genres has no such list.
@@ -166,7 +166,7 @@ class Catalogue:
             values = jaccard[rows]
             rows = rows[values >= np.partition(values, values.size - limit)[values.size - limit]]
         rows = rows[np.argsort(-jaccard[rows], kind="stable")][:limit]
-        return Scored(rows, jaccard[rows], self.bundle_id)
+        return ScoredMovies(rows, jaccard[rows], self.bundle_id)
 
 
 class Catalogues(Protocol):

@@ -4,23 +4,18 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
-from typing_extensions import override
 
-from gateway.fallback import FallbackReason
 from gateway.metrics import GatewayMetrics
-from gateway.ports import (
-    CandidateAnswer,
-    RankingAnswer,
-    RefusedError,
-    SimilarAnswer,
-    SimilarityStage,
-    SimilarQuery,
-    Stage,
+from serving.stages.stage import (
+    Answer,
+    FallbackReason,
+    InvalidQueryError,
     StageError,
     StageFailure,
+    StageName,
 )
 
 _WINDOW_SECONDS: Final = 10.0
@@ -28,8 +23,6 @@ _MIN_CALLS: Final = 5
 _PAUSE_SECONDS: Final = 1.0
 
 _logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
-
-Answer = TypeVar("Answer")
 
 
 class _Ending(Enum):
@@ -61,7 +54,7 @@ class Breaker:
 
     def __init__(
         self,
-        stage: Stage,
+        stage: StageName,
         metrics: GatewayMetrics,
         *,
         full_seconds: float,
@@ -93,7 +86,9 @@ class Breaker:
         if self._failure is not None and (self._probing or self._clock() < self._probe_from):
             raise StageError(self._stage, self._failure.reason, "the breaker is open")
 
-    async def call(self, send: Callable[[], Awaitable[Answer]], *, patience: float) -> Answer:
+    async def call(
+        self, send: Callable[[], Awaitable[list[Answer | StageFailure]]], *, patience: float
+    ) -> list[Answer | StageFailure]:
         """Makes a call, unless the breaker is open.
 
         Args:
@@ -108,22 +103,23 @@ class Breaker:
         self._probing = self._failure is not None
         ending, failure = _Ending.SILENT, None
         try:
-            answer = await send()
-            failure = _unusable(answer)
+            answers = await send()
+            if all(isinstance(answer, StageFailure) for answer in answers):
+                failure = next((answer for answer in answers if isinstance(answer, StageFailure)), None)
             ending = _Ending.ANSWERED if failure is None else _Ending.FAILED
         except StageError as error:
             failure = error.failure
             ending = self._ending(error, patience)
             raise
         else:
-            return answer
+            return answers
         finally:
             if turn == self._turn:
                 self._end(ending, failure)
 
     def _ending(self, error: StageError, patience: float) -> _Ending:
         reason = error.failure.reason
-        if isinstance(error, RefusedError) or reason is FallbackReason.BUNDLE_MISMATCH:
+        if isinstance(error, InvalidQueryError) or reason is FallbackReason.BUNDLE_MISMATCH:
             return _Ending.ANSWERED
         if reason is FallbackReason.DEPENDENCY_TIMEOUT and patience < self._full_seconds:
             return _Ending.SILENT
@@ -175,25 +171,3 @@ class Breaker:
         self._failed = self._failed_in_a_row = 0
         self._turn += 1
         self._gauge.set(0)
-
-
-class GuardedSimilarity(SimilarityStage):
-    """The index of neighbours behind a breaker. The other stages have theirs where calls leave the line."""
-
-    def __init__(self, stage: SimilarityStage, breaker: Breaker) -> None:
-        self._stage = stage
-        self._breaker = breaker
-
-    @override
-    async def find(self, query: SimilarQuery, *, seconds: float) -> SimilarAnswer:
-        return await self._breaker.call(lambda: self._stage.find(query, seconds=seconds), patience=seconds)
-
-
-def _unusable(answer: object) -> StageFailure | None:
-    """Why nobody can use an answer; none when somebody can."""
-    failure = None
-    for found in answer.lists if isinstance(answer, CandidateAnswer | RankingAnswer) else ():
-        if not isinstance(found, StageFailure):
-            return None
-        failure = found
-    return failure

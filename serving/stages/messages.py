@@ -8,13 +8,21 @@ from movierec.gateway.v1 import movie_service_pb2 as gateway
 from movierec.ranking.v1 import ranking_service_pb2 as ranking
 from movierec.similarity.v1 import similarity_service_pb2 as similarity
 from serving.filters import MovieFilter
-from serving.ratings import NO_TIME, RatedMovies
+from serving.ratings import NO_HISTORY, NO_TIME, RatedMovies
 
 FilterMessage: TypeAlias = candidate.MovieFilter | gateway.MovieFilter | similarity.MovieFilter
 """A filter of any package."""
 
 RatedMovieMessage: TypeAlias = candidate.RatedMovie | gateway.RatedMovie | ranking.RatedMovie
 """A rating of any package."""
+
+FilteredMessage: TypeAlias = (
+    gateway.ListPersonalMoviesRequest
+    | gateway.ListPopularMoviesRequest
+    | gateway.ListSimilarMoviesRequest
+    | gateway.WhyMovieRequest
+)
+"""A request of clients that may have a filter."""
 
 _AnyFilter = TypeVar("_AnyFilter", candidate.MovieFilter, gateway.MovieFilter, similarity.MovieFilter)
 _AnyRatedMovie = TypeVar("_AnyRatedMovie", candidate.RatedMovie, gateway.RatedMovie, ranking.RatedMovie)
@@ -46,6 +54,8 @@ def encode_filter(movie_filter: MovieFilter, message_class: type[_AnyFilter]) ->
 def decode_history(messages: Iterable[RatedMovieMessage]) -> RatedMovies:
     """The ratings in request order; unset stars count as 5, an unset time as unknown."""
     messages = tuple(messages)
+    if not messages:
+        return NO_HISTORY
     return RatedMovies(
         movie_ids=tuple(m.movie_id for m in messages),
         values=tuple(m.rating if m.HasField("rating") else LIKED_WITHOUT_STARS for m in messages),

@@ -1,22 +1,22 @@
-"""A list in the making: what the stages gave, filled up from the ladder's next rungs."""
+"""Builds a list: what the stages gave, filled up from the ladder's next rungs."""
 
-import uuid
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from gateway.catalogue import Catalogue, Movie, Scored
-from gateway.fallback import LADDER, Denial, FallbackPolicy, FallbackReason, Model, Outcome, fallback_reason
-from gateway.ports import Contribution, StageFailure
+from gateway.fallback import LADDER, Denial, FallbackPolicy, Model, Outcome, fallback_reason
+from gateway.lists.catalogue import Catalogue, ScoredMovies
 from serving.errors import NotFoundError, Reason, UnavailableError
 from serving.ids import Rows
+from serving.leaf_tables import Explanation
+from serving.stages.stage import FallbackReason, StageFailure
 
 
-@dataclass(frozen=True)
-class LikedMovie:
+class LikedMovie(NamedTuple):
     """A movie that the user liked, as a reason for another."""
 
     movie_id: int
@@ -25,15 +25,15 @@ class LikedMovie:
     """What it adds to the other's ALS score; positive."""
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):  # a page makes up to a hundred: a frozen dataclass takes three times as long
     """A movie in a list."""
 
-    movie: Movie
+    movie_row: int
+    """Of the list's catalogue."""
     score: float
     """Finite; higher is better; comparable within one source of one answer."""
     source: Model
-    explanation: tuple[Contribution, ...] = ()
+    explanation: Explanation = ()
     because_of: tuple[LikedMovie, ...] = ()
     """The movies that speak most for this one, most first."""
 
@@ -43,6 +43,8 @@ class ListAnswer:
     """A finished list, best first, and how it came about."""
 
     items: tuple[Item, ...]
+    catalogue: Catalogue
+    """Where its movies are looked up."""
     model: Model
     bundle_id: str
     """Where the order comes from."""
@@ -63,16 +65,16 @@ class ListAnswer:
         return self.failure is not None
 
 
-Sources: TypeAlias = dict[Model, Callable[[], Scored]]
+Sources: TypeAlias = dict[Model, Callable[[], ScoredMovies]]
 """What each model has to give, computed when it is needed."""
 
 
-class Page:
+class ListBuilder:
     """Collects the movies of one answer. Takes none twice, and none that is blocked.
 
     Args:
         catalogue: where movies are looked up.
-        blocked: shape (n_movies,): what must not be taken. The page marks in it what it takes.
+        blocked: shape (n_movies,): what must not be taken. The builder marks in it what it takes.
         limit: movies to take.
     """
 
@@ -91,8 +93,8 @@ class Page:
         """Never takes these movies."""
         self.blocked[movie_rows[movie_rows >= 0]] = True
 
-    def take(self, source: Model, scored: Scored) -> None:
-        """Takes movies in order until the page is full; row -1, unknown to the catalogue, never."""
+    def take(self, source: Model, scored: ScoredMovies) -> None:
+        """Takes movies in order until the list is full; row -1, unknown to the catalogue, never."""
         for place, row in enumerate(scored.movie_rows.tolist()):
             if not self.missing:
                 return
@@ -100,13 +102,12 @@ class Page:
                 continue
             self.blocked[row] = True
             explanation = scored.explanations[place] if scored.explanations else ()
-            item = Item(self.catalogue.movie(row), float(scored.scores[place]), source, explanation)
-            self.items.append(item)
+            self.items.append(Item(row, scored.scores.item(place), source, explanation))
 
 
 @dataclass(frozen=True)
-class Course:
-    """How it went with the stages, and what the client wants in that case."""
+class StageOutcome:
+    """Outcome of each stage, and the client's fallback policy."""
 
     outcome: Outcome
     policy: FallbackPolicy
@@ -136,8 +137,8 @@ class Course:
 
 
 def assemble(
-    page: Page,
-    course: Course,
+    builder: ListBuilder,
+    stages: StageOutcome,
     sources: Sources,
     *,
     when_empty: Model,
@@ -146,31 +147,32 @@ def assemble(
     """Takes what the outcome's rung gives, and fills a short list from the next ones.
 
     Args:
-        page: empty as yet.
-        course: how it went.
+        builder: empty as yet.
+        stages: what they made of the request.
         sources: at least of the outcome's rung and its fills.
         when_empty: what the ladder ends with when no rung has a movie.
         base_value: of the ranker, if explanations were asked for.
     """
-    rung = LADDER[course.outcome]
-    fills = () if course.policy is FallbackPolicy.DENY else rung.fills
+    rung = LADDER[stages.outcome]
+    fills = () if stages.policy is FallbackPolicy.DENY else rung.fills
     scored = sources[rung.model]()
-    page.take(rung.model, scored)
-    short = page.missing > 0
+    builder.take(rung.model, scored)
+    short = builder.missing > 0
     for model in fills:
-        if page.missing:
+        if builder.missing:
             filling = sources[model]()
-            scored = scored if page.items else filling
-            page.take(model, filling)
+            scored = scored if builder.items else filling
+            builder.take(model, filling)
     last_rung = rung.model if rung.fills and not fills else when_empty
-    strongest = page.items[0].source if page.items else last_rung
-    fault = None if course.failure is None else course.failure.reason
+    strongest = builder.items[0].source if builder.items else last_rung
+    fault = None if stages.failure is None else stages.failure.reason
     return ListAnswer(
-        items=tuple(page.items),
+        items=tuple(builder.items),
+        catalogue=builder.catalogue,
         model=strongest,
         bundle_id=scored.bundle_id,
-        recommendation_id=uuid.uuid4().hex,
-        reason=fallback_reason(course.outcome, fault=fault, short=short, filtered=course.filtered),
-        failure=course.failure,
+        recommendation_id=secrets.token_hex(16),
+        reason=fallback_reason(stages.outcome, fault=fault, short=short, filtered=stages.filtered),
+        failure=stages.failure,
         base_value=base_value if strongest is Model.TWO_STAGE else None,
     )

@@ -7,8 +7,8 @@ from typing import Final
 
 import structlog
 
-from gateway.fallback import FallbackReason, Model
-from gateway.ports import Stage, StageFailure
+from gateway.fallback import Model
+from serving.stages.stage import FallbackReason, StageFailure, StageName
 
 PAUSE_SECONDS: Final = 60.0
 """Between two lines about one fault."""
@@ -27,9 +27,9 @@ class StepDownLog:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._untold: Counter[tuple[Stage, FallbackReason]] = Counter()
+        self._unlogged: Counter[tuple[StageName, FallbackReason]] = Counter()
         """Lists since the last line, by fault."""
-        self._next: dict[tuple[Stage, FallbackReason], float] = {}
+        self._next: dict[tuple[StageName, FallbackReason], float] = {}
         """When the next line about a fault is due."""
 
     def note(self, failure: StageFailure, model: Model) -> None:
@@ -40,7 +40,7 @@ class StepDownLog:
             model: what it became.
         """
         fault = (failure.stage, failure.reason)
-        self._untold[fault] += 1
+        self._unlogged[fault] += 1
         now = self._clock()
         if now < self._next.get(fault, now):
             return
@@ -51,5 +51,5 @@ class StepDownLog:
             reason=failure.reason,
             detail=failure.detail,
             model=model,
-            lists=self._untold.pop(fault),
+            lists=self._unlogged.pop(fault),
         )

@@ -7,26 +7,20 @@ from typing import Final
 
 import numpy as np
 
-from gateway.catalogue import Catalogue, Catalogues, Scored, catalogue_with
-from gateway.deadlines import Budgets, Deadline
-from gateway.fallback import FallbackReason, Model, Outcome
+from gateway.fallback import Model, Outcome
+from gateway.lists.catalogue import Catalogue, Catalogues, ScoredMovies, catalogue_with
+from gateway.lists.list_builder import ListAnswer, ListBuilder, Sources, StageOutcome, assemble
 from gateway.metrics import GatewayMetrics
-from gateway.pages import Course, ListAnswer, Page, Sources, assemble
-from gateway.ports import (
-    SimilarAnswer,
-    SimilarityMethod,
-    SimilarityStage,
-    SimilarQuery,
-    Stage,
-    StageError,
-    StageFailure,
-)
 from gateway.requests import SimilarRequest
-from serving.ids import Ids
+from gateway.stages.deadlines import Budgets, Deadline
+from serving.ids import NO_IDS, Ids
+from serving.limits import STAGE_LIMITS
+from serving.stages.similarity import SimilarityMethod, SimilarMovies, SimilarQuery
+from serving.stages.stage import FallbackReason, Stage, StageError, StageFailure, StageName
 
-_MAX_EXCLUDED: Final = 100_000
-_MAX_ASKED: Final = 1_000
-"""What the index accepts; a page leaves the rest out itself."""
+_MAX_EXCLUDED: Final = int(STAGE_LIMITS["exclude_movie_ids"].high)
+_MAX_ASKED: Final = int(STAGE_LIMITS["limit"].high)
+"""What the index accepts; a list leaves the rest out itself."""
 
 _OUTCOMES: Final[Mapping[SimilarityMethod, Outcome]] = MappingProxyType(
     {
@@ -50,7 +44,7 @@ class SimilarLists:
         self,
         *,
         catalogues: Catalogues,
-        similarity: SimilarityStage,
+        similarity: Stage[SimilarQuery, SimilarMovies],
         budgets: Budgets,
         metrics: GatewayMetrics,
     ) -> None:
@@ -71,34 +65,34 @@ class SimilarLists:
             answer, catalogue = await self._find(request, deadline)
         except StageError as error:
             current = self._catalogues.get()
-            page, sources = self._begin(request, current)
-            return _finish(request, page, sources, Outcome.INDEX_FAILED, failure=error.failure)
-        page, sources = self._begin(request, catalogue)
-        neighbours = self._admitted(answer, page)
+            builder, sources = self._begin(request, current)
+            return _finish(request, builder, sources, Outcome.INDEX_FAILED, failure=error.failure)
+        builder, sources = self._begin(request, catalogue)
+        neighbours = self._admitted(answer, builder)
         if answer.method is SimilarityMethod.ALS_COSINE:
             sources[Model.ALS_COSINE] = lambda: neighbours
-        elif neighbours.movie_rows.size >= page.missing:
+        elif neighbours.movie_rows.size >= builder.missing:
             # A shorter list by genres is not the start of ours: the index breaks ties in its own way.
             sources[Model.GENRE_JACCARD] = lambda: neighbours
-        return _finish(request, page, sources, _OUTCOMES[answer.method])
+        return _finish(request, builder, sources, _OUTCOMES[answer.method])
 
-    def _begin(self, request: SimilarRequest, catalogue: Catalogue) -> tuple[Page, Sources]:
-        """An empty page of a catalogue, and what it gives by itself."""
+    def _begin(self, request: SimilarRequest, catalogue: Catalogue) -> tuple[ListBuilder, Sources]:
+        """An empty list of a catalogue, and what it gives by itself."""
         row = catalogue.row(request.movie_id)
         blocked = catalogue.blocked(
             request.movie_filter,
             seen_by_user_id=request.exclude_seen_by_user_id,
-            exclude_movie_ids=(request.movie_id,),
+            exclude_movie_ids=np.array([request.movie_id]),
         )
-        page = Page(catalogue, blocked, request.limit)
-        return page, {Model.GENRE_JACCARD: lambda: catalogue.alike_by_genre(row, blocked, page.missing)}
+        builder = ListBuilder(catalogue, blocked, request.limit)
+        return builder, {Model.GENRE_JACCARD: lambda: catalogue.alike_by_genre(row, blocked, builder.missing)}
 
-    async def _find(self, request: SimilarRequest, deadline: Deadline) -> tuple[SimilarAnswer, Catalogue]:
+    async def _find(self, request: SimilarRequest, deadline: Deadline) -> tuple[SimilarMovies, Catalogue]:
         """The neighbours, and the catalogue of their bundle.
 
         What the user has seen differs from bundle to bundle, and which one answers is not known before, as
         replicas may hold either while one is rolled out. So the index leaves out what was seen by both,
-        and gives as many more as one alone has: the page leaves those out itself.
+        and gives as many more as one alone has: the list leaves those out itself.
         """
         held = self._catalogues.held()
         seen = [_seen(request, one) for one in held]
@@ -108,49 +102,51 @@ class SimilarLists:
             movie_id=request.movie_id,
             limit=min(request.limit + more, _MAX_ASKED),
             movie_filter=request.movie_filter,
-            exclude_movie_ids=tuple(seen_by_all[:_MAX_EXCLUDED].tolist()),
+            exclude_movie_ids=seen_by_all[:_MAX_EXCLUDED],
         )
-        seconds = deadline.stage_seconds(Stage.SIMILARITY, self._budgets.stages[Stage.SIMILARITY])
-        answer = await self._similarity.find(query, seconds=seconds)
+        seconds = deadline.stage_seconds(StageName.SIMILARITY, self._budgets.stages[StageName.SIMILARITY])
+        answer = await self._similarity.ask(query, seconds=seconds)
         catalogue = self._catalogue_of(answer)
         if catalogue.bundle_id in {one.bundle_id for one in held}:
             return answer, catalogue
         return await self._find(request, deadline)  # it came while the index answered
 
-    def _catalogue_of(self, answer: SimilarAnswer) -> Catalogue:
+    def _catalogue_of(self, answer: SimilarMovies) -> Catalogue:
         catalogue = self._catalogues.find(answer.bundle_id)
         if catalogue is None:
             raise StageError(
-                Stage.SIMILARITY, FallbackReason.BUNDLE_MISMATCH, f"answered from bundle {answer.bundle_id}"
+                StageName.SIMILARITY,
+                FallbackReason.BUNDLE_MISMATCH,
+                f"answered from bundle {answer.bundle_id}",
             )
         return catalogue
 
-    def _admitted(self, answer: SimilarAnswer, page: Page) -> Scored:
+    def _admitted(self, answer: SimilarMovies, builder: ListBuilder) -> ScoredMovies:
         """The neighbours that may be shown."""
-        rows = page.catalogue.movies.ids.rows(answer.movie_ids)
+        rows = builder.catalogue.movies.ids.rows(answer.movie_ids)
         known = rows >= 0
         self._metrics.unknown_items.inc(int((~known).sum()))
-        shown = known & ~page.blocked[rows]
-        return Scored(rows[shown], answer.scores[shown], answer.bundle_id)
+        shown = known & ~builder.blocked[rows]
+        return ScoredMovies(rows[shown], answer.scores[shown], answer.bundle_id)
 
 
 def _seen(request: SimilarRequest, catalogue: Catalogue) -> Ids:
     user_id = request.exclude_seen_by_user_id
-    return np.empty(0, np.int64) if user_id is None else catalogue.seen_movie_ids(user_id)
+    return NO_IDS if user_id is None else catalogue.seen_movie_ids(user_id)
 
 
 def _finish(
     request: SimilarRequest,
-    page: Page,
+    builder: ListBuilder,
     sources: Sources,
     outcome: Outcome,
     *,
     failure: StageFailure | None = None,
 ) -> ListAnswer:
-    course = Course(outcome, request.fallback_policy, filtered=bool(request.movie_filter), failure=failure)
-    course.refuse_if_denied()
-    row = page.catalogue.row(request.movie_id)
-    has_genres = bool(page.catalogue.movies.genres_of(row))
+    stages = StageOutcome(outcome, request.fallback_policy, bool(request.movie_filter), failure)
+    stages.refuse_if_denied()
+    row = builder.catalogue.row(request.movie_id)
+    has_genres = bool(builder.catalogue.movies.genres_of(row))
     return assemble(
-        page, course, sources, when_empty=Model.GENRE_JACCARD if has_genres else Model.NOT_AVAILABLE
+        builder, stages, sources, when_empty=Model.GENRE_JACCARD if has_genres else Model.NOT_AVAILABLE
     )

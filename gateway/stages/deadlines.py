@@ -4,9 +4,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from gateway.fallback import FallbackReason
-from gateway.ports import Stage, StageError
 from serving.errors import DeadlineError, Reason
+from serving.stages.stage import FallbackReason, StageError, StageName
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,9 @@ class Budgets:
     batch: float
     reserve: float
     """Kept back to assemble the answer; with less left on arrival, nothing is begun."""
-    stages: Mapping[Stage, StageBudget]
+    stages: Mapping[StageName, StageBudget]
 
-    def full_seconds(self, stage: Stage) -> float:
+    def full_seconds(self, stage: StageName) -> float:
         """What a stage call is sure to get of a request without a deadline of its own.
 
         Sure, as half of the request's time may be gone when the call begins.
@@ -83,7 +82,7 @@ class Deadline:
             )
         return cls(seconds, reserve=reserve, clock=clock)
 
-    def stage_seconds(self, stage: Stage, budget: StageBudget) -> float:
+    def stage_seconds(self, stage: StageName, budget: StageBudget) -> float:
         """Seconds that a stage call may take when it begins now.
 
         Raises:

@@ -1,0 +1,262 @@
+"""Public messages to and from the words of the domain. What is decoded has been checked."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, TypeAlias
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from gateway.fallback import FallbackPolicy
+from gateway.lists.catalogue import Catalogue
+from gateway.lists.list_builder import Item, ListAnswer
+from gateway.lists.why import RankingStanding, RetrievalStanding, Verdict, WhyAnswer
+from gateway.movie_api import MovieAnswer
+from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest, WhyRequest
+from gateway.validation import check_batch, page_size
+from movierec.gateway.v1 import movie_service_pb2 as public
+from serving.checks import PUBLIC
+from serving.filters import UNRESTRICTED, MovieFilter
+from serving.ids import NO_IDS
+from serving.limits import DEFAULT_COMPARISONS
+from serving.stages.messages import FilteredMessage, decode_filter, decode_history
+from serving.stages.stage import FallbackReason
+
+_ListResponse: TypeAlias = (
+    public.ListPopularMoviesResponse | public.ListPersonalMoviesResponse | public.ListSimilarMoviesResponse
+)
+_REASONS: Final[Mapping[FallbackReason | None, "public.FallbackReason.ValueType"]] = MappingProxyType(
+    {reason: public.FallbackReason.Value(f"FALLBACK_REASON_{reason}") for reason in FallbackReason}
+    | {None: public.FALLBACK_REASON_UNSPECIFIED}
+)
+_VERDICTS: Final[Mapping[Verdict, "public.Verdict.ValueType"]] = MappingProxyType(
+    {verdict: public.Verdict.Value(f"VERDICT_{verdict.name}") for verdict in Verdict}
+)
+
+
+def decode_popular(message: public.ListPopularMoviesRequest) -> PopularRequest:
+    """What the message asks for.
+
+    Raises:
+        InvalidArgumentError: it breaks rules.
+    """
+    PUBLIC.require(message)
+    return PopularRequest(
+        limit=page_size(message.limit),
+        offset=message.offset,
+        movie_filter=_filter(message),
+        exclude_seen_by_user_id=_seen_by(message),
+    )
+
+
+def decode_personal(message: public.ListPersonalMoviesRequest) -> PersonalRequest:
+    """What the message asks for.
+
+    Raises:
+        InvalidArgumentError: it breaks rules.
+    """
+    PUBLIC.require(message)
+    return _personal(message)
+
+
+def decode_batch(message: public.BatchListPersonalMoviesRequest) -> list[PersonalRequest]:
+    """What the message asks for.
+
+    Raises:
+        InvalidArgumentError: one of its requests, or the batch as a whole, breaks rules.
+    """
+    check_batch(message)
+    return [_personal(request) for request in message.requests]
+
+
+def decode_why(message: public.WhyMovieRequest) -> WhyRequest:
+    """What the message asks for.
+
+    Raises:
+        InvalidArgumentError: it breaks rules.
+    """
+    PUBLIC.require(message)
+    return WhyRequest(
+        movie_id=message.movie_id,
+        user_id=message.user_id,
+        limit=page_size(message.limit),
+        movie_filter=_filter(message),
+        exclude_movie_ids=np.array(message.exclude_movie_ids, np.int64),
+        include_seen=message.include_seen,
+        explain_features=message.explain_features or DEFAULT_COMPARISONS,
+    )
+
+
+def decode_similar(message: public.ListSimilarMoviesRequest) -> SimilarRequest:
+    """What the message asks for.
+
+    Raises:
+        InvalidArgumentError: it breaks rules.
+    """
+    PUBLIC.require(message)
+    return SimilarRequest(
+        movie_id=message.movie_id,
+        limit=page_size(message.limit),
+        movie_filter=_filter(message),
+        exclude_seen_by_user_id=_seen_by(message),
+        fallback_policy=_policy(message.fallback_policy),
+    )
+
+
+def decode_movie(message: public.GetMovieRequest) -> int:
+    """The movie_id that the message asks for.
+
+    Raises:
+        InvalidArgumentError: it is none.
+    """
+    PUBLIC.require(message)
+    return message.movie_id
+
+
+def _personal(message: public.ListPersonalMoviesRequest) -> PersonalRequest:
+    excluded = message.exclude_movie_ids
+    return PersonalRequest(
+        user_id=message.user_id,
+        limit=page_size(message.limit),
+        movie_filter=_filter(message),
+        exclude_movie_ids=np.array(excluded, np.int64) if excluded else NO_IDS,
+        include_seen=message.include_seen,
+        history=decode_history(message.history),
+        diversity=message.diversity,
+        explain_features=message.explain_features,
+        fallback_policy=_policy(message.fallback_policy),
+        because_of=message.because_of,
+    )
+
+
+def _filter(message: FilteredMessage) -> MovieFilter:
+    return decode_filter(message.filter) if message.HasField("filter") else UNRESTRICTED
+
+
+def _seen_by(message: public.ListPopularMoviesRequest | public.ListSimilarMoviesRequest) -> int | None:
+    return message.exclude_seen_by_user_id if message.HasField("exclude_seen_by_user_id") else None
+
+
+def _policy(number: int) -> FallbackPolicy:
+    return FallbackPolicy.DENY if number == public.FALLBACK_POLICY_DENY else FallbackPolicy.ALLOW
+
+
+class AnswerEncoder:
+    """Answers as messages. What is shown of a movie is encoded once per bundle, and copied from then on."""
+
+    def __init__(self) -> None:
+        self._movies: WeakKeyDictionary[Catalogue, dict[int, public.Movie]] = WeakKeyDictionary()
+
+    def popular(self, answer: ListAnswer) -> public.ListPopularMoviesResponse:
+        """The list as a message."""
+        response = public.ListPopularMoviesResponse(total_size=answer.total_size)
+        self._fill(response, answer)
+        return response
+
+    def personal(self, answer: ListAnswer) -> public.ListPersonalMoviesResponse:
+        """The list as a message."""
+        response = public.ListPersonalMoviesResponse(base_value=answer.base_value)
+        self._fill(response, answer)
+        return response
+
+    def similar(self, answer: ListAnswer) -> public.ListSimilarMoviesResponse:
+        """The list as a message."""
+        response = public.ListSimilarMoviesResponse()
+        self._fill(response, answer)
+        return response
+
+    def why(self, why: WhyAnswer) -> public.WhyMovieResponse:
+        """The answer as a message."""
+        movies = self._movies_of(why.answer.catalogue)
+        response = public.WhyMovieResponse(
+            verdict=_VERDICTS[why.verdict],
+            rank=why.rank,
+            seen=why.facts.seen,
+            excluded=why.facts.excluded,
+            filtered_out=why.facts.filtered_out,
+            retrieval=_retrieval(why.retrieval) if why.retrieval else None,
+            ranking=_ranking(why.ranking) if why.ranking else None,
+            score_gap=why.score_gap,
+            model=why.answer.model,
+            degraded=why.answer.degraded,
+            fallback_reason=_REASONS[why.answer.reason],
+            bundle_id=why.answer.bundle_id,
+        )
+        response.movie.CopyFrom(_movie(why.answer.catalogue, why.movie_row, movies))
+        if why.last is not None:
+            _fill_item(response.last_movie, why.last, why.last_rank, why.answer.catalogue, movies)
+        return response
+
+    def movie(self, answer: MovieAnswer) -> public.GetMovieResponse:
+        """The entry as a message."""
+        catalogue = answer.catalogue
+        movie = _movie(catalogue, answer.movie_row, self._movies_of(catalogue))
+        return public.GetMovieResponse(movie=movie, bundle_id=catalogue.bundle_id)
+
+    def _fill(self, response: _ListResponse, answer: ListAnswer) -> None:
+        response.model = answer.model
+        response.degraded = answer.degraded
+        response.fallback_reason = _REASONS[answer.reason]
+        response.bundle_id = answer.bundle_id
+        response.recommendation_id = answer.recommendation_id
+        movies = self._movies_of(answer.catalogue)
+        for rank, item in enumerate(answer.items, answer.first_rank):
+            _fill_item(response.movies.add(), item, rank, answer.catalogue, movies)
+
+    def _movies_of(self, catalogue: Catalogue) -> dict[int, public.Movie]:
+        return self._movies.setdefault(catalogue, {})
+
+
+def _fill_item(
+    message: public.RecommendedMovie,
+    item: Item,
+    rank: int,
+    catalogue: Catalogue,
+    movies: dict[int, public.Movie],
+) -> None:
+    message.movie.CopyFrom(_movie(catalogue, item.movie_row, movies))
+    message.rank = rank
+    message.score = item.score
+    message.source = item.source
+    for c in item.explanation:
+        message.explanation.add(feature=c.feature, value=c.value, contribution=c.contribution)
+    for liked in item.because_of:
+        message.because_of.add(movie_id=liked.movie_id, title=liked.title, weight=liked.weight)
+
+
+def _movie(catalogue: Catalogue, row: int, movies: dict[int, public.Movie]) -> public.Movie:
+    message = movies.get(row)
+    if message is None:
+        movie = catalogue.movie(row)
+        message = movies[row] = public.Movie(
+            movie_id=movie.movie_id,
+            title=movie.title,
+            year=movie.year,
+            genres=movie.genres,
+            rating_count=movie.rating_count,
+            rating_mean=movie.rating_mean,
+            tmdb_id=movie.tmdb_id,
+        )
+    return message
+
+
+def _retrieval(standing: RetrievalStanding) -> public.RetrievalStanding:
+    return public.RetrievalStanding(score=standing.score, rank=standing.rank, cut_score=standing.cut_score)
+
+
+def _ranking(standing: RankingStanding) -> public.RankingStanding:
+    return public.RankingStanding(
+        score=standing.score,
+        rank=standing.rank,
+        base_value=standing.base_value,
+        comparisons=[
+            public.ContributionComparison(
+                feature=comparison.of_movie.feature,
+                value=comparison.of_movie.value,
+                contribution=comparison.of_movie.contribution,
+                last_value=comparison.of_last.value,
+                last_contribution=comparison.of_last.contribution,
+            )
+            for comparison in standing.comparisons
+        ],
+    )

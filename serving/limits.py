@@ -1,0 +1,149 @@
+"""What the fields of requests may hold: the one table that gateway, stages and API document read."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from serving.bundle.manifest import BUNDLE_ID_PATTERN
+
+DEFAULT_LIMIT: Final = 10
+"""What a limit of 0 stands for."""
+DEFAULT_COMPARISONS: Final = 10
+"""What explain_features of 0 stands for in WhyMovie, whose answer they are."""
+MAX_LIMIT: Final = 100
+"""What a higher limit stands for: not an error, as the client cannot know what is too much."""
+MAX_CONTRIBUTIONS: Final = 20_000
+"""Of a batch, and of a call to ranking: limit times explain_features, summed up."""
+CONTRIBUTIONS_RULE: Final = (
+    f"must ask for at most {MAX_CONTRIBUTIONS} contributions: limit times explain_features, summed up"
+)
+"""The same in words."""
+
+_MAX_INT32: Final = 2**31 - 1
+_MAX_INT64: Final = 2**63 - 1
+
+
+class Measure(StrEnum):
+    """What a limit is about, and the rule in words."""
+
+    VALUE = "must be {low:g} to {high:g}"
+    FINITE = "must be finite"
+    ENTRIES = "must have {low:g} to {high:g} entries"
+    CHARACTERS = "must be {low:g} to {high:g} characters"
+    SECONDS = "must be in the years 1 to 9999, its seconds since 1970"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a field may hold, both bounds included. NaN is within no limits."""
+
+    low: float
+    high: float
+    measure: Measure = Measure.VALUE
+    unique: bool = False
+    """Of entries: all must differ; messages by their movie_id."""
+    pattern: str | None = None
+    """Of characters: what they must match as a whole, in Python and in ECMAScript."""
+    pattern_rule: str = ""
+    """The pattern, in words."""
+
+    def hold(self, value: float) -> bool:
+        """Whether a value, or what is measured of it, is allowed."""
+        return self.low <= value <= self.high
+
+    @property
+    def rule(self) -> str:
+        """The rule, in words."""
+        if self.high in {_MAX_INT32, _MAX_INT64}:
+            return f"must be at least {self.low:g}"
+        return self.measure.format(low=self.low, high=self.high)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A field's limits in requests of clients, and in queries to stages where those are wider."""
+
+    public: Limits | None = None
+    stage: Limits | None = None
+
+
+_ID: Final = Limits(1, _MAX_INT32)
+_FINITE: Final = Limits(-math.inf, math.inf, Measure.FINITE)
+_GENRES: Final = Limits(0, 20, Measure.ENTRIES, unique=True)
+_PRINTABLE: Final = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+_GENRE: Final = Limits(
+    1, 40, Measure.CHARACTERS, pattern=_PRINTABLE, pattern_rule="must not have control characters"
+)
+_YEAR: Final = Limits(1870, 2200)
+_MOVIES_OF_A_LIST: Final = Limits(1, 1_000)
+
+_TABLE: Final[Mapping[str, _Row]] = MappingProxyType(
+    {
+        "movie_id": _Row(_ID),
+        "user_id": _Row(Limits(1, _MAX_INT64), stage=Limits(0, _MAX_INT64)),
+        "exclude_seen_by_user_id": _Row(Limits(1, _MAX_INT64)),
+        "limit": _Row(Limits(0, _MAX_INT32), stage=_MOVIES_OF_A_LIST),
+        "RankingQuery.limit": _Row(stage=Limits(0, 1_000)),  # 0: all movies of the query
+        "offset": _Row(Limits(0, 100_000)),
+        "exclude_movie_ids": _Row(
+            Limits(0, 1_000, Measure.ENTRIES),
+            stage=Limits(0, 100_000, Measure.ENTRIES),  # what a user has seen
+        ),
+        "exclude_movie_ids[]": _Row(_ID),
+        "history": _Row(Limits(0, 500, Measure.ENTRIES, unique=True)),
+        "history[].movie_id": _Row(_ID),
+        "history[].rating": _Row(Limits(0.5, 5)),
+        "history[].rate_time": _Row(
+            Limits(-62_135_596_800, 253_402_300_799, Measure.SECONDS)  # any Timestamp
+        ),
+        "diversity": _Row(Limits(0, 1)),
+        "explain_features": _Row(Limits(0, 100)),
+        "because_of": _Row(Limits(0, 3)),
+        "filter.genres": _Row(_GENRES),
+        "filter.genres[]": _Row(_GENRE),
+        "filter.exclude_genres": _Row(_GENRES),
+        "filter.exclude_genres[]": _Row(_GENRE),
+        "filter.min_year": _Row(_YEAR),
+        "filter.max_year": _Row(_YEAR),
+        "requests": _Row(Limits(1, 100, Measure.ENTRIES)),
+        "queries": _Row(stage=Limits(1, 100, Measure.ENTRIES)),
+        "bundle_id": _Row(
+            stage=Limits(
+                0,
+                64,
+                Measure.CHARACTERS,
+                pattern=BUNDLE_ID_PATTERN,
+                pattern_rule="must be letters, digits, '_' or '-'",
+            )
+        ),
+        "movie_ids": _Row(stage=Limits(1, 1_000, Measure.ENTRIES, unique=True)),
+        "movie_ids[]": _Row(stage=_ID),
+        "retrieval_scores[]": _Row(stage=_FINITE),
+        "probe_movie_ids": _Row(stage=Limits(0, 10, Measure.ENTRIES, unique=True)),
+        "probe_movie_ids[]": _Row(stage=_ID),
+        "probes": _Row(stage=Limits(0, 10, Measure.ENTRIES, unique=True)),
+        "probes[].movie_id": _Row(stage=_ID),
+        "probes[].retrieval_score": _Row(stage=_FINITE),
+        "probes[].retrieval_rank": _Row(stage=_ID),
+    }
+)
+"""By field; `[]` stands for any entry of a list. What holds for one message only begins with its name."""
+
+LIMITS: Final[Mapping[str, Limits]] = MappingProxyType(
+    {field: row.public for field, row in _TABLE.items() if row.public is not None}
+)
+"""Of requests to the gateway. The API document takes its limits from here."""
+
+STAGE_LIMITS: Final[Mapping[str, Limits]] = MappingProxyType(
+    {field: limits for field, row in _TABLE.items() if (limits := row.stage or row.public) is not None}
+)
+"""Of requests to a stage: at least what the gateway lets through."""
+
+UNLESS: Final[Mapping[str, str]] = MappingProxyType({"user_id": "history"})
+"""Fields that a request must have, unless it has the other one. Holds where a request knows both."""
+
+NOT_AFTER: Final[Mapping[str, str]] = MappingProxyType({"min_year": "max_year"})
+"""Fields whose value must not exceed the other one's, where both are set."""

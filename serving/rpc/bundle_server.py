@@ -1,0 +1,72 @@
+"""A process that answers from bundles: all that the stages have in common."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc import aio
+
+from serving.bundle.holder import BundleHolder
+from serving.bundle.store import BundleStore
+from serving.limiter import CallCost
+from serving.rpc.metrics import ServerMetrics, exposed
+from serving.rpc.server import serve_until_stopped
+from serving.rpc.tracing import traced
+from serving.settings import ServerSettings
+
+Model = TypeVar("Model")
+
+_EVERY_CALL_ALIKE: Final[Mapping[str, CallCost]] = MappingProxyType({})
+
+
+async def serve_bundle(
+    name: str,
+    settings: ServerSettings,
+    *,
+    load: Callable[[BundleStore, str], Model],
+    service: ServiceDescriptor,
+    register: Callable[[BundleHolder[Model], ServerMetrics, aio.Server], None],
+    call_costs: Mapping[str, CallCost] = _EVERY_CALL_ALIKE,
+    keep_previous: bool = False,
+    settle_seconds: float = 0.0,
+    settle_at_start: bool = False,
+) -> None:
+    """Serves from the bundle that the pointer names, until a signal asks to stop.
+
+    Args:
+        name: of this process, in metrics and traces.
+        settings: how it runs.
+        load: reads and checks a bundle.
+        service: what it serves.
+        register: adds the servicer, which answers from the bundles, to the server.
+        call_costs: what calls ask of the limiter, by method, where it is not one user.
+        keep_previous: whether to answer from the bundle before as well.
+        settle_seconds: how long after a bundle was published it becomes current here.
+        settle_at_start: whether that holds for the first bundle as well.
+
+    Raises:
+        StartError: the settings do not let it start.
+    """
+    metrics = ServerMetrics.create(name)
+    bundles = BundleHolder(
+        BundleStore(settings.bundle_root),
+        load,
+        load_counter=metrics.bundle_loads,
+        info=metrics.bundle_info,
+        poll_seconds=settings.bundle_poll_seconds,
+        keep_previous=keep_previous,
+        settle_seconds=settle_seconds,
+        settle_at_start=settle_at_start,
+    )
+    with exposed(metrics, settings), traced(name) as tracing:
+        async with bundles.loading():
+            await serve_until_stopped(
+                settings,
+                register=lambda server: register(bundles, metrics, server),
+                service_names=[service.full_name],
+                metrics=metrics,
+                ready=bundles.loaded,
+                call_costs=call_costs,
+                tracing=tracing,
+            )

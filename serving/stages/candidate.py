@@ -1,0 +1,225 @@
+"""Stage one, retrieval: what the gateway asks the candidate service, and what it answers."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from movierec.candidate.v1 import candidate_service_pb2 as pb
+from serving.filters import UNRESTRICTED, MovieFilter
+from serving.ids import NO_IDS, Ids
+from serving.ratings import RatedMovies
+from serving.stages.messages import decode_filter, decode_history, encode_filter, encode_history
+from serving.stages.reading import each, read_scored, require
+from serving.stages.stage import StageCodec, StageFailure, StageName
+
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["CandidateService"]
+
+
+class UserVector(StrEnum):
+    """Where a user's vector came from."""
+
+    TRAINED = auto()
+    """Learned in training."""
+    FOLDED_IN = auto()
+    """Computed from the request's history, joined to the training ratings of a known user."""
+    NONE = auto()
+    """There is none: nothing that is known of the user says what to recommend."""
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateQuery:
+    """What to retrieve for one user."""
+
+    user_id: int
+    """0: only the history counts."""
+    limit: int
+    """Most candidates to return, at least 1."""
+    movie_filter: MovieFilter = UNRESTRICTED
+    exclude_movie_ids: Ids = field(default_factory=lambda: NO_IDS)
+    """Movies to leave out; unknown ones are ignored."""
+    include_seen: bool = False
+    """Whether movies that the user has rated may come back."""
+    history: RatedMovies = field(default_factory=RatedMovies)
+    because_of: int = 0
+    """How many likes to name with each candidate."""
+    probe_movie_ids: tuple[int, ...] = ()
+    """Movies to tell of beside the candidates; they change nothing else."""
+
+
+@dataclass(frozen=True)
+class CandidateProbe:
+    """Where one movie stands with retrieval, whether or not it is a candidate."""
+
+    movie_id: int
+    unknown: bool = False
+    """The bundle does not hold it, and there is nothing else to say."""
+    seen: bool = False
+    """The user has rated it."""
+    excluded: bool = False
+    filtered_out: bool = False
+    score: float | None = None
+    """Finite; none when ALS has no factors for the movie."""
+    rank: int | None = None
+    """From 1, among all movies that may be returned: what it has, or would have if it might be returned."""
+
+
+@dataclass(frozen=True)
+class LikedMovies:
+    """The likes that speak most for each candidate, most first. Shapes (n_candidates, because_of)."""
+
+    movie_ids: Ids
+    """0 where fewer speak for the candidate."""
+    weights: npt.NDArray[np.float32]
+    """What each adds to the candidate's score: positive and finite, 0 beside movie 0."""
+
+    def where(self, shown: npt.NDArray[np.bool_]) -> "LikedMovies":
+        """Those of the candidates that `shown`, shape (n_candidates,), keeps."""
+        return LikedMovies(self.movie_ids[shown], self.weights[shown]) if self.movie_ids.size else self
+
+
+NO_LIKES: Final = LikedMovies(np.empty((0, 0), np.int64), np.empty((0, 0), np.float32))
+
+
+@dataclass(frozen=True)
+class CandidateList:
+    """The candidates of one user, best first, ties in ascending movie_id: unique ids, and a score of each."""
+
+    movie_ids: Ids
+    scores: npt.NDArray[np.floating]
+    """Inner products of the user's and the movies' factors, finite."""
+    user_vector: UserVector
+    bundle_id: str
+    because_of: LikedMovies = NO_LIKES
+    """Only when asked for."""
+    probes: tuple[CandidateProbe, ...] = ()
+    """One per movie asked for, in order; none without a vector."""
+
+
+_USER_VECTORS: Final[Mapping[UserVector, "pb.UserVector.ValueType"]] = MappingProxyType(
+    {vector: pb.UserVector.Value(f"USER_VECTOR_{vector.name}") for vector in UserVector}
+)
+_USER_VECTORS_READ: Final = MappingProxyType({number: vector for vector, number in _USER_VECTORS.items()})
+
+
+def decode_request(request: pb.GenerateCandidatesRequest) -> list[CandidateQuery]:
+    """The queries of a checked request."""
+    return [
+        CandidateQuery(
+            user_id=query.user_id,
+            limit=query.limit,
+            movie_filter=decode_filter(query.filter) if query.HasField("filter") else UNRESTRICTED,
+            exclude_movie_ids=np.array(query.exclude_movie_ids, dtype=np.int64),
+            include_seen=query.include_seen,
+            history=decode_history(query.history),
+            because_of=query.because_of,
+            probe_movie_ids=tuple(query.probe_movie_ids),
+        )
+        for query in request.queries
+    ]
+
+
+def encode_response(lists: Sequence[CandidateList], bundle_id: str) -> pb.GenerateCandidatesResponse:
+    """The answers to a request, in order."""
+    response = pb.GenerateCandidatesResponse(bundle_id=bundle_id)
+    for candidates in lists:
+        message = response.lists.add(user_vector=_USER_VECTORS[candidates.user_vector])
+        message.movie_ids.extend(candidates.movie_ids.tolist())
+        message.scores.extend(candidates.scores.tolist())
+        message.because_of_movie_ids.extend(candidates.because_of.movie_ids.ravel().tolist())
+        message.because_of_weights.extend(candidates.because_of.weights.ravel().tolist())
+        for probe in candidates.probes:
+            message.probes.add(
+                movie_id=probe.movie_id,
+                unknown=probe.unknown,
+                seen=probe.seen,
+                excluded=probe.excluded,
+                filtered_out=probe.filtered_out,
+                score=probe.score,
+                rank=probe.rank,
+            )
+    return response
+
+
+def _encode_request(queries: Sequence[CandidateQuery]) -> pb.GenerateCandidatesRequest:
+    request = pb.GenerateCandidatesRequest()
+    for query in queries:
+        message = request.queries.add(
+            user_id=query.user_id,
+            limit=query.limit,
+            include_seen=query.include_seen,
+            because_of=query.because_of,
+            probe_movie_ids=query.probe_movie_ids,
+        )
+        if query.movie_filter:
+            message.filter.CopyFrom(encode_filter(query.movie_filter, pb.MovieFilter))
+        message.exclude_movie_ids.extend(query.exclude_movie_ids.tolist())
+        message.history.extend(encode_history(query.history, pb.RatedMovie))
+    return request
+
+
+def _decode_response(
+    response: pb.GenerateCandidatesResponse, queries: Sequence[CandidateQuery]
+) -> list[CandidateList | StageFailure]:
+    bundle_id = response.bundle_id
+    require(bool(bundle_id), "a bundle_id")
+
+    def read(message: pb.CandidateList, query: CandidateQuery) -> CandidateList:
+        movie_ids, scores = read_scored(message.movie_ids, message.scores, query.limit)
+        require(message.user_vector in _USER_VECTORS_READ, "to be told where the user's vector came from")
+        vector = _USER_VECTORS_READ[message.user_vector]
+        require(vector is not UserVector.NONE or not movie_ids.size, "no movies without a vector")
+        probed = query.probe_movie_ids if vector is not UserVector.NONE else ()
+        require(tuple(probe.movie_id for probe in message.probes) == probed, "one probe per movie asked for")
+        return CandidateList(
+            movie_ids=movie_ids,
+            scores=scores,
+            user_vector=vector,
+            bundle_id=bundle_id,
+            because_of=_read_likes(message, query.because_of),
+            probes=tuple(map(_read_probe, message.probes)),
+        )
+
+    return each(StageName.CANDIDATE, read, response.lists, queries)
+
+
+def _read_likes(message: pb.CandidateList, most: int) -> LikedMovies:
+    expected = len(message.movie_ids) * most
+    for values in (message.because_of_movie_ids, message.because_of_weights):
+        require(len(values) == expected, "because_of entries for each candidate, if asked for")
+    if not expected:
+        return NO_LIKES
+    movie_ids = np.array(message.because_of_movie_ids, dtype=np.int64).reshape(-1, most)
+    weights = np.array(message.because_of_weights, dtype=np.float32).reshape(-1, most)
+    require(np.isfinite(weights).all(), "finite weights")
+    return LikedMovies(movie_ids, weights)
+
+
+def _read_probe(message: pb.CandidateProbe) -> CandidateProbe:
+    scored = message.HasField("score")
+    require(scored == message.HasField("rank"), "a rank with a score")
+    require(math.isfinite(message.score), "finite scores of probes")
+    require(not scored or message.rank >= 1, "ranks of probes from 1")
+    return CandidateProbe(
+        movie_id=message.movie_id,
+        unknown=message.unknown,
+        seen=message.seen,
+        excluded=message.excluded,
+        filtered_out=message.filtered_out,
+        score=message.score if scored else None,
+        rank=message.rank if scored else None,
+    )
+
+
+CODEC: Final = StageCodec(
+    name=StageName.CANDIDATE,
+    method=f"/{SERVICE.full_name}/GenerateCandidates",
+    encode_request=_encode_request,
+    response_class=pb.GenerateCandidatesResponse,
+    decode_response=_decode_response,
+)

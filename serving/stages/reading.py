@@ -1,0 +1,79 @@
+"""Reads the responses of stages: arrays out, and nothing unusable gets past."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.ids import Ids
+from serving.stages.stage import FallbackReason, InvalidResponseError, StageFailure, StageName
+
+Part = TypeVar("Part")
+Query = TypeVar("Query")
+Answer = TypeVar("Answer")
+
+
+def require(holds: bool | np.bool_, what: str) -> None:  # noqa: FBT001  # reads as a sentence
+    """Checks one thing that a response must be.
+
+    Raises:
+        InvalidResponseError: it is not; the message says what was expected.
+    """
+    if not holds:
+        raise InvalidResponseError(f"expected {what}")
+
+
+def each(
+    stage: StageName,
+    read: Callable[[Part, Query], Answer],
+    parts: Sequence[Part],
+    queries: Sequence[Query],
+) -> list[Answer | StageFailure]:
+    """The answers of a response, each read and checked by itself.
+
+    Raises:
+        InvalidResponseError: there is not one per query.
+    """
+    require(len(parts) == len(queries), "one list per query")
+
+    def one(part: Part, query: Query) -> Answer | StageFailure:
+        try:
+            return read(part, query)
+        except InvalidResponseError as error:
+            return StageFailure(stage, FallbackReason.INVALID_RESPONSE, str(error))
+
+    return list(map(one, parts, queries))
+
+
+def read_scored(
+    movie_ids: Sequence[int], scores: Sequence[float], limit: int, *, descending: bool = True
+) -> tuple[Ids, npt.NDArray[np.float64]]:
+    """Movies and their scores: as many of both, no more than asked for, no movie twice, finite, best first.
+
+    Args:
+        movie_ids: of the message.
+        scores: of the message.
+        limit: most movies that were asked for.
+        descending: whether the best must come first.
+
+    Raises:
+        InvalidResponseError: they are not.
+    """
+    require(len(movie_ids) == len(scores), "one score per movie")
+    require(len(movie_ids) <= limit, "no more movies than asked for")  # before arrays of any size are made
+    require(len(set(movie_ids)) == len(movie_ids), "unique movies")
+    values = np.array(scores, dtype=np.float64)
+    require(bool(np.isfinite(values).all()), "finite scores")
+    require(not descending or bool((values[1:] <= values[:-1]).all()), "the best first")
+    return np.array(movie_ids, dtype=np.int64), values
+
+
+def require_finite(values: Iterable[float], what: str) -> None:
+    """Checks that numbers are finite.
+
+    Raises:
+        InvalidResponseError: one is not.
+    """
+    require(all(map(math.isfinite, values)), f"finite {what}")
