@@ -116,7 +116,7 @@ baseline: .venv/installed protos/vendor ## at a release: what later protos must 
 
 protos/vendor: .venv/installed
 	site=$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
-	for proto in $(GOOGLE_PROTOS); do install -D -m 644 $$site/$$proto protos/vendor/$$proto; done
+	for proto in $(GOOGLE_PROTOS); do install -D -m 644 "$$site/$$proto" protos/vendor/$$proto; done
 	touch protos/vendor
 
 install: .venv/installed ## make .venv with every pinned package
