@@ -115,7 +115,7 @@ baseline: .venv/installed protos/vendor ## at a release: what later protos must 
 	buf build --exclude-source-info -o protos/baseline.binpb
 
 protos/vendor: .venv/installed
-	site=$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	site=$$(PYTHONIOENCODING=utf-8 python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
 	for proto in $(GOOGLE_PROTOS); do install -D -m 644 "$$site/$$proto" protos/vendor/$$proto; done
 	touch protos/vendor
 
