@@ -35,6 +35,7 @@ from movierec.candidate.v1 import candidate_service_pb2 as candidate
 from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_grpc
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
+from serving.bundle.store import BundleStore
 from training.terminal import Terminal
 
 _HOST: Final = "127.0.0.1"
@@ -52,9 +53,14 @@ _POLICIES: Final = {"falls back": pb.FALLBACK_POLICY_UNSPECIFIED, "denies": pb.F
 
 
 class Candidates(candidate_grpc.CandidateServiceServicer):
-    """A stage that is dead or finds nothing, and counts."""
+    """A stage that is dead or finds nothing, and counts.
 
-    def __init__(self) -> None:
+    Args:
+        bundle_id: what it answers from: the gateways take any other for a fault.
+    """
+
+    def __init__(self, bundle_id: str) -> None:
+        self._bundle_id = bundle_id
         self.dead = False
         self.calls = 0
 
@@ -66,7 +72,9 @@ class Candidates(candidate_grpc.CandidateServiceServicer):
         if self.dead:
             await context.abort(StatusCode.UNAVAILABLE, "told to be")
         nothing = candidate.CandidateList(user_vector=candidate.USER_VECTOR_NONE)
-        return candidate.GenerateCandidatesResponse(lists=[nothing] * len(request.queries), bundle_id="none")
+        return candidate.GenerateCandidatesResponse(
+            lists=[nothing] * len(request.queries), bundle_id=self._bundle_id
+        )
 
 
 @dataclass
@@ -176,7 +184,7 @@ async def _report(table: Table, load: str, client: str, outage: Outage, before: 
 async def _running(bundle_root: Path) -> AsyncIterator[Outage]:
     async with AsyncExitStack() as stack:
         logs = Path(stack.enter_context(TemporaryDirectory()))
-        stage = Candidates()
+        stage = Candidates(BundleStore(bundle_root).pointer().bundle_id)
         replicas = [await stack.enter_async_context(_replica(stage)) for _ in range(_REPLICAS)]
         mesh, edge, admin, *metrics = (free_port() for _ in range(3 + _REPLICAS))
         servers = await asyncio.to_thread(_gateways, stack, bundle_root, logs, mesh, metrics)
