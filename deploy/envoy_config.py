@@ -68,8 +68,8 @@ class Place:
         return self.mesh_host is not None and ip_address(self.mesh_host).is_loopback
 
     def file(self, name: str) -> str:
-        """The path of a file that Envoy reads."""
-        return str(self.files / name)
+        """The path of a file that Envoy reads, in quotes: a folder may have brackets in its name."""
+        return json.dumps(str(self.files / name), ensure_ascii=False)
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,10 @@ def _policy(number: int) -> FallbackPolicy:
 
 
 class AnswerEncoder:
-    """Answers as messages. What is shown of a movie is encoded once per bundle, and copied from then on."""
+    """Answers as messages. What is shown of a movie is encoded once per bundle, and copied from then on.
+
+    That takes some 700 bytes a movie, of those that were shown, until the bundle is no longer held.
+    """
 
     def __init__(self) -> None:
         self._movies: WeakKeyDictionary[Catalogue, dict[int, public.Movie]] = WeakKeyDictionary()

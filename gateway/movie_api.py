@@ -132,6 +132,14 @@ class MovieApi:
         self._report(Method.SIMILAR, answer, StageName.SIMILARITY)
         return answer
 
+    def require_why(self) -> None:
+        """Checks that `why` is answered here.
+
+        Raises:
+            UnsupportedError: it is turned off.
+        """
+        self._why_answers()
+
     async def why(self, request: WhyRequest, client_seconds: float | None) -> WhyAnswer:
         """Why a movie is in, or not in, the list that `personal` gives.
 
@@ -139,11 +147,8 @@ class MovieApi:
             UnsupportedError: it is turned off.
             NotFoundError: the movie is not in the catalogue.
         """
-        if self.why_answers is None:
-            raise UnsupportedError(
-                f"{Method.WHY} is turned off here.", reason=Reason.METHOD_DISABLED, method=Method.WHY
-            )
-        why = await self.why_answers.answer(request, self._begin(client_seconds))
+        answers = self._why_answers()
+        why = await answers.answer(request, self._begin(client_seconds))
         self._report(Method.WHY, why.answer, StageName.CANDIDATE)
         return why
 
@@ -156,6 +161,13 @@ class MovieApi:
         self._begin(client_seconds)
         catalogue = catalogue_with(self.catalogues, movie_id)
         return MovieAnswer(catalogue.row(movie_id), catalogue)
+
+    def _why_answers(self) -> WhyAnswers:
+        if self.why_answers is None:
+            raise UnsupportedError(
+                f"{Method.WHY} is turned off here.", reason=Reason.METHOD_DISABLED, method=Method.WHY
+            )
+        return self.why_answers
 
     def _begin(self, client_seconds: float | None, longest: float | None = None) -> Deadline:
         longest = self.budgets.request if longest is None else longest

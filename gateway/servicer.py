@@ -21,7 +21,9 @@ from gateway.validation import contributions
 from movierec.gateway.v1 import movie_service_pb2 as public
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceServicer
 from serving.limiter import CallCost, Priority, users_with_reasons
+from serving.limits import LIMITS
 
+_MAX_REQUESTS: Final = int(LIMITS["requests"].high)
 SERVICE_NAME: Final = public.DESCRIPTOR.services_by_name["MovieService"].full_name
 
 
@@ -41,7 +43,8 @@ def call_costs(batch_concurrency: int) -> Mapping[str, CallCost]:
             ),
             "BatchListPersonalMovies": CallCost(
                 users=lambda request: users_with_reasons(
-                    min(len(request.requests), batch_concurrency), sum(map(contributions, request.requests))
+                    min(len(request.requests), batch_concurrency),
+                    sum(map(contributions, request.requests[:_MAX_REQUESTS])),
                 ),
                 priority=Priority.LAST,
             ),
@@ -81,6 +84,7 @@ class MovieServicer(MovieServiceServicer):
     async def WhyMovie(
         self, request: public.WhyMovieRequest, context: aio.ServicerContext[Any, Any]
     ) -> public.WhyMovieResponse:
+        self._api.require_why()  # first: what is turned off here has no rules
         return self._encode.why(await self._api.why(decode_why(request), context.time_remaining()))
 
     @override

@@ -13,7 +13,8 @@ def page_size(limit: int) -> int:
 
 def contributions(request: public.ListPersonalMoviesRequest) -> int:
     """How many contributions a request asks for, whether or not it keeps the rules."""
-    return max(page_size(request.limit), 0) * max(request.explain_features, 0)
+    most = int(LIMITS["explain_features"].high)  # what asks for more is refused, and not to cost all places
+    return max(page_size(request.limit), 0) * min(max(request.explain_features, 0), most)
 
 
 def check_batch(batch: public.BatchListPersonalMoviesRequest) -> None:

@@ -43,7 +43,7 @@ class RankingServicer(pb_grpc.RankingServiceServicer):
     async def RankMovies(
         self, request: pb.RankMoviesRequest, context: aio.ServicerContext[Any, Any]
     ) -> pb.RankMoviesResponse:
-        require_none([*STAGE.violations(request), *violations(request)])
+        require_none(STAGE.violations(request) or violations(request))
         ranker = require_bundle(self._bundles, request.bundle_id)
         ranking = ranker.rank(decode_request(request))
         self._metrics.count(ranking)

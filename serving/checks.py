@@ -28,6 +28,8 @@ class _Field:
     """The same in words."""
     optional: bool
     """Whether it may be unset, and is then not looked at."""
+    text: Limits | None = None
+    """Of a single text, which may break more rules than one."""
     unless: str | None = None
     """The other field that lets this one be unset."""
     repeated: bool = False
@@ -110,12 +112,15 @@ class Checker:
         if not (limits or entries or parts or field.enum_type):
             return None
         rule = "must be a value of the enum" if limits is None else limits.rule
-        unless = other if (other := UNLESS.get(name)) in names else None
+        other = UNLESS.get(name)
+        unless = other if other in names and limits is not None and not limits.hold(0) else None
+        is_text = limits is not None and limits.measure is Measure.CHARACTERS
         return _Field(
             name=name,
             allows=_allows(field, limits),
             rule=rule if unless is None else f"{rule}, or unset with a {unless}",
             optional=field.has_presence,
+            text=limits if is_text else None,
             unless=unless,
             repeated=field.is_repeated,
             unique=limits is not None and limits.unique,
@@ -152,7 +157,8 @@ def _check(message: Message, fields: _Fields, path: str, found: list[FieldViolat
             value = getattr(message, field.name)
             may_be_unset = field.unless is not None and getattr(message, field.unless)
             if not field.allows(value) and not (value == 0 and may_be_unset):
-                found.append(FieldViolation(path + field.name, field.rule))
+                rules = _broken(value, field.text) if field.text is not None else [field.rule]
+                found += (FieldViolation(path + field.name, rule) for rule in rules)
     for low, high in fields.ordered:
         if (
             message.HasField(low)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Reason(StrEnum):
@@ -45,11 +46,15 @@ class ServiceError(Exception):
         self.metadata = metadata
 
 
+MAX_VIOLATIONS: Final = 30
+"""Broken rules that a client is told: a message of a million would be work for nobody."""
+
+
 class InvalidArgumentError(ServiceError):
-    """The request breaks rules; asking again gives the same answer. Names every broken rule."""
+    """The request breaks rules; asking again gives the same answer. Names every broken rule, up to 30."""
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
-        rules = "; ".join(f"{v.field}: {v.description}" for v in violations)
+        rules = "; ".join(f"{v.field}: {v.description}" for v in violations[:MAX_VIOLATIONS])
         super().__init__(f"Invalid request: {rules}", reason=Reason.INVALID_REQUEST)
         self.violations = tuple(violations)
 

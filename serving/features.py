@@ -102,7 +102,7 @@ class MovieLinks:
     indptr: npt.NDArray[np.int64]
     """Shape (n_movies + 1,)."""
     movie_rows: Rows
-    """Shape (n_links,): where each link leads."""
+    """Shape (n_links,): where each link leads; those of one movie lead to different ones."""
     weights: npt.NDArray[np.float32]
     """Shape (n_links,)."""
 

@@ -113,14 +113,15 @@ _TABLE: Final[Mapping[str, _Row]] = MappingProxyType(
         "bundle_id": _Row(
             stage=Limits(
                 0,
-                64,
+                math.inf,
                 Measure.CHARACTERS,
                 pattern=BUNDLE_ID_PATTERN,
-                pattern_rule="must be letters, digits, '_' or '-'",
+                pattern_rule="must be empty, or 1 to 64 letters, digits, '_' or '-', no sign first",
             )
         ),
         "movie_ids": _Row(stage=Limits(1, 1_000, Measure.ENTRIES, unique=True)),
         "movie_ids[]": _Row(stage=_ID),
+        "retrieval_scores": _Row(stage=Limits(0, 1_000, Measure.ENTRIES)),
         "retrieval_scores[]": _Row(stage=_FINITE),
         "probe_movie_ids": _Row(stage=Limits(0, 10, Measure.ENTRIES, unique=True)),
         "probe_movie_ids[]": _Row(stage=_ID),

@@ -34,7 +34,7 @@ from serving.stages.stage import (
 class BatchLimits:
     """When queries wait for each other, and how many share a call.
 
-    No query waits for longer than half of its own time: what is left is for the stage.
+    No query waits for longer than half of its own time, unless its last batch was rejected.
     """
 
     max_calls: int
@@ -62,7 +62,7 @@ class _PendingRequest(Generic[Query, Answer]):
     answer: asyncio.Future[Answer | StageFailure]
     """Done as well once the caller has gone."""
     context: Context = field(default_factory=copy_context)
-    """The request's: its id travels with the call."""
+    """The request's: its id is sent with the call."""
     alone: bool = False
     """Sent alone: its last batch was rejected."""
     call: "_Call[Query, Answer] | None" = None

@@ -42,8 +42,8 @@ class Breaker:
     as a probe; its answer closes the breaker, its failure starts another second.
 
     Failures are what the next call would very likely meet as well: no answer, no answer in time, an
-    unusable one. BUNDLE_MISMATCH and a refused query are answers. A cancel says nothing, nor does a timeout
-    of callers in a hurry: one impatient client would open the breaker for all.
+    unusable one. BUNDLE_MISMATCH and an invalid query are answers. A cancel says nothing, nor does a timeout
+    of callers with short deadlines: one impatient client would open it for all.
 
     Args:
         stage: whom the calls are for.

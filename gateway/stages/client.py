@@ -106,6 +106,9 @@ class StageClient(Generic[Query, Answer]):
         except asyncio.CancelledError:
             outcome = CANCELLED
             raise
+        except Exception:
+            outcome = DEFECT
+            raise
         else:
             return answers
         finally:

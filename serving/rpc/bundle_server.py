@@ -1,8 +1,7 @@
 """A process that answers from bundles: all that the stages have in common."""
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc import aio
@@ -11,13 +10,11 @@ from serving.bundle.holder import BundleHolder
 from serving.bundle.store import BundleStore
 from serving.limiter import CallCost
 from serving.rpc.metrics import ServerMetrics, exposed
-from serving.rpc.server import serve_until_stopped
+from serving.rpc.server import EVERY_CALL_ALIKE, serve_until_stopped
 from serving.rpc.tracing import traced
 from serving.settings import ServerSettings
 
 Model = TypeVar("Model")
-
-_EVERY_CALL_ALIKE: Final[Mapping[str, CallCost]] = MappingProxyType({})
 
 
 async def serve_bundle(
@@ -27,7 +24,7 @@ async def serve_bundle(
     load: Callable[[BundleStore, str], Model],
     service: ServiceDescriptor,
     register: Callable[[BundleHolder[Model], ServerMetrics, aio.Server], None],
-    call_costs: Mapping[str, CallCost] = _EVERY_CALL_ALIKE,
+    call_costs: Mapping[str, CallCost] = EVERY_CALL_ALIKE,
     keep_previous: bool = False,
     settle_seconds: float = 0.0,
     settle_at_start: bool = False,

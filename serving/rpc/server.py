@@ -28,7 +28,7 @@ from serving.settings import ServerSettings, StartError
 
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
-_EVERY_CALL_ALIKE: Final[Mapping[str, CallCost]] = MappingProxyType({})
+EVERY_CALL_ALIKE: Final[Mapping[str, CallCost]] = MappingProxyType({})
 
 LIVENESS: Final = "liveness"
 """Name to ask the health service for whether the process lives, with a bundle or without."""
@@ -62,7 +62,7 @@ async def running(
     service_names: Sequence[str],
     metrics: ServerMetrics,
     ready: Callable[[], Awaitable[None]],
-    call_costs: Mapping[str, CallCost] = _EVERY_CALL_ALIKE,
+    call_costs: Mapping[str, CallCost] = EVERY_CALL_ALIKE,
     tracing: Tracing = OFF,
     stop_at_once: asyncio.Event | None = None,
 ) -> AsyncIterator[int]:
@@ -127,7 +127,7 @@ async def serve_until_stopped(
     service_names: Sequence[str],
     metrics: ServerMetrics,
     ready: Callable[[], Awaitable[None]],
-    call_costs: Mapping[str, CallCost] = _EVERY_CALL_ALIKE,
+    call_costs: Mapping[str, CallCost] = EVERY_CALL_ALIKE,
     tracing: Tracing = OFF,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends that at once. See `running`."""

@@ -12,6 +12,7 @@ from grpc import StatusCode, aio
 from grpc_status import rpc_status
 
 from serving.errors import (
+    MAX_VIOLATIONS,
     DeadlineError,
     FailedPreconditionError,
     InvalidArgumentError,
@@ -43,7 +44,6 @@ _RETRY_DELAY: Final = Duration(seconds=1)
 # A status travels as HTTP/2 headers, of which clients accept 8 KiB by default: more than this would reach
 # them as RESOURCE_EXHAUSTED.
 _MAX_MESSAGE_CHARACTERS: Final = 500
-_MAX_VIOLATIONS: Final = 30
 _MAX_RULE_CHARACTERS: Final = 100
 
 
@@ -53,7 +53,7 @@ def status_of(error: ServiceError) -> status_pb2.Status:
     details: list[Message] = []
     if isinstance(error, InvalidArgumentError):
         details.append(_bad_request(error))
-        if len(error.violations) > _MAX_VIOLATIONS:
+        if len(error.violations) > MAX_VIOLATIONS:
             metadata["violations"] = str(len(error.violations))
     elif isinstance(error, NotFoundError):
         details.append(
@@ -76,7 +76,7 @@ def error_info(error: aio.AioRpcError) -> error_details_pb2.ErrorInfo | None:
     try:
         # The library types calls that block; an AioRpcError answers the same questions.
         status = rpc_status.from_call(cast("grpc.Call", error))
-    except (DecodeError, ValueError):  # a peer's rubbish is no reason to fail in another way
+    except (DecodeError, ValueError):  # an invalid status from a peer is no reason to fail in another way
         return None
     info = error_details_pb2.ErrorInfo()
     for detail in status.details if status is not None else ():
@@ -105,6 +105,6 @@ def _bad_request(error: InvalidArgumentError) -> error_details_pb2.BadRequest:
             error_details_pb2.BadRequest.FieldViolation(
                 field=v.field, description=v.description[:_MAX_RULE_CHARACTERS]
             )
-            for v in error.violations[:_MAX_VIOLATIONS]
+            for v in error.violations[:MAX_VIOLATIONS]
         ]
     )

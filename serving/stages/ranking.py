@@ -12,7 +12,7 @@ from movierec.ranking.v1 import ranking_service_pb2 as pb
 from serving.errors import FieldViolation
 from serving.ids import NO_IDS, Ids
 from serving.leaf_tables import Contribution, Explanation
-from serving.limits import CONTRIBUTIONS_RULE, MAX_CONTRIBUTIONS
+from serving.limits import CONTRIBUTIONS_RULE, MAX_CONTRIBUTIONS, STAGE_LIMITS
 from serving.ratings import RatedMovies
 from serving.stages.messages import decode_history, encode_history
 from serving.stages.reading import each, read_scored, require
@@ -90,15 +90,24 @@ class RankedList:
 
 
 def contributions(request: pb.RankMoviesRequest) -> int:
-    """How many contributions a call asks for at most: they are built while nobody else is answered."""
-    return sum(  # of a call that breaks rules, anything
-        min(query.limit or len(query.movie_ids), len(query.movie_ids)) * query.explain_features
-        for query in request.queries
+    """How many contributions to the movies of its lists a call asks for at most.
+
+    They are built while nobody else is answered. Those of probes, at most ten a query, are not among them.
+    """
+    most = int(STAGE_LIMITS["explain_features"].high)
+    return sum(  # of a call that breaks rules, anything that is not negative
+        _shown(query.limit, len(query.movie_ids)) * min(max(query.explain_features, 0), most)
+        for query in request.queries[: int(STAGE_LIMITS["queries"].high)]
     )
 
 
+def _shown(limit: int, candidates: int) -> int:
+    """The movies that a query gets at most; a limit of 0 is all."""
+    return max(min(limit or candidates, candidates), 0)
+
+
 def violations(request: pb.RankMoviesRequest) -> list[FieldViolation]:
-    """The rules between fields of a request that it breaks."""
+    """The rules between fields that a request breaks which keeps those of single fields."""
     broken = [
         FieldViolation(f"queries[{place}].retrieval_scores", "must be one per movie")
         for place, query in enumerate(request.queries)
@@ -249,5 +258,5 @@ CODEC: Final = StageCodec(
     response_class=pb.RankMoviesResponse,
     decode_response=_decode_response,
     batch_key=lambda query: query.bundle_id,
-    contributions=lambda query: min(query.limit, query.movie_ids.size) * query.explain_features,
+    contributions=lambda query: _shown(query.limit, query.movie_ids.size) * query.explain_features,
 )

@@ -1,7 +1,6 @@
 """Reads the responses of stages: arrays out, and nothing unusable gets past."""
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -68,12 +67,3 @@ def read_scored(
     require(bool(np.isfinite(values).all()), "finite scores")
     require(not descending or bool((values[1:] <= values[:-1]).all()), "the best first")
     return np.array(movie_ids, dtype=np.int64), values
-
-
-def require_finite(values: Iterable[float], what: str) -> None:
-    """Checks that numbers are finite.
-
-    Raises:
-        InvalidResponseError: one is not.
-    """
-    require(all(map(math.isfinite, values)), f"finite {what}")

@@ -100,7 +100,7 @@ class Stage(Protocol[Query_contra, Answer_co]):
 
 @dataclass(frozen=True)
 class StageCodec(Generic[Query, Answer]):
-    """How the queries to a stage, and its answers, travel."""
+    """How the queries to a stage, and its answers, are encoded and decoded."""
 
     name: StageName
     method: str

@@ -129,5 +129,9 @@ def test_what_calls_ask_for() -> None:
     assert asked["ListPersonalMovies"].users(reasons) == 21  # 10,000 contributions, 500 a user
     assert batch.users(public.BatchListPersonalMoviesRequest(requests=[reasons] * 2)) == 42
     assert asked["ListPersonalMovies"].users(public.ListPersonalMoviesRequest(explain_features=3)) == 1
+    invalid = public.ListPersonalMoviesRequest(explain_features=2**31 - 1)  # refused, but weighed before
+    assert asked["ListPersonalMovies"].users(invalid) <= 3
+    many = public.BatchListPersonalMoviesRequest(requests=[invalid] * 100_000)
+    assert batch.users(many) <= 32 + 100 * 2
     stageless = {"GetMovie", "ListPopularMovies", "ListSimilarMovies"}
     assert {name for name, load in asked.items() if load == CallCost(priority=Priority.FIRST)} == stageless

@@ -261,11 +261,11 @@ async def test_an_invalid_question(api: MovieServiceStub, world: World) -> None:
 async def test_why_can_be_turned_off(world: World) -> None:
     world.api = world.gateway(why_movie=False)
     async with served(world) as api:
-        request = public.WhyMovieRequest(movie_id=1, user_id=1)
-        error = await refused(api.WhyMovie(request), StatusCode.UNIMPLEMENTED, Reason.METHOD_DISABLED)
-        info = error_info(error)
-        assert info is not None
-        assert info.metadata == {"method": "WhyMovie"}
+        for request in (public.WhyMovieRequest(movie_id=1, user_id=1), public.WhyMovieRequest()):
+            error = await refused(api.WhyMovie(request), StatusCode.UNIMPLEMENTED, Reason.METHOD_DISABLED)
+            info = error_info(error)
+            assert info is not None
+            assert info.metadata == {"method": "WhyMovie"}
         assert (await api.GetMovie(public.GetMovieRequest(movie_id=1))).movie.movie_id == 1
 
 

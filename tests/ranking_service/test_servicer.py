@@ -102,7 +102,7 @@ RULES = [
     (Query(user_id=1), "movie_ids"),
     (Query(user_id=1, movie_ids=[0], retrieval_scores=[1]), "movie_ids[0]"),
     (Query(user_id=1, movie_ids=[10, 10], retrieval_scores=[1, 1]), "movie_ids[1]"),
-    (Query(user_id=1, movie_ids=range(1, 1002), retrieval_scores=[1] * 1001), "movie_ids"),
+    (Query(user_id=1, movie_ids=range(1, 1002), retrieval_scores=[1] * 1000), "movie_ids"),
     (Query(user_id=1, movie_ids=[10, 20], retrieval_scores=[1]), "retrieval_scores"),
     (Query(user_id=1, movie_ids=[10], retrieval_scores=[float("nan")]), "retrieval_scores[0]"),
     (Query(user_id=1, movie_ids=[10], retrieval_scores=[1], limit=-1), "limit"),
@@ -152,6 +152,24 @@ async def test_rules_of_the_call(
     stub: pb_grpc.RankingServiceStub, call: pb.RankMoviesRequest, field: str
 ) -> None:
     assert violations_of(await failure(stub.RankMovies(call, timeout=5))) == [field]
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (
+            [Query(user_id=1, movie_ids=[1], retrieval_scores=[float("nan")] * 900_000)],
+            "queries[0].retrieval_scores",
+        ),
+        ([Query(user_id=1, movie_ids=[1])] * 500_000, "queries"),
+    ],
+    ids=["scores", "queries"],
+)
+async def test_what_is_too_long_is_refused_unread(
+    stub: pb_grpc.RankingServiceStub, call: list[pb.RankingQuery], field: str
+) -> None:
+    error = await failure(stub.RankMovies(pb.RankMoviesRequest(queries=call), timeout=20))
+    assert violations_of(error) == [field]
 
 
 async def test_another_bundle_is_a_mismatch(stub: pb_grpc.RankingServiceStub) -> None:

@@ -173,6 +173,11 @@ STAGE_ROWS: Mapping[str, Row] = {
         [[], range(1, 1_002)],
     ),
     "queries[].movie_ids[]": (lambda value: ranked(movie_ids=[value]), *ID),
+    "queries[].retrieval_scores": (
+        lambda count: ranked(retrieval_scores=[1] * count),
+        [0, 1_000],
+        [1_001],
+    ),
     "queries[].retrieval_scores[]": (
         lambda value: ranked(retrieval_scores=[value]),
         [0, -MAX_FLOAT, MAX_FLOAT],
@@ -268,8 +273,7 @@ def ruled_of(*services: ServiceDescriptor) -> set[str]:
 def test_every_field_of_a_request_has_limits_and_no_other() -> None:
     assert ruled_of(public.DESCRIPTOR.services_by_name["MovieService"]) == set(LIMITS)
     of_stages = ruled_of(candidate.SERVICE, ranking.SERVICE, similarity.SERVICE)
-    # Scores are as many as movies: serving.stages.ranking.violations.
-    assert of_stages - {"retrieval_scores"} == set(STAGE_LIMITS) - IN_NO_STAGE
+    assert of_stages == set(STAGE_LIMITS) - IN_NO_STAGE
 
 
 REPEATED: Mapping[str, tuple[Checker, Message]] = {
@@ -308,6 +312,7 @@ TOO_LONG: Mapping[str, tuple[Checker, Message]] = {
     "queries": (STAGE, candidate_pb.GenerateCandidatesRequest(queries=[candidate_pb.CandidateQuery()] * 101)),
     "queries[0].exclude_movie_ids": (STAGE, candidates(exclude_movie_ids=[0] * 100_001)),
     "queries[0].movie_ids": (STAGE, ranked(movie_ids=[0] * 1_001)),
+    "queries[0].retrieval_scores": (STAGE, ranked(retrieval_scores=[math.nan] * 1_001)),
     "queries[0].probe_movie_ids": (STAGE, candidates(probe_movie_ids=[0] * 11)),
     "queries[0].probes": (STAGE, ranked(probes=[ranking_pb.RankingProbe()] * 11)),
 }
