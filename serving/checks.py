@@ -187,7 +187,7 @@ def _check_list(values: Sequence[Any], field: _Field, path: str, found: list[Fie
             found += (
                 FieldViolation(
                     f"{path}[{place}].movie_id" if messages else f"{path}[{place}]",
-                    "must not stand in the list twice",
+                    f"must not stand in the {field.name if messages else 'list'} twice",
                 )
                 for place in _repeated(keys)
             )

@@ -40,6 +40,10 @@ class RegistryError(Exception):
     """The registry does not hold what was asked for, or does not answer. The message says which."""
 
 
+class NothingRecordedError(RegistryError):
+    """There is no local store: nothing was published beside it, and there is no champion."""
+
+
 def require_tracking_uri(uri: str) -> None:
     """Refuses what MLflow would take for a path, or what has no place for the artefacts.
 
@@ -102,12 +106,13 @@ class Registry:
         """The registry of a server, or that of a file; None: of the one beside the bundles of a root.
 
         Raises:
-            RegistryError: there is none, or it cannot be opened.
+            NothingRecordedError: there is no such file.
+            RegistryError: it cannot be opened.
         """
         uri = tracking_uri or local_store(root)
         file = sqlite_file(uri)
         if file is not None and not file.exists():
-            raise RegistryError(
+            raise NothingRecordedError(
                 f"no run was recorded in {file}: nothing was published here yet, or the runs are on a server "
                 "that MLFLOW_TRACKING_URI does not name"
             )

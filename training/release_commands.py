@@ -24,7 +24,14 @@ from training.recommenders import (
     SVDRecommender,
     TwoStageRecommender,
 )
-from training.registry import CHAMPION, Registry, RegistryError, limited_requests, root_cause
+from training.registry import (
+    CHAMPION,
+    NothingRecordedError,
+    Registry,
+    RegistryError,
+    limited_requests,
+    root_cause,
+)
 from training.tables import recommendation_table
 from training.tracking import send_runs, write_records
 
@@ -117,6 +124,8 @@ def rollback(*, bundle_root: BundleRoot = ROOT, tracking_uri: TrackingUri = None
                 typer.echo("No version is the champion, so that nothing changes outside of this folder")
                 return
             version, _ = registry.promote(pointer.bundle_id)
+        except NothingRecordedError:
+            return
         except Exception as error:
             raise RegistryError(
                 f"The pointer in {bundle_root} has moved, but the champion has not: {root_cause(error)}. "

@@ -21,7 +21,7 @@ from tests.e2e.rest import Failure as ErrorAnswer
 # Rules between fields, which JSON Schema has no words for.
 RULES_BETWEEN_FIELDS = re.compile(
     r"filter\.min_year: must not be after max_year"
-    r"|history\[\d+\]\.movie_id: must not stand in the list twice"
+    r"|history\[\d+\]\.movie_id: must not stand in the history twice"
     r"|fallback_policy: must not be DENY"
     r"|requests: must ask for at most 20000 contributions"
 )
