@@ -41,7 +41,8 @@ class Home:
     @property
     def environment(self) -> dict[str, str]:
         """Of the demo: none of this machine's own settings."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MOVIEREC_", "MLFLOW_"))}
+        own = ("MOVIEREC_", "MLFLOW_", "PYTHONIOENCODING")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(own)}
         # What goes through this proxy fails at once. The demo's own servers must be reached without it.
         offline = {f"{kind}_proxy": CLOSED for kind in ("http", "https", "HTTP", "HTTPS")} | {"no_proxy": ""}
         return {**kept, **offline, **self.ports, "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"}
