@@ -11,10 +11,6 @@ from hypothesis import strategies as st
 from serving.fold_in import AlsParameters, Confidence, FoldIn
 from serving.ratings import EMPTY_HISTORY, History
 
-# OpenBLAS's kernels for small matrices compute in lanes that hold no part of a row of five. What lies there
-# by chance can be no number, which the processor notes and numpy tells of; results are compared all the same.
-pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered in matmul:RuntimeWarning")
-
 N_MOVIES, N_FACTORS = 30, 5
 ITEM_FACTORS = np.random.default_rng(0).normal(size=(N_MOVIES, N_FACTORS)).astype(np.float32)
 ITEM_FACTORS[7] = 0
