@@ -142,7 +142,7 @@ lock: .venv/installed ## pin every dependency of every process, with hashes
 oracle: .venv/installed ## RecTools' metrics, from an environment of its own, as the fixture for ours
 	uv venv --quiet --clear --python $(PYTHON) build/oracle
 	uv pip install --quiet --require-hashes --python build/oracle/bin/python -r tests/oracle/requirements.txt
-	build/oracle/bin/python tests/oracle/rectools_metrics.py tests/training/rectools_metrics.json
+	build/oracle/bin/python tests/oracle/rectools_metrics.py tests/training/evaluation/rectools_metrics.json
 
 kubernetes: .venv/installed ## the manifests of each overlay, in build/kubernetes, checked against schemas and our policies
 	mkdir -p build/kubernetes

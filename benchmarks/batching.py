@@ -24,7 +24,7 @@ from benchmarks.servers import Server, serving, serving_stages, settings_of, tar
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
 from serving.rpc.channels import open_channel
-from training.terminal import Terminal
+from training.cli.terminal import Terminal
 
 _IN_FLIGHT: Final = (1, 8, 32, 64)
 _PAGE: Final = 20

@@ -22,7 +22,7 @@ from benchmarks.servers import serving, settings_of, users_of
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
 from serving.rpc.channels import open_channel
-from training.terminal import Terminal
+from training.cli.terminal import Terminal
 
 _PAGE: Final = 20
 _WARM_UP_USERS: Final = 50

@@ -1,7 +1,8 @@
 """Invented ratings of any size, with a long tail: what the training job's time and memory are measured on.
 
-Movies, sessions and stars are those of `training.sample`, which weighs every movie for every rating. That is
-too much for millions: here a movie is drawn from one of some dozens of tastes, or beside the one before.
+Movies, sessions and stars are those of `training.data.generated`, which weighs every movie for every
+rating. That is too much for millions: here a movie is drawn from one of some dozens of tastes, or beside the
+one before.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import csv
 
-from training.sample import (
+from training.data.generated import (
     TASTES,
     SampleMovies,
     SampleUsers,

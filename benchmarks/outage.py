@@ -36,7 +36,7 @@ from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_grpc
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
 from serving.bundle.store import BundleStore
-from training.terminal import Terminal
+from training.cli.terminal import Terminal
 
 _HOST: Final = "127.0.0.1"
 _REPLICAS: Final = 2

@@ -37,7 +37,7 @@ from deploy.envoy_config import Options, demo, render
 from gateway.settings import GatewaySettings
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
-from training.terminal import Terminal
+from training.cli.terminal import Terminal
 
 _PLACES: Final[int] = GatewaySettings.model_fields["max_inflight"].default
 _TIMES: Final = 5

@@ -33,7 +33,7 @@ from serving.bundle.store import SERVED_FOLDERS, BundleStore
 from serving.rpc.channels import open_channel
 from serving.stages.candidate import CandidateQuery
 from serving.stages.ranking import RankingQuery
-from training.terminal import Terminal
+from training.cli.terminal import Terminal
 
 _STAGES: Final = ("candidate", "ranking", "similarity")
 _PAGE: Final = 20

@@ -20,9 +20,9 @@ import typer
 from rich.table import Table
 
 from serving.retrieval import Candidates, RowsByNorm, retrieve, retrieve_by_norm
+from training.cli.terminal import Terminal
+from training.data.movielens.data_set import read_data_set
 from training.models.als import Als, default_parameters
-from training.movielens.data_set import read_data_set
-from training.terminal import Terminal
 
 _LIMIT: Final = 300
 _FACTORS: Final = default_parameters(n_users=10**6)

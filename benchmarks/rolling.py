@@ -32,8 +32,8 @@ from serving.bundle.factors import read_ratings
 from serving.bundle.store import BundleStore
 from serving.stages.similarity import SimilarQuery
 from similarity_service.neighbours import SimilarityIndex
-from training.recommenders import TwoStageRecommender
-from training.terminal import Terminal
+from training.cli.terminal import Terminal
+from training.models.recommenders import TwoStageRecommender
 
 STAGES: Final = ("candidate", "ranking", "similarity")
 SERVERS: Final = (*STAGES, "gateway")

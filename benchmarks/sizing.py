@@ -19,7 +19,7 @@ from rich.table import Table
 from benchmarks.batching import load
 from benchmarks.servers import Server, serving, settings_of, users_of
 from serving.bundle.store import BundleStore
-from training.terminal import Terminal
+from training.cli.terminal import Terminal
 
 _STAGES: Final = ("candidate", "ranking", "similarity")
 _IN_FLIGHT: Final = 16

@@ -32,7 +32,7 @@ from serving.ids import IdMap
 from serving.movies import Movies
 from serving.ratings import Ratings
 from serving.stages.candidate import CandidateQuery
-from training.terminal import Terminal
+from training.cli.terminal import Terminal
 
 _PARAMETERS: Final = AlsParameters(
     factors=128, iterations=15, regularization=30.0, alpha=5.0, confidence=Confidence.LIKES

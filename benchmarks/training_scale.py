@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.long_tail import write_long_tail
 from serving.bundle.store import BundleStore
-from training.terminal import Terminal
+from training.cli.terminal import Terminal
 
 _LOOK_SECONDS: Final = 0.2
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")

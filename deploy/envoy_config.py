@@ -18,8 +18,6 @@ from deploy import unique_fields
 TEMPLATE: Final = Path("deploy/envoy/envoy.yaml.jinja")
 CONFIG: Final = Path("deploy/envoy/envoy.yaml")
 """The demo's: valid as it lies there when Envoy is started from the root of the repository."""
-OPENAPI: Final = Path("deploy/envoy/openapi.json")
-"""What Envoy serves at /openapi.json."""
 DEFAULT_PORT: Final = 8080
 DEFAULT_GATEWAY_PORT: Final = 50051
 

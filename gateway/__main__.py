@@ -25,7 +25,7 @@ from serving.rpc.channels import open_channel
 from serving.rpc.metrics import ServerMetrics, exposed
 from serving.rpc.server import run, serve_until_stopped
 from serving.rpc.tls import client_credentials
-from serving.rpc.tracing import traced
+from serving.rpc.tracing_setup import traced
 from serving.settings import load_settings
 from serving.stages import candidate, ranking, similarity
 from serving.stages.stage import Answer, Query, StageCodec

@@ -5,7 +5,7 @@ import os
 # Before numpy: implicit warns of BLAS threads beside its own, and warnings fail tests.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
-from training.quiet import MLFLOW_QUIET
+from training.release.mlflow_env import MLFLOW_QUIET
 
 os.environ.update(MLFLOW_QUIET)
 
@@ -18,15 +18,17 @@ from rich.console import Console
 
 from serving.bundle.store import BundleStore
 from serving.features import FeatureSet
+from training.data.generated import write_sample
+from training.data.movielens.data_set import read_data_set
+from training.data.movielens.movies import MovieTable
+from training.evaluation.splits import Protocol
 from training.models.als import default_parameters
 from training.models.ranker import Loss, RankerParameters
-from training.models.two_stage import RankerChoice, Recipe, TwoStage, fit_two_stage
-from training.movielens.data_set import read_data_set
-from training.movielens.movies import MovieTable
+from training.models.ranker_selection import RankerChoice
+from training.models.recipe import Recipe
+from training.models.two_stage import TwoStage, fit_two_stage
 from training.progress import Progress
-from training.publish import Build, publish
-from training.sample import write_sample
-from training.splits import Protocol
+from training.publish.publish import Build, publish
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ import os
 # Before numpy: BLAS threads beside implicit's and CatBoost's own only get in each other's way.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
-from training.quiet import MLFLOW_QUIET
+from training.release.mlflow_env import MLFLOW_QUIET
 
 os.environ.update({**MLFLOW_QUIET, **os.environ})
 
 import signal
 import threading
 
-from training.commands import app
-from training.terminal import accept_any_character
+from training.cli.terminal import accept_any_character
+from training.cli.train import app
 
 _TERMINATED = 128 + signal.SIGTERM
 

@@ -5,7 +5,7 @@ Needs the extra `sync` and nothing of the training stack.
 
 import os
 
-from training.quiet import MLFLOW_QUIET
+from training.release.mlflow_env import MLFLOW_QUIET
 
 os.environ.update({**MLFLOW_QUIET, **os.environ})
 
@@ -22,9 +22,9 @@ import structlog
 
 from serving.bundle.store import SETTLE_SECONDS, BundleError
 from serving.logs import configure_logs
-from training.champion import bring_down
 from training.lock import BusyError, alone
-from training.registry import Registry, RegistryError, limited_requests, require_tracking_uri
+from training.release.champion import bring_down
+from training.release.registry import Registry, RegistryError, limited_requests, require_tracking_uri
 
 _ANSWER_SECONDS: Final = 30
 _TERMINATED: Final = 128 + signal.SIGTERM

@@ -20,7 +20,7 @@ from benchmarks.serving.bundles import trained_bundles
 from benchmarks.serving.measurements import measure
 from benchmarks.serving.systems import TITLES, DisagreementError, start
 from serving.bundle.store import BundleError
-from training.terminal import Terminal
+from training.cli.terminal import Terminal
 
 
 def main(

@@ -20,7 +20,7 @@ from benchmarks.serving.bundles import trained_bundles
 from benchmarks.serving.load import Connect, load
 from benchmarks.serving.measurements import LOOK_UPS, SIMILAR, look_up_request
 from benchmarks.serving.systems import NUMPY, OURS, Running, rpc, start
-from training.terminal import Terminal
+from training.cli.terminal import Terminal
 
 _LOAD_SECONDS: Final = 1.0
 _SUFFIXES: Final = {"flamegraph": "svg", "speedscope": "json", "raw": "txt"}

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from deploy.demo.answers import MovieList
 from movierec.gateway.v1 import movie_service_pb2 as pb
-from training.terminal import Terminal
+from training.cli.terminal import Terminal
 
 WIDTH: Final = 100
 

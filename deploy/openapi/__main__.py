@@ -2,9 +2,8 @@
 
 import json
 
-from deploy.envoy_config import OPENAPI
 from deploy.openapi.descriptors import Descriptors, bindings
-from deploy.openapi.document import SERVICE, document, operation_id
+from deploy.openapi.document import OPENAPI, SERVICE, document, operation_id
 from deploy.openapi.pages import FOLDER, example
 
 

@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -22,6 +23,8 @@ from deploy.openapi.descriptors import (
 from deploy.openapi.pages import Example
 from serving.limits import LIMITS, UNLESS, Limits, Measure
 
+OPENAPI: Final = Path("deploy/envoy/openapi.json")
+"""Where it lies for Envoy, which serves it at /openapi.json."""
 SERVICE: Final = ".movierec.gateway.v1.MovieService"
 """What the document is about."""
 

@@ -11,7 +11,7 @@ from serving.bundle.store import BundleStore
 from serving.limiter import CallCost
 from serving.rpc.metrics import ServerMetrics, exposed
 from serving.rpc.server import EVERY_CALL_ALIKE, serve_until_stopped
-from serving.rpc.tracing import traced
+from serving.rpc.tracing_setup import traced
 from serving.settings import ServerSettings
 
 Model = TypeVar("Model")

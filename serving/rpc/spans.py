@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry. Only imported when they are on: see `serving.rpc.tracing`."""
+"""Traces by OpenTelemetry. Only imported when they are on: see `serving.rpc.tracing_setup`."""
 
 import asyncio
 import os

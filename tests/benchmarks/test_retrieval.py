@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import retrieval
-from training.sample import write_sample
+from training.data.generated import write_sample
 
 
 def test_retrieval_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import training_scale
 from benchmarks.long_tail import n_movies_of, n_users_of, write_long_tail
 from benchmarks.training_scale import Run, Stage, train, tree_bytes
-from training.movielens.data_set import read_data_set
+from training.data.movielens.data_set import read_data_set
 
 N_RATINGS = 100_000
 

@@ -36,8 +36,8 @@ from tests.deploy.manifests import (
     rendered,
     selects,
 )
-from training.commands import app
-from training.datasets import DATA_DIR_VARIABLE
+from training.cli.train import app
+from training.data.datasets import DATA_DIR_VARIABLE
 
 SETTINGS: Mapping[str, type[ServerSettings]] = {
     "candidate": CandidateSettings,

@@ -8,9 +8,8 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
-from deploy.envoy_config import OPENAPI
 from deploy.openapi.descriptors import Descriptors, bindings
-from deploy.openapi.document import SERVICE, document
+from deploy.openapi.document import OPENAPI, SERVICE, document
 from deploy.openapi.pages import Example, calls, example
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from serving.limits import LIMITS

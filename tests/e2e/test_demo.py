@@ -18,7 +18,7 @@ from serving.bundle.store import BundleStore
 from tests.deploy.edge import ROOT
 from tests.e2e.rest import Rest
 from tests.e2e.system import eventually, port_settings, python_path
-from training.sample import write_sample
+from training.data.generated import write_sample
 
 pytestmark = [
     pytest.mark.e2e,

@@ -42,8 +42,9 @@ from tests.gateway.small_world import BUDGETS
 from tests.serving.server_under_test import settings
 from tests.training.small import PROGRESS, RECIPE, table_of, tastes
 from training.models.ranker import Loss
-from training.models.two_stage import RankerChoice, fit_two_stage
-from training.publish import Build, publish
+from training.models.ranker_selection import RankerChoice
+from training.models.two_stage import fit_two_stage
+from training.publish.publish import Build, publish
 
 SETTLE: Final = 60.0
 SECONDS: Final = 60.0  # ample: no test is decided by it

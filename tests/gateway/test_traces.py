@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.metrics import GatewayMetrics
 from movierec.candidate.v1 import candidate_service_pb2 as pb
-from serving.rpc.tracing import traced
+from serving.rpc.tracing_setup import traced
 from serving.stages.candidate import CODEC, CandidateQuery
 from tests.gateway.scripted_stage import saying, scripted_stage
 from tests.gateway.small_world import queue

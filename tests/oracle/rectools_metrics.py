@@ -1,7 +1,7 @@
 """Writes what RecTools says of generated lists: the oracle of our own metrics.
 
 Runs in an environment of its own (`make oracle`), as RecTools needs older numpy and pandas than we use;
-the file that it writes is committed, and tests/training/test_metrics.py compares.
+the file that it writes is committed, and tests/training/evaluation/test_metrics.py compares.
 """
 
 import json

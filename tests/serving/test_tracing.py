@@ -30,7 +30,8 @@ from serving.rpc.channels import open_channel
 from serving.rpc.interceptors import REQUEST_ID_HEADER
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.server import running
-from serving.rpc.tracing import OFF, Tracing, traced
+from serving.rpc.tracing import OFF, Tracing
+from serving.rpc.tracing_setup import traced
 from serving.settings import StartError
 from tests.serving.collector import CODE, REQUEST_ID, Collector, Span, collector
 from tests.serving.server_under_test import METHOD, SERVICE, ScriptedServicer, at_once, settings, until
@@ -214,7 +215,7 @@ def test_turned_off_by_the_environment(
 @pytest.mark.parametrize("process", ["gateway", "candidate_service", "ranking_service", "similarity_service"])
 def test_processes_do_not_import_it_when_it_is_off(process: str) -> None:
     code = (
-        f"import sys, {process}.__main__; from serving.rpc.tracing import traced\n"
+        f"import sys, {process}.__main__; from serving.rpc.tracing_setup import traced\n"
         "with traced('test'): print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )
     env = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}

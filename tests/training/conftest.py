@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from training.local_store import local_store, make_ready
-from training.sample import write_sample
+from training.data.generated import write_sample
+from training.release.local_store import local_store, make_ready
 
 
 @pytest.fixture(scope="session")

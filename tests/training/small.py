@@ -10,11 +10,11 @@ from serving.fold_in import AlsParameters, Confidence
 from serving.ids import IdMap
 from serving.movies import Movies
 from serving.ratings import Ratings
+from training.data.movielens.movies import MovieTable
+from training.evaluation.splits import Protocol
 from training.models.ranker import RankerParameters
-from training.models.two_stage import Recipe
-from training.movielens.movies import MovieTable
+from training.models.recipe import Recipe
 from training.progress import Progress
-from training.splits import Protocol
 
 N_MOVIES = 60
 N_USERS = 50

@@ -15,12 +15,14 @@ from serving.movies import UNKNOWN_YEAR
 from serving.ratings import Ratings
 from serving.retrieval import LARGE_CATALOGUE, Candidates, RowsByNorm
 from serving.similarity import unit_factors
+from training.checkpoints import NO_WORK, Arrays, Work
+from training.data.movielens.cleaning import ratings_digest
+from training.data.movielens.movies import MovieTable
 from training.models.als import Als, fit_item_factors
 from training.models.links import cooccurrence, transitions
 from training.models.popularity import MovieStatistics, popularity
-from training.movielens.cleaning import ratings_digest
-from training.movielens.movies import MovieTable
-from training.work import NO_WORK, Arrays, Work
+from training.models.recipe import Recipe
+from training.progress import Progress
 
 CANDIDATES = 300
 """Movies that stage one hands to stage two."""
@@ -187,3 +189,28 @@ class FirstStage:
             retrieval_scores=candidates.scores,
         )
         return out
+
+
+def fit_first_stage(
+    ratings: Ratings,
+    table: MovieTable,
+    recipe: Recipe,
+    progress: Progress,
+    what: str,
+    *,
+    work: Work = NO_WORK,
+    users: Rows | None = None,
+) -> FirstStage:
+    """Fits stage one on `ratings`, named `what` to whoever watches; `users` as for `FirstStage.fit`."""
+    with progress.step(f"Stage one on {what}", recipe.als.iterations) as advance:
+        return FirstStage.fit(
+            ratings,
+            table,
+            recipe.als,
+            recipe.feature_set,
+            seed=recipe.seed,
+            threads=recipe.threads,
+            progress=advance,
+            work=work,
+            users=users,
+        )

@@ -1,0 +1,387 @@
+"""The commands as people meet them: help, locks, and errors in words."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from typer.main import get_command
+from typer.testing import CliRunner, Result
+
+from serving.bundle.store import BundleStore
+from serving.ratings import Ratings
+from tests.training.small import PROGRESS, RECIPE, table_of, tastes
+from training.cli import single_models, train
+from training.cli.train import app
+from training.data.movielens.movies import MovieTable
+from training.evaluation.splits import Protocol
+from training.experiments.experiment import measure_seeds
+from training.models.ranker import Loss
+from training.models.ranker_groups import TooFewUsersError
+from training.models.ranker_selection import RankerChoice
+from training.models.recipe import Recipe
+from training.models.two_stage import fit_two_stage
+from training.publish.publish import Build, publish
+from training.release.local_store import local_store
+from training.release.registry import BUNDLE_TAG, CANDIDATE, Registry
+
+pytestmark = pytest.mark.usefixtures("own_logs")
+
+
+@pytest.fixture
+def no_data(tmp_path: Path) -> Path:
+    """A folder that is not a data set."""
+    folder = tmp_path / "no-data"
+    folder.mkdir()
+    return folder
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "training", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def assert_said_in_words(result: Result, *texts: str) -> None:
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    for text in texts:
+        assert text in result.stderr
+
+
+def published(root: Path, *seeds: int) -> list[str]:
+    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, held_out_ndcg={})
+    two_stage = fit_two_stage(tastes(), table_of(), RECIPE, PROGRESS, choice)
+    ids = []
+    for seed in seeds:  # another title, another bundle: quicker than another training
+        table = replace(table_of(), titles=(f"Film of {seed}", *table_of().titles[1:]))
+        build = Build(two_stage=two_stage, table=table, recipe=RECIPE, dataset_tag="tastes", metrics={})
+        ids.append(publish(root, build, PROGRESS))
+    return ids
+
+
+def test_help_names_the_commands() -> None:
+    helped = process("--help")
+    assert helped.returncode == 0
+    for name in ("train", "evaluate", "rollback"):
+        assert f" {name} " in helped.stdout
+    assert helped.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "rollback"])
+def test_each_command_has_help(command: str) -> None:
+    helped = run(command, "--help")
+    assert helped.exit_code == 0
+    assert f"{command} [OPTIONS]" in helped.output
+
+
+def test_a_broken_data_set_is_said_in_words_by_the_process(tmp_path: Path, no_data: Path) -> None:
+    failed = process("train", "--data-dir", no_data, "--bundle-root", tmp_path / "bundles")
+    assert failed.returncode == 1
+    assert failed.stderr == (
+        f"MOVIEREC_DATA_DIR does not name a data set: {no_data} is not a data set: expected ratings.csv and "
+        "movies.csv, or ratings.dat and movies.dat, or u.data and u.item\n"
+    )
+
+
+def test_broken_ratings_are_named_by_file_and_line(tmp_path: Path, no_data: Path) -> None:
+    (no_data / "movies.csv").write_text("movieId,title,genres\n1,Film (1999),Drama\n")
+    (no_data / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,4.0,10\nx,1,4.0,10\n")
+    for command in ("train", "evaluate"):
+        result = run(command, "--bundle-root", tmp_path / "bundles", "--data-dir", no_data)
+        assert_said_in_words(result, "ratings.csv line 3: userId must be")
+
+
+def test_the_data_set_is_read_from_the_environment(
+    tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOVIEREC_DATA_DIR", str(no_data))
+    assert_said_in_words(run("train", "--bundle-root", tmp_path / "bundles"), f"{no_data} is not a data set")
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "tune"])
+def test_a_second_job_in_one_folder_stops(
+    tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("MOVIEREC_DATA_DIR", str(no_data))  # no download, should it go on
+    with FileLock(tmp_path / ".training.lock"):
+        result = run(command, "--bundle-root", tmp_path)
+    assert_said_in_words(result)
+    assert result.stderr == f"Another training job is at work in {tmp_path}.\n"
+    assert result.stdout == ""
+
+
+def test_the_lock_is_let_go_of(tmp_path: Path, no_data: Path) -> None:
+    for _ in range(2):
+        result = run("train", "--data-dir", no_data, "--bundle-root", tmp_path)
+        assert_said_in_words(result, "is not a data set")
+    with FileLock(tmp_path / ".training.lock", timeout=0):
+        pass
+
+
+def test_rolling_back_and_forth(tmp_path: Path) -> None:
+    assert_said_in_words(run("rollback", "--bundle-root", tmp_path), "no bundle is published")
+    one, other = published(tmp_path, 1, 2)
+    assert BundleStore(tmp_path).pointer().bundle_id == other
+    for current, previous in ((one, other), (other, one)):
+        result = run("rollback", "--bundle-root", tmp_path)
+        assert result.exit_code == 0
+        assert result.stdout == f"Serving bundle {current}; the previous one is {previous}\n"
+        assert BundleStore(tmp_path).pointer().bundle_id == current
+
+
+def test_a_job_at_work_does_not_stop_a_rollback(tmp_path: Path) -> None:
+    one, _ = published(tmp_path, 1, 2)
+    with FileLock(tmp_path / ".training.lock"):
+        result = run("rollback", "--bundle-root", tmp_path)
+    assert result.exit_code == 0
+    assert BundleStore(tmp_path).pointer().bundle_id == one
+
+
+def test_without_a_previous_bundle_there_is_nothing_to_go_back_to(tmp_path: Path) -> None:
+    published(tmp_path, 1)
+    assert_said_in_words(run("rollback", "--bundle-root", tmp_path), "no previous bundle in")
+
+
+@pytest.mark.parametrize(
+    "options", [["--seed", "-1"], ["--threads", "0"], ["--preset", "best"], ["--protocol", "item"]], ids=str
+)
+def test_bad_options_are_refused_before_any_work(tmp_path: Path, options: list[str]) -> None:
+    result = run("train", "--bundle-root", tmp_path / "bundles", *options)
+    assert result.exit_code == 2
+    assert options[0] in result.stderr
+    assert not (tmp_path / "bundles").exists()
+
+
+def write_tastes(folder: Path, *, title: str = "Film") -> None:
+    ratings, ids = tastes(), table_of().movies.ids.ids
+    rows = zip(
+        ratings.users.ids[ratings.user_rows()],
+        ids[ratings.movie_rows],
+        ratings.values,
+        ratings.times,
+        strict=True,
+    )
+    lines = [f"{user},{movie},{value},{time}" for user, movie, value, time in rows]
+    (folder / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *lines, ""]))
+    movies = [f"{movie},{title} {movie} (1999),Drama" for movie in ids]
+    text = "\n".join(["movieId,title,genres", *movies, ""])
+    (folder / "movies.csv").write_text(text, encoding="utf-8")
+
+
+# SQLAlchemy warns of a loader that MLflow's own mappings use.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
+def test_train_publishes_and_reuses_a_bundle_of_the_same_data_and_recipe(
+    tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    write_tastes(no_data)
+    root = tmp_path / "bundles"
+    arguments = ("train", "--data-dir", no_data, "--bundle-root", root, "--threads", "1", "--force")
+    trained = run(*arguments)
+    assert trained.exit_code == 0, trained.output
+    pointer = BundleStore(root).pointer()
+    assert f"Published bundle {pointer.bundle_id} in " in trained.stdout
+    for text in (
+        "popularity",
+        "SVD",
+        "ALS (stage one)",
+        "two-stage",
+        "paired 95 % interval",
+        "seed 0: ranker",
+    ):
+        assert text in trained.stdout
+    assert (root / "mlflow.db").is_file()
+
+    reused = run(*arguments, "--reuse")
+    assert reused.exit_code == 0
+    assert f"Reusing bundle {pointer.bundle_id} in " in reused.stdout
+    assert "Measuring" not in reused.stdout
+    assert BundleStore(root).pointer() == pointer
+
+
+@contextmanager
+def unremovable(folder: Path) -> Iterator[None]:
+    """Makes a folder that cannot be removed while the block runs."""
+    inner = folder / "inner"
+    inner.mkdir(parents=True)
+    if os.geteuid() == 0:  # whom no permission keeps from it
+        if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", inner], check=False).returncode:  # noqa: S607
+            pytest.skip("no right to mount")
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", inner], check=True)  # noqa: S607
+    else:
+        folder.chmod(0o500)
+        yield
+        folder.chmod(0o700)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
+def test_what_fails_once_the_bundle_is_served_does_not_undo_its_publication(
+    root: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old bundles, of which one cannot be removed: the new one is served and registered all the same."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    write_tastes(no_data)
+    old = [root / "bundles" / f"old-{age}" for age in range(5)]
+    with unremovable(old[3]):
+        for age, folder in enumerate(old):
+            folder.mkdir(exist_ok=True)
+            os.utime(folder, (1_000 - age, 1_000 - age))
+        options = ("--data-dir", no_data, "--threads", "1", "--iterations", "5", "--force")
+        trained = run("train", *options, "--bundle-root", root)
+    assert trained.exit_code == 0, trained.output
+    bundle_id = BundleStore(root).pointer().bundle_id
+    assert f"Published bundle {bundle_id} in " in trained.stdout
+    assert "old bundle not removed" in trained.stdout
+    assert [folder.name for folder in old if folder.exists()] == ["old-0", "old-1", "old-3"]
+    candidate = Registry(local_store(root)).aliased(CANDIDATE)
+    assert candidate is not None
+    assert candidate.tags[BUNDLE_TAG] == bundle_id
+
+
+def numbers() -> list[tuple[str, str, float, float]]:
+    """Command, option, least and greatest value of each option that takes a number."""
+    app_of_all: Any = get_command(app)
+    return [
+        (name, option.opts[0], option.min, option.max)
+        for name, command in app_of_all.commands.items()
+        for option in command.params
+        if option.type_descriptor.annotation in {int, float}
+    ]
+
+
+def test_every_number_is_limited_on_both_sides() -> None:
+    assert len(numbers()) > 40
+    assert [one for one in numbers() if None in one] == []
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e30", "1e400", "-1e30", "9" * 40, "-1", "x", ""])
+def test_silly_numbers_are_refused_before_any_work(
+    tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("MOVIEREC_DATA_DIR", str(no_data))  # no download, should it go on
+    for command, option, _, _ in numbers():
+        result = run(command, f"{option}={value}", "--bundle-root", tmp_path / "bundles")
+        assert result.exit_code == 2, (command, option, result.output)
+        assert "Invalid value for" in result.stderr
+        assert "Traceback" not in result.output
+    assert not (tmp_path / "bundles").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "value"),
+    [
+        ("als", "alpha", 1e30),
+        ("als", "factors", 0),
+        ("ranker", "depth", 99),
+        ("als", "regularization", "nan"),
+    ],
+)
+def test_a_file_of_parameters_has_the_limits_of_options(
+    tmp_path: Path, no_data: Path, stage: str, name: str, value: float | str
+) -> None:
+    write_tastes(no_data)
+    file = tmp_path / "params.json"
+    file.write_text(json.dumps({stage: {name: value}}))
+    options = ("--data-dir", no_data, "--bundle-root", tmp_path / "bundles", "--params", file)
+    assert_said_in_words(run("train", *options), f"{file}: {stage}, {name}: Input should be ")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@pytest.mark.parametrize("alpha", [1e12, 1e30, 1e60])
+def test_a_fit_without_a_finite_solution_is_said_in_words(
+    tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch, alpha: float
+) -> None:
+    write_tastes(no_data)
+    monkeypatch.setattr(single_models, "als_of_options", lambda *_: replace(RECIPE.als, alpha=alpha))
+    result = run("train-als", "--data-dir", no_data, "--bundle-root", tmp_path / "bundles")
+    assert_said_in_words(result, f"ALS has no finite solution with alpha = {alpha:g}, ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
+def test_where_everybody_has_seen_everything_nothing_is_published(tmp_path: Path, no_data: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = [
+        f"{user},{movie},{rng.integers(1, 11) / 2},{time}"
+        for user in range(1, 41)
+        for time, movie in enumerate(rng.permutation(np.arange(1, 21)))
+    ]
+    (no_data / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *lines, ""]))
+    movies = [f"{movie},Film {movie} (1999),Drama" for movie in range(1, 21)]
+    (no_data / "movies.csv").write_text("\n".join(["movieId,title,genres", *movies, ""]))
+    options = ("--data-dir", no_data, "--bundle-root", tmp_path / "bundles", "--force", "--iterations", "20")
+    assert_said_in_words(run("train", *options), "each user whose taste is known has rated every movie")
+    assert not (tmp_path / "bundles" / "current").exists()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
+@pytest.mark.parametrize("command", ["train-popularity", "train-cf", "train-als"])
+def test_a_single_model_that_nobody_can_judge_is_fitted_all_the_same(
+    tmp_path: Path, no_data: Path, command: str
+) -> None:
+    (no_data / "movies.csv").write_text("movieId,title,genres\n1,Film (1999),Drama\n2,Other (1999),War\n")
+    (no_data / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,4.0,10\n2,2,4.0,10\n")
+    result = run(command, "--data-dir", no_data, "--bundle-root", tmp_path / "bundles")
+    assert result.exit_code == 0, result.output
+    for part in ("val", "test"):
+        assert f"{part}, protocol 'user': nobody can be judged" in result.stdout
+
+
+def test_evaluating_leaves_out_a_protocol_that_the_data_are_too_few_for(
+    tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tastes(no_data)
+
+    def measured(ratings: Ratings, table: MovieTable, recipe: Recipe, *rest: Any, **options: Any) -> Any:
+        if recipe.protocol is Protocol.TIME:
+            raise TooFewUsersError("only 3 users")
+        return measure_seeds(ratings, table, recipe, *rest, **options)
+
+    monkeypatch.setattr(train, "measure_seeds", measured)
+    options = ("--data-dir", no_data, "--bundle-root", tmp_path / "bundles", "--threads", "1", "--seeds", "1")
+    both = run("evaluate", *options)
+    assert both.exit_code == 0, both.output
+    assert "left out: only 3 users" in both.stdout
+    assert "protocol 'user'" in both.stdout
+    assert_said_in_words(run("evaluate", *options, "--protocol", "time"), "only 3 users")
+
+
+@pytest.mark.parametrize(
+    "uri", ["localhost:5000", "http://", "http://host:port", "sqlite:///", "nonsense://host"]
+)
+@pytest.mark.parametrize("command", ["train", "promote", "sync-runs"])
+def test_a_tracking_uri_that_is_none_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, uri: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("COLUMNS", "300")  # no line breaks
+    result = run(command, "--bundle-root", tmp_path)
+    assert result.exit_code == 2
+    assert "MLFLOW_TRACKING_URI or --tracking-uri must begin with http:// or https://" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        result = process("mlflow-ui", "--bundle-root", tmp_path, "--port", str(port))
+    assert result.returncode == 1
+    assert result.stderr == f"port {port} on 127.0.0.1: Address already in use. --port names another\n"
+    assert result.stdout == ""

@@ -1,0 +1,210 @@
+"""The jobs on a tenth of the generated data set: what they write, and how they end when refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+from pyarrow import parquet  # type: ignore[import-untyped]
+from typer.testing import CliRunner, Result
+
+from serving.bundle.store import BundleStore
+from tests.conftest import Trained
+from training.cli import train
+from training.cli.train import app
+from training.experiments.studies import Tuning
+from training.publish.gate import Evaluation, Verdict, pass_gate
+from training.release.local_store import local_store
+from training.release.registry import CANDIDATE, Registry
+
+SMALL = (
+    *("--sample", "--threads", "1", "--iterations", "50", "--depth", "3"),
+    *("--als-factors", "8", "--als-iterations", "3"),
+)
+
+
+@pytest.fixture
+def run(generated: Path, root: Path) -> Any:
+    """Runs a command on the generated data, in a folder with an empty MLflow store."""
+
+    def invoke(*arguments: str, status: int = 0) -> Result:
+        options = ("--data-dir", str(generated), "--bundle-root", str(root))
+        result = CliRunner().invoke(app, [*arguments, *options])
+        assert result.exit_code == status, result.output
+        return result
+
+    return invoke
+
+
+def runs(root: Path, experiment: str) -> list[Run]:
+    client = MlflowClient(tracking_uri=local_store(root))
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return list(client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"]))
+
+
+def artifacts(root: Path, run: Run, folder: str | None = None) -> list[str]:
+    client = MlflowClient(tracking_uri=local_store(root))
+    return [item.path for item in client.list_artifacts(run.info.run_id, folder)]
+
+
+def test_preprocessing_is_skipped_the_second_time(run: Any) -> None:
+    assert "Written to" in run("preprocess").output
+    assert "Unchanged in" in run("preprocess").output
+
+
+def test_the_catalogue_for_people(run: Any, root: Path) -> None:
+    run("extract-movies")
+    frame = pd.read_parquet(root / "exports" / "movies.parquet")
+    assert list(frame.columns) == ["movieId", "title", "year", "genres", "tmdbId"]
+    assert frame["tmdbId"].isna().all()
+    assert frame["year"].isna().sum() == 8
+    assert sum(len(genres) == 0 for genres in frame["genres"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("command", "experiment", "parameters"),
+    [
+        ("train-popularity --min-ratings 2", "popularity_baseline", {"min_ratings": "2"}),
+        ("train-cf --factors 4", "collaborative_filtering", {"factors": "4"}),
+        (
+            "train-als --factors 4 --iterations 2 --alpha 3 --regularization 2 --confidence-mode log",
+            "als_candidate_generator",
+            {"factors": "4", "iterations": "2", "alpha": "3.0", "regularization": "2.0", "confidence": "log"},
+        ),
+        ("build-similarity", "similarity_index", {"confidence": "likes"}),
+    ],
+)
+def test_single_models_have_experiments_of_their_own(
+    run: Any, root: Path, command: str, experiment: str, parameters: dict[str, str]
+) -> None:
+    run(*command.split(), "--sample", "--dataset-tag", "mine")
+    (found,) = runs(root, experiment)
+    assert {**parameters, "dataset_tag": "mine", "seed": "0"}.items() <= found.data.params.items()
+    assert len(artifacts(root, found)) == 1
+    assert all("@" not in name for name in found.data.metrics)
+    if command.startswith("train"):
+        expected = {
+            f"{part}_{metric}_at_{k}"
+            for part in ("val", "test")
+            for metric in ("precision", "recall", "ndcg", "map", "coverage")
+            for k in (5, 10, 20)
+        }
+        assert expected <= set(found.data.metrics)
+
+
+def test_the_similarity_index_is_two_lists_a_movie(run: Any, root: Path) -> None:
+    run("build-similarity", "--sample", "--preset", "reference")
+    schema = parquet.read_schema(root / "exports" / "similarity_index.parquet")
+    assert schema.names == ["movieId", "similar_ids", "similarity_scores"]
+    frame = pd.read_parquet(root / "exports" / "similarity_index.parquet")
+    assert frame["similar_ids"].map(len).equals(frame["similarity_scores"].map(len))
+    assert all(list(scores) == sorted(scores, reverse=True) for scores in frame["similarity_scores"])
+    assert not any(movie in ids for movie, ids in zip(frame["movieId"], frame["similar_ids"], strict=True))
+
+
+def test_the_two_stage_run_and_its_bundle(run: Any, root: Path) -> None:
+    run("train-ranker", *SMALL)
+    store = BundleStore(root / "sample")
+    bundle = store.path(store.pointer().bundle_id)
+    exports = sorted(path.name for path in (bundle / "exports").iterdir())
+    assert exports == [
+        "feature_importances.csv",
+        "item_features.parquet",
+        "similarity_index.parquet",
+        "training_summary.json",
+        "user_features.parquet",
+    ]
+    assert not any(path.startswith(("exports", "reports")) for path in store.manifest(bundle.name).files)
+    summary = json.loads((bundle / "exports" / "training_summary.json").read_text())
+    assert summary["users"] == len(pd.read_parquet(bundle / "exports" / "user_features.parquet")) == 60
+    assert Evaluation.read(bundle / "reports") is not None
+    found = {one.info.run_name: one for one in runs(root, "two_stage_ranker")}
+    parent = found.pop(f"two_stage on {summary['dataset_tag']}")
+    assert parent.data.params["als_factors"] == "8"
+    assert parent.data.params["ranker_depth"] == "3"
+    assert parent.data.tags["bundle_id"] == bundle.name
+    assert {"test_ndcg_at_10", "test_recall_at_300"} <= set(parent.data.metrics)
+    assert set(exports) <= set(artifacts(root, parent))
+    assert found["als"].data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert Registry(local_store(root)).aliased(CANDIDATE) is None  # a sample is nothing to serve
+    assert "Reusing bundle" in run("train", *SMALL, "--reuse").output
+
+
+def test_a_refusal_publishes_nothing_and_says_why(
+    run: Any, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> tuple[Evaluation, Verdict]:
+        evaluation, verdict = pass_gate(*arguments, **options)
+        return evaluation, Verdict(("nDCG@10 is below popularity",), verdict.remark)
+
+    monkeypatch.setattr(train, "pass_gate", refuse)
+    whole = (*SMALL[1:], "--max-ranker-users", "60")
+    result = run("train-ranker", *whole, status=3)
+    assert "Gate: refused: nDCG@10 is below popularity" in result.output
+    assert "--force" in result.output
+    assert not (root / "current").exists()
+    assert runs(root, "two_stage_ranker")[0].data.tags["published"] == "false"
+    forced = run("train-ranker", *whole, "--force")
+    assert "Gate: overridden: nDCG@10 is below popularity" in forced.output
+    candidate = Registry(local_store(root)).aliased(CANDIDATE)
+    assert candidate is not None
+    assert candidate.tags["bundle_id"] == BundleStore(root).pointer().bundle_id
+
+
+def test_what_tuning_finds_is_what_training_takes(run: Any, root: Path) -> None:
+    options = ("tune", "--sample", "--threads", "1", "--minutes", "5")
+    assert "after 1 trials" in run(*options, "--trials", "1").output
+    assert "after 2 trials" in run(*options, "--trials", "2").output
+    found = json.loads((root / "best_params.json").read_text())
+    assert set(found) == {"als", "ranker", "tuning"}
+    tuning = Tuning.read(root / "best_params.json")
+    assert tuning is not None
+    assert [len(study.trials) for study in tuning.studies.values()] == [2, 2]
+    assert found["als"] == tuning.studies["als"].best.parameters
+    run("train", *SMALL[:3], "--params", str(root / "best_params.json"), "--depth", "2", "--iterations", "50")
+    store = BundleStore(root / "sample")
+    bundle_id = store.pointer().bundle_id
+    report = (store.path(bundle_id) / "reports" / "report.html").read_text()
+    assert "Where its parameters came from" in report
+    assert f"<td>{tuning.studies['ranker'].best.ndcg:.3f}</td>" in report
+    recipe = store.manifest(bundle_id).recipe
+    assert recipe["als_factors"] == found["als"]["factors"]
+    assert recipe["ranker_learning_rate"] == found["ranker"]["learning_rate"]
+    assert recipe["ranker_depth"] == 2
+    parents = [one for one in runs(root, "tuning") if "mlflow.parentRunId" not in one.data.tags]
+    assert len(parents) == 2
+    assert parents[-1].data.params["als_factors"] == str(found["als"]["factors"])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "expected the JSON that `tune` writes"),
+        ("not json", "expected the JSON that `tune` writes"),
+        ('{"als": {"confidence": "much"}}', "als, confidence: Input should be 'likes', 'linear', 'log' or"),
+        ('{"als": {"factors": "many"}}', "als, factors: Input should be a valid integer"),
+        ('{"ranker": {"depth": 2.5}}', "ranker, depth: Input should be a valid integer"),
+        ('{"als": {}, "tuning": {"studies": 3}}', "expected the JSON that `tune` writes"),
+        ('{"ranker": {"trees": 3}}', "ranker has no parameter trees; there are depth, iterations"),
+    ],
+)
+def test_a_file_of_parameters_that_is_none(run: Any, tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "params.json"
+    path.write_text(content)
+    assert words in run("train", "--sample", "--params", str(path), status=1).output
+
+
+def test_recommendations_in_a_table(trained: Trained) -> None:
+    options = ["--user", "1", "-n", "3", "--bundle-root", str(trained.root)]
+    plain = CliRunner().invoke(app, ["recommend", *options])
+    explained = CliRunner().invoke(app, ["recommend", *options, "--explain"])
+    assert plain.exit_code == explained.exit_code == 0
+    assert plain.output.count("two_stage") == explained.output.count("two_stage") == 3
+    assert "als_" in explained.output
+    assert "als_" not in plain.output
+    stranger = CliRunner().invoke(app, ["recommend", "--user", "999999", *options[2:]])
+    assert stranger.output.count("popularity_fallback") == 3

@@ -1,0 +1,237 @@
+"""Which data set is taken, against a server of our own: nothing here leaves this machine."""
+
+import hashlib
+import io
+import json
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from typing_extensions import override
+
+from training.data import datasets
+from training.data.datasets import ML_LATEST_SMALL, SAMPLE_NAME, DatasetFolder, Download, resolve
+from training.data.movielens.data_set import read_data_set
+from training.data.movielens.problems import DataError
+
+RATINGS = "userId,movieId,rating,timestamp\n7,20,4.0,100\n"
+MOVIES = "movieId,title,genres\n20,Film (1999),Drama\n"
+
+
+def write(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "ratings.csv").write_text(RATINGS)
+    (folder / "movies.csv").write_text(MOVIES)
+    return folder
+
+
+def zipped(name: str = "ml-tiny") -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(f"{name}/ratings.csv", RATINGS)
+        archive.writestr(f"{name}/movies.csv", MOVIES)
+    return content.getvalue()
+
+
+class Answer:
+    """What the server answers, and whether it was asked."""
+
+    def __init__(self, body: bytes, *, status: int = 200, missing: int = 0, stalls: bool = False) -> None:
+        self.body = body
+        self.status = status
+        self.missing = missing
+        self.stalls = stalls
+        self.asked = threading.Event()
+        self.released = threading.Event()
+
+    @property
+    def sha256(self) -> str:
+        """Of the body."""
+        return hashlib.sha256(self.body).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Sends the answer; the last `missing` bytes never come."""
+
+    def __init__(self, answer: Answer, *arguments: object) -> None:
+        self.answer = answer
+        super().__init__(*arguments)  # type: ignore[arg-type]  # a request, an address and a server
+
+    def do_GET(self) -> None:
+        """Called by the library, by this name."""
+        self.send_response(self.answer.status)
+        self.send_header("Content-Length", str(len(self.answer.body)))
+        self.end_headers()
+        self.wfile.write(self.answer.body[: len(self.answer.body) - self.answer.missing])
+        self.wfile.flush()
+        self.answer.asked.set()
+        if self.answer.stalls:
+            self.answer.released.wait(30)
+
+    @override
+    def log_message(self, format: str, *args: object) -> None:
+        """Not into the tests' output."""
+
+
+@contextmanager
+def serving(answer: Answer) -> Iterator[Download]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, answer))
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield Download(f"http://127.0.0.1:{server.server_port}/ml-tiny.zip", answer.sha256)
+    finally:
+        answer.released.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+
+
+@pytest.fixture
+def nobody() -> Download:
+    """A port that refuses connections."""
+    with serving(Answer(b"")) as download:
+        pass
+    return download
+
+
+def content(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir())
+
+
+def test_the_download_is_that_of_grouplens() -> None:
+    assert ML_LATEST_SMALL.name == "ml-latest-small"
+    assert ML_LATEST_SMALL.url.startswith("https://files.grouplens.org/")
+
+
+def test_the_chosen_folder_comes_first(tmp_path: Path, nobody: Download) -> None:
+    write(tmp_path / "data" / "ml-tiny")
+    chosen = write(tmp_path / "mine")
+    found = resolve(chosen, root=tmp_path / "data", download=nobody)
+    assert found == DatasetFolder("mine", chosen, f"mine in {chosen}, as MOVIEREC_DATA_DIR says.")
+
+
+def test_a_chosen_folder_that_is_none_is_an_error(tmp_path: Path, nobody: Download) -> None:
+    write(tmp_path / "data" / "ml-tiny")
+    for folder in (tmp_path / "absent", tmp_path):
+        with pytest.raises(DataError, match=f"MOVIEREC_DATA_DIR does not name a data set: {folder} is not a"):
+            resolve(folder, root=tmp_path / "data", download=nobody)
+
+
+def test_a_folder_at_hand_comes_second(tmp_path: Path, nobody: Download) -> None:
+    folder = write(tmp_path / "ml-tiny")
+    found = resolve(None, root=tmp_path, download=nobody)
+    assert found == DatasetFolder("ml-tiny", folder, f"ml-tiny, found in {folder}.")
+
+
+def test_an_incomplete_folder_at_hand_is_an_error(tmp_path: Path, nobody: Download) -> None:
+    (write(tmp_path / "ml-tiny") / "movies.csv").unlink()
+    with pytest.raises(DataError, match=r"is not a data set: .* Complete the folder, or remove it"):
+        resolve(None, root=tmp_path, download=nobody)
+    assert content(tmp_path) == ["ml-tiny"]
+
+
+def test_the_download_comes_third_and_stays(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    with serving(Answer(zipped())) as download:
+        found = resolve(None, root=root, download=download)
+    folder = root / "ml-tiny"
+    assert found == DatasetFolder("ml-tiny", folder, f"ml-tiny, downloaded from {download.url} to {folder}.")
+    assert content(root) == ["ml-tiny"]
+    assert read_data_set(folder)[1].counts.kept == 1
+    assert resolve(None, root=root, download=download).source == f"ml-tiny, found in {folder}."
+
+
+def test_a_wrong_checksum_is_an_error(tmp_path: Path) -> None:
+    with serving(Answer(zipped())) as download, pytest.raises(DataError, match="is not the file it was"):
+        resolve(None, root=tmp_path, download=Download(download.url, "0" * 64))
+    assert content(tmp_path) == []
+
+
+@pytest.mark.parametrize("status", [403, 404, 500, 503])
+def test_a_refusal_of_the_server_is_an_error(tmp_path: Path, status: int) -> None:
+    with (
+        serving(Answer(zipped(), status=status)) as download,
+        pytest.raises(DataError, match=f"{status}.*MOVIEREC_DATA_DIR"),
+    ):
+        resolve(None, root=tmp_path, download=download)
+    assert content(tmp_path) == []
+
+
+@pytest.mark.parametrize("body", [b"no zip file", zipped("other")])
+def test_another_content_is_an_error(tmp_path: Path, body: bytes) -> None:
+    with serving(Answer(body)) as download, pytest.raises(DataError):
+        resolve(None, root=tmp_path, download=download)
+    assert content(tmp_path) == []
+
+
+def test_no_connection_leads_to_the_sample(tmp_path: Path, nobody: Download) -> None:
+    found = resolve(None, root=tmp_path, download=nobody)
+    assert (found.name, found.folder) == (SAMPLE_NAME, tmp_path / SAMPLE_NAME)
+    assert f"generated in {found.folder}, since {nobody.url} could not be reached" in found.source
+    assert "invented" in found.source
+    assert content(tmp_path) == [SAMPLE_NAME]
+
+
+def test_a_lost_connection_leads_to_the_sample(tmp_path: Path) -> None:
+    with serving(Answer(zipped(), missing=10)) as download:
+        found = resolve(None, root=tmp_path, download=download)
+    assert found.name == SAMPLE_NAME
+    assert content(tmp_path) == [SAMPLE_NAME]
+
+
+def test_silence_leads_to_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "_READ_SECONDS", 0.2)
+    with serving(Answer(zipped(), missing=10, stalls=True)) as download:
+        found = resolve(None, root=tmp_path, download=download)
+    assert found.name == SAMPLE_NAME
+    assert download.url in found.source
+
+
+def test_the_sample_is_used_again_only_if_it_is_whole(tmp_path: Path, nobody: Download) -> None:
+    first = resolve(None, root=tmp_path, download=nobody)
+    seal, ratings = first.folder / "sample.json", first.folder / "ratings.csv"
+    whole = ratings.read_bytes()
+    again = resolve(None, root=tmp_path, download=nobody)
+    assert "found in" in again.source
+
+    ratings.write_bytes(whole[: len(whole) // 2])
+    assert "generated in" in resolve(None, root=tmp_path, download=nobody).source
+    assert ratings.read_bytes() == whole
+
+    seal.write_text(json.dumps({**json.loads(seal.read_text()), "version": "0"}))
+    assert "generated in" in resolve(None, root=tmp_path, download=nobody).source
+
+    seal.unlink()
+    assert "generated in" in resolve(None, root=tmp_path, download=nobody).source
+    assert content(tmp_path) == [SAMPLE_NAME]
+
+
+def test_a_killed_download_leaves_nothing_that_is_taken(tmp_path: Path) -> None:
+    answer = Answer(zipped(), missing=10, stalls=True)
+    with serving(answer) as download:
+        code = (
+            "import sys; from pathlib import Path; from training.data.datasets import Download, resolve; "
+            "resolve(None, root=Path(sys.argv[1]), download=Download(*sys.argv[2:]))"
+        )
+        command = [sys.executable, "-c", code, str(tmp_path), download.url, download.sha256]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            assert answer.asked.wait(20)
+            process.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "ml-tiny").exists()
+    with serving(Answer(zipped())) as download:
+        assert "downloaded" in resolve(None, root=tmp_path, download=download).source

@@ -1,0 +1,59 @@
+"""Our metrics against RecTools', on generated lists: `make oracle` writes down what it says."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.ids import IdMap, Rows
+from serving.ratings import Ratings
+from training.evaluation.judging import CUTOFFS, judge
+from training.evaluation.splits import Split
+
+_ORACLE = json.loads((Path(__file__).parent / "rectools_metrics.json").read_text())
+
+
+def rows(*movies: int) -> Rows:
+    return np.array(movies, dtype=np.int32)
+
+
+def past_of(movies: list[list[int]]) -> Ratings:
+    flat = [movie for one in movies for movie in one]
+    return Ratings(
+        users=IdMap(range(1, len(movies) + 1)),
+        indptr=np.cumsum([0, *map(len, movies)]),
+        movie_rows=np.array(flat, dtype=np.int32),
+        values=np.full(len(flat), 4.0, dtype=np.float32),
+        times=np.arange(len(flat), dtype=np.int64),
+    )
+
+
+def generated() -> tuple[list[Rows], Split]:
+    truth = tuple(rows(*movies) for movies in _ORACLE["truth"])
+    users = np.arange(len(truth), dtype=np.int32)
+    split = Split(past_of(_ORACLE["past"]), users, truth, eligible=users.size)
+    return [rows(*movies) for movies in _ORACLE["lists"]], split
+
+
+@pytest.mark.parametrize("k", CUTOFFS)
+@pytest.mark.parametrize("metric", ["ndcg", "recall", "precision", "novelty"])
+def test_metrics_equal_those_of_rectools(metric: str, k: int) -> None:
+    ours = judge(*generated(), candidates=300).per_user[f"{metric}_at_{k}"]
+    np.testing.assert_allclose(ours, _ORACLE["per_user"][f"{metric}_at_{k}"], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("k", CUTOFFS)
+def test_mean_average_precision_is_the_larger_of_the_two_of_rectools(k: int) -> None:
+    # RecTools divides by k or by the relevant movies; ours by the smaller of both, so that 1 can be reached.
+    theirs = np.maximum(
+        _ORACLE["per_user"][f"map_by_relevant_at_{k}"], _ORACLE["per_user"][f"map_by_k_at_{k}"]
+    )
+    ours = judge(*generated(), candidates=300).per_user[f"map_at_{k}"]
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("k", CUTOFFS)
+def test_coverage_equals_that_of_rectools(k: int) -> None:
+    ours = judge(*generated(), candidates=300).coverage[f"coverage_at_{k}"]
+    assert ours == pytest.approx(_ORACLE["coverage"][f"coverage_at_{k}"], abs=1e-9)

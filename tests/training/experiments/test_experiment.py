@@ -1,0 +1,43 @@
+"""Measurements and searches on ratings that hardly suffice for one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.ratings import Ratings
+from tests.training.small import PROGRESS, RECIPE, ratings_of, table_of
+from training.experiments.experiment import measure
+from training.experiments.tuning import Bounds, tune
+from training.models.ranker_groups import TooFewUsersError
+
+
+def short_histories(n_ratings: int) -> Ratings:
+    """60 users, each with so many of 12 movies, all of them liked."""
+    rng = np.random.default_rng(0)
+    return ratings_of(
+        *(
+            [(int(movie), 5.0, time) for time, movie in enumerate(rng.choice(12, n_ratings, replace=False))]
+            for _ in range(60)
+        )
+    )
+
+
+def test_histories_too_short_for_a_validation_part_are_measured_without() -> None:
+    """Of three ratings one is cut off for the test, one for the inner cut: the last has no past."""
+    measurement = measure(short_histories(3), table_of(), RECIPE, PROGRESS, validate=True)
+    assert measurement.judged_users > 30
+    assert measurement.validation == {}
+    assert set(measure(short_histories(5), table_of(), RECIPE, PROGRESS, validate=True).validation) == set(
+        measurement.qualities
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_ratings", "words"),
+    [(2, "nobody can be judged on the validation part"), (3, "only 0 users give the ranker")],
+)
+def test_a_search_that_has_nothing_to_go_by_ends_in_words(tmp_path: Path, n_ratings: int, words: str) -> None:
+    bounds = Bounds(storage=tmp_path / "tuning.db", name="short", trials=1, seconds=60.0)
+    with pytest.raises(TooFewUsersError, match=words):
+        tune(short_histories(n_ratings), table_of(), RECIPE, bounds, PROGRESS)

@@ -1,0 +1,327 @@
+"""The ranker's training: nothing of the future but labels, and the same choice every time."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving.features import FEATURE_NAMES, FeatureSet
+from serving.ids import Rows
+from serving.ratings import LIKED, Ratings
+from tests.training.small import N_MOVIES, N_USERS, PROGRESS, RECIPE, ratings_of, table_of, tastes
+from training.evaluation.splits import Protocol, Split, split
+from training.models import ranker_selection
+from training.models.first_stage import FirstStage, fit_first_stage
+from training.models.ranker import Groups, Loss, RankerParameters, fit_ranker
+from training.models.ranker_groups import (
+    LeakError,
+    TooFewUsersError,
+    inner_cuts,
+    labelled_groups,
+    ranker_groups,
+)
+from training.models.ranker_selection import RankerChoice, choose_ranker
+from training.models.recipe import Recipe
+from training.models.two_stage import TwoStage, fit_two_stage
+
+ALS_SCORE = FEATURE_NAMES[FeatureSet.EXTENDED].index("als_score")
+
+
+def stage_on(ratings: Ratings, recipe: Recipe = RECIPE) -> FirstStage:
+    return fit_first_stage(ratings, table_of(), recipe, PROGRESS, "a test")
+
+
+def groups_of(stage: FirstStage, cut: Split, *, seed: int = 0, **parameters: int) -> Groups:
+    ranker = replace(RECIPE.ranker, **parameters)
+    return labelled_groups(stage, cut, ranker, rng=np.random.default_rng(seed))
+
+
+def planted(n_groups: int = 12, *, seed: int = 0) -> Groups:
+    """Groups of ten; the second feature says what is liked, nearly always."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(10 * n_groups) < 0.3).astype(np.float32)
+    labels[::10] = 1
+    features = rng.normal(size=(labels.size, len(FEATURE_NAMES[FeatureSet.EXTENDED])))
+    features[:, 1] += 3 * labels
+    ids = np.repeat(np.arange(n_groups), 10)
+    return Groups(np.asfortranarray(features, dtype=np.float32), labels, ids)
+
+
+# Leaks
+
+
+def test_a_stage_that_saw_the_labels_is_refused() -> None:
+    ratings = tastes()
+    cut = split(ratings, Protocol.USER)
+    with pytest.raises(LeakError, match="its scores may know the labels"):
+        groups_of(stage_on(ratings), cut)
+
+
+def test_a_stage_of_another_cut_is_refused_though_it_is_as_long() -> None:
+    ratings = tastes()
+    one, other = split(ratings, Protocol.USER), split(ratings, Protocol.USER)
+    with pytest.raises(LeakError):
+        groups_of(stage_on(one.past), other)
+
+
+def test_another_future_changes_labels_and_nothing_else() -> None:
+    """The same past; in the other future, everyone likes what they disliked and the reverse."""
+    ratings = tastes()
+    place = np.arange(len(ratings)) - np.repeat(ratings.indptr[:-1], ratings.counts())
+    turned = np.where(place < 20, ratings.values, np.where(ratings.values >= LIKED, 1, 5))
+    matrices = []
+    for values in (ratings.values, turned.astype(np.float32)):
+        cut = split(replace(ratings, values=values), Protocol.USER)
+        stage = stage_on(cut.past)
+        everyone = np.arange(N_USERS, dtype=np.int32)
+        found = list(stage.candidates(everyone))
+        matrices.append(
+            np.concatenate([stage.features(user, one) for user, one in enumerate(found)]).tobytes()
+        )
+    assert matrices[0] == matrices[1]
+
+
+def test_labels_are_future_likes_among_unseen_candidates_of_the_past() -> None:
+    cut = split(tastes(), Protocol.USER)
+    stage = stage_on(cut.past)
+    groups = groups_of(stage, cut, negatives=1_000)
+    truth = {int(user): rows for user, rows in zip(cut.users, cut.truth, strict=True)}
+    users = np.unique(groups.group_ids)
+    assert users.size > 30
+    for user, found in zip(users.tolist(), stage.candidates(users.astype(np.int32)), strict=True):
+        own = groups.where(groups.group_ids == user)
+        assert not np.isin(found.movie_rows, cut.past.of(user).movie_rows).any()
+        assert own.labels.tolist() == np.isin(found.movie_rows, truth[user]).tolist()
+        assert own.labels.any()
+        np.testing.assert_array_equal(own.features, stage.features(user, found))
+        np.testing.assert_array_equal(own.features[:, ALS_SCORE], found.scores)
+
+
+def test_all_positives_and_so_many_negatives_are_kept() -> None:
+    cut = split(tastes(), Protocol.USER)
+    stage = stage_on(cut.past)
+    everything, some = groups_of(stage, cut, negatives=1_000), groups_of(stage, cut, negatives=7)
+    assert np.unique(some.group_ids).tolist() == np.unique(everything.group_ids).tolist()
+    assert some.labels.sum() == everything.labels.sum()
+    for user in np.unique(some.group_ids):
+        assert np.count_nonzero(some.labels[some.group_ids == user] == 0) == 7
+    assert some.features.flags.f_contiguous
+    assert groups_of(stage, cut, negatives=7).features.tobytes() == some.features.tobytes()
+    assert groups_of(stage, cut, negatives=7, seed=1).features.tobytes() != some.features.tobytes()
+
+
+def test_no_more_groups_than_asked_for_in_all_cuts_together() -> None:
+    recipe = replace(RECIPE, protocol=Protocol.TIME)
+    bounded = replace(recipe, ranker=replace(recipe.ranker, max_users=20))
+    counts = []
+    for one in (recipe, bounded, bounded):
+        groups, _ = ranker_groups(tastes(), table_of(), one, PROGRESS)
+        counts.append(np.unique(groups.group_ids).size)
+    assert counts[0] > 60
+    assert 10 <= counts[1] <= 20
+    assert counts[2] == counts[1]
+
+
+def test_nobody_with_a_future_gives_no_groups() -> None:
+    cut = split(tastes(), Protocol.USER)
+    nobody = replace(cut, users=cut.users[:0], truth=())
+    groups = groups_of(stage_on(cut.past), nobody)
+    assert groups.features.shape == (0, len(FEATURE_NAMES[FeatureSet.EXTENDED]))
+
+
+# Cuts and groups
+
+
+def test_inner_cuts_are_of_the_same_kind() -> None:
+    past = tastes()
+    (by_user,) = inner_cuts(past, Protocol.USER, enough=1_000)
+    assert by_user.past.counts().tolist() == [20] * N_USERS
+    shares = [len(cut.past) / len(past) for cut in inner_cuts(past, Protocol.TIME, enough=1_000)]
+    np.testing.assert_allclose(shares, [0.5, 0.6, 0.7, 0.8, 0.9], atol=0.01)
+
+
+@pytest.mark.parametrize(("enough", "expected"), [(10, [0.8]), (60, [0.8, 0.9]), (110, [0.7, 0.8, 0.9])])
+def test_there_are_as_many_cuts_by_time_as_give_enough_users(enough: int, expected: list[float]) -> None:
+    past = tastes()
+    cuts = inner_cuts(past, Protocol.TIME, enough=enough)
+    np.testing.assert_allclose([len(cut.past) / len(past) for cut in cuts], expected, atol=0.01)
+    assert sum(cut.users.size for cut in cuts) >= enough
+
+
+def test_stacked_groups_stay_apart() -> None:
+    one, other = planted(3), planted(2, seed=1)
+    stacked = Groups.stacked([one, Groups.of_lists([], [], [], n_features=53), other])
+    assert np.unique(stacked.group_ids).size == 5
+    assert np.all(np.diff(stacked.group_ids) >= 0)
+    np.testing.assert_array_equal(stacked.features, np.concatenate([one.features, other.features]))
+    np.testing.assert_array_equal(stacked.labels, np.concatenate([one.labels, other.labels]))
+
+
+# The choice
+
+
+def test_the_choice_is_the_same_every_time_and_on_the_grid() -> None:
+    recipe = replace(RECIPE, ranker=RankerParameters(iterations=150, depth=2))
+    one, other = (choose_ranker(planted(), recipe, PROGRESS) for _ in range(2))
+    assert one == other
+    assert one.iterations in {50, 100, 150}
+    assert set(one.held_out_ndcg) == set(Loss)
+    assert all(0.8 < quality <= 1 for quality in one.held_out_ndcg.values())
+
+
+def test_the_choice_looks_at_a_bounded_number_of_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranker_selection, "_CHOICE_GROUPS", 12)
+    learned_from = []
+
+    def counted(groups: Groups, *arguments: Any, **options: Any) -> Any:
+        learned_from.append(np.unique(groups.group_ids).size)
+        return fit_ranker(groups, *arguments, **options)
+
+    monkeypatch.setattr(ranker_selection, "fit_ranker", counted)
+    assert choose_ranker(planted(40), RECIPE, PROGRESS) == choose_ranker(planted(40), RECIPE, PROGRESS)
+    assert set(learned_from) == {8}  # two thirds
+
+
+def test_below_the_step_of_the_grid_all_trees_are_used() -> None:
+    assert choose_ranker(planted(), RECIPE, PROGRESS).iterations == RECIPE.ranker.iterations
+
+
+@pytest.mark.parametrize("tie", list(Loss))
+def test_the_preferred_loss_unless_the_other_is_clearly_better(
+    monkeypatch: pytest.MonkeyPatch, tie: Loss
+) -> None:
+    """The quality of each loss is planted: groups differ by luck, and Logloss by what is added."""
+    luck = np.random.default_rng(0).normal(0, 0.1, 12)
+    n_groups = 12 if tie is Loss.YETI_RANK else 13  # where a sample is looked at, the cheaper one
+    monkeypatch.setattr(ranker_selection, "_CHOICE_GROUPS", 12)
+    for added, expected in ((-0.2, Loss.YETI_RANK), (0.0, tie), (0.2, Loss.LOGLOSS)):
+        folds = iter([luck[:4], luck[4:8], luck[8:], *np.split(luck[::-1] + added, 3)])
+        monkeypatch.setattr(
+            "training.models.ranker_selection._held_out_ndcg",
+            lambda _model, _groups, _grid, folds=folds: 0.5 + next(folds)[:, None],
+        )
+        assert choose_ranker(planted(n_groups), RECIPE, PROGRESS).loss is expected
+
+
+def test_held_out_groups_are_not_learned_from() -> None:
+    """Labels that are pure chance: whoever learned them would find them again."""
+    groups = planted(30)
+    rng = np.random.default_rng(5)
+    chance = replace(groups, features=np.asfortranarray(rng.normal(size=groups.features.shape), np.float32))
+    by_chance = choose_ranker(chance, RECIPE, PROGRESS).held_out_ndcg
+    assert max(by_chance.values()) < 0.75
+    assert min(choose_ranker(groups, RECIPE, PROGRESS).held_out_ndcg.values()) > 0.9
+
+
+def test_too_few_groups_are_an_error_that_says_so() -> None:
+    with pytest.raises(TooFewUsersError, match="only 5 users give the ranker something to learn from"):
+        choose_ranker(planted(5), RECIPE, PROGRESS)
+
+
+@pytest.mark.parametrize(
+    "ratings",
+    [
+        ratings_of(*[[(user % 5, 5.0, user)] for user in range(20)]),
+        ratings_of(*[[(user % 5, 5.0, user), (9, 1.0, 30)] for user in range(20)]),
+    ],
+    ids=["one rating each, no past", "no likes to come"],
+)
+def test_ratings_that_give_no_group_are_the_same_error(ratings: Ratings) -> None:
+    with pytest.raises(TooFewUsersError, match="only 0 users give the ranker something to learn from"):
+        ranker_groups(ratings, table_of(), RECIPE, PROGRESS)
+
+
+@pytest.mark.parametrize("loss", list(Loss))
+def test_the_ranker_puts_likes_first_and_leaves_its_input_alone(loss: Loss) -> None:
+    groups = planted(30)
+    names = FEATURE_NAMES[FeatureSet.EXTENDED]
+    before = groups.features.copy()
+    models = [
+        fit_ranker(groups, loss, RECIPE.ranker, iterations=20, feature_names=names, seed=0, threads=1)
+        for _ in range(2)
+    ]
+    scores = [model.predict(planted(30, seed=1).features, "RawFormulaVal") for model in models]
+    assert scores[0].tolist() == scores[1].tolist()
+    liked = planted(30, seed=1).labels > 0
+    assert scores[0][liked].mean() > scores[0][~liked].mean() + 0.5
+    assert groups.features.flags.writeable
+    np.testing.assert_array_equal(groups.features, before)
+    assert models[0].feature_names_ == list(names)
+
+
+# The whole
+
+
+@pytest.fixture(scope="module")
+def two_stage() -> TwoStage:
+    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=20, held_out_ndcg={})
+    return fit_two_stage(tastes(), table_of(), RECIPE, PROGRESS, choice)
+
+
+def test_the_final_stage_saw_all_of_the_past(two_stage: TwoStage) -> None:
+    assert two_stage.stage.ratings.values.size == len(tastes())
+    expected = stage_on(tastes())
+    np.testing.assert_array_equal(two_stage.stage.als.item_factors, expected.als.item_factors)
+    assert two_stage.groups > 30
+
+
+def test_users_scored_together_get_what_each_gets_alone(two_stage: TwoStage) -> None:
+    users = np.arange(N_USERS, dtype=np.int32)
+    together = two_stage.recommend(users)
+    for user, ours in zip(users, together, strict=True):
+        (alone,) = two_stage.recommend(np.array([user], dtype=np.int32))
+        assert ours.tolist() == alone.tolist()
+
+
+def test_who_was_not_to_be_recommended_to_is_an_error() -> None:
+    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, held_out_ndcg={})
+    some = np.array([3, 7], dtype=np.int32)
+    model = fit_two_stage(tastes(), table_of(), RECIPE, PROGRESS, choice, users=some)
+    assert all(ours.size for ours in model.recommend(some))
+    with pytest.raises(ValueError, match="vectors were not solved for"):
+        model.recommend(np.array([3, 4], dtype=np.int32))
+
+
+def test_recommendations_are_the_candidates_in_the_rankers_order(two_stage: TwoStage) -> None:
+    users = np.arange(N_USERS, dtype=np.int32)
+    found = list(two_stage.stage.candidates(users))
+    for user, ours, candidates in zip(users, two_stage.recommend(users), found, strict=True):
+        features = two_stage.stage.features(int(user), candidates)
+        scores = two_stage.ranker.predict(features, prediction_type="RawFormulaVal")
+        pairs = zip(scores.tolist(), candidates.movie_rows.tolist(), strict=True)
+        assert ours.tolist() == [row for _, row in sorted((-score, row) for score, row in pairs)]
+
+
+def test_training_again_gives_the_same_lists(two_stage: TwoStage) -> None:
+    again = fit_two_stage(tastes(), table_of(), RECIPE, PROGRESS, two_stage.choice)
+    users = np.arange(N_USERS, dtype=np.int32)
+
+    def content(model: TwoStage) -> list[list[int]]:
+        return [one.tolist() for one in model.recommend(users)]
+
+    assert content(again) == content(two_stage)
+
+
+def test_a_user_without_a_vector_gets_an_empty_list() -> None:
+    users = [
+        list(zip(tastes().of(user).movie_rows, [4.5, 2.0] * 13, range(25), strict=False)) for user in (0, 1)
+    ]
+    ratings = ratings_of(*[[(int(r), v, t) for r, v, t in user] for user in users], [(0, 1.0, 5)])
+    stage = stage_on(ratings)
+    ranker = fit_ranker(
+        planted(),
+        Loss.LOGLOSS,
+        RECIPE.ranker,
+        iterations=5,
+        feature_names=FEATURE_NAMES[FeatureSet.EXTENDED],
+        seed=0,
+        threads=1,
+    )
+    model = TwoStage(
+        stage, ranker, RankerChoice(Loss.LOGLOSS, 5, {}), groups=1, inner_scores=np.empty(0, np.float32)
+    )
+    lists: list[Rows] = model.recommend(np.array([2, 0], dtype=np.int32))
+    assert lists[0].size == 0
+    assert lists[1].size > 0
+    assert lists[1].max() < N_MOVIES

@@ -1,0 +1,191 @@
+"""The rules of the gate on numbers that can be checked by eye, and what it compares with."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from serving.bundle.store import BundleStore
+from tests.conftest import Trained
+from training.checkpoints import NO_WORK, Work
+from training.data.movielens.cleaning import CleaningCounts, CleanRatings
+from training.evaluation.splits import split
+from training.experiments.experiment import Measurement
+from training.models.recipe import Recipe
+from training.progress import Progress
+from training.publish import gate
+from training.publish.gate import Evaluation, judge_newcomer, pass_gate, recipe_of
+from training.publish.publish import recipe_record
+
+
+def evaluation(
+    two_stage: float, *, als: float = 0.1, popularity: float = 0.05, users: int = 400, spread: float = 0.0
+) -> Evaluation:
+    """Means by model over users; `spread` is how far the two-stage model is off for each by chance."""
+    chance = np.random.default_rng(0).normal(0, spread, users)
+    return Evaluation(
+        split_hash="s",
+        user_ids=np.arange(1, users + 1),
+        ndcg={
+            "popularity": np.full(users, popularity),
+            "als": np.full(users, als),
+            "two_stage": two_stage + chance - chance.mean(),
+        },
+    )
+
+
+def test_the_first_bundle_has_only_its_own_baselines_to_beat() -> None:
+    assert judge_newcomer(evaluation(0.1), None).refusals == ()
+    (refusal,) = judge_newcomer(evaluation(0.09, spread=0.02), None).refusals
+    assert refusal == (
+        "nDCG@10 0.0900 is below stage one alone, 0.1000: -0.0100, paired 95 % interval [-0.0119, -0.0080]"
+    )
+    below_both = judge_newcomer(evaluation(0.09, popularity=0.095), None).refusals
+    assert [text.split(",")[0] for text in below_both] == [
+        "nDCG@10 0.0900 is below popularity",
+        "nDCG@10 0.0900 is below stage one alone",
+    ]
+
+
+def test_two_percent_below_the_incumbent_is_tolerated_and_no_more() -> None:
+    incumbent = evaluation(0.2)
+    assert judge_newcomer(evaluation(0.1961), incumbent).refusals == ()
+    verdict = judge_newcomer(evaluation(0.1959), incumbent)
+    (refusal,) = verdict.refusals
+    assert refusal.startswith("nDCG@10 0.1959 is more than 2% below what is served, 0.2000")
+    assert "0.1959 against 0.2000 of what is served, on the same 400 users: -0.0041" in verdict.remark
+
+
+def test_what_chance_explains_refuses_nothing() -> None:
+    """As seen: 0.0311 against 0.0319, with an interval of [-0.020, +0.018], was refused."""
+    newcomer = evaluation(0.0311, als=0.0319, popularity=0.0315, spread=0.2)
+    verdict = judge_newcomer(newcomer, evaluation(0.0319))
+    assert verdict.refusals == ()
+    over = verdict.over_served
+    assert over is not None
+    assert over.low < -0.015 < 0.015 < over.high
+    assert f"0.0311 against 0.0319 of what is served, on the same 400 users: {over}" in verdict.remark
+
+
+def test_a_handful_of_users_refuses_nothing() -> None:
+    assert judge_newcomer(evaluation(0.01, users=19), evaluation(0.2, users=19)).refusals == ()
+    assert len(judge_newcomer(evaluation(0.01, users=20), evaluation(0.2, users=20)).refusals) == 3
+
+
+def test_evaluations_are_read_back(tmp_path: Path) -> None:
+    evaluation(0.2).write(tmp_path)
+    found = Evaluation.read(tmp_path)
+    assert found is not None
+    assert found.split_hash == "s"
+    assert found.user_ids.tolist() == list(range(1, 401))
+    np.testing.assert_array_equal(found.ndcg["two_stage"], evaluation(0.2).ndcg["two_stage"])
+
+
+def test_a_damaged_evaluation_is_none(tmp_path: Path) -> None:
+    assert Evaluation.read(tmp_path) is None
+    evaluation(0.2).write(tmp_path)
+    file = tmp_path / "evaluation.npz"
+    file.write_bytes(file.read_bytes()[:100])
+    assert Evaluation.read(tmp_path) is None
+
+
+def test_a_recipe_comes_back_out_of_the_manifest(own_bundle_root: BundleStore, trained: Trained) -> None:
+    manifest = own_bundle_root.manifest(trained.bundle_id)
+    recipe, choice = recipe_of(manifest)
+    assert recipe_record(recipe).items() <= manifest.recipe.items()
+    assert choice.loss == trained.two_stage.choice.loss
+    assert choice.iterations == trained.two_stage.choice.iterations
+
+
+class Case:
+    """A root with the trained bundle as the incumbent, and a newcomer measured on the same ratings."""
+
+    def __init__(self, store: BundleStore, trained: Trained) -> None:
+        self.store = store
+        self.manifest = store.manifest(trained.bundle_id)
+        self.table = trained.table
+        self.ratings = trained.two_stage.stage.ratings
+        self.recipe, _ = recipe_of(self.manifest)
+        self.judged = split(self.ratings, self.recipe.protocol)
+
+    def measurement(self, recipe: Recipe, *, two_stage: float) -> Measurement:
+        """In which each judged user has the same nDCG@10."""
+        qualities = {
+            model: SimpleNamespace(per_user={"ndcg_at_10": np.full(self.judged.users.size, ndcg)})
+            for model, ndcg in (("popularity", 0.1), ("als", 0.1), ("two_stage", two_stage))
+        }
+        return cast(Measurement, SimpleNamespace(recipe=recipe, qualities=qualities))
+
+    def verdict(self, measurement: Measurement, *, work: Work = NO_WORK) -> gate.Verdict:
+        """What the gate says of a newcomer."""
+        counts = CleaningCounts(0, 0, 0, 0, 0, 0)
+        clean = CleanRatings(ratings=self.ratings, counts=counts, digest="")
+        progress = Progress(Console(quiet=True))
+        _, verdict = pass_gate(self.store, measurement, clean, self.table, progress, work=work)
+        return verdict
+
+    def keep(self, measurement: Measurement) -> None:
+        """Writes what the incumbent reached into its bundle."""
+        kept = Evaluation.of(measurement, self.judged, self.table.movies.ids)
+        kept.write(self.store.path(self.manifest.bundle_id) / "reports")
+
+
+@pytest.fixture
+def case(own_bundle_root: BundleStore, trained: Trained) -> Case:
+    return Case(own_bundle_root, trained)
+
+
+def test_on_an_equal_split_the_kept_numbers_are_compared(case: Case) -> None:
+    case.keep(case.measurement(case.recipe, two_stage=0.4))
+    other = recipe_with(case.recipe, seed=1)
+    assert case.verdict(case.measurement(other, two_stage=0.395)).refusals == ()
+    (refusal,) = case.verdict(case.measurement(other, two_stage=0.3)).refusals
+    assert refusal.startswith("nDCG@10 0.3000 is more than 2% below what is served, 0.4000")
+
+
+def test_on_another_split_the_incumbents_recipe_is_trained_again(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its steps are kept by its name: a job that goes on after a rollback has another incumbent."""
+    folder = tmp_path / "steps"
+    folder.mkdir()
+    asked: list[Recipe] = []
+    steps: list[str] = []
+
+    def measure(
+        _ratings: object, _table: object, recipe: Recipe, *_: object, work: Work, **__: object
+    ) -> Measurement:
+        asked.append(recipe)
+        work.step("one", lambda: {"a": np.array(1)})
+        steps.extend(path.name for path in folder.iterdir())
+        return case.measurement(recipe, two_stage=0.5)
+
+    monkeypatch.setattr(gate, "measure", measure)
+    newcomer = case.measurement(recipe_with(case.recipe, seed=1), two_stage=0.3)
+    verdict = case.verdict(newcomer, work=Work(folder))
+    assert asked == [case.recipe]
+    assert steps == [f"incumbent-{case.manifest.bundle_id}-one.npz"]
+    assert verdict.remark.startswith("its recipe was trained on the new split: ")
+    assert len(verdict.refusals) == 1
+
+
+def test_the_same_recipe_on_other_ratings_needs_no_second_training(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "measure", None)
+    verdict = case.verdict(case.measurement(case.recipe, two_stage=0.3))
+    assert verdict == gate.Verdict((), "the same recipe is served, trained on other ratings")
+
+
+def test_nothing_served_is_nothing_to_compare_with(case: Case, tmp_path: Path) -> None:
+    case.store = BundleStore(tmp_path / "empty")
+    assert case.verdict(case.measurement(case.recipe, two_stage=0.3)) == gate.Verdict(
+        (), "nothing is served yet"
+    )
+
+
+def recipe_with(recipe: Recipe, *, seed: int) -> Recipe:
+    return Recipe(**{**vars(recipe), "seed": seed})

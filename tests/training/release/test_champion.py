@@ -1,0 +1,339 @@
+"""From a published bundle to a folder that servers read: registered, promoted, brought down, rolled back."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from ranking_service.ranking import Ranker
+from serving.bundle.manifest import bundle_id_of
+from serving.bundle.store import SETTLE_SECONDS, BundleError, BundleStore
+from tests.conftest import Trained
+from tests.serving.test_store import publish
+from training import sync
+from training.cli.train import app
+from training.release.champion import bring_down
+from training.release.local_store import local_store
+from training.release.registry import (
+    BUNDLE_TAG,
+    CHAMPION,
+    MODEL,
+    PREVIOUS_TAG,
+    PROMOTED_TAG,
+    Registry,
+    RegistryError,
+)
+from training.release.run_record import RunRecord
+from training.release.tracking import track
+
+NO_TRACKING_URI = (
+    "MLFLOW_TRACKING_URI or --tracking-uri must begin with http:// or https:// and name a host, or with "
+    "sqlite:/// and name a file, such as http://localhost:5000"
+)
+
+
+def register(root: Path, bundle: Path) -> Registry:
+    """Records a run with a bundle, as `train` does."""
+    track(root, RunRecord("two_stage_ranker", "n", {}, {}, {"bundle_id": bundle.name}, bundle=bundle), None)
+    return Registry(local_store(root))
+
+
+@pytest.fixture
+def registry(root: Path, trained: Trained) -> Registry:
+    return register(root, trained.root / "bundles" / trained.bundle_id)
+
+
+def brought_down(registry: Registry, root: Path) -> str | None:
+    """What came; there is nothing to wait for."""
+
+    def wait(seconds: float) -> None:
+        pytest.fail(f"waits for {seconds} s")
+
+    return bring_down(registry, root, settle_seconds=60, wait=wait)
+
+
+def test_the_champion_arrives_whole_and_is_served(
+    registry: Registry, tmp_path: Path, trained: Trained
+) -> None:
+    serving = tmp_path / "serving"
+    with pytest.raises(RegistryError, match="no version is the champion"):
+        brought_down(registry, serving)
+    registry.promote()
+    with pytest.raises(RegistryError, match="no champion before"):
+        registry.previous()
+    assert brought_down(registry, serving) == trained.bundle_id
+    store = BundleStore(serving)
+    assert store.pointer().bundle_id == trained.bundle_id
+    Ranker.load(store, trained.bundle_id)
+    bundle = store.path(trained.bundle_id)
+    assert (bundle / "candidate/ratings.npz").samefile(bundle / "gateway/ratings.npz")
+    assert not (bundle / "exports").exists()
+    assert brought_down(registry, serving) is None
+
+
+def test_every_folder_gets_the_same_pointer(
+    registry: Registry, root: Path, tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter([10.0, 20.0, 30.0])
+    monkeypatch.setattr("training.release.registry.time", SimpleNamespace(time=lambda: next(moments)))
+    local = with_bundle(root, trained)
+    other = another_bundle(local, trained.bundle_id)
+    registry.promote()
+    there_before = BundleStore(tmp_path / "there before")
+    brought_down(registry, there_before.root)
+    register(root, local.path(other)).promote()
+    registry.promote(other)  # again: nothing changes
+    expected = {"bundle_id": other, "previous": trained.bundle_id, "published_at": 20}
+    started_later = BundleStore(tmp_path / "started later")
+    for store in (there_before, started_later):
+        assert brought_down(registry, store.root) == other
+        assert store.pointer().model_dump() == expected
+        for bundle_id in (other, trained.bundle_id):
+            assert store.manifest(bundle_id) == local.manifest(bundle_id)
+    assert registry.seconds_to_settle(other, now=20) == 0
+    assert registry.seconds_to_settle(trained.bundle_id, now=20) == 0  # servers hold both
+    registry.client.set_model_version_tag(MODEL, "1", BUNDLE_TAG, "third")
+    assert registry.seconds_to_settle("third", now=30) == SETTLE_SECONDS - 10
+    assert registry.seconds_to_settle("third", now=20 + SETTLE_SECONDS) == 0
+    registry.client.set_model_version_tag(MODEL, "1", BUNDLE_TAG, trained.bundle_id)
+    way_back = ["promote", "--previous", "--bundle-root", str(root)]
+    assert CliRunner().invoke(app, way_back).exit_code == 0
+    assert CliRunner().invoke(app, [*way_back, "--bundle-id", other]).exit_code == 2
+    brought_down(registry, started_later.root)
+    expected = {"bundle_id": trained.bundle_id, "previous": other, "published_at": 30}
+    assert started_later.pointer().model_dump() == expected
+
+
+def test_a_lost_previous_bundle_stops_nobody(
+    registry: Registry, root: Path, tmp_path: Path, trained: Trained
+) -> None:
+    version, _ = registry.promote()
+    registry.client.set_model_version_tag(MODEL, version, PREVIOUS_TAG, "lost")
+    registry.client.set_model_version_tag(MODEL, version, PROMOTED_TAG, "by hand")
+    before = time.time()
+    assert brought_down(registry, tmp_path / "serving") == trained.bundle_id
+    pointer = BundleStore(tmp_path / "serving").pointer()
+    assert pointer.previous is None
+    assert pointer.published_at >= before
+
+
+def test_waiting_for_the_champion_ends_when_it_is_there(
+    registry: Registry, root: Path, tmp_path: Path, trained: Trained
+) -> None:
+    serving = tmp_path / "serving"
+    options = ["--bundle-root", str(serving), "--tracking-uri", local_store(root)]
+    command = [sys.executable, "-m", "training.sync", *options, "--watch", "0.1", "--until-synced"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "no version is the champion" in process.stdout.readline()
+        registry.promote()
+        assert process.wait(timeout=60) == 0
+    assert BundleStore(serving).pointer().bundle_id == trained.bundle_id
+
+
+def test_a_tampered_champion_is_refused_and_the_old_one_stays(
+    registry: Registry, root: Path, tmp_path: Path
+) -> None:
+    registry.promote()
+    (model,) = root.glob("mlruns/*/*/artifacts/bundle/ranking/ranker.cbm")
+    content = bytearray(model.read_bytes())
+    content[-1] ^= 1
+    model.write_bytes(content)
+    serving = tmp_path / "serving"
+    with pytest.raises(BundleError, match=r"ranking/ranker.cbm is not what was published"):
+        brought_down(registry, serving)
+    assert [path.name for path in serving.iterdir()] == ["bundles"]
+    assert not list((serving / "bundles").iterdir())
+
+
+def test_the_command_says_what_it_did(
+    registry: Registry, root: Path, tmp_path: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--bundle-root", str(tmp_path / "serving"), "--tracking-uri", local_store(root)]
+    assert sync.main(options) == 1
+    assert "no version is the champion" in capsys.readouterr().out
+    assert CliRunner().invoke(app, ["promote", "--bundle-root", str(root)]).exit_code == 0
+    assert sync.main(options) == 0
+    assert trained.bundle_id in capsys.readouterr().out
+
+
+def test_rollback_moves_the_pointer_and_the_champion(root: Path, trained: Trained) -> None:
+    store = with_bundle(root, trained)
+    other = another_bundle(store, trained.bundle_id)
+    store.point_to(trained.bundle_id, published_at=0)
+    register(root, store.path(trained.bundle_id))
+    store.point_to(other, published_at=1)
+    registry = register(root, store.path(other))
+    registry.promote()
+    result = CliRunner().invoke(app, ["rollback", "--bundle-root", str(root)])
+    assert result.exit_code == 0, result.output
+    assert store.pointer().bundle_id == trained.bundle_id
+    champion = registry.aliased(CHAMPION)
+    assert champion is not None
+    assert champion.tags["bundle_id"] == trained.bundle_id
+    CliRunner().invoke(app, ["rollback", "--bundle-root", str(root)])
+    assert store.pointer().bundle_id == other
+
+
+def test_a_rollback_that_the_registry_does_not_hear_of_says_what_is_left_to_do(
+    root: Path, trained: Trained
+) -> None:
+    store = with_bundle(root, trained)
+    other = another_bundle(store, trained.bundle_id)
+    store.point_to(trained.bundle_id, published_at=0)
+    store.point_to(other, published_at=1)
+    options = ["--bundle-root", str(root), "--tracking-uri", "http://127.0.0.1:1"]
+    result = CliRunner().invoke(app, ["rollback", *options])
+    assert result.exit_code == 1
+    assert store.pointer().bundle_id == trained.bundle_id
+    assert f"python -m training promote --bundle-id {trained.bundle_id}" in result.output
+
+
+def test_a_third_bundle_waits_for_the_second_to_settle(root: Path, tmp_path: Path, trained: Trained) -> None:
+    store = with_bundle(tmp_path / "serving", trained)
+    store.point_to(trained.bundle_id, published_at=0)
+    second, third = (publish(store, text) for text in ("second", "third"))
+    store.point_to(second, published_at=time.time())
+    registry = register(root, store.path(third))
+    registry.promote()
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        store.roll_back(published_at=0)  # as if the time had passed
+
+    assert bring_down(registry, store.root, settle_seconds=60, wait=wait) == third
+    assert len(waits) == 1
+    assert 0 < waits[0] <= 60
+
+
+def test_promotion_says_what_is_served_and_what_brings_the_champion_down(
+    root: Path, trained: Trained, tmp_path: Path
+) -> None:
+    store = with_bundle(root, trained)
+    other = another_bundle(store, trained.bundle_id)
+    for bundle_id in (trained.bundle_id, other):
+        store.point_to(bundle_id, published_at=0)
+        register(root, store.path(bundle_id))
+
+    def said(*arguments: str) -> list[str]:
+        result = CliRunner().invoke(app, [*arguments, "--bundle-root", str(root)])
+        assert result.exit_code == 0, result.output
+        return result.output.splitlines()
+
+    assert said("rollback")[1] == "No version is the champion, so that nothing changes outside of this folder"
+    promoted, what_is_served = said("promote")
+    assert promoted == f"Version 2 is the champion: bundle {other}"
+    assert what_is_served == (
+        f"{root} still serves bundle {trained.bundle_id}: `python -m training.sync --bundle-root {root}` "
+        "brings the champion down"
+    )
+    assert sync.main(["--bundle-root", str(root)]) == 0
+    assert store.pointer().bundle_id == other
+    assert said("promote", "--bundle-id", other)[1] == (
+        f"{root} serves it; `python -m training.sync --bundle-root FOLDER` brings it down to others"
+    )
+    assert said("rollback")[1] == (
+        "Version 1 is the champion: `python -m training.sync` brings it down to others"
+    )
+    elsewhere = ["promote", "--bundle-root", str(tmp_path / "none"), "--tracking-uri", local_store(root)]
+    assert (
+        CliRunner()
+        .invoke(app, elsewhere)
+        .output.splitlines()[1]
+        .startswith("Servers take it from their folder")
+    )
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_without_runs_has_nothing_to_promote_or_to_bring_down(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = CliRunner().invoke(app, ["promote", "--bundle-root", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.output.startswith(
+        f"no run was recorded in {tmp_path}/mlflow.db: nothing was published here yet"
+    )
+    assert sync.main(["--bundle-root", str(tmp_path)]) == 1
+    assert "no run was recorded in" in capsys.readouterr().out
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ("--watch 0", "--watch must be a finite number of seconds above 0, not 0"),
+        ("--watch -1", "--watch must be a finite number of seconds above 0, not -1"),
+        ("--watch inf", "--watch must be a finite number of seconds above 0, not inf"),
+        ("--watch nan", "--watch must be a finite number of seconds above 0, not nan"),
+        ("--settle-seconds -1", "--settle-seconds must be finite and not below 0, not -1"),
+        ("--until-synced", "--until-synced needs --watch"),
+        ("--tracking-uri localhost:5000", f"argument --tracking-uri: {NO_TRACKING_URI}"),
+    ],
+)
+def test_options_without_sense_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str, rule: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        sync.main(["--bundle-root", str(tmp_path), *options.split()])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"python -m training.sync: error: {rule}\n")
+
+
+@pytest.mark.parametrize(("watch", "status"), [(["--watch", "1"], 0), ([], 128 + signal.SIGTERM)])
+def test_a_signal_ends_the_wait(
+    root: Path, tmp_path: Path, trained: Trained, watch: list[str], status: int
+) -> None:
+    """It runs in a pod, which has to end when it is told to; without a handler, -15 would come out here."""
+    store = with_bundle(tmp_path / "serving", trained)
+    store.point_to(trained.bundle_id, published_at=0)
+    second, third = (publish(store, text) for text in ("second", "third"))
+    store.point_to(second, published_at=time.time())
+    register(root, store.path(third)).promote()
+    options = ["--bundle-root", str(store.root), "--tracking-uri", local_store(root), *watch]
+    command = [sys.executable, "-m", "training.sync", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = json.loads(process.stdout.readline())
+        assert line["event"] == "servers are still taking the bundle before"
+        process.terminate()
+        assert process.wait(20) == status
+    assert store.pointer().bundle_id == second
+
+
+def test_a_bundle_that_does_not_fit_is_not_fetched(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.promote()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=7))
+    with pytest.raises(OSError, match=r"the bundle needs \d{6,} bytes, 7 are free"):
+        brought_down(registry, tmp_path / "serving")
+    assert not list((tmp_path / "serving" / "bundles").iterdir())
+
+
+def with_bundle(root: Path, trained: Trained) -> BundleStore:
+    """A store that holds the trained bundle."""
+    store = BundleStore(root)
+    with store.staging() as staging:
+        shutil.copytree(trained.root / "bundles" / trained.bundle_id, staging, dirs_exist_ok=True)
+        store.adopt(staging)
+    return store
+
+
+def another_bundle(store: BundleStore, bundle_id: str) -> str:
+    """A second bundle, with one file less."""
+    manifest = store.manifest(bundle_id)
+    files = {path: record for path, record in manifest.files.items() if path != "candidate/als.json"}
+    with store.staging() as staging:
+        shutil.copytree(store.path(bundle_id), staging, dirs_exist_ok=True)
+        (staging / "candidate/als.json").unlink()
+        smaller = manifest.model_copy(update={"files": files, "bundle_id": bundle_id_of(files)})
+        store.publish(staging, smaller)
+    return smaller.bundle_id

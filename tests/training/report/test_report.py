@@ -1,0 +1,297 @@
+"""The report, its warnings, and the symptom of a leak, on the generated data set."""
+
+import base64
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typing_extensions import override
+
+from serving.features import FeatureSet
+from serving.fold_in import AlsParameters, Confidence
+from tests.training.small import PROGRESS
+from training.cli.tables import print_measurements
+from training.data.generated import write_sample
+from training.data.movielens.cleaning import CleanRatings
+from training.data.movielens.data_set import read_data_set
+from training.data.movielens.movies import MovieTable
+from training.evaluation.judging import Quality, lift
+from training.evaluation.splits import Protocol, split
+from training.experiments.experiment import Measurement, measure
+from training.models import ranker
+from training.models.als import Als
+from training.models.first_stage import FirstStage
+from training.models.ranker import Loss, RankerParameters
+from training.models.ranker_selection import LearningCurve, RankerChoice
+from training.models.recipe import Recipe
+from training.models.two_stage import TwoStage, fit_two_stage
+from training.publish.gate import Evaluation, judge_newcomer
+from training.publish.publish import Build, publish
+from training.report.figures import decile_coverage
+from training.report.findings import warnings_of
+from training.report.report import Subject, render_report
+
+CURVES = tuple(
+    LearningCurve(loss=loss, trees=(20, 40), ndcg=(0.3, 0.4), standard_errors=(0.02, 0.02)) for loss in Loss
+)
+CHOICE = RankerChoice(loss=Loss.LOGLOSS, iterations=40, held_out_ndcg={}, curves=CURVES)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[MovieTable, CleanRatings]:
+    folder = tmp_path_factory.mktemp("sample")
+    write_sample(folder)
+    return read_data_set(folder)
+
+
+RECIPE = Recipe(
+    als=AlsParameters(factors=32, iterations=8, regularization=10.0, alpha=5.0, confidence=Confidence.LIKES),
+    ranker=RankerParameters(iterations=40, learning_rate=0.15, depth=4),
+    feature_set=FeatureSet.EXTENDED,
+    protocol=Protocol.USER,
+    seed=0,
+    threads=2,
+)
+
+
+@pytest.fixture(scope="module")
+def measured(sample: tuple[MovieTable, CleanRatings]) -> tuple[Measurement, TwoStage]:
+    """The measurement, and the recommender that is served; loss and trees are given, which saves time."""
+    table, clean = sample
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.models.two_stage.choose_ranker", lambda *_: CHOICE)
+        measurement = measure(clean.ratings, table, RECIPE, PROGRESS, validate=True)
+    return measurement, fit_two_stage(clean.ratings, table, RECIPE, PROGRESS, CHOICE)
+
+
+@pytest.fixture(scope="module")
+def page(sample: tuple[MovieTable, CleanRatings], measured: tuple[Measurement, TwoStage]) -> str:
+    table, clean = sample
+    subject = Subject(clean.tag("sample"), "generated", table, clean.counts)
+    return render_report(subject, *measured)
+
+
+class Page(HTMLParser):
+    """Cells of the first table by row, and everything that could lead away from the page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.images: list[str] = []
+        self.links: list[str] = []
+        self._in_cell = False
+        self.feed(text)
+
+    @override
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in {"src", "href", "srcset", "action", "data"} and value:
+                (self.images if tag == "img" else self.links).append(value)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in {"td", "th"}:
+            self.rows[-1].append("")
+        self._in_cell = self._in_cell or tag in {"td", "th"}
+
+    @override
+    def handle_endtag(self, tag: str) -> None:
+        if tag in {"td", "th"}:
+            self._in_cell = False
+
+    @override
+    def handle_data(self, data: str) -> None:
+        if self._in_cell:
+            self.rows[-1][-1] += data.strip() + " "
+
+
+def test_report_shows_the_numbers_of_the_measurement(
+    page: str, measured: tuple[Measurement, TwoStage]
+) -> None:
+    rows = {row[0].strip(): row for row in reversed(Page(page).rows) if row}  # the first of a name stays
+    measurement = measured[0]
+    for model, title in (("popularity", "popularity"), ("ease", "EASE"), ("two_stage", "two-stage")):
+        means, row = measurement.qualities[model].means(), rows[title]
+        for name in ("ndcg_at_10", "recall_at_10", "coverage_at_10", "recall_at_300", "ceiling_ndcg_at_10"):
+            assert any(f"{means[name]:.3f}" in cell for cell in row[1:]), (title, name)
+        assert row[-1].strip() == f"{measurement.validation[model].means()['ndcg_at_10']:.3f}"
+    over_als = lift(measurement.qualities, "two_stage", "als")
+    assert f"[{over_als.low:+.3f}, {over_als.high:+.3f}]" in page
+
+
+def test_report_needs_no_other_file(page: str) -> None:
+    parsed = Page(page)
+    assert parsed.links == []
+    assert len(parsed.images) == 8
+    for image in parsed.images:
+        assert image.startswith("data:image/svg+xml;base64,")
+        drawn = base64.b64decode(image.partition(",")[2]).decode()
+        assert all(link.startswith(("#", "data:")) for link in re.findall(r'href="([^"]*)"', drawn))
+    assert "http" not in page
+    assert "@import" not in page
+    assert "url(" not in page
+
+
+def test_report_says_what_was_trained_on_what(page: str, sample: tuple[MovieTable, CleanRatings]) -> None:
+    cells = {row[0].strip(): row[1].strip() for row in Page(page).rows if len(row) == 2}
+    table, clean = sample
+    assert cells["data set"] == clean.tag("sample")
+    assert cells["ratings read"] == f"{clean.counts.read:,}"
+    assert cells["catalogue"].startswith(f"{len(table.titles):,} movies")
+    assert (cells["protocol"], cells["seed"], cells["als_factors"]) == ("user", "0", "32")
+    assert cells["ranker"] == "Logloss, 40 trees, 53 features"
+
+
+def test_report_lies_in_the_bundle_and_not_in_its_identity(
+    page: str,
+    sample: tuple[MovieTable, CleanRatings],
+    measured: tuple[Measurement, TwoStage],
+    tmp_path: Path,
+) -> None:
+    build = Build(
+        two_stage=measured[1], table=sample[0], recipe=RECIPE, dataset_tag="sample", metrics={}, report=page
+    )
+    bundle_id = publish(tmp_path / "with", build, PROGRESS)
+    report = tmp_path / "with" / "bundles" / bundle_id / "reports" / "report.html"
+    assert report.read_text() == page
+    assert publish(tmp_path / "without", replace(build, report=None), PROGRESS) == bundle_id
+
+
+def test_nothing_is_learned_from_the_validation_part(
+    sample: tuple[MovieTable, CleanRatings], measured: tuple[Measurement, TwoStage]
+) -> None:
+    test = split(sample[1].ratings, Protocol.USER)
+    before = split(test.past, Protocol.USER)
+    n_users = {
+        model: len(quality.per_user["ndcg_at_10"]) for model, quality in measured[0].validation.items()
+    }
+    assert n_users == dict.fromkeys(measured[0].qualities, before.users.size)
+
+
+def test_ceiling_and_recall_of_two_stage_are_those_of_stage_one(
+    measured: tuple[Measurement, TwoStage],
+) -> None:
+    qualities = measured[0].qualities
+    for name in ("recall_at_300", "ceiling_ndcg_at_10"):
+        ours, theirs = (qualities[model].per_user[name] for model in ("two_stage", "als"))
+        np.testing.assert_array_equal(ours, theirs)
+    assert np.all(
+        qualities["two_stage"].per_user["ndcg_at_10"]
+        <= qualities["two_stage"].per_user["ceiling_ndcg_at_10"] + 1e-12
+    )
+
+
+def scaled(measurement: Measurement, **factors: float) -> Measurement:
+    """The measurement with the nDCG@10 of some models multiplied."""
+    qualities = dict(measurement.qualities)
+    for model, factor in factors.items():
+        per_user = dict(qualities[model].per_user)
+        per_user["ndcg_at_10"] = per_user["ndcg_at_10"] * factor
+        qualities[model] = Quality(per_user=per_user, coverage=qualities[model].coverage)
+    return replace(measurement, qualities=qualities)
+
+
+@pytest.mark.parametrize(
+    ("factors", "words"),
+    [
+        ({"two_stage": 0.1}, "below its own stage one"),
+        ({"als": 0.1}, "ALS (stage one) (0.0"),
+        ({"two_stage": 0.05}, "two-stage (0.0"),
+        ({"ease": 9.0}, "below EASE"),
+    ],
+)
+def test_warnings_say_in_words_what_is_weak(
+    measured: tuple[Measurement, TwoStage], factors: dict[str, float], words: str
+) -> None:
+    assert not any(words in warning for warning in warnings_of([measured[0]]))
+    assert any(words in warning for warning in warnings_of([scaled(measured[0], **factors)]))
+
+
+def test_few_judged_users_allow_no_conclusion(measured: tuple[Measurement, TwoStage]) -> None:
+    few = replace(measured[0], judged_users=28)
+    assert warnings_of([few]) == ["Only 28 users can be judged under 'user': much may be chance."]
+
+
+def test_a_report_of_nobody_judged_says_so(
+    sample: tuple[MovieTable, CleanRatings], measured: tuple[Measurement, TwoStage]
+) -> None:
+    measurement = measured[0]
+    nobody = {
+        model: Quality({name: values[:0] for name, values in quality.per_user.items()}, quality.coverage)
+        for model, quality in measurement.qualities.items()
+    }
+    table, clean = sample
+    page = render_report(
+        Subject(clean.tag("sample"), "generated", table, clean.counts),
+        replace(measurement, judged_users=0, qualities=nobody, validation={}),
+        measured[1],
+    )
+    assert "Only 0 users can be judged under" in page
+
+
+def test_a_leak_that_no_guard_sees_shows_as_a_ranker_below_stage_one(
+    sample: tuple[MovieTable, CleanRatings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The inner stage's factors come from all of the past, the labels' ratings included."""
+    table, clean = sample
+    test = split(clean.ratings, Protocol.USER)
+    honest_fit = FirstStage.fit
+
+    def leaking_fit(ratings: Any, *arguments: Any, **options: Any) -> FirstStage:
+        stage = honest_fit(ratings, *arguments, **options)
+        if ratings is test.past:
+            return stage
+        knowing = Als.fit(test.past, len(table.movies.ids), overfitting, seed=0, threads=2)
+        return replace(stage, als=knowing)
+
+    overfitting = replace(RECIPE.als, regularization=0.01, alpha=40.0)
+    recipe = replace(RECIPE, als=overfitting, feature_set=FeatureSet.REFERENCE)
+    monkeypatch.setattr("training.experiments.experiment.judged_split", lambda *_: test)
+    monkeypatch.setattr(FirstStage, "fit", leaking_fit)
+    monkeypatch.setattr("training.models.two_stage.choose_ranker", lambda *_: CHOICE)
+    measurement = measure(clean.ratings, table, recipe, PROGRESS)
+    printed = io.StringIO()
+    print_measurements(Console(file=printed, width=10_000), [measurement], "sample")
+    assert "labels from ratings that stage one" in printed.getvalue()
+
+
+def test_a_ranker_that_learned_from_shuffled_labels_does_not_pass_the_gate(
+    sample: tuple[MovieTable, CleanRatings],
+    measured: tuple[Measurement, TwoStage],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table, clean = sample
+    rng = np.random.default_rng(0)
+    honest_fit = ranker.fit_ranker
+
+    def fit_on_noise(groups: ranker.Groups, *arguments: Any, **options: Any) -> Any:
+        return honest_fit(replace(groups, labels=rng.permutation(groups.labels)), *arguments, **options)
+
+    monkeypatch.setattr("training.models.ranker_selection.fit_ranker", fit_on_noise)
+    monkeypatch.setattr("training.models.two_stage.choose_ranker", lambda *_: CHOICE)
+    shuffled = measure(clean.ratings, table, RECIPE, PROGRESS)
+    judged = split(clean.ratings, Protocol.USER)
+    served, newcomer = (Evaluation.of(one, judged, table.movies.ids) for one in (measured[0], shuffled))
+    assert judge_newcomer(served, served).refusals == ()
+    verdict = judge_newcomer(newcomer, served)
+    refusals = " ".join(verdict.refusals)
+    assert "below stage one alone" in refusals
+    assert "more than 2% below what is served" in refusals
+
+    subject = Subject(clean.tag("sample"), "generated", table, clean.counts)
+    forced = render_report(subject, shuffled, measured[1], verdict=verdict)
+    over = verdict.over_served
+    assert over is not None
+    assert f"<td>[{over.low:+.3f}, {over.high:+.3f}]</td>\n<td>worse</td>" in forced
+    assert f"Overridden: {verdict.refusals[0]}" in forced
+
+
+def test_decile_coverage_counts_each_tenth_of_the_rated_movies() -> None:
+    counts = np.array([0, *range(20, 0, -1)])  # movie 0 is unrated, 1 and 2 the most rated
+    shares = decile_coverage([np.array([1, 3], np.int32), np.array([4, 20], np.int32)], counts)
+    assert shares == [0.5, 1.0, 0, 0, 0, 0, 0, 0, 0, 0.5]

@@ -1,0 +1,153 @@
+"""A job that dies at any moment ends, when it is run again, with the bundle of one that did not."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from serving.bundle.store import BundleStore
+from training.checkpoints import NO_WORK, Arrays, Work, forget
+from training.cli.train import app
+from training.lock import alone
+
+OPTIONS = (
+    *("train-ranker", "--sample", "--threads", "1"),
+    *("--iterations", "50", "--depth", "3", "--als-factors", "8", "--als-iterations", "3"),
+)
+
+_STEPS = 16
+"""Of a job: groups and ranker, three times (test, validation, all); six fits on held-out groups; stage one on
+four histories, two of which are met twice."""
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL."""
+
+
+def test_a_finished_step_is_not_computed_again(tmp_path: Path) -> None:
+    first = Work.of(tmp_path, "job").step("one", lambda: {"a": np.arange(3), "b": np.ones((2, 2), order="F")})
+    again = Work.of(tmp_path, "job").step("one", lambda: pytest.fail("computed again"))
+    for name in ("a", "b"):
+        np.testing.assert_array_equal(first[name], again[name])
+        assert first[name].dtype == again[name].dtype
+
+
+def test_another_job_and_another_part_compute_for_themselves(tmp_path: Path) -> None:
+    work = Work.of(tmp_path, "job")
+    work.step("one", lambda: {"a": np.array(1)})
+    assert Work.of(tmp_path, "other").step("one", lambda: {"a": np.array(2)})["a"] == 2
+    assert work.part("all").step("one", lambda: {"a": np.array(3)})["a"] == 3
+
+
+def test_parts_share_the_steps_of_the_whole_job(tmp_path: Path) -> None:
+    work = Work.of(tmp_path, "job")
+    work.part("past").whole().step("one", lambda: {"a": np.array(1)})
+    assert work.part("all").whole().step("one", lambda: pytest.fail("computed again"))["a"] == 1
+
+
+def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    work = Work.of(tmp_path, "job")
+
+    def fails() -> Arrays:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        work.step("one", fails)
+    assert work.step("one", lambda: {"a": np.array(1)})["a"] == 1
+
+
+def test_half_written_steps_are_removed(tmp_path: Path) -> None:
+    Work.of(tmp_path, "job")
+    (folder,) = (tmp_path / "work").iterdir()
+    (folder / ".one.npz").write_bytes(b"half")
+    Work.of(tmp_path, "job")
+    assert list(folder.iterdir()) == []
+
+
+def test_nothing_is_kept_once_forgotten(tmp_path: Path) -> None:
+    Work.of(tmp_path, "job").step("one", lambda: {"a": np.array(1)})
+    forget(tmp_path)
+    forget(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def command(generated: Path, root: Path) -> list[str]:
+    return [*OPTIONS, "--data-dir", str(generated), "--bundle-root", str(root)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(generated: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The bundle_id of a job that nobody disturbs."""
+    root = tmp_path_factory.mktemp("uninterrupted")
+    shutil.copy(empty_store, root)
+    result = CliRunner().invoke(app, command(generated, root))
+    assert result.exit_code == 0, result.output
+    return BundleStore(root / "sample").pointer().bundle_id
+
+
+@pytest.mark.parametrize("survived", [0, 4, 13])
+def test_killed_after_any_step_it_ends_the_same(
+    generated: Path, root: Path, uninterrupted: str, monkeypatch: pytest.MonkeyPatch, survived: int
+) -> None:
+    step = Work.step
+    done: list[str] = []
+
+    def dying(work: Work, name: str, compute: Callable[[], Arrays]) -> Arrays:
+        if work is not NO_WORK:
+            if len(done) == survived:
+                raise KilledError
+            done.append(name)
+        return step(work, name, compute)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "step", dying)
+        result = CliRunner().invoke(app, command(generated, root))
+        assert isinstance(result.exception, KilledError)
+    assert not (root / "sample" / "current").exists()
+    computed: list[str] = []
+
+    def counting(work: Work, name: str, compute: Callable[[], Arrays]) -> Arrays:
+        def counted() -> Arrays:
+            if work is not NO_WORK:
+                computed.append(name)
+            return compute()
+
+        return step(work, name, counted)
+
+    monkeypatch.setattr(Work, "step", counting)
+    result = CliRunner().invoke(app, command(generated, root))
+    assert result.exit_code == 0, result.output
+    assert BundleStore(root / "sample").pointer().bundle_id == uninterrupted
+    assert len(computed) == _STEPS - survived
+    assert not (root / "sample" / "work").exists()
+
+
+@pytest.mark.parametrize(("sign", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)])
+def test_signals_end_a_real_job_and_leave_nothing_half_done(
+    generated: Path, tmp_path: Path, sign: signal.Signals, status: int
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    arguments = [sys.executable, "-m", "training", *command(generated, tmp_path)]
+    with subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as job:
+        while job.poll() is None and not list((tmp_path / "sample" / "work").glob("*/past-*")):
+            time.sleep(0.02)
+        job.send_signal(sign)
+        assert job.wait() == status
+    assert not (tmp_path / "sample" / "current").exists()
+
+
+def test_a_second_job_in_the_folder_stops_with_a_clear_line(generated: Path, tmp_path: Path) -> None:
+    with alone(tmp_path):
+        result = CliRunner().invoke(app, command(generated, tmp_path))
+    assert result.exit_code == 1
+    assert result.output == f"Another training job is at work in {tmp_path}.\n"

@@ -1,0 +1,116 @@
+"""What people read of a measurement on the terminal."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from training.evaluation.judging import BANDS, by_history_length
+from training.experiments.experiment import Measurement
+from training.experiments.held_out_users import CUTOFF, Strong
+from training.models.recommenders import Recommendation
+from training.report.findings import TITLES, lifts, merged, warnings_of
+
+_COLUMNS = (
+    *("ndcg_at_10", "recall_at_10", "precision_at_10", "map_at_10"),
+    *("coverage_at_10", "novelty_at_10", "recall_at_300", "ceiling_ndcg_at_10"),
+)
+_SHORT = {"precision_at_10": "prec@10", "coverage_at_10": "cover@10", "ceiling_ndcg_at_10": "ceiling"}
+
+
+def quality_table(metrics: Mapping[str, Mapping[str, float]], caption: str) -> Table:
+    """Models against metrics, as means over the judged users; a metric of no model is left out."""
+    columns = [name for name in _COLUMNS if any(name in means for means in metrics.values())]
+    table = Table("model", caption=caption, caption_justify="left")
+    for name in columns:
+        title = _SHORT.get(name, name).replace("_at_", "@").replace("ndcg", "nDCG").replace("map", "MAP")
+        table.add_column(title, justify="right")
+    for model in (model for model in TITLES if model in metrics):
+        table.add_row(TITLES[model], *(_number(metrics[model].get(name)) for name in columns))
+    return table
+
+
+def print_measurements(console: Console, runs: Sequence[Measurement], dataset_tag: str) -> None:
+    """The quality table of one or several seeds, the lifts with intervals, segments, seeds, warnings."""
+    first, qualities = runs[0], merged(runs)
+    seeds = ", ".join(str(run.recipe.seed) for run in runs)
+    caption = (
+        f"{dataset_tag}, protocol '{first.recipe.protocol}', {_users(first)}, "
+        f"features '{first.recipe.feature_set}', "
+        f"{'mean of seeds' if len(runs) > 1 else 'seed'} {seeds}. Novelty in bits; ceiling: nDCG@10 if the "
+        "model's 300 were ordered perfectly"
+    )
+    metrics = {model: quality.means() for model, quality in qualities.items()}
+    console.print(quality_table(metrics, caption))
+    if first.judged_users:
+        console.print(_segment_table(runs))
+        for one in lifts(qualities):
+            console.print(f"two-stage over {TITLES[one.over]}: nDCG@10 {one}")
+    if first.ease_ndcg:
+        tried = ", ".join(f"{value:g}: {ndcg:.4f}" for value, ndcg in first.ease_ndcg.items())
+        console.print(f"EASE, nDCG@10 on the validation part by λ: {tried}")
+    for run in runs:
+        held_out = ", ".join(f"{loss} {value:.4f}" for loss, value in run.choice.held_out_ndcg.items())
+        console.print(
+            f"seed {run.recipe.seed}: ranker {run.choice.loss}, {run.choice.iterations} trees, from "
+            f"{run.groups} groups (nDCG@10 on held-out sampled groups: {held_out}); two-stage nDCG@10 "
+            f"{run.qualities['two_stage'].means().get('ndcg_at_10', float('nan')):.4f}",
+        )
+    for warning in warnings_of(runs):
+        console.print(f"Warning: {warning}", style="yellow")
+
+
+def print_strong(console: Console, strong: Strong) -> None:
+    """Quality for users whom training never saw."""
+    recalls = ", ".join(f"{TITLES[model]} {value:.3f}" for model, value in strong.recall.items())
+    console.print(
+        f"Strong generalisation, {strong.users} users held out whole, a random 80 % of their ratings sent "
+        f"as history: recall@{CUTOFF} over min({CUTOFF}, liked): {recalls}",
+    )
+
+
+def _segment_table(runs: Sequence[Measurement]) -> Table:
+    qualities = merged(runs)
+    segments = by_history_length(runs[0].evidence.history_lengths)
+    table = Table("by segment", caption="nDCG@10 by history length; recall@10 of liked movies by popularity")
+    for segment in segments:
+        title = f"{segment.shortest}-{segment.longest} ratings\n({segment.members.sum()} users)"
+        table.add_column(title, justify="right")
+    for band in BANDS:
+        with_one = (qualities["popularity"].per_user[f"recall_at_10_{band}"] >= 0).sum()
+        table.add_column(f"{band}\n({with_one} users)", justify="right")
+    for model, quality in qualities.items():
+        ndcg, means = quality.per_user["ndcg_at_10"], quality.means()
+        table.add_row(
+            TITLES[model],
+            *(f"{ndcg[segment.members].mean():.3f}" for segment in segments),
+            *(_number(means.get(f"recall_at_10_{band}")) for band in BANDS),
+        )
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def recommendation_table(items: Sequence[Recommendation], user_id: int, *, explain: bool) -> Table:
+    """One line a movie, with the strongest reasons if they were asked for."""
+    table = Table("", "movie", "year", caption_justify="left", caption=f"for user {user_id}")
+    table.add_column("score", justify="right")
+    table.add_column("model")
+    if explain:
+        table.add_column("what moved the score")
+    for place, item in enumerate(items, start=1):
+        reasons = "\n".join(f"{r.contribution:+.3f} {r.feature}{_seen(r.value)}" for r in item.reasons[:3])
+        cells = (str(place), item.title, str(item.year or ""), f"{item.score:.3f}", item.model)
+        table.add_row(*cells, *([reasons] if explain else []))
+    return table
+
+
+def _seen(value: float | None) -> str:
+    return ", unknown" if value is None else f" = {value:.4g}"
+
+
+def _users(measurement: Measurement) -> str:
+    judged, eligible = measurement.judged_users, measurement.eligible_users
+    return f"{judged} users" if judged == eligible else f"{judged:,} of {eligible:,} users, drawn at random"

@@ -1,0 +1,187 @@
+"""Which data set to train on: the one named, the one at hand, the one to download, or a generated one."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from zipfile import BadZipFile
+
+import pooch  # type: ignore[import-untyped]
+import structlog
+from requests.exceptions import ChunkedEncodingError, ConnectionError, RequestException, Timeout  # noqa: A004
+
+from training.data.generated import SAMPLE_FILES, VERSION, write_sample
+from training.data.movielens.layouts import layout_of
+from training.data.movielens.problems import DataError
+
+DATA_DIR_VARIABLE: Final = "MOVIEREC_DATA_DIR"
+"""Names a data set's own folder. Read by whoever calls `resolve`."""
+
+DATA_ROOT: Final = Path("data")
+"""Where data sets are looked for and kept, below the current directory."""
+
+SAMPLE_NAME: Final = "generated-sample"
+
+_SEAL: Final = "sample.json"
+_CONNECT_SECONDS: Final = 5.0
+_READ_SECONDS: Final = 10.0  # without a byte
+
+_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Download:
+    """A zip file that holds one folder with a data set, and what it must hash to."""
+
+    url: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """Of the data set: the folder in the zip file, and the file without its ending."""
+        return Path(self.url).stem
+
+
+ML_LATEST_SMALL: Final = Download(
+    url="https://files.grouplens.org/datasets/movielens/ml-latest-small.zip",
+    sha256="696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436",
+)
+
+
+@dataclass(frozen=True)
+class DatasetFolder:
+    """A folder with ratings and movies, ready to be read."""
+
+    name: str
+    """First part of the dataset tag."""
+    folder: Path
+    source: str
+    """Where it comes from: one sentence for the user."""
+
+
+def resolve(
+    chosen: Path | None, *, root: Path = DATA_ROOT, download: Download = ML_LATEST_SMALL
+) -> DatasetFolder:
+    """Finds a data set, and gets one if there is none.
+
+    In this order: `chosen`; the folder of `download` in `root`; the download; and, only if the network
+    does not answer, a generated sample. What is there but broken is an error, never passed over.
+
+    Args:
+        chosen: the folder that `MOVIEREC_DATA_DIR` names, if it is set.
+        root: where data sets are kept.
+        download: what to get.
+
+    Raises:
+        DataError: what there is, or what the server sent, is not the data set.
+    """
+    if chosen is not None:
+        return _chosen(chosen)
+    folder = root / download.name
+    if folder.exists():
+        return _found(folder)
+    try:
+        _fetch(download, folder)
+    except (ConnectionError, Timeout, ChunkedEncodingError) as error:
+        _logger.warning("download failed", url=download.url, error=str(error))
+        reason = "timed out" if isinstance(error, Timeout) else "could not be reached"
+        return _sample(root / SAMPLE_NAME, f"{download.url} {reason}")
+    except RequestException as error:
+        raise DataError(f"{download.url}: {error}. {_advice(folder)}") from error
+    return DatasetFolder(
+        download.name, folder, f"{download.name}, downloaded from {download.url} to {folder}."
+    )
+
+
+def _chosen(folder: Path) -> DatasetFolder:
+    try:
+        layout_of(folder)
+    except DataError as error:
+        raise DataError(f"{DATA_DIR_VARIABLE} does not name a data set: {error}") from error
+    name = folder.resolve().name or "data"
+    return DatasetFolder(name, folder, f"{name} in {folder}, as {DATA_DIR_VARIABLE} says.")
+
+
+def _found(folder: Path) -> DatasetFolder:
+    try:
+        layout_of(folder)
+    except DataError as error:
+        raise DataError(f"{error}. Complete the folder, or remove it to have it downloaded") from error
+    return DatasetFolder(folder.name, folder, f"{folder.name}, found in {folder}.")
+
+
+# Download
+
+
+def _fetch(download: Download, folder: Path) -> None:
+    """Downloads and unpacks aside, and moves the folder into place when it is whole."""
+    _logger.info("downloading", url=download.url)
+    pooch.get_logger().setLevel("WARNING")  # it tells of the folder aside
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as aside:
+        try:
+            pooch.retrieve(
+                download.url,
+                known_hash=f"sha256:{download.sha256}",
+                fname="archive.zip",
+                path=aside,
+                downloader=pooch.HTTPDownloader(timeout=(_CONNECT_SECONDS, _READ_SECONDS)),
+                processor=pooch.Unzip(extract_dir="unpacked"),
+            )
+        except RequestException:
+            raise
+        except (ValueError, BadZipFile) as error:  # pooch's word for a wrong checksum
+            raise DataError(f"{download.url} is not the file it was: {error}. {_advice(folder)}") from error
+        unpacked = Path(aside) / "unpacked" / download.name
+        layout_of(unpacked)
+        _move(unpacked, folder)
+
+
+def _move(whole: Path, folder: Path) -> None:
+    """Renames; if another process was faster, its folder is as good."""
+    try:
+        whole.rename(folder)
+    except OSError:
+        layout_of(folder)
+
+
+def _advice(folder: Path) -> str:
+    return f"Try again, unpack the data set into {folder}, or set {DATA_DIR_VARIABLE} to that of another"
+
+
+# Sample
+
+
+def _sample(folder: Path, reason: str) -> DatasetFolder:
+    state = "found"
+    if not _is_complete(folder):
+        state = "generated"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".sample-") as aside:
+            whole = Path(aside) / SAMPLE_NAME
+            whole.mkdir()
+            write_sample(whole)
+            (whole / _SEAL).write_text(json.dumps(_seal(whole)), encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True)  # ours: an older version, or damaged
+            _move(whole, folder)
+    source = (
+        f"{SAMPLE_NAME}, {state} in {folder}, since {reason}: "
+        "movies and ratings are invented, and results say nothing of real ones."
+    )
+    return DatasetFolder(SAMPLE_NAME, folder, source)
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / _SEAL).read_text(encoding="utf-8")) == _seal(folder))
+    except (OSError, ValueError):  # none, or not as we wrote it
+        return False
+
+
+def _seal(folder: Path) -> dict[str, str]:
+    """What a complete sample is known by."""
+    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in SAMPLE_FILES}
+    return {"version": str(VERSION), **hashes}

@@ -1,0 +1,47 @@
+"""How the files of a data set are named and written."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from training.data.movielens.problems import DataError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the files of a data set are named and written."""
+
+    ratings: str
+    movies: str
+    separator: str
+    """Between the fields of a rating."""
+    columns: tuple[str, str, str, str]
+    """Names of user, movie, rating and time."""
+    has_header: bool
+    """Whether the first line names the columns; else they are in the order of `columns`."""
+
+
+LAYOUTS: Final = (
+    Layout("ratings.csv", "movies.csv", ",", ("userId", "movieId", "rating", "timestamp"), has_header=True),
+    Layout("ratings.dat", "movies.dat", "::", ("UserID", "MovieID", "Rating", "Timestamp"), has_header=False),
+    Layout("u.data", "u.item", "\t", ("user id", "item id", "rating", "timestamp"), has_header=False),
+)
+"""Those of MovieLens: since 2014; 1M and 10M; 100K. The first that fits is read."""
+
+LINKS: Final = "links.csv"
+MOVIE_COLUMNS: Final = ("movieId", "title", "genres")
+LINK_COLUMNS: Final = ("movieId", "tmdbId")
+
+
+def layout_of(folder: Path) -> Layout:
+    """The layout of the data set in `folder`.
+
+    Raises:
+        DataError: it holds no ratings with movies beside them.
+    """
+    for layout in LAYOUTS:
+        if (folder / layout.ratings).is_file() and (folder / layout.movies).is_file():
+            return layout
+    state = "is not a data set" if folder.is_dir() else "is not a folder"
+    expected = ", or ".join(f"{layout.ratings} and {layout.movies}" for layout in LAYOUTS)
+    raise DataError(f"{folder} {state}: expected {expected}")

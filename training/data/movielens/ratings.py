@@ -1,0 +1,172 @@
+"""The file of ratings: tens of millions of lines. A fast way if it is as it should be, and a careful one."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]
+import structlog
+from pandera.pandas import Column, DataFrameSchema
+from pyarrow import compute
+from pyarrow import csv as arrow_csv
+
+from serving.ids import Ids
+from training.data.movielens.headers import header_of
+from training.data.movielens.layouts import Layout
+from training.data.movielens.numerals import MISSING, decimal, trimmed, whole
+from training.data.movielens.problems import Problems, lines_in_words
+from training.data.movielens.rules import MOVIE_ID, TIME, USER_ID, VALUE, failures_of
+
+MAX_BAD_SHARE: Final = 0.001
+"""Share of ratings that may be out of range, and are dropped; beyond it something else is wrong."""
+
+_TYPES: Final = (pa.int64(), pa.int64(), pa.float32(), pa.int64())
+_TEXTS: Final = (pa.string(),) * len(_TYPES)
+
+_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class RatingColumns:
+    """Ratings in the order of the file. Arrays of one length."""
+
+    user_ids: Ids
+    movie_ids: Ids
+    stars: npt.NDArray[np.float32]
+    times: npt.NDArray[np.int64]
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> "RatingColumns":
+        """The ratings that `mask` keeps."""
+        return RatingColumns(
+            user_ids=self.user_ids[mask],
+            movie_ids=self.movie_ids[mask],
+            stars=self.stars[mask],
+            times=self.times[mask],
+        )
+
+
+def read_ratings(path: Path, layout: Layout, problems: Problems) -> tuple[RatingColumns, int]:
+    """The ratings that are in range, and how many are not. What is not tolerable goes to `problems`."""
+    try:
+        table = _read_arrow(path, layout, _TYPES)
+        first = 2 if layout.has_header else 1
+        lines = np.arange(first, first + table.num_rows)
+    except pa.ArrowInvalid:  # does not say where, or what else
+        table, lines = _read_arrow_carefully(path, layout, problems)
+    frame = _as_frame(table, layout, lines)
+    user, movie, value, moment = layout.columns
+    if frame.empty:
+        problems.add(path.name, "there are no ratings in it")
+
+    ids = DataFrameSchema({user: Column(checks=USER_ID), movie: Column(checks=MOVIE_ID)})
+    problems.add_all(path.name, failures_of(ids, frame))
+
+    ranges = DataFrameSchema({value: Column(nullable=True, checks=VALUE), moment: Column(checks=TIME)})
+    failures = failures_of(ranges, frame)
+    bad_lines = sorted(set().union(*failures.values()))
+    if len(bad_lines) > MAX_BAD_SHARE * len(frame):
+        problems.add_all(path.name, failures)
+    elif bad_lines:
+        for rule, where in failures.items():
+            _logger.warning("ratings dropped", file=path.name, rule=rule, lines=lines_in_words(where).strip())
+        frame = frame[~frame.index.isin(bad_lines)]
+    columns = RatingColumns(
+        user_ids=frame[user].to_numpy(),
+        movie_ids=frame[movie].to_numpy(),
+        stars=frame[value].to_numpy(),
+        times=frame[moment].to_numpy(),
+    )
+    return columns, len(bad_lines)
+
+
+def _read_arrow(path: Path, layout: Layout, types: Sequence[Any], *, skip: Any = None) -> Any:
+    """The four columns as an Arrow table, one row a line; an empty line is a row of nulls.
+
+    Args:
+        path: the file.
+        layout: what is in it.
+        types: of the columns.
+        skip: is told of lines with the wrong number of fields; without it they raise `ArrowInvalid`, as
+            does what does not fit `types`.
+    """
+    source: Any = str(path)
+    separator = layout.separator
+    if len(separator) > 1 or skip is not None:
+        separator = "\t" if len(separator) > 1 else separator  # Arrow knows those of one character
+        content = path.read_bytes().replace(layout.separator.encode(), separator.encode())
+        if skip is not None:  # not to fail for a stray byte
+            content = content.decode(errors="replace").encode()
+        source = io.BytesIO(content)
+    return arrow_csv.read_csv(
+        source,
+        read_options=arrow_csv.ReadOptions(
+            column_names=header_of(path) if layout.has_header else layout.columns,
+            skip_rows=int(layout.has_header),
+            use_threads=skip is None,  # threads do not know the number of a line
+        ),
+        parse_options=arrow_csv.ParseOptions(
+            delimiter=separator, ignore_empty_lines=False, invalid_row_handler=skip
+        ),
+        convert_options=arrow_csv.ConvertOptions(
+            include_columns=layout.columns,
+            column_types=dict(zip(layout.columns, types, strict=True)),
+            null_values=MISSING,
+            strings_can_be_null=True,
+        ),
+    )
+
+
+def _read_arrow_carefully(
+    path: Path, layout: Layout, problems: Problems
+) -> tuple[Any, npt.NDArray[np.int64]]:
+    """The same table and the line of each row; without the lines that cannot be read, which are problems."""
+    skipped: list[int] = []
+
+    def skip(row: Any) -> str:
+        skipped.append(row.number)
+        return "skip"
+
+    try:
+        texts = _read_arrow(path, layout, _TEXTS, skip=skip)
+    except pa.ArrowInvalid as error:
+        if path.read_bytes().count(b"\n") > 1:  # else there is nothing below the header
+            problems.add(path.name, f"cannot be read: {error}")
+        texts = pa.table([pa.array([], pa.string())] * len(_TYPES), names=layout.columns)
+    if skipped:
+        n_fields = len(header_of(path)) if layout.has_header else len(layout.columns)
+        problems.add(path.name, f"must have {n_fields} fields", skipped)
+    first = 2 if layout.has_header else 1
+    lines = np.arange(first, first + texts.num_rows + len(skipped))
+    lines = np.delete(lines, np.array(skipped, dtype=np.int64) - first)
+
+    user, movie, value, moment = layout.columns
+    values, times = trimmed(texts[value]), trimmed(texts[moment])
+    table = pa.table(
+        {
+            user: whole(texts[user]),
+            movie: whole(texts[movie]),
+            value: decimal(values),
+            moment: whole(compute.replace_substring_regex(times, r"\.\d*$", "")),
+        }
+    )
+    readable = np.ones(lines.size, dtype=np.bool_)
+    for column, present, rule in ((value, values, "a number"), (moment, times, "whole seconds")):
+        wrong = compute.and_(present.is_valid(), table[column].is_null()).to_numpy()
+        if wrong.any():
+            problems.add(path.name, f"{column} must be {rule}", lines[wrong].tolist())
+        readable &= ~wrong
+    return table.filter(readable), lines[readable]
+
+
+def _as_frame(table: Any, layout: Layout, lines: npt.NDArray[np.int64]) -> pd.DataFrame:
+    """Without empty lines; a missing id is 0, a missing value NaN, a missing time -1. Indexed by line."""
+    fills = dict(zip(layout.columns, (0, 0, np.nan, -1), strict=True))
+    missing = [table[name].is_null().to_numpy() for name in layout.columns if table[name].null_count]
+    columns = {name: table[name].fill_null(fill).to_numpy() for name, fill in fills.items()}
+    frame = pd.DataFrame(columns, index=lines, copy=False)
+    return frame[~np.logical_and.reduce(missing)] if len(missing) == len(fills) else frame

@@ -1,0 +1,1 @@
+"""Splits, metrics, and models judged on the same users."""

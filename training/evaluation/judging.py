@@ -1,0 +1,187 @@
+"""Judging all models on the same users, with intervals for the differences that matter."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import override
+
+from serving.ids import Rows
+from training.evaluation.metrics import (
+    average_precision,
+    ceiling_ndcg,
+    coverage,
+    hits,
+    ndcg,
+    novelty,
+    precision,
+    recall,
+    self_information,
+)
+from training.evaluation.splits import Split
+
+CUTOFFS: Final = (5, 10, 20)
+BANDS: Final = ("head", "mid", "tail")
+"""Movies by popularity, most popular first; each band took a third of all ratings of the past."""
+_PER_USER: Final[Mapping[str, Callable[[Rows, Rows, int], float]]] = MappingProxyType(
+    {"ndcg": ndcg, "recall": recall, "precision": precision, "map": average_precision}
+)
+_RESAMPLES: Final = 2_000
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good one model's lists are. Keys are as `ndcg_at_10`."""
+
+    per_user: Mapping[str, npt.NDArray[np.float64]]
+    """By metric, shape (n_users,), in the order of the split's users. Besides metrics at the cutoffs:
+    `recall_at_300`; `ceiling_ndcg_at_10`, what ordering the list's 300 perfectly would reach; and
+    `recall_at_10_head`, `_mid`, `_tail`, of the relevant movies of one band: NaN for a user without."""
+    coverage: Mapping[str, float]
+    """Share of the movies rated in the past that are in anybody's first k."""
+
+    def means(self) -> dict[str, float]:
+        """The mean over users of each metric, and coverage; nothing for a metric that no user has."""
+        known = {name: values[~np.isnan(values)] for name, values in self.per_user.items()}
+        means = {name: float(values.mean()) for name, values in known.items() if values.size}
+        return means | dict(self.coverage)
+
+    @classmethod
+    def mean_of(cls, runs: Sequence["Quality"]) -> "Quality":
+        """The mean over runs of each user's metrics: runs with other seeds on the same users."""
+        return cls(
+            per_user={
+                name: np.mean([run.per_user[name] for run in runs], axis=0) for name in runs[0].per_user
+            },
+            coverage={
+                name: float(np.mean([run.coverage[name] for run in runs])) for name in runs[0].coverage
+            },
+        )
+
+
+def judge(lists: Sequence[Rows], split: Split, *, candidates: int) -> Quality:
+    """Judges lists against what the split's users liked later.
+
+    Args:
+        lists: per judged user, best first, seen movies left out.
+        split: whose future judges.
+        candidates: recall is measured at this depth too, where a list is that long.
+    """
+    shown = max((int(ours.max(initial=-1)) for ours in lists), default=-1) + 1  # maybe behind the last rated
+    counts = np.bincount(split.past.movie_rows, minlength=shown)
+    rated = int(np.count_nonzero(counts))
+    information = self_information(counts, int(np.count_nonzero(split.past.counts())))
+    pairs = list(zip(lists, split.truth, strict=True))
+    per_user = {
+        f"{name}_at_{k}": np.array([metric(ours, liked, k) for ours, liked in pairs])
+        for name, metric in _PER_USER.items()
+        for k in CUTOFFS
+    }
+    for k in CUTOFFS:
+        per_user[f"novelty_at_{k}"] = np.array([novelty(ours, information, k) for ours in lists])
+    per_user[f"recall_at_{candidates}"] = np.array([recall(ours, liked, candidates) for ours, liked in pairs])
+    per_user["ceiling_ndcg_at_10"] = np.array(
+        [ceiling_ndcg(ours[:candidates], liked, 10) for ours, liked in pairs]
+    )
+    per_user |= _recall_by_band(pairs, bands(counts))
+    return Quality(
+        per_user=per_user, coverage={f"coverage_at_{k}": coverage(lists, rated, k) for k in CUTOFFS}
+    )
+
+
+def bands(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
+    """The place of each movie's band in `BANDS`, shape as `counts`, the ratings per movie.
+
+    The most popular movies that took a third of all ratings are the head; the movie on the border is in
+    the more popular band, and equally popular ones follow each other by movie row.
+    """
+    order = np.lexsort((np.arange(counts.size), -counts))
+    before = np.cumsum(counts[order]) - counts[order]
+    result = np.empty(counts.size, dtype=np.int8)
+    result[order] = np.minimum(before * len(BANDS) // max(int(counts.sum()), 1), len(BANDS) - 1)
+    return result
+
+
+def _recall_by_band(
+    pairs: Sequence[tuple[Rows, Rows]], band_of: npt.NDArray[np.int8]
+) -> dict[str, npt.NDArray[np.float64]]:
+    recalls = np.full((len(BANDS), len(pairs)), np.nan)
+    for user, (ours, liked) in enumerate(pairs):
+        for band in np.unique(band_of[liked]):
+            wanted = liked[band_of[liked] == band]
+            recalls[band, user] = hits(ours, wanted, 10).sum() / wanted.size
+    return {f"recall_at_10_{name}": recalls[band] for band, name in enumerate(BANDS)}
+
+
+def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean over users; NaN without any."""
+    if not values.size:
+        return np.nan, np.nan
+    rng = np.random.default_rng(0)
+    means = [rng.choice(values, values.size).mean() for _ in range(_RESAMPLES)]
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def paired_interval(better: npt.NDArray[np.float64], worse: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean difference over users; the same users on both sides."""
+    return interval(better - worse)
+
+
+@dataclass(frozen=True)
+class Lift:
+    """How much better one model is than another, in nDCG@10 on the same users."""
+
+    model: str
+    over: str
+    mean: float
+    low: float
+    high: float
+    """`low` to `high` is the paired 95 % bootstrap interval over users; it knows nothing of seeds."""
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.mean:+.4f}, paired 95 % interval [{self.low:+.4f}, {self.high:+.4f}]"
+
+
+def lift(qualities: Mapping[str, Quality], model: str, over: str) -> Lift:
+    """The mean difference per user, and its interval."""
+    ours, theirs = (qualities[name].per_user["ndcg_at_10"] for name in (model, over))
+    return lift_of(ours, theirs, model=model, over=over)
+
+
+def lift_of(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], *, model: str, over: str) -> Lift:
+    """The same of nDCG@10 by user, shape (n_users,) each, n_users above 0."""
+    low, high = paired_interval(ours, theirs)
+    return Lift(model=model, over=over, mean=float((ours - theirs).mean()), low=low, high=high)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Judged users with histories of about one length."""
+
+    shortest: int
+    longest: int
+    """Ratings in the past, both included."""
+    members: npt.NDArray[np.bool_]
+    """Shape (n_users,)."""
+
+
+def by_history_length(lengths: npt.NDArray[np.int64]) -> list[Segment]:
+    """Thirds of the users by ratings in the past; fewer parts where many lengths are equal.
+
+    Args:
+        lengths: shape (n_users,).
+    """
+    if not lengths.size:
+        return []
+    borders = np.quantile(lengths, (1 / 3, 2 / 3), method="lower")
+    place = np.searchsorted(borders, lengths)
+    return [
+        Segment(shortest=int(lengths[members].min()), longest=int(lengths[members].max()), members=members)
+        for members in (place == third for third in range(3))
+        if members.any()
+    ]

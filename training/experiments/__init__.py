@@ -1,0 +1,1 @@
+"""Models measured: against baselines, under each protocol, with other parameters."""

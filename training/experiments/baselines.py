@@ -1,0 +1,100 @@
+"""Lists of the models that nobody serves: what a recommender must beat to be worth its trouble."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.ids import Rows
+from serving.ratings import Ratings
+from serving.retrieval import best
+from training.evaluation.metrics import ndcg
+from training.evaluation.splits import Protocol, Split, split
+from training.models.ease import MOST_MOVIES, Ease, likes
+from training.models.first_stage import CANDIDATES
+from training.models.item_knn import ItemKnn
+from training.models.popularity import MovieStatistics, popularity
+from training.models.svd import Svd
+
+EASE_GRID: Final = (50.0, 100.0, 200.0, 400.0, 800.0)
+"""λ of EASE that are tried on the validation part."""
+_USERS_PER_BLOCK: Final = 256
+
+Scorer = Callable[[Rows], npt.NDArray[np.float64]]
+"""Scores of some user rows, shape (n_user_rows, n_movies); -inf for what must not be recommended."""
+
+
+def choose_regularization(
+    past: Ratings, n_movies: int, protocol: Protocol, advance: Callable[[], None] = lambda: None
+) -> dict[float, float]:
+    """Tries each λ of EASE on a validation part, cut from `past` as the test part was cut off.
+
+    Returns:
+        nDCG@10 by λ; empty where EASE is not fitted, as more than 10,000 movies are rated.
+    """
+    if np.unique(past.movie_rows).size > MOST_MOVIES:
+        return {}
+    judged = split(past, protocol)
+    qualities = {}
+    for regularization in EASE_GRID:
+        found = ease_lists(judged, n_movies, regularization)
+        values = [ndcg(ours, liked, 10) for ours, liked in zip(found, judged.truth, strict=True)]
+        qualities[regularization] = float(np.mean(values)) if values else 0.0
+        advance()
+    return qualities
+
+
+def yardstick_lists(
+    judged: Split, n_movies: int, ease_ndcg: Mapping[float, float]
+) -> dict[str, Sequence[Rows]]:
+    """Lists of popularity, and of item-kNN and EASE if there is a λ to choose from: no seed changes them."""
+    lists: dict[str, Sequence[Rows]] = {"popularity": popular_lists(judged, n_movies)}
+    if ease_ndcg:
+        own = likes(judged.past, n_movies)
+        knn = ItemKnn.fit(judged.past, n_movies)
+        lists["item_knn"] = best_unseen(judged, lambda rows: knn.scores(own[rows]))
+        lists["ease"] = ease_lists(judged, n_movies, best_regularization(ease_ndcg))
+    return lists
+
+
+def best_regularization(ease_ndcg: Mapping[float, float]) -> float:
+    """The λ with the best nDCG on validation."""
+    return max(ease_ndcg, key=lambda regularization: ease_ndcg[regularization])
+
+
+def popular_lists(judged: Split, n_movies: int) -> list[Rows]:
+    """The most popular movies that each user has not seen."""
+    scores = popularity(MovieStatistics.of(judged.past, n_movies))
+    return best_unseen(judged, lambda rows: np.tile(scores, (rows.size, 1)))
+
+
+def svd_lists(judged: Split, n_movies: int, seed: int) -> list[Rows]:
+    """The movies that truncated SVD expects the highest stars of."""
+    model = Svd.fit(judged.past, n_movies, seed=seed)
+    unrated = np.bincount(judged.past.movie_rows, minlength=n_movies) == 0
+    return best_unseen(judged, lambda rows: np.where(unrated, -np.inf, model.scores(rows)))
+
+
+def ease_lists(judged: Split, n_movies: int, regularization: float) -> list[Rows]:
+    """The movies that EASE scores highest."""
+    own = likes(judged.past, n_movies)
+    model = Ease.fit(judged.past, n_movies, regularization)
+    return best_unseen(judged, lambda rows: model.scores(own[rows]))
+
+
+def best_unseen(judged: Split, scorer: Scorer) -> list[Rows]:
+    """Each judged user's best movies, as many as stage one hands on, seen ones left out."""
+    lists = []
+    for start in range(0, judged.users.size, _USERS_PER_BLOCK):
+        users = judged.users[start : start + _USERS_PER_BLOCK]
+        for scores, user_row in zip(scorer(users), users, strict=True):
+            lists.append(best_of(scores, judged.past.of(int(user_row)).movie_rows, CANDIDATES))
+    return lists
+
+
+def best_of(scores: npt.NDArray[np.float64], seen: Rows, limit: int) -> Rows:
+    """The movies with the highest scores, `seen` left out and -inf too; overwrites `scores`."""
+    scores[seen] = -np.inf
+    rows = np.flatnonzero(scores > -np.inf).astype(np.int32)
+    return rows[best(scores[rows], rows, limit)]

@@ -1,0 +1,225 @@
+"""One honest measurement: split, fit every model on the past, judge all on the same future."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.features import FeatureSet
+from serving.ids import Rows
+from serving.ratings import Ratings
+from training.checkpoints import NO_WORK, Work
+from training.data.movielens.movies import MovieTable
+from training.evaluation.judging import Quality, judge
+from training.evaluation.splits import Protocol, Split, judged_split, split
+from training.experiments.baselines import choose_regularization, svd_lists, yardstick_lists
+from training.models.als import REFERENCE_PARAMETERS, Als
+from training.models.first_stage import CANDIDATES
+from training.models.ranker_groups import TooFewUsersError, inner_cuts
+from training.models.ranker_selection import RankerChoice
+from training.models.recipe import Recipe
+from training.models.two_stage import TwoStage, fit_two_stage
+from training.progress import Progress
+
+ENOUGH_USERS: Final = 300
+"""Judged users below which a measurement says nothing."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a measurement was made from, for segments and pictures."""
+
+    history_lengths: npt.NDArray[np.int64]
+    """Shape (n_users,): ratings of each judged user in the past."""
+    movie_counts: npt.NDArray[np.int64]
+    """Shape (n_movies,): ratings of each movie in the past."""
+    truth: Sequence[Rows]
+    """Per judged user, the movies liked later."""
+    lists: Mapping[str, Sequence[Rows]]
+    """By model, per judged user, best first."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one seed of a recipe reached."""
+
+    recipe: Recipe
+    choice: RankerChoice
+    groups: int
+    judged_users: int
+    eligible_users: int
+    """Who could be judged: more than were, where a sample of them says enough."""
+    qualities: Mapping[str, Quality]
+    """On the test part, by model: popularity, svd, item_knn, ease, als, two_stage; with `variants` also
+    als_reference and two_stage_reference. item_knn and ease only up to 10,000 rated movies."""
+    validation: Mapping[str, Quality]
+    """The same on the validation part; empty unless asked for, and where that part is too small."""
+    ease_ndcg: Mapping[float, float]
+    """nDCG@10 on the validation part by λ of EASE; the best is in `qualities`."""
+    evidence: Evidence
+
+
+def production_protocol(ratings: Ratings) -> Protocol:
+    """`time` where that leaves enough users to learn from and to judge by, else `user`.
+
+    Production recommends for the future, so cutting by time is closer to it; with few users in it, it
+    says nothing.
+    """
+    judged = split(ratings, Protocol.TIME)
+    groups = sum(cut.users.size for cut in inner_cuts(judged.past, Protocol.TIME, enough=ENOUGH_USERS))
+    enough = min(judged.users.size, groups) >= ENOUGH_USERS
+    return Protocol.TIME if enough else Protocol.USER
+
+
+def measure(
+    ratings: Ratings,
+    table: MovieTable,
+    recipe: Recipe,
+    progress: Progress,
+    *,
+    choice: RankerChoice | None = None,
+    validate: bool = False,
+    variants: bool = False,
+    work: Work = NO_WORK,
+) -> Measurement:
+    """Fits the models on the past and judges them on the future, by the recipe's protocol.
+
+    Args:
+        ratings: all there are.
+        table: the catalogue.
+        recipe: of the two-stage recommender.
+        progress: shows the steps.
+        choice: loss and trees; chosen on held-out groups of the past when None.
+        validate: measure on the validation part too, after a fit of its own on what was before that.
+        variants: measure ALS with the reference's preset and a ranker with the reference's features too.
+        work: steps that were finished before, and where to keep those to come.
+
+    Raises:
+        TooFewUsersError: the past gives the ranker too little to learn from.
+    """
+    n_movies = len(table.movies.ids)
+    test = judged_split(ratings, recipe.protocol)
+    if test.users.size < test.eligible:
+        progress.console.print(
+            f"  judged by {test.users.size:,} users, drawn at random from the {test.eligible:,} who can be",
+            highlight=False,
+        )
+    two_stage = fit_two_stage(test.past, table, recipe, progress, choice, work=work, users=test.users)
+    with progress.step("Regularization of EASE, on the validation part"):
+        ease_ndcg = choose_regularization(test.past, n_movies, recipe.protocol)
+    lists = _lists(test, two_stage, n_movies, ease_ndcg, seed=recipe.seed, progress=progress)
+    if variants:
+        lists |= _variant_lists(test, table, recipe, lists["popularity"], progress)
+    qualities = _qualities(lists, test, progress)
+    validation: Mapping[str, Quality] = {}
+    if validate:
+        progress.enter("validation", "Measuring on the validation part: fitted on what was before it")
+        before = judged_split(test.past, recipe.protocol)
+        try:
+            earlier = fit_two_stage(
+                before.past,
+                table,
+                recipe,
+                progress,
+                two_stage.choice,
+                work=work.part("validation"),
+                users=before.users,
+            )
+        except TooFewUsersError as error:  # two cuts leave little of short histories
+            progress.console.print(f"  left out: {error}")
+        else:
+            found = _lists(before, earlier, n_movies, ease_ndcg, seed=recipe.seed, progress=progress)
+            validation = _qualities(found, before, progress)
+    return Measurement(
+        recipe=recipe,
+        choice=two_stage.choice,
+        groups=two_stage.groups,
+        judged_users=test.users.size,
+        eligible_users=test.eligible,
+        qualities=qualities,
+        validation=validation,
+        ease_ndcg=ease_ndcg,
+        evidence=Evidence(
+            history_lengths=test.past.counts()[test.users],
+            movie_counts=np.bincount(test.past.movie_rows, minlength=n_movies),
+            truth=test.truth,
+            lists=lists,
+        ),
+    )
+
+
+def measure_seeds(
+    ratings: Ratings,
+    table: MovieTable,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    progress: Progress,
+    *,
+    variants: bool = False,
+) -> list[Measurement]:
+    """One measurement per seed of the recipe."""
+    return [
+        measure(ratings, table, replace(recipe, seed=seed), progress, variants=variants) for seed in seeds
+    ]
+
+
+def _qualities(lists: Mapping[str, Sequence[Rows]], judged: Split, progress: Progress) -> dict[str, Quality]:
+    with progress.step("Judging", len(lists)) as advance:
+        qualities = {}
+        for model, found in lists.items():
+            qualities[model] = judge(found, judged, candidates=CANDIDATES)
+            advance()
+    return qualities
+
+
+def _lists(
+    judged: Split,
+    two_stage: TwoStage,
+    n_movies: int,
+    ease_ndcg: Mapping[float, float],
+    *,
+    seed: int,
+    progress: Progress,
+) -> dict[str, Sequence[Rows]]:
+    """Lists of all models, by name, weakest first as a rule."""
+    with progress.step("Baselines and yardsticks"):
+        yardsticks = yardstick_lists(judged, n_movies, ease_ndcg)
+        popular = yardsticks.pop("popularity")
+        lists = {"popularity": popular, "svd": svd_lists(judged, n_movies, seed)}
+        lists |= yardsticks
+        lists["als"] = _filled(
+            [found.movie_rows for found in two_stage.stage.candidates(judged.users)], popular
+        )
+    with progress.step("Two-stage recommendations", judged.users.size) as advance:
+        lists["two_stage"] = _filled(two_stage.recommend(judged.users, advance), popular)
+    return lists
+
+
+def _variant_lists(
+    judged: Split, table: MovieTable, recipe: Recipe, popular: Sequence[Rows], progress: Progress
+) -> dict[str, Sequence[Rows]]:
+    """Lists of ALS with the reference's preset, and of a ranker with the reference's features."""
+    with progress.step("ALS, reference preset", REFERENCE_PARAMETERS.iterations) as advance:
+        als = Als.fit(
+            judged.past,
+            len(table.movies.ids),
+            REFERENCE_PARAMETERS,
+            seed=recipe.seed,
+            threads=recipe.threads,
+            progress=advance,
+            users=judged.users,
+        )
+    plain_recipe = replace(recipe, feature_set=FeatureSet.REFERENCE)
+    plain = fit_two_stage(judged.past, table, plain_recipe, progress, users=judged.users)
+    found = [found.movie_rows for found in als.candidates(judged.users, judged.past, CANDIDATES)]
+    return {
+        "als_reference": _filled(found, popular),
+        "two_stage_reference": _filled(plain.recommend(judged.users), popular),
+    }
+
+
+def _filled(lists: Sequence[Rows], popular: Sequence[Rows]) -> list[Rows]:
+    """A user without a vector gets popularity from the gateway: what is served is what is judged."""
+    return [ours if ours.size else other for ours, other in zip(lists, popular, strict=True)]

@@ -1,0 +1,45 @@
+"""One model by itself: judged on the validation and the test part, then fitted on all ratings."""
+
+from collections.abc import Callable, Sequence
+
+from serving.ids import Rows
+from serving.ratings import Ratings
+from training.data.movielens.movies import MovieTable
+from training.evaluation.judging import judge
+from training.evaluation.splits import Protocol, Split, judged_split
+from training.models.first_stage import CANDIDATES
+from training.models.recommenders import PopularityRecommender, Recommender
+from training.progress import Progress
+
+Fit = Callable[[Ratings], Recommender]
+"""Fits a model on ratings."""
+
+
+def measure_single(
+    ratings: Ratings, table: MovieTable, protocol: Protocol, fit: Fit, progress: Progress
+) -> dict[str, float]:
+    """Metrics by name, as `val_ndcg_at_10` and `test_ndcg_at_10`; none of a part that can judge nobody.
+
+    The validation part is cut from what is left without the test part, in the same way.
+    """
+    test = judged_split(ratings, protocol)
+    metrics: dict[str, float] = {}
+    for part, judged in (("val", judged_split(test.past, protocol)), ("test", test)):
+        if not judged.users.size:  # nor is there always a past to fit on
+            continue
+        with progress.step(f"Fitting and judging on the {part} part", judged.users.size) as advance:
+            quality = judge(_lists(judged, table, fit, advance), judged, candidates=CANDIDATES)
+        metrics |= {f"{part}_{name}": mean for name, mean in quality.means().items()}
+    return metrics
+
+
+def _lists(judged: Split, table: MovieTable, fit: Fit, advance: Callable[[], None]) -> Sequence[Rows]:
+    """Each judged user's list; what is popular for one whom the model knows nothing of, as when serving."""
+    model = fit(judged.past)
+    popular = PopularityRecommender.fit(judged.past, table)
+    lists = []
+    for user_row in judged.users.tolist():
+        rows = model.scored(user_row, CANDIDATES, explain=False).movie_rows
+        lists.append(rows if rows.size else popular.scored(user_row, CANDIDATES, explain=False).movie_rows)
+        advance()
+    return lists

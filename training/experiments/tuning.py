@@ -1,0 +1,228 @@
+"""Looking for better parameters of ALS and of the ranker, on the validation part alone.
+
+Two studies, one per stage: first ALS, by the nDCG@10 of its own lists; then the ranker, by that of what it
+makes of the best ALS's candidates. The defaults are the first trial of each, so that what is found is never
+below them on the validation part.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import optuna
+
+from serving.fold_in import AlsParameters, Confidence
+from serving.ids import Rows
+from serving.ratings import Ratings
+from serving.retrieval import best_first
+from training.data.movielens.movies import MovieTable
+from training.evaluation.metrics import ndcg
+from training.evaluation.splits import Split, split
+from training.experiments.studies import Parameters, Study, Trial
+from training.models.als import Als
+from training.models.first_stage import CANDIDATES, fit_first_stage
+from training.models.ranker import Groups, Loss, fit_ranker
+from training.models.ranker_groups import TooFewUsersError, labelled_groups, labelling_cuts, require_groups
+from training.models.recipe import Recipe
+from training.progress import Progress
+
+_MOST_USERS: Final = 2_000
+"""Judged users, at random where there are more."""
+_RANKER_FIELDS: Final = ("iterations", "learning_rate", "depth", "negatives")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """When to stop, and where to go on."""
+
+    storage: Path
+    """SQLite database of the studies."""
+    name: str
+    """Of the studies: another data set or recipe has another."""
+    trials: int
+    """Per stage, earlier ones of the same study included; at least 1."""
+    seconds: float
+    """For both stages, half of it for ALS. A trial under way ends, and each stage has one trial at least."""
+
+
+def tune(
+    ratings: Ratings, table: MovieTable, recipe: Recipe, bounds: Bounds, progress: Progress
+) -> dict[str, Study]:
+    """Runs both studies, or goes on with them.
+
+    Args:
+        ratings: all; the test part is cut off and not looked at.
+        table: the catalogue.
+        recipe: the defaults, and protocol, seed and threads.
+        bounds: of the search.
+        progress: shows the steps.
+
+    Returns:
+        By stage: als, ranker.
+
+    Raises:
+        TooFewUsersError: the validation part judges nobody, or nobody gives the ranker a group.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    bounds.storage.parent.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + bounds.seconds
+    before_test = split(ratings, recipe.protocol).past
+    judged = split(before_test, recipe.protocol).sample(_MOST_USERS, recipe.seed)
+    if not judged.users.size:  # a trial without a value fails, and there would be another for ever
+        raise TooFewUsersError(f"nobody can be judged on the validation part under '{recipe.protocol}'")
+    n_movies = len(table.movies.ids)
+
+    def als_ndcg(parameters: Parameters) -> float:
+        chosen = _als_parameters(parameters)
+        model = Als.fit(
+            judged.past,
+            n_movies,
+            chosen,
+            seed=recipe.seed,
+            threads=recipe.threads,
+            users=judged.users,
+        )
+        found = model.candidates(judged.users, judged.past, CANDIDATES)
+        return _mean_ndcg([candidates.movie_rows for candidates in found], judged)
+
+    with progress.step("Trials of ALS", bounds.trials) as advance:
+        als = _run(
+            replace(bounds, name=f"{bounds.name}-als"),
+            recipe.seed,
+            defaults=asdict(recipe.als),
+            suggest=_als_suggestion,
+            quality=als_ndcg,
+            end=end - bounds.seconds / 2,
+            advance=advance,
+        )
+    recipe = replace(recipe, als=_als_parameters(als.best.parameters))
+    ranker_ndcg = _ranker_quality(judged, table, recipe, progress)
+    defaults = asdict(recipe.ranker)
+    with progress.step("Trials of the ranker", bounds.trials) as advance:
+        ranker = _run(
+            replace(bounds, name=f"{bounds.name}-ranker-on-als-{als.best.number}"),
+            recipe.seed,
+            defaults={name: defaults[name] for name in _RANKER_FIELDS},
+            suggest=_ranker_suggestion,
+            quality=ranker_ndcg,
+            end=end,
+            advance=advance,
+        )
+    return {"als": als, "ranker": ranker}
+
+
+def _als_parameters(parameters: Parameters) -> AlsParameters:
+    # Out of the study's database it is a plain string.
+    return AlsParameters(**{**parameters, "confidence": Confidence(parameters["confidence"])})
+
+
+def _mean_ndcg(lists: Sequence[Rows], judged: Split) -> float:
+    return float(np.mean([ndcg(ours, liked, 10) for ours, liked in zip(lists, judged.truth, strict=True)]))
+
+
+def _als_suggestion(trial: optuna.Trial) -> Parameters:
+    return {
+        "factors": trial.suggest_categorical("factors", [32, 64, 128, 192]),
+        "iterations": trial.suggest_int("iterations", 5, 30),
+        "regularization": trial.suggest_float("regularization", 0.01, 300.0, log=True),
+        "alpha": trial.suggest_float("alpha", 0.5, 50.0, log=True),
+        "confidence": Confidence(trial.suggest_categorical("confidence", [c.value for c in Confidence])),
+    }
+
+
+def _ranker_suggestion(trial: optuna.Trial) -> Parameters:
+    return {
+        "iterations": trial.suggest_int("iterations", 50, 500, step=50),
+        "learning_rate": trial.suggest_float("learning_rate", 0.02, 0.2, log=True),
+        "depth": trial.suggest_int("depth", 4, 8),
+        "negatives": trial.suggest_categorical("negatives", [25, 75, 150]),
+    }
+
+
+def _ranker_quality(
+    judged: Split, table: MovieTable, recipe: Recipe, progress: Progress
+) -> Callable[[Parameters], float]:
+    """The function that a trial of the ranker is judged by; all that trials share is computed here, once."""
+    cuts = labelling_cuts(judged.past, recipe)
+    stages = [
+        fit_first_stage(
+            cut.past, table, recipe, progress, f"inner cut {i + 1} of {len(cuts)}", users=cut.users
+        )
+        for i, cut in enumerate(cuts)
+    ]
+    stage = fit_first_stage(
+        judged.past, table, recipe, progress, "what was before the validation part", users=judged.users
+    )
+    found = list(stage.candidates(judged.users))
+    features = [stage.features(user, own) for user, own in zip(judged.users.tolist(), found, strict=True)]
+
+    def quality(parameters: Parameters) -> float:
+        chosen = replace(recipe.ranker, **parameters)
+        groups = Groups.stacked(
+            [
+                labelled_groups(stage, cut, chosen, rng=np.random.default_rng([recipe.seed, i]))
+                for i, (stage, cut) in enumerate(zip(stages, cuts, strict=True))
+            ]
+        )
+        require_groups(np.unique(groups.group_ids).size, recipe)
+        model = fit_ranker(
+            groups,
+            Loss.YETI_RANK,
+            chosen,
+            iterations=chosen.iterations,
+            feature_names=stage.tables.names,
+            seed=recipe.seed,
+            threads=recipe.threads,
+        )
+        lists = []
+        for own, matrix in zip(found, features, strict=True):
+            scores = model.predict(matrix, "RawFormulaVal") if len(matrix) else np.empty(0)
+            lists.append(own.movie_rows[best_first(scores, own.movie_rows)])
+        return _mean_ndcg(lists, judged)
+
+    return quality
+
+
+def _run(
+    bounds: Bounds,
+    seed: int,
+    *,
+    defaults: Parameters,
+    suggest: Callable[[optuna.Trial], Parameters],
+    quality: Callable[[Parameters], float],
+    end: float,
+    advance: Callable[[], None],
+) -> Study:
+    """Tries parameters until there are enough trials, or `end` on the monotonic clock has come."""
+    study = optuna.create_study(
+        storage=f"sqlite:///{bounds.storage}",
+        study_name=bounds.name,
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        direction="maximize",
+        load_if_exists=True,
+    )
+
+    def objective(trial: optuna.Trial) -> float:
+        # Not enqueued: the defaults need not lie within the bounds of the search.
+        first = not study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+        parameters = dict(defaults if first else suggest(trial))
+        trial.set_user_attr("parameters", parameters)
+        return quality(parameters)
+
+    def complete() -> list[optuna.trial.FrozenTrial]:
+        return study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+
+    for _ in complete():
+        advance()
+    while not complete() or (len(complete()) < bounds.trials and time.monotonic() < end):
+        study.optimize(objective, n_trials=1)
+        advance()
+    return Study(
+        tuple(
+            Trial(trial.number, trial.user_attrs["parameters"], float(trial.value or 0.0))
+            for trial in complete()
+        )
+    )

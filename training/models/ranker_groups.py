@@ -1,0 +1,152 @@
+"""What the ranker learns from: candidates of users, labelled by what the users liked later.
+
+The candidates are of a stage that saw only an inner history, the labels of what came after it. Had the
+stage seen the labels, its scores would know them, and the ranker would learn to trust scores that are never
+that good again.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.ids import Rows
+from serving.ratings import LIKED, Ratings
+from training.checkpoints import NO_WORK, Arrays, Work
+from training.data.movielens.movies import MovieTable
+from training.evaluation.splits import Protocol, Split, sample_users, split
+from training.models.first_stage import FirstStage, fit_first_stage
+from training.models.ranker import Groups, RankerParameters
+from training.models.recipe import Recipe
+from training.progress import Progress
+
+LEAST_GROUPS: Final = 6
+"""To choose loss and trees on. Each third is held out once, and in it is more than one."""
+_TIME_CUTS: Final = (0.8, 0.9, 0.7, 0.6, 0.5)
+"""First that of the evaluation, whose past the job fits a stage on anyway."""
+_SCORED_USERS: Final = 300
+
+
+class LeakError(Exception):
+    """A training that would look ahead."""
+
+
+class TooFewUsersError(Exception):
+    """The ratings give too few users from whom a ranker could learn, or none to recommend anything to."""
+
+
+def inner_cuts(past: Ratings, protocol: Protocol, *, enough: int, liked: float = LIKED) -> list[Split]:
+    """The cuts whose futures label the ranker's groups: one per user, or several by time, stacked.
+
+    One cut by time leaves few groups where few users rate on both sides of it. Each costs a fit of stage
+    one: there are as many as it takes to have `enough` users in all of them together.
+    """
+    if protocol is Protocol.USER:
+        return [split(past, Protocol.USER, liked=liked)]
+    cuts: dict[float, Split] = {}
+    for share in _TIME_CUTS:
+        cuts[share] = split(past, Protocol.TIME, share, liked=liked)
+        if sum(cut.users.size for cut in cuts.values()) >= enough:
+            break
+    return [cuts[share] for share in sorted(cuts)]
+
+
+def candidate_scores(stage: FirstStage, users: Rows) -> npt.NDArray[np.float32]:
+    """ALS scores of all candidates of at most some hundred of the users, evenly spread."""
+    some = users[:: max(1, users.size // _SCORED_USERS)]
+    scores = [found.scores for found in stage.candidates(some)]
+    return np.concatenate([np.empty(0, np.float32), *scores])
+
+
+def ranker_groups(
+    past: Ratings, table: MovieTable, recipe: Recipe, progress: Progress, work: Work = NO_WORK
+) -> tuple[Groups, npt.NDArray[np.float32]]:
+    """What the ranker learns from: labelled candidates of every inner cut of `past`.
+
+    Returns:
+        The groups, and the ALS scores of some users' candidates in all cuts.
+
+    Raises:
+        TooFewUsersError: nobody gives a group.
+    """
+    cuts = labelling_cuts(past, recipe)
+    parts, inner_scores = [], []
+    for i, cut in enumerate(cuts):
+
+        def labelled(i: int = i, cut: Split = cut) -> Arrays:
+            what = f"inner cut {i + 1} of {len(cuts)}"
+            stage = fit_first_stage(cut.past, table, recipe, progress, what, work=work, users=cut.users)
+            # Each cut its own: it does not matter which of them were done before.
+            rng = np.random.default_rng([recipe.seed, i])
+            with progress.step("Candidates of the ranker's groups", cut.users.size) as advance:
+                found = labelled_groups(stage, cut, recipe.ranker, rng=rng, advance=advance)
+            return {**vars(found), "inner_scores": candidate_scores(stage, cut.users)}
+
+        arrays = dict(work.step(f"groups-{i}", labelled))
+        inner_scores.append(arrays.pop("inner_scores"))
+        parts.append(Groups(**arrays))
+    groups = Groups.stacked(parts)
+    require_groups(np.unique(groups.group_ids).size, recipe)
+    return groups, np.concatenate(inner_scores)
+
+
+def labelling_cuts(past: Ratings, recipe: Recipe) -> list[Split]:
+    """The inner cuts of `past`, with at most `max_users` users in all, drawn at random from all cuts.
+
+    Raises:
+        TooFewUsersError: no cut has a user. It may have no past either: nothing can be fitted on it.
+    """
+    most = recipe.ranker.max_users
+    cuts = inner_cuts(past, recipe.protocol, enough=most, liked=recipe.ranker.relevance_threshold)
+    cuts = sample_users(cuts, most, np.random.default_rng(recipe.seed))
+    require_groups(sum(cut.users.size for cut in cuts), recipe)
+    return cuts
+
+
+def require_groups(n_groups: int, recipe: Recipe, *, least: int = 1) -> None:
+    """Refuses to learn from less.
+
+    Raises:
+        TooFewUsersError: there are fewer groups than `least`.
+    """
+    if n_groups < least:
+        raise TooFewUsersError(
+            f"only {n_groups} users give the ranker something to learn from under '{recipe.protocol}'; at "
+            f"least {LEAST_GROUPS} are needed"
+        )
+
+
+def labelled_groups(
+    stage: FirstStage,
+    cut: Split,
+    parameters: RankerParameters,
+    *,
+    rng: np.random.Generator,
+    advance: Callable[[], None] = lambda: None,
+) -> Groups:
+    """Candidates of the cut's users from the stage's history, labelled by what the users liked later.
+
+    Keeps all positives of a list and some of the others; a user without a positive gives no group.
+
+    Raises:
+        LeakError: the stage was fitted on other ratings than the cut's past.
+    """
+    if stage.ratings is not cut.past:
+        raise LeakError(
+            "stage one was fitted on other ratings than the past of the labels' cut: its scores may know "
+            "the labels, and the ranker would learn to trust them"
+        )
+    matrices, labels, group_ids = [], [], []
+    for user_row, truth, found in zip(cut.users, cut.truth, stage.candidates(cut.users), strict=True):
+        advance()
+        liked = np.isin(found.movie_rows, truth)
+        if not liked.any():
+            continue
+        kept = liked.copy()
+        others = np.flatnonzero(~liked)
+        kept[rng.choice(others, min(parameters.negatives, others.size), replace=False)] = True
+        matrices.append(stage.features(int(user_row), found)[kept])
+        labels.append(liked[kept])
+        group_ids.append(np.full(int(kept.sum()), user_row, dtype=np.int64))
+    return Groups.of_lists(matrices, labels, group_ids, n_features=len(stage.tables.names))

@@ -1,0 +1,320 @@
+"""Every model as a recommender from Python: `TwoStageRecommender.load("artifacts").recommend(1)`.
+
+They answer with the functions that serve: retrieval, features, ranker and leaf tables are those of the
+servers. A user whom a model knows nothing of gets what is popular, as the gateway answers.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import override
+
+from serving.bundle.catalogue import CatalogueContent, read_movies
+from serving.bundle.factors import read_item_factors, read_ratings, read_user_factors
+from serving.bundle.manifest import MANIFEST_NAME
+from serving.bundle.ranker import RankerContent
+from serving.bundle.store import BundleStore
+from serving.fold_in import AlsParameters
+from serving.ids import Rows
+from serving.leaf_tables import Explanation
+from serving.movies import UNKNOWN_YEAR, Movies
+from serving.ratings import Ratings
+from serving.retrieval import best, best_first
+from training.data.movielens.movies import MovieTable
+from training.models.als import Als
+from training.models.first_stage import FirstStage
+from training.models.popularity import MovieStatistics, popularity
+from training.models.svd import Svd
+
+_REASONS: Final = 5
+"""Strongest contributions that an explanation names."""
+
+POPULARITY: Final = "popularity_fallback"
+"""Name of the last rung, as the API has it."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One place of a list."""
+
+    movie_id: int
+    title: str
+    year: int | None
+    genres: tuple[str, ...]
+    score: float
+    """Of `model`: higher is better; scores of two models do not compare."""
+    model: str
+    """Which model put the movie here: the one asked, or `popularity_fallback`."""
+    reasons: Explanation = ()
+    """What moved the score most, if it was asked for and the model can say."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What a recommender knows besides its model."""
+
+    movies: Movies
+    titles: tuple[str, ...]
+    ratings: Ratings
+    """What was trained on: who has seen what."""
+    popularity: npt.NDArray[np.float64]
+    """Shape (n_movies,); 0 for a movie never rated."""
+
+    @classmethod
+    def of(cls, ratings: Ratings, table: MovieTable) -> "World":
+        """The world of a data set."""
+        statistics = MovieStatistics.of(ratings, len(table.movies.ids))
+        return cls(table.movies, table.titles, ratings, popularity(statistics))
+
+    @classmethod
+    def read(cls, store: BundleStore, bundle_id: str) -> "World":
+        """The world of a bundle."""
+        candidate, gateway = (store.folder(bundle_id, name) for name in ("candidate", "gateway"))
+        content = CatalogueContent.read(gateway)
+        return cls(read_movies(candidate), content.titles, read_ratings(candidate), content.popularity)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model answers for one user, best first. Sequences of one length."""
+
+    movie_rows: Rows
+    scores: npt.NDArray[np.floating]
+    reasons: tuple[Explanation, ...] = ()
+    """One per movie, or none at all."""
+
+
+class Recommender(ABC):
+    """Recommends unseen movies to users by their user_id."""
+
+    name: str
+    """As the API names the model of an answer."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Loads a bundle.
+
+        Args:
+            path: a root with bundles, of which the current one is taken; or the folder of one bundle.
+
+        Raises:
+            BundleError: there is no bundle, or it is damaged.
+        """
+        where = Path(path)
+        if (where / MANIFEST_NAME).is_file():
+            where = where.resolve()
+            return cls.read(BundleStore(where.parent.parent), where.name)
+        store = BundleStore(where)
+        return cls.read(store, store.pointer().bundle_id)
+
+    @classmethod
+    @abstractmethod
+    def read(cls, store: BundleStore, bundle_id: str) -> Self:
+        """Loads one bundle of a store.
+
+        Raises:
+            BundleError: the bundle is missing or damaged.
+        """
+
+    @abstractmethod
+    def scored(self, user_row: int, limit: int, *, explain: bool) -> Scored:
+        """The model's own list for a known user: unseen movies, at most `limit`; maybe none."""
+
+    def recommend(self, user_id: int, n: int = 10, *, explain: bool = False) -> list[Recommendation]:
+        """The best unseen movies, best first; what the model leaves open is filled with what is popular.
+
+        Args:
+            user_id: anybody; an unknown one gets what is popular.
+            n: movies to return; fewer come back when fewer are left.
+            explain: whether to say what moved each score most.
+        """
+        world = self._world
+        row = world.ratings.users.row(user_id)
+        seen = world.ratings.of(row).movie_rows if row >= 0 else np.empty(0, np.int32)
+        own = self.scored(row, n, explain=explain) if row >= 0 else Scored(seen[:0], np.empty(0))
+        items = [
+            self._item(movie_row, score, self.name, own.reasons[place] if own.reasons else ())
+            for place, (movie_row, score) in enumerate(zip(own.movie_rows, own.scores, strict=True))
+        ]
+        if len(items) < n:
+            fill = most_popular(world, np.concatenate([seen, own.movie_rows]), n - len(items))
+            items += [
+                self._item(movie_row, world.popularity[movie_row], POPULARITY, ()) for movie_row in fill
+            ]
+        return items
+
+    def _item(self, movie_row: int, score: float, model: str, reasons: Explanation) -> Recommendation:
+        movies = self._world.movies
+        year = int(movies.years[movie_row])
+        return Recommendation(
+            movie_id=int(movies.ids.ids[movie_row]),
+            title=self._world.titles[movie_row],
+            year=None if year == UNKNOWN_YEAR else year,
+            genres=movies.genres_of(movie_row),
+            score=float(score),
+            model=model,
+            reasons=reasons,
+        )
+
+
+def most_popular(world: World, blocked: Rows, limit: int) -> Rows:
+    """Rows of the most popular movies that are not blocked, as the gateway orders them."""
+    scores = world.popularity.copy()
+    scores[blocked] = -np.inf
+    rows = np.flatnonzero(scores > -np.inf).astype(np.int32)
+    return rows[best(scores[rows], rows, limit)]
+
+
+class PopularityRecommender(Recommender):
+    """The same for everybody, but for what each has seen."""
+
+    name = POPULARITY
+
+    @classmethod
+    def fit(
+        cls,
+        ratings: Ratings,
+        table: MovieTable,
+        *,
+        rating_weight: float = 1.0,
+        count_weight: float = 1.0,
+        min_ratings: int = 1,
+    ) -> "PopularityRecommender":
+        """Counts ratings: see `training.models.popularity`."""
+        scores = popularity(
+            MovieStatistics.of(ratings, len(table.movies.ids)),
+            rating_weight=rating_weight,
+            count_weight=count_weight,
+            min_ratings=min_ratings,
+        )
+        return cls(World(table.movies, table.titles, ratings, scores))
+
+    @classmethod
+    @override
+    def read(cls, store: BundleStore, bundle_id: str) -> Self:
+        return cls(World.read(store, bundle_id))
+
+    @override
+    def scored(self, user_row: int, limit: int, *, explain: bool) -> Scored:
+        rows = most_popular(self._world, self._world.ratings.of(user_row).movie_rows, limit)
+        return Scored(rows, self._world.popularity[rows])
+
+
+class SVDRecommender(Recommender):
+    """Predicted stars: a baseline that no bundle holds. Loading a bundle fits it on the bundle's ratings."""
+
+    name = "svd"
+
+    def __init__(self, world: World, model: Svd) -> None:
+        super().__init__(world)
+        self._model = model
+        self._rated: npt.NDArray[np.bool_] = (
+            np.bincount(world.ratings.movie_rows, minlength=len(world.movies.ids)) > 0
+        )
+
+    @classmethod
+    def fit(
+        cls, ratings: Ratings, table: MovieTable, *, n_factors: int = 50, seed: int = 0
+    ) -> "SVDRecommender":
+        """Factorises the ratings."""
+        model = Svd.fit(ratings, len(table.movies.ids), n_factors=n_factors, seed=seed)
+        return cls(World.of(ratings, table), model)
+
+    @classmethod
+    @override
+    def read(cls, store: BundleStore, bundle_id: str) -> Self:
+        world = World.read(store, bundle_id)
+        return cls(world, Svd.fit(world.ratings, len(world.movies.ids)))
+
+    @override
+    def scored(self, user_row: int, limit: int, *, explain: bool) -> Scored:
+        scores = self._model.scores(np.array([user_row], dtype=np.int32))[0]
+        unseen = self._rated.copy()
+        unseen[self._world.ratings.of(user_row).movie_rows] = False
+        rows = np.flatnonzero(unseen).astype(np.int32)
+        rows = rows[best(scores[rows], rows, limit)]
+        return Scored(rows, scores[rows])
+
+
+class ALSRecommender(Recommender):
+    """Stage one alone: the order of retrieval."""
+
+    name = "als_only"
+
+    def __init__(self, world: World, model: Als) -> None:
+        super().__init__(world)
+        self._model = model
+
+    @classmethod
+    def fit(
+        cls,
+        ratings: Ratings,
+        table: MovieTable,
+        parameters: AlsParameters,
+        *,
+        seed: int = 0,
+        threads: int = 2,
+    ) -> "ALSRecommender":
+        """Fits the factors."""
+        model = Als.fit(ratings, len(table.movies.ids), parameters, seed=seed, threads=threads)
+        return cls(World.of(ratings, table), model)
+
+    @classmethod
+    @override
+    def read(cls, store: BundleStore, bundle_id: str) -> Self:
+        return cls(World.read(store, bundle_id), _read_als(store, bundle_id))
+
+    @override
+    def scored(self, user_row: int, limit: int, *, explain: bool) -> Scored:
+        user = np.array([user_row], dtype=np.int32)
+        (found,) = self._model.candidates(user, self._world.ratings, limit)
+        return Scored(found.movie_rows, found.scores)
+
+
+class TwoStageRecommender(Recommender):
+    """What is served: ALS retrieves, the ranker orders, and its leaf tables say why."""
+
+    name = "two_stage"
+
+    def __init__(self, world: World, stage: FirstStage, ranker: RankerContent) -> None:
+        super().__init__(world)
+        self._stage = stage
+        self._ranker = ranker
+
+    @classmethod
+    @override
+    def read(cls, store: BundleStore, bundle_id: str) -> Self:
+        world = World.read(store, bundle_id)
+        ranker = RankerContent.read(store.folder(bundle_id, "ranking"))
+        stage = FirstStage(ratings=world.ratings, als=_read_als(store, bundle_id), tables=ranker.tables)
+        return cls(world, stage, ranker)
+
+    @property
+    def base_value(self) -> float:
+        """Expected score: with all contributions of a movie it adds up to the movie's score."""
+        return self._ranker.leaf_tables.base_value
+
+    @override
+    def scored(self, user_row: int, limit: int, *, explain: bool) -> Scored:
+        (found,) = self._stage.candidates(np.array([user_row], dtype=np.int32))
+        if not found.movie_rows.size:
+            return Scored(found.movie_rows, found.scores)
+        features = self._stage.features(user_row, found)
+        scores = self._ranker.predict(features.copy(order="F"))  # CatBoost locks the matrix it is given
+        order = best_first(scores, found.movie_rows)[:limit]
+        names = self._ranker.tables.names
+        reasons = self._ranker.leaf_tables.strongest(features[order], names, _REASONS) if explain else ()
+        return Scored(found.movie_rows[order], scores[order], reasons)
+
+
+def _read_als(store: BundleStore, bundle_id: str) -> Als:
+    folder = store.folder(bundle_id, "candidate")
+    user_factors, parameters = read_user_factors(folder)
+    return Als(parameters=parameters, item_factors=read_item_factors(folder), user_factors=user_factors)

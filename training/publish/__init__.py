@@ -1,0 +1,1 @@
+"""From a trained recommender to a bundle: gate, contents, reuse."""

@@ -1,0 +1,70 @@
+"""What a bundle holds for analysts, in `exports/`: tables, importances, a summary. Servers read none."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]
+from pyarrow import parquet
+
+from serving.bundle.neighbours import NeighboursContent
+from serving.features import MOVIE_FEATURES, USER_FEATURES, user_features
+from serving.ids import IdMap
+from training.data.movielens.movies import MovieTable
+from training.models.two_stage import TwoStage
+
+
+def write_exports(
+    folder: Path,
+    two_stage: TwoStage,
+    table: MovieTable,
+    neighbours: NeighboursContent,
+    summary: Mapping[str, object],
+) -> None:
+    """Writes all of it.
+
+    Args:
+        folder: `exports/` of a bundle that is being made.
+        two_stage: trained on all ratings.
+        table: the catalogue.
+        neighbours: the similarity index.
+        summary: what `training_summary.json` says.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stage = two_stage.stage
+    users = np.stack([user_features(stage.ratings.of(row)) for row in range(len(stage.ratings.users))])
+    by_user = pd.DataFrame(users, columns=list(USER_FEATURES))
+    by_user.insert(0, "userId", stage.ratings.users.ids)
+    by_user.to_parquet(folder / "user_features.parquet", index=False)
+    by_movie = pd.DataFrame(stage.tables.movie_features, columns=list(MOVIE_FEATURES))
+    by_movie.insert(0, "movieId", table.movies.ids.ids)
+    by_movie.to_parquet(folder / "item_features.parquet", index=False)
+    write_similarity_index(folder / "similarity_index.parquet", neighbours, table.movies.ids)
+    importances = pd.DataFrame(
+        {
+            "feature": stage.tables.names,
+            "importance": two_stage.ranker.get_feature_importance(type="PredictionValuesChange"),
+        }
+    )
+    importances.sort_values("importance", ascending=False, kind="stable").to_csv(
+        folder / "feature_importances.csv", index=False
+    )
+    (folder / "training_summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+
+
+def write_similarity_index(path: Path, neighbours: NeighboursContent, movie_ids: IdMap) -> None:
+    """Columns movieId, similar_ids and similarity_scores, nearest first; empty lists where none is alike."""
+    found = neighbours.movie_rows >= 0
+    offsets = pa.array(np.concatenate([[0], np.cumsum(found.sum(axis=1))]), pa.int32())
+    columns = {
+        "movieId": pa.array(movie_ids.ids, pa.int64()),
+        "similar_ids": pa.ListArray.from_arrays(
+            offsets, pa.array(movie_ids.ids[neighbours.movie_rows[found]], pa.int64())
+        ),
+        "similarity_scores": pa.ListArray.from_arrays(
+            offsets, pa.array(neighbours.scores[found], pa.float32())
+        ),
+    }
+    parquet.write_table(pa.table(columns), path)

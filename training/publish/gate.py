@@ -1,0 +1,219 @@
+"""The quality gate: a new recipe is not published where it is shown to be worse than what it would replace.
+
+A bundle keeps what its recipe reached for each judged user, and the hash of the split it was judged on.
+With an equal hash, incumbent and newcomer are compared user by user. Else the incumbent's recipe is trained
+and judged on the newcomer's split first: numbers of two splits do not compare.
+"""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.bundle.manifest import Manifest
+from serving.bundle.store import BundleError, BundleStore
+from serving.features import FeatureSet
+from serving.fold_in import AlsParameters, Confidence
+from serving.ids import IdMap, Ids
+from training.checkpoints import NO_WORK, Work
+from training.data.movielens.cleaning import CleanRatings, ratings_digest
+from training.data.movielens.movies import MovieTable
+from training.evaluation.judging import Lift, lift_of
+from training.evaluation.splits import Protocol, Split, judged_split
+from training.experiments.experiment import Measurement, measure
+from training.models.ranker import Loss, RankerParameters
+from training.models.ranker_selection import RankerChoice
+from training.models.recipe import Recipe
+from training.progress import Progress
+
+TOLERANCE: Final = 0.02
+"""Share of the incumbent's nDCG@10 that a new bundle may be below it."""
+
+LEAST_USERS: Final = 20
+"""With fewer, a bootstrap interval is narrower than it should be, and no difference refuses."""
+
+SERVED: Final = "served"
+"""Name of the incumbent's two-stage model beside those of the newcomer."""
+
+_METRIC: Final = "ndcg_at_10"
+_FILE: Final = "evaluation.npz"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a recipe reached for each judged user, before the last refit."""
+
+    split_hash: str
+    """Of past, judged users and what they liked later."""
+    user_ids: Ids
+    """Shape (n_users,)."""
+    ndcg: Mapping[str, npt.NDArray[np.float64]]
+    """By model: popularity, als, two_stage; nDCG@10, shape (n_users,)."""
+
+    @classmethod
+    def of(cls, measurement: Measurement, judged: Split, movie_ids: IdMap) -> "Evaluation":
+        """What the gate needs of a measurement on `judged`."""
+        return cls(
+            split_hash=_split_hash(judged, movie_ids),
+            user_ids=judged.past.users.ids[judged.users],
+            ndcg={
+                model: measurement.qualities[model].per_user[_METRIC]
+                for model in ("popularity", "als", "two_stage")
+            },
+        )
+
+    def write(self, folder: Path) -> None:
+        """Writes the file of a bundle's `reports/`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, npt.NDArray[Any]] = dict(self.ndcg)
+        np.savez(
+            folder / _FILE,
+            allow_pickle=False,
+            split_hash=np.array(self.split_hash),
+            user_ids=self.user_ids,
+            **arrays,
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> "Evaluation | None":
+        """Reads what `write` wrote; None if it is not there or damaged."""
+        try:
+            content = io.BytesIO((folder / _FILE).read_bytes())
+            with np.load(content, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            return cls(split_hash=str(arrays.pop("split_hash")), user_ids=arrays.pop("user_ids"), ndcg=arrays)
+        except (BadZipFile, KeyError, OSError, ValueError):
+            return None
+
+
+def _split_hash(judged: Split, movie_ids: IdMap) -> str:
+    hasher = hashlib.sha256(ratings_digest(judged.past, movie_ids).encode())
+    for user_id, liked in zip(judged.past.users.ids[judged.users], judged.truth, strict=True):
+        hasher.update(f"{user_id}:{','.join(map(str, movie_ids.ids[np.sort(liked)]))}\n".encode())
+    return hasher.hexdigest()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a new recipe may be published."""
+
+    refusals: tuple[str, ...]
+    """Why not, one sentence a rule; none: it may."""
+    remark: str
+    """How it stands beside the incumbent, in words."""
+    over_served: Lift | None = None
+    """How much better it is than the incumbent on the same users; None where there is nothing to compare."""
+
+
+def judge_newcomer(newcomer: Evaluation, incumbent: Evaluation | None, remark: str = "") -> Verdict:
+    """Applies the rules: a difference refuses where its whole paired interval is beyond the limit.
+
+    Args:
+        newcomer: what would be published.
+        incumbent: what is served now, judged on the same split; None if there is nothing to compare with.
+        remark: why there is nothing, or where the incumbent's numbers come from.
+    """
+    if not newcomer.user_ids.size:
+        return Verdict(
+            ("there is nobody to judge by: no user has a past and a liked movie after it",), remark
+        )
+    ours = newcomer.ndcg["two_stage"]
+    enough = ours.size >= LEAST_USERS
+    refusals = []
+    for model, words in (("popularity", "popularity"), ("als", "stage one alone")):
+        over = lift_of(ours, newcomer.ndcg[model], model="two_stage", over=model)
+        if enough and over.high < 0:
+            refusals.append(
+                f"nDCG@10 {ours.mean():.4f} is below {words}, {newcomer.ndcg[model].mean():.4f}: {over}"
+            )
+    if incumbent is None:
+        return Verdict(refusals=tuple(refusals), remark=remark)
+    theirs = incumbent.ndcg["two_stage"]
+    over = lift_of(ours, theirs, model="two_stage", over=SERVED)
+    remark = (
+        f"{remark}nDCG@10 {ours.mean():.4f} against {theirs.mean():.4f} of what is served, on the same "
+        f"{theirs.size} users: {over}"
+    )
+    if enough and over.high < -TOLERANCE * theirs.mean():
+        refusals.append(
+            f"nDCG@10 {ours.mean():.4f} is more than {TOLERANCE:.0%} below what is served, "
+            f"{theirs.mean():.4f}, whatever chance may explain: {over}"
+        )
+    return Verdict(refusals=tuple(refusals), remark=remark, over_served=over)
+
+
+def pass_gate(
+    store: BundleStore,
+    measurement: Measurement,
+    clean: CleanRatings,
+    table: MovieTable,
+    progress: Progress,
+    *,
+    work: Work = NO_WORK,
+) -> tuple[Evaluation, Verdict]:
+    """Judges a new recipe beside the one that is served.
+
+    Args:
+        store: holds the incumbent, if there is one.
+        measurement: of the new recipe.
+        clean: what it was measured on.
+        table: the catalogue.
+        progress: shows the steps where the incumbent's recipe has to be trained.
+        work: steps of the job.
+
+    Returns:
+        What to keep with the new bundle, and the verdict.
+    """
+    recipe = measurement.recipe
+    movie_ids = table.movies.ids
+    judged = judged_split(clean.ratings, recipe.protocol)
+    newcomer = Evaluation.of(measurement, judged, movie_ids)
+    try:
+        manifest = store.manifest(store.pointer().bundle_id)
+    except BundleError:
+        return newcomer, judge_newcomer(newcomer, None, "nothing is served yet")
+    kept = Evaluation.read(store.path(manifest.bundle_id) / "reports")
+    if kept is not None and kept.split_hash == newcomer.split_hash:
+        return newcomer, judge_newcomer(newcomer, kept)
+    try:
+        theirs, choice = recipe_of(manifest)
+    except (KeyError, TypeError, ValueError):
+        reason = f"the recipe of bundle {manifest.bundle_id} cannot be trained by this version"
+        return newcomer, Verdict(refusals=(reason,), remark="nothing to compare with")
+    theirs = replace(theirs, protocol=recipe.protocol, threads=recipe.threads)
+    if theirs == recipe:
+        return newcomer, judge_newcomer(newcomer, None, "the same recipe is served, trained on other ratings")
+    progress.console.print(
+        f"Measuring the recipe of bundle {manifest.bundle_id} on the new split, to compare"
+    )
+    # By name: after a rollback another bundle is the incumbent of the same job.
+    steps = work.part(f"incumbent-{manifest.bundle_id}")
+    again = measure(clean.ratings, table, theirs, progress, choice=choice, work=steps)
+    incumbent = Evaluation.of(again, judged, movie_ids)
+    return newcomer, judge_newcomer(newcomer, incumbent, "its recipe was trained on the new split: ")
+
+
+def recipe_of(manifest: Manifest) -> tuple[Recipe, RankerChoice]:
+    """How a bundle was trained, out of the flat record that `recipe_record` made.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is the record of another version.
+    """
+    record: dict[str, Any] = dict(manifest.recipe)
+    choice = RankerChoice(
+        loss=Loss(record.pop("ranker_loss")), iterations=record.pop("ranker_trees"), held_out_ndcg={}
+    )
+    als, ranker = (
+        {name.removeprefix(prefix): record.pop(name) for name in list(record) if name.startswith(prefix)}
+        for prefix in ("als_", "ranker_")
+    )
+    als["confidence"] = Confidence(als["confidence"])
+    record["feature_set"] = FeatureSet(record["feature_set"])
+    record["protocol"] = Protocol(record["protocol"])
+    return Recipe(als=AlsParameters(**als), ranker=RankerParameters(**ranker), **record), choice

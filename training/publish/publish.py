@@ -1,0 +1,229 @@
+"""Writing a trained recommender down as a bundle, and serving it from then on."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import orjson
+
+from serving.bundle.catalogue import CatalogueContent, write_movies
+from serving.bundle.factors import write_item_factors, write_ratings, write_user_factors
+from serving.bundle.manifest import (
+    FeatureRecord,
+    Golden,
+    GoldenCandidates,
+    GoldenRanking,
+    GoldenSimilar,
+    Manifest,
+    bundle_id_of,
+)
+from serving.bundle.neighbours import NeighboursContent
+from serving.bundle.ranker import RankerContent
+from serving.bundle.store import SETTLE_SECONDS, BundleStore, file_records
+from serving.features import feature_hash
+from training.data.movielens.movies import MovieTable
+from training.models.popularity import MovieStatistics, popularity
+from training.models.recipe import Recipe
+from training.models.similarity import NEIGHBOURS, build_index
+from training.models.two_stage import TwoStage
+from training.progress import Progress
+from training.publish.exports import write_exports
+from training.publish.gate import Evaluation
+from training.publish.leaf_tables import build_leaf_tables
+from training.release.roll_out import roll_out
+
+LIBRARIES: Final = ("catboost", "implicit", "movierec", "numpy", "scipy")
+"""Those that decide what is trained."""
+_GOLDEN_MOVIES: Final = 20
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a bundle is made from, and what was measured before."""
+
+    two_stage: TwoStage
+    """Trained on all ratings by `recipe`."""
+    table: MovieTable
+    recipe: Recipe
+    dataset_tag: str
+    metrics: Mapping[str, Mapping[str, float]]
+    """By model, then metric: what the recipe reached on the test part."""
+    report: str | None = None
+    """The page for people, as HTML; laid into `reports/`, which the manifest does not know."""
+    evaluation: Evaluation | None = None
+    """What it reached for each user: what the next one will be compared with."""
+
+
+def recipe_record(recipe: Recipe) -> dict[str, str | int | float | bool]:
+    """A recipe as one flat mapping, for the manifest and for MLflow."""
+    fields = asdict(recipe)
+    als, ranker = fields.pop("als"), fields.pop("ranker")
+    return (
+        fields
+        | {f"als_{name}": value for name, value in als.items()}
+        | {f"ranker_{name}": value for name, value in ranker.items()}
+    )
+
+
+def publish(root: Path, build: Build, progress: Progress, *, settle_seconds: float = SETTLE_SECONDS) -> str:
+    """Publishes a bundle and points to it, once servers have taken the one before.
+
+    What the steps of the job took goes into its `build.json`.
+
+    Returns:
+        The bundle_id; equal contents have equal ids, and publishing them again changes nothing.
+
+    Raises:
+        OSError: there is too little space, found before or after the fact.
+    """
+
+    def wait(seconds: float) -> None:
+        with progress.step(f"Waiting {seconds:.0f} s: servers are still taking the bundle before this one"):
+            time.sleep(seconds)
+
+    store = BundleStore(root)
+    store.require_space(size_of(build))
+    with store.staging() as staging:
+        golden = _write(staging, build, progress)
+        files = file_records(staging)
+        manifest = Manifest(
+            bundle_id=bundle_id_of(files),
+            files=files,
+            dataset_tag=build.dataset_tag,
+            features=_feature_record(build),
+            recipe=_full_recipe(build),
+            metrics=build.metrics,
+            libraries={name: version(name) for name in LIBRARIES},
+            golden=golden,
+            scan_share=build.two_stage.stage.scan_share(),
+        )
+        (staging / "build.json").write_bytes(
+            orjson.dumps(
+                {
+                    "host": os.uname().nodename,
+                    "finished_at": time.time(),
+                    "steps": [asdict(step) for step in progress.steps],
+                }
+            )
+        )
+        # Beside what is served and outside of its hash: the same model is the same bundle, however judged.
+        (staging / "reports").mkdir()
+        if build.report is not None:
+            (staging / "reports" / "report.html").write_text(build.report, encoding="utf-8")
+        if build.evaluation is not None:
+            build.evaluation.write(staging / "reports")
+        store.publish(staging, manifest)
+    roll_out(store, manifest.bundle_id, settle_seconds=settle_seconds, wait=wait)
+    return manifest.bundle_id
+
+
+def size_of(build: Build) -> int:
+    """Bytes that its bundle will take at the least: the arrays, without model, texts and report."""
+    stage, n_movies = build.two_stage.stage, len(build.table.movies.ids)
+    ratings, tables = stage.ratings, stage.tables
+    links = (tables.transitions, tables.cooccurrence)
+    arrays = (
+        *(ratings.users.ids, ratings.indptr, ratings.movie_rows, ratings.values, ratings.times),
+        *(stage.als.item_factors, stage.als.user_factors, tables.movie_features),
+        *(array for one in links for array in (one.indptr, one.movie_rows, one.weights)),
+    )
+    neighbours = n_movies * NEIGHBOURS * (np.dtype(np.int32).itemsize + np.dtype(np.float32).itemsize)
+    return sum(array.nbytes for array in arrays) + neighbours
+
+
+def _write(staging: Path, build: Build, progress: Progress) -> Golden:
+    """Fills all folders; files that several processes read are hard links to one another."""
+    stage, movies = build.two_stage.stage, build.table.movies
+    statistics = MovieStatistics.of(stage.ratings, len(movies.ids))
+    popular = popularity(statistics)
+    candidate, ranking, similarity, gateway = (
+        staging / name for name in ("candidate", "ranking", "similarity", "gateway")
+    )
+    write_movies(candidate, movies)
+    write_ratings(candidate, stage.ratings)
+    write_item_factors(candidate, stage.als.item_factors)
+    write_user_factors(candidate, stage.als.user_factors, stage.als.parameters)
+    with progress.step("Leaf tables, checked against CatBoost's SHAP values"):
+        ranker = ranker_content(build.two_stage)
+    ranker.write(ranking)
+    with progress.step("Similarity index", len(movies.ids)) as advance:
+        neighbours = build_index(stage.als.item_factors, movies, popular, advance)
+    neighbours.write(similarity)
+    CatalogueContent(
+        titles=build.table.titles,
+        tmdb_ids=build.table.tmdb_ids,
+        rating_counts=statistics.counts.astype(np.int32),
+        rating_means=statistics.means,
+        popularity=popular,
+    ).write(gateway)
+    for folder, names in (
+        (ranking, ("movies.npz", "ratings.npz", "item_factors.npz")),
+        (similarity, ("movies.npz", "item_factors.npz")),
+        (gateway, ("movies.npz", "ratings.npz")),
+    ):
+        for name in names:
+            os.link(candidate / name, folder / name)
+    with progress.step("Tables for analysts"):
+        summary = {
+            "dataset_tag": build.dataset_tag,
+            "ratings": len(stage.ratings),
+            "users": len(stage.ratings.users),
+            "movies": len(movies.ids),
+            "groups": build.two_stage.groups,
+            "judged_users": 0 if build.evaluation is None else build.evaluation.user_ids.size,
+            "recipe": _full_recipe(build),
+            "metrics": build.metrics,
+        }
+        write_exports(staging / "exports", build.two_stage, build.table, neighbours, summary)
+    return _golden(build, ranker, neighbours)
+
+
+def _full_recipe(build: Build) -> dict[str, str | int | float | bool]:
+    """The recipe, and what was chosen by it."""
+    choice = build.two_stage.choice
+    return recipe_record(build.recipe) | {"ranker_loss": choice.loss, "ranker_trees": choice.iterations}
+
+
+def ranker_content(two_stage: TwoStage) -> RankerContent:
+    """What the ranking service loads."""
+    return RankerContent(
+        model=two_stage.ranker,
+        tables=two_stage.stage.tables,
+        leaf_tables=build_leaf_tables(two_stage.ranker, two_stage.stage.sample_features()),
+    )
+
+
+def _golden(build: Build, ranker: RankerContent, neighbours: NeighboursContent) -> Golden:
+    """Answers of the first user with candidates, and of the movie with the most ratings."""
+    stage, ids = build.two_stage.stage, build.table.movies.ids.ids
+    users = stage.served_users()
+    user, found = int(users[0]), next(stage.candidates(users))
+    user_id = int(stage.ratings.users.ids[user])
+    movie_ids = tuple(ids[found.movie_rows].tolist())
+    movie = int(np.bincount(stage.ratings.movie_rows).argmax())
+    nearest = neighbours.movie_rows[movie][:_GOLDEN_MOVIES]
+    nearest = nearest[nearest >= 0]
+    return Golden(
+        candidate=GoldenCandidates(user_id=user_id, movie_ids=movie_ids, scores=tuple(found.scores.tolist())),
+        ranking=GoldenRanking(
+            user_id=user_id,
+            movie_ids=movie_ids,
+            retrieval_scores=tuple(found.scores.tolist()),
+            scores=tuple(ranker.predict(stage.features(user, found)).tolist()),
+        ),
+        similarity=GoldenSimilar(
+            movie_id=int(ids[movie]),
+            movie_ids=tuple(ids[nearest].tolist()),
+            scores=tuple(neighbours.scores[movie][: nearest.size].tolist()),
+        ),
+    )
+
+
+def _feature_record(build: Build) -> FeatureRecord:
+    tables = build.two_stage.stage.tables
+    return FeatureRecord(feature_set=tables.feature_set, names=tables.names, hash=feature_hash(tables.names))

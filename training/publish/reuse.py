@@ -1,0 +1,65 @@
+"""Whether the current bundle is what a job would make again."""
+
+from pathlib import Path
+
+import numpy as np
+
+from serving.bundle.catalogue import CatalogueContent, read_movies
+from serving.bundle.factors import read_ratings
+from serving.bundle.manifest import Manifest
+from serving.bundle.ranker import RankerContent
+from serving.bundle.store import BundleError, BundleStore
+from serving.features import FEATURE_NAMES, feature_hash
+from training.data.movielens.cleaning import ratings_digest
+from training.data.preparation import Prepared
+from training.models.first_stage import movie_features
+from training.models.popularity import MovieStatistics
+from training.models.recipe import Recipe
+from training.publish.publish import recipe_record
+
+
+def reusable(root: Path, prepared: Prepared, recipe: Recipe) -> Manifest | None:
+    """The manifest of the current bundle if it is of this data and recipe; else None.
+
+    What the bundle holds is compared, not the tag alone: users choose tags, and a tag of ours says nothing of
+    titles and genres. A bundle that is missing or damaged is none.
+    """
+    store = BundleStore(root)
+    try:
+        manifest = store.manifest(store.pointer().bundle_id)
+        same = _is_of(manifest, prepared.dataset_tag, recipe) and _holds(store, manifest.bundle_id, prepared)
+    except BundleError:
+        return None
+    return manifest if same else None
+
+
+def _is_of(manifest: Manifest, dataset_tag: str, recipe: Recipe) -> bool:
+    return (
+        manifest.dataset_tag == dataset_tag
+        and manifest.features.hash == feature_hash(FEATURE_NAMES[recipe.feature_set])
+        and recipe_record(recipe).items() <= manifest.recipe.items()
+    )
+
+
+def _holds(store: BundleStore, bundle_id: str, prepared: Prepared) -> bool:
+    """Whether the bundle's ratings and catalogue are these, to the bit.
+
+    Raises:
+        BundleError: it is damaged.
+    """
+    candidate, gateway, ranking = (
+        store.folder(bundle_id, name) for name in ("candidate", "gateway", "ranking")
+    )
+    table, ratings = prepared.table, prepared.clean.ratings
+    movie_ids = read_movies(candidate).ids
+    if not np.array_equal(movie_ids.ids, table.movies.ids.ids):
+        return False
+    catalogue = CatalogueContent.read(gateway)
+    # Of years, genres and the lengths of raw titles.
+    features = movie_features(table, MovieStatistics.of(ratings, len(movie_ids)), ratings)
+    return (
+        ratings_digest(read_ratings(candidate), movie_ids) == prepared.clean.digest
+        and catalogue.titles == table.titles
+        and np.array_equal(catalogue.tmdb_ids, table.tmdb_ids)
+        and np.array_equal(RankerContent.read(ranking).tables.movie_features, features, equal_nan=True)
+    )

@@ -1,0 +1,1 @@
+"""The page that says what was trained and how good it is."""

@@ -1,0 +1,86 @@
+"""What a measurement says in words: warnings that nobody should have to find in a table."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from training.evaluation.judging import Lift, Quality, lift
+from training.experiments.baselines import best_regularization
+from training.experiments.experiment import ENOUGH_USERS, Measurement
+
+TITLES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "popularity": "popularity",
+        "svd": "SVD",
+        "item_knn": "item-kNN",
+        "ease": "EASE",
+        "als_reference": "ALS, reference preset",
+        "als": "ALS (stage one)",
+        "two_stage_reference": "two-stage, 38 features",
+        "two_stage": "two-stage",
+    }
+)
+"""Models by name, in the order in which tables show them."""
+
+
+def merged(runs: Sequence[Measurement]) -> dict[str, Quality]:
+    """Per user, the mean over the runs, by model in the order of `TITLES`."""
+    return {
+        model: Quality.mean_of([run.qualities[model] for run in runs])
+        for model in TITLES
+        if model in runs[0].qualities
+    }
+
+
+def lifts(qualities: Mapping[str, Quality]) -> list[Lift]:
+    """Of two-stage over whatever it must beat; none where nobody is judged."""
+    if not qualities["two_stage"].per_user["ndcg_at_10"].size:
+        return []
+    wanted = ("als", "ease", "popularity", "two_stage_reference")
+    return [lift(qualities, "two_stage", other) for other in wanted if other in qualities]
+
+
+def warnings_of(runs: Sequence[Measurement]) -> list[str]:
+    """What is wrong or weak about measurements of one recipe; empty when nothing is.
+
+    Where too few users were judged, that alone is said: whatever else the numbers show may be chance.
+    """
+    qualities, users = merged(runs), runs[0].judged_users
+    if users < ENOUGH_USERS:
+        return [f"Only {users} users can be judged under '{runs[0].recipe.protocol}': much may be chance."]
+    found = []
+    means = {model: quality.means()["ndcg_at_10"] for model, quality in qualities.items()}
+    ours, als, popular = (means[model] for model in ("two_stage", "als", "popularity"))
+    if ours < als:
+        found.append(
+            f"Two-stage ({ours:.3f}) is below its own stage one ({als:.3f}): the ranker trusts something "
+            "that does not hold later. The usual cause is a leak: labels from ratings that stage one, or a "
+            "feature, was fitted on. Do not serve it."
+        )
+    found.extend(
+        f"{TITLES[model]} ({means[model]:.3f}) is below plain popularity ({popular:.3f}): as it is, it is "
+        "not worth its cost. Look at the data and at its parameters."
+        for model in ("als", "two_stage")
+        if means[model] < popular
+    )
+    if "ease" in means and ours < means["ease"]:
+        found.append(
+            f"Two-stage ({ours:.3f}) is below EASE ({means['ease']:.3f}), a linear model in closed form."
+        )
+    found.extend(
+        f"Two-stage over {TITLES[one.over]}: the interval [{one.low:+.3f}, {one.high:+.3f}] contains 0, so "
+        "the difference may be chance."
+        for one in lifts(qualities)
+        if one.low <= 0 <= one.high
+    )
+    if "ease" not in means:
+        found.append("More than 10,000 movies are rated: item-kNN and EASE, the yardsticks, were skipped.")
+    else:
+        tried = sorted(runs[0].ease_ndcg)
+        chosen = best_regularization(runs[0].ease_ndcg)
+        if chosen in {tried[0], tried[-1]}:
+            found.append(
+                f"EASE took λ = {chosen:g}, the {'smallest' if chosen == tried[0] else 'largest'} tried: "
+                "a wider grid may make the yardstick stronger."
+            )
+    return found

@@ -1,0 +1,143 @@
+"""The page that says what was trained, how good it is, and how far to believe that."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from catboost import Pool
+from jinja2 import Environment, StrictUndefined
+
+from training.data.movielens.cleaning import CleaningCounts
+from training.data.movielens.movies import MovieTable
+from training.evaluation.judging import CUTOFFS, Lift, Quality, interval
+from training.experiments.baselines import best_regularization
+from training.experiments.experiment import Measurement
+from training.experiments.studies import Tuning
+from training.models.ranker_groups import candidate_scores
+from training.models.two_stage import TwoStage
+from training.publish.gate import Verdict
+from training.publish.publish import recipe_record
+from training.report import figures
+from training.report.findings import TITLES, lifts, merged, warnings_of
+
+_LIBRARIES: Final = ("movierec", "numpy", "scipy", "implicit", "catboost", "shap", "matplotlib")
+_COLUMNS: Final = (
+    *("ndcg_at_10", "recall_at_10", "precision_at_10", "map_at_10"),
+    *("coverage_at_10", "novelty_at_10", "recall_at_300", "ceiling_ndcg_at_10"),
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was trained on."""
+
+    dataset_tag: str
+    source: str
+    """Where the data set came from, in words."""
+    table: MovieTable
+    cleaning: CleaningCounts
+
+
+def render_report(
+    subject: Subject,
+    measurement: Measurement,
+    served: TwoStage,
+    tuning: Tuning | None = None,
+    verdict: Verdict | None = None,
+) -> str:
+    """The page as one HTML text, with its styles and pictures inside.
+
+    Args:
+        subject: the data.
+        measurement: of the recipe, on the past and the future.
+        served: the same recipe trained on all ratings: what the bundle holds.
+        tuning: where the recipe's parameters came from, if from a search.
+        verdict: the gate's, if it was asked.
+    """
+    qualities = merged([measurement])
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page.filters["number"] = _number
+    page.filters["reading"] = _reading
+    page.filters["signed"] = lambda value: f"{value:+.3f}"
+    template = page.from_string(
+        files("training.report").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    )
+    sample = served.stage.sample_features()
+    refit_scores = candidate_scores(served.stage, np.arange(len(served.stage.ratings.users), dtype=np.int32))
+    return template.render(
+        subject=subject,
+        measurement=measurement,
+        ratings=served.stage.ratings,
+        rated_movies=np.unique(served.stage.ratings.movie_rows).size,
+        feature_names=served.stage.tables.names,
+        titles=TITLES,
+        columns=_COLUMNS,
+        cutoffs=CUTOFFS,
+        rows=_rows(qualities, measurement.validation),
+        lifts=lifts(qualities),
+        verdict=verdict,
+        warnings=warnings_of([measurement]),
+        recipe=recipe_record(measurement.recipe),
+        ease_regularization=best_regularization(measurement.ease_ndcg) if measurement.ease_ndcg else None,
+        tuning=tuning,
+        pictures=({} if tuning is None else {"trials": figures.trials(tuning.studies)})
+        | _pictures_of_quality(qualities, measurement)
+        | _pictures_of_ranker(served, sample, refit_scores),
+        shap_rows=len(sample),
+        medians=(float(np.median(served.inner_scores)), float(np.median(refit_scores))),
+        libraries={"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
+    )
+
+
+def _rows(qualities: Mapping[str, Quality], validation: Mapping[str, Quality]) -> list[dict[str, Any]]:
+    return [
+        {
+            "model": model,
+            "means": quality.means(),
+            "interval": interval(quality.per_user["ndcg_at_10"]),
+            "validation": validation[model].means().get("ndcg_at_10") if model in validation else None,
+        }
+        for model, quality in qualities.items()
+    ]
+
+
+def _pictures_of_quality(qualities: Mapping[str, Quality], measurement: Measurement) -> dict[str, str]:
+    drawn = {}
+    if measurement.judged_users:
+        drawn = {
+            "quality": figures.quality_by_model(qualities),
+            "segments": figures.quality_by_segment(qualities, measurement.evidence),
+            "recall": figures.recall_by_candidates(measurement.evidence),
+            "coverage": figures.coverage_by_decile(measurement.evidence),
+        }
+    if measurement.choice.curves:
+        drawn["learning"] = figures.learning_curve(measurement.choice)
+    return drawn
+
+
+def _pictures_of_ranker(
+    served: TwoStage, sample: npt.NDArray[np.float32], refit_scores: npt.NDArray[np.float32]
+) -> dict[str, str]:
+    names = served.stage.tables.names
+    shap_values = served.ranker.get_feature_importance(Pool(sample), type="ShapValues")[:, :-1]
+    importance = served.ranker.get_feature_importance(type="PredictionValuesChange")
+    return {
+        "importance": figures.feature_importance(dict(zip(names, importance.tolist(), strict=True))),
+        "beeswarm": figures.beeswarm(shap_values, sample, names),
+        "scores": figures.score_distributions(served.inner_scores, refit_scores),
+    }
+
+
+def _reading(one: Lift) -> str:
+    if one.low > 0:
+        return "better"
+    return "worse" if one.high < 0 else "may be chance"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
