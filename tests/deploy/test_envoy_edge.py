@@ -17,8 +17,8 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from benchmarks.ports import free_port
-from deploy import envoy_config
 from deploy.envoy_config import Options
+from deploy.openapi.document import OPENAPI
 from movierec.candidate.v1 import candidate_service_pb2 as candidate_pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_pb_grpc
 from movierec.gateway.v1 import movie_service_pb2 as pb
@@ -195,7 +195,7 @@ async def test_clients_cannot_steer_envoy_by_its_own_headers(edge: Edge, client:
 async def test_the_api_document(client: httpx.AsyncClient) -> None:
     response = await client.get("/openapi.json")
     assert response.headers["content-type"] == "application/json"
-    assert response.content == (ROOT / envoy_config.OPENAPI).read_bytes()
+    assert response.content == (ROOT / OPENAPI).read_bytes()
 
 
 # Deadlines
