@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,6 +56,17 @@ def test_a_call_is_answered_as_the_page_says(system: System, call: Call) -> None
     url = call.url.replace(WRITTEN_FOR, system.plan.url)
     answer = by_buf(call, url) if call.is_grpc else by_http(call, url)
     assert differences(call.answer, answer) == []
+
+
+def test_the_calls_of_the_overview_are_answered(system: System) -> None:
+    page = (ROOT / FOLDER / "README.md").read_text()
+    commands = re.findall(r"^((?:curl|buf) (?:.*\\\n)*.*)$", page, re.MULTILINE)
+    asked = [Call(shlex.split(command.replace("\\\n", " ")), {}) for command in commands]
+    assert {call.is_grpc for call in asked} == {False, True}
+    for call in asked:
+        url = call.url.replace(WRITTEN_FOR, system.plan.url)
+        answer = by_buf(call, url) if call.is_grpc else by_http(call, url)
+        assert answer
 
 
 def by_buf(call: Call, url: str) -> Json:

@@ -1,0 +1,72 @@
+"""Every link in a page leads somewhere, and every page can be found."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.edge import ROOT
+
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "client/README.md"})
+
+
+def links(page: str) -> list[str]:
+    """Targets within the repository."""
+    found = LINK.findall(FENCED.sub("", page))
+    return [target for target in found if not re.match(r"https?:", target)]
+
+
+def anchors(page: str) -> set[str]:
+    """Of all headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken(page: Path) -> list[str]:
+    """Links of a page that lead nowhere."""
+    found = []
+    for link in links(page.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
+            found.append(link)
+    return found
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page.name != "template.md"],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    assert broken(page) == []
+
+
+def test_broken_links_are_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One, `two`\n[a](#one-two) [b](#three) [c](page.md#one-two) [d](none.md) [e](https://x.test)\n"
+        "```\n# No heading\n[f](none.md)\n```\n"
+    )
+    assert broken(page) == ["#three", "none.md"]
+
+
+def test_the_index_names_every_page() -> None:
+    index = ROOT / "docs/README.md"
+    named = {(index.parent / link.partition("#")[0]).resolve() for link in links(index.read_text())}
+    pages = [
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs/operations").glob("*.md"),
+        *ROOT.glob("docs/*/README.md"),
+    ]
+    assert {page for page in pages if page != index} - named == set()
+
+
+def test_the_index_names_every_decision() -> None:
+    index = ROOT / "docs/adr/README.md"
+    decisions = sorted(path.name for path in index.parent.glob("[0-9]*.md"))
+    assert [link for link in links(index.read_text()) if link in decisions] == decisions
