@@ -78,8 +78,9 @@ def test_an_alert_says_what_to_do(rule: dict[str, Any]) -> None:
     path, _, anchor = rule["annotations"]["runbook_url"].partition("#")
     assert ROOT / path == RUNBOOKS
     assert rule["alert"] in OBSERVABILITY.read_text(encoding="utf-8")
-    headings = re.findall(r"^#+ (.+)$", RUNBOOKS.read_text(encoding="utf-8"), re.MULTILINE)
-    assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    sections = re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", RUNBOOKS.read_text(encoding="utf-8"), re.MULTILINE)
+    (section,) = (text for heading, text in sections if heading.lower().replace(" ", "-") == anchor)
+    assert rule["alert"] in section
 
 
 @pytest.mark.parametrize("query", [*(rule["expr"] for rule in rules()), *dashboard_queries()])
