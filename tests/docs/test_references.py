@@ -1,4 +1,4 @@
-"""Every link in a page leads somewhere, and every page can be found."""
+"""What a page refers to is there: links, files and names of the code; and every page can be found."""
 
 import re
 from pathlib import Path
@@ -9,8 +9,12 @@ from tests.deploy.edge import ROOT
 
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-
-
+CODE = (
+    "benchmarks|candidate_service|client|deploy|gateway|protos|ranking_service|serving|similarity_service"
+    "|tests|training"
+)
+FILE = re.compile(rf"`((?:{CODE})/[\w/.-]+\.(?:jinja|json|lua|proto|py|sh|toml|ya?ml))`")
+NAME = re.compile(rf"(?:`|python -m )((?:{CODE})(?:\.\w+)+)\b")
 PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "client/README.md"})
 
 
@@ -44,6 +48,44 @@ def broken(page: Path) -> list[str]:
 )
 def test_every_link_leads_somewhere(page: Path) -> None:
     assert broken(page) == []
+
+
+def stale(page: str) -> list[str]:
+    """Files and names of the code that a page mentions, and that are not there."""
+    files = [path for path in FILE.findall(page) if not (ROOT / path).exists()]
+    names = [name for name in NAME.findall(page) if not is_in_code(name)]
+    return files + names
+
+
+def is_in_code(name: str) -> bool:
+    """Whether this is a package, a module, or what a module defines."""
+    *packages, last = name.split(".")
+    path = ROOT.joinpath(*packages)
+    module = path.with_suffix(".py")
+    return (
+        (path / last).is_dir()
+        or (path / f"{last}.py").exists()
+        or (
+            module.exists()
+            and re.search(rf"^(?:class |def |)({last})\b", module.read_text(), re.MULTILINE) is not None
+        )
+    )
+
+
+# A changelog tells what was, and a file of a log is no module.
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page.name != "CHANGELOG.md"],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_every_file_and_name_is_in_the_code(page: Path) -> None:
+    assert [name for name in stale(page.read_text(encoding="utf-8")) if not name.endswith(".log")] == []
+
+
+def test_stale_files_and_names_are_found() -> None:
+    page = "`serving/none.py` `serving/ids.py` `serving.none` `serving.ids.None` `serving.ids.IdMap`"
+    assert stale(page) == ["serving/none.py", "serving.none", "serving.ids.None"]
+    assert stale("python -m training.none; python -m training.sync --watch 60") == ["training.none"]
 
 
 def test_broken_links_are_found(tmp_path: Path) -> None:
