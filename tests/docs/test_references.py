@@ -15,6 +15,7 @@ CODE = (
 )
 FILE = re.compile(rf"`((?:{CODE})/[\w/.-]+\.(?:jinja|json|lua|proto|py|sh|toml|ya?ml))`")
 NAME = re.compile(rf"(?:`|python -m )((?:{CODE})(?:\.\w+)+)\b")
+IMPORT = re.compile(rf"from ((?:{CODE})(?:\.\w+)*) import (\w+)")
 PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "client/README.md"})
 
 
@@ -53,8 +54,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def stale(page: str) -> list[str]:
     """Files and names of the code that a page mentions, and that are not there."""
     files = [path for path in FILE.findall(page) if not (ROOT / path).exists()]
-    names = [name for name in NAME.findall(page) if not is_in_code(name)]
-    return files + names
+    names = NAME.findall(page) + [".".join(imported) for imported in IMPORT.findall(page)]
+    return files + [name for name in names if not is_in_code(name)]
 
 
 def is_in_code(name: str) -> bool:
@@ -86,6 +87,7 @@ def test_stale_files_and_names_are_found() -> None:
     page = "`serving/none.py` `serving/ids.py` `serving.none` `serving.ids.None` `serving.ids.IdMap`"
     assert stale(page) == ["serving/none.py", "serving.none", "serving.ids.None"]
     assert stale("python -m training.none; python -m training.sync --watch 60") == ["training.none"]
+    assert stale("from serving.ids import IdMap\nfrom serving.ids import None") == ["serving.ids.None"]
 
 
 def test_broken_links_are_found(tmp_path: Path) -> None:
