@@ -141,7 +141,9 @@ def _parameter(stage: str, name: str, help_text: str) -> Any:
 _PRESETS: Final = "Unset: the preset's."
 Factors: TypeAlias = Annotated[int | None, _parameter("als", "factors", f"Length of a vector. {_PRESETS}")]
 AlsIterations: TypeAlias = Annotated[int | None, _parameter("als", "iterations", f"Alternations. {_PRESETS}")]
-Regularization: TypeAlias = Annotated[float | None, _parameter("als", "regularization", f"λ. {_PRESETS}")]
+Regularization: TypeAlias = Annotated[
+    float | None, _parameter("als", "regularization", "λ. Unset: chosen on a validation part.")
+]
 Alpha: TypeAlias = Annotated[float | None, _parameter("als", "alpha", f"α of the confidence. {_PRESETS}")]
 ConfidenceMode: TypeAlias = Annotated[
     Confidence | None,
@@ -175,6 +177,11 @@ Asked: TypeAlias = Mapping[str, Any]
 """Parameters by name; None: not asked for, and the preset's is taken."""
 
 
+def regularization_is_open(preset: Preset, asked: Asked) -> bool:
+    """Whether λ of ALS is to be chosen: nobody asked for one, nor for the preset of another project."""
+    return preset is Preset.DEFAULT and asked.get("regularization") is None
+
+
 def als_of_options(ratings: Ratings, preset: Preset, asked: Asked) -> AlsParameters:
     """Parameters of ALS: the preset, but for what was asked for."""
     chosen = REFERENCE_PARAMETERS if preset is Preset.REFERENCE else default_parameters(len(ratings.users))
@@ -199,13 +206,15 @@ def recipe_of_options(
         ParametersError: the file holds something else than parameters.
     """
     found = _read(params) if params is not None else {}
+    asked = {**found.get("als", {}), **_given(als)}
     return Recipe(
-        als=als_of_options(ratings, preset, {**found.get("als", {}), **_given(als)}),
+        als=als_of_options(ratings, preset, asked),
         ranker=replace(RankerParameters(), **{**found.get("ranker", {}), **_given(ranker)}),
         feature_set=features,
         protocol=chosen_protocol(ratings, protocol),
         seed=seed,
         threads=threads,
+        choose_regularization=regularization_is_open(preset, asked),
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -34,10 +34,13 @@ from training.cli.options import (
     TrackingUri,
     als_of_options,
     chosen_protocol,
+    regularization_is_open,
 )
 from training.data import datasets
 from training.data.preparation import Prepared, prepare
 from training.data.preprocessed import preprocess as preprocess_data
+from training.evaluation.splits import judged_split
+from training.experiments.regularization import best_regularization, choose_als_regularization
 from training.experiments.single import Fit, measure_single
 from training.lock import alone
 from training.models.als import Als
@@ -190,6 +193,18 @@ def train_als(
     with _single(data_dir, bundle_root, sample=sample, dataset_tag=dataset_tag) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
         parameters = als_of_options(ratings, preset, asked)
+        if regularization_is_open(preset, asked):
+            cut = chosen_protocol(ratings, protocol)
+            with job.progress.step("Regularization of ALS, on a validation part"):
+                tried = choose_als_regularization(
+                    judged_split(ratings, cut).past,
+                    len(table.movies.ids),
+                    parameters,
+                    cut,
+                    seed=seed,
+                    threads=threads,
+                )
+            parameters = replace(parameters, regularization=best_regularization(tried))
         metrics = job.measure(
             lambda past: ALSRecommender.fit(past, table, parameters, seed=seed, threads=threads), protocol
         )

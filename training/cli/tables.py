@@ -46,9 +46,10 @@ def print_measurements(console: Console, runs: Sequence[Measurement], dataset_ta
         console.print(_segment_table(runs))
         for one in lifts(qualities):
             console.print(f"two-stage over {TITLES[one.over]}: nDCG@10 {one}")
-    if first.ease_ndcg:
-        tried = ", ".join(f"{value:g}: {ndcg:.4f}" for value, ndcg in first.ease_ndcg.items())
-        console.print(f"EASE, nDCG@10 on the validation part by λ: {tried}")
+    for name, ndcg_by_regularization in (("ALS", first.als_ndcg), ("EASE", first.ease_ndcg)):
+        if ndcg_by_regularization:
+            tried = ", ".join(f"{value:g}: {ndcg:.4f}" for value, ndcg in ndcg_by_regularization.items())
+            console.print(f"{name}, nDCG@10 on the validation part by λ: {tried}")
     for run in runs:
         held_out = ", ".join(f"{loss} {value:.4f}" for loss, value in run.choice.held_out_ndcg.items())
         console.print(

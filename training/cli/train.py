@@ -209,7 +209,7 @@ def _train(
         return measurement, None
     progress.enter("all", "Training what is served: the same recipe on all ratings")
     two_stage = fit_two_stage(
-        clean.ratings, table, recipe, progress, measurement.choice, work=work.part("all")
+        clean.ratings, table, measurement.recipe, progress, measurement.choice, work=work.part("all")
     )
     if not two_stage.stage.served_users().size:
         raise TooFewUsersError(
@@ -223,7 +223,7 @@ def _train(
     build = Build(
         two_stage=two_stage,
         table=table,
-        recipe=recipe,
+        recipe=measurement.recipe,
         dataset_tag=prepared.dataset_tag,
         metrics={model: quality.means() for model, quality in measurement.qualities.items()},
         evaluation=evaluation,
@@ -288,7 +288,7 @@ def evaluate(
         strong = strong_generalisation(
             clean.ratings,
             len(table.movies.ids),
-            recipe.als,
+            measured[0][0].recipe.als,
             measured[0][0].ease_ndcg,
             seed=0,
             threads=threads,

@@ -92,6 +92,11 @@ def judge(lists: Sequence[Rows], split: Split, *, candidates: int) -> Quality:
     )
 
 
+def mean_ndcg(lists: Sequence[Rows], split: Split) -> float:
+    """nDCG@10, mean over the split's judged users, of whom there is at least one."""
+    return float(np.mean([ndcg(ours, liked, 10) for ours, liked in zip(lists, split.truth, strict=True)]))
+
+
 def bands(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
     """The place of each movie's band in `BANDS`, shape as `counts`, the ratings per movie.
 

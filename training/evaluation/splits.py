@@ -11,6 +11,9 @@ import numpy.typing as npt
 from serving.ids import Rows
 from serving.ratings import LIKED, Ratings
 
+ENOUGH_USERS: Final = 300
+"""Judged users below which a measurement says nothing."""
+
 MOST_JUDGED: Final = 20_000
 """Users whom models are judged by: more would cost time, and narrow intervals that are narrow enough."""
 

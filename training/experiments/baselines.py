@@ -9,40 +9,34 @@ import numpy.typing as npt
 from serving.ids import Rows
 from serving.ratings import Ratings
 from serving.retrieval import best
-from training.evaluation.metrics import ndcg
-from training.evaluation.splits import Protocol, Split, split
+from training.evaluation.judging import mean_ndcg
+from training.evaluation.splits import Protocol, Split
+from training.experiments.regularization import best_regularization, search_grid, validation_part
 from training.models.ease import MOST_MOVIES, Ease, likes
 from training.models.first_stage import CANDIDATES
 from training.models.item_knn import ItemKnn
 from training.models.popularity import MovieStatistics, popularity
 from training.models.svd import Svd
 
-EASE_GRID: Final = (50.0, 100.0, 200.0, 400.0, 800.0)
-"""λ of EASE that are tried on the validation part."""
+_EASE_START: Final = 200.0
 _USERS_PER_BLOCK: Final = 256
 
 Scorer = Callable[[Rows], npt.NDArray[np.float64]]
 """Scores of some user rows, shape (n_user_rows, n_movies); -inf for what must not be recommended."""
 
 
-def choose_regularization(
-    past: Ratings, n_movies: int, protocol: Protocol, advance: Callable[[], None] = lambda: None
-) -> dict[float, float]:
-    """Tries each λ of EASE on a validation part, cut from `past` as the test part was cut off.
+def choose_ease_regularization(past: Ratings, n_movies: int, protocol: Protocol) -> dict[float, float]:
+    """Judges EASE with each λ of a grid on a validation part.
 
     Returns:
-        nDCG@10 by λ; empty where EASE is not fitted, as more than 10,000 movies are rated.
+        nDCG@10 by λ, ascending; empty where EASE is not fitted, as more than 10,000 movies are rated.
     """
     if np.unique(past.movie_rows).size > MOST_MOVIES:
         return {}
-    judged = split(past, protocol)
-    qualities = {}
-    for regularization in EASE_GRID:
-        found = ease_lists(judged, n_movies, regularization)
-        values = [ndcg(ours, liked, 10) for ours, liked in zip(found, judged.truth, strict=True)]
-        qualities[regularization] = float(np.mean(values)) if values else 0.0
-        advance()
-    return qualities
+    judged = validation_part(past, protocol)
+    return search_grid(
+        judged, _EASE_START, lambda value: mean_ndcg(ease_lists(judged, n_movies, value), judged)
+    )
 
 
 def yardstick_lists(
@@ -56,11 +50,6 @@ def yardstick_lists(
         lists["item_knn"] = best_unseen(judged, lambda rows: knn.scores(own[rows]))
         lists["ease"] = ease_lists(judged, n_movies, best_regularization(ease_ndcg))
     return lists
-
-
-def best_regularization(ease_ndcg: Mapping[float, float]) -> float:
-    """The λ with the best nDCG on validation."""
-    return max(ease_ndcg, key=lambda regularization: ease_ndcg[regularization])
 
 
 def popular_lists(judged: Split, n_movies: int) -> list[Rows]:

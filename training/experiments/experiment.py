@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +12,9 @@ from serving.ratings import Ratings
 from training.checkpoints import NO_WORK, Work
 from training.data.movielens.movies import MovieTable
 from training.evaluation.judging import Quality, judge
-from training.evaluation.splits import Protocol, Split, judged_split, split
-from training.experiments.baselines import choose_regularization, svd_lists, yardstick_lists
+from training.evaluation.splits import ENOUGH_USERS, Protocol, Split, judged_split, split
+from training.experiments.baselines import choose_ease_regularization, svd_lists, yardstick_lists
+from training.experiments.regularization import best_regularization, choose_als_regularization
 from training.models.als import REFERENCE_PARAMETERS, Als
 from training.models.first_stage import CANDIDATES
 from training.models.ranker_groups import TooFewUsersError, inner_cuts
@@ -22,9 +22,6 @@ from training.models.ranker_selection import RankerChoice
 from training.models.recipe import Recipe
 from training.models.two_stage import TwoStage, fit_two_stage
 from training.progress import Progress
-
-ENOUGH_USERS: Final = 300
-"""Judged users below which a measurement says nothing."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +53,10 @@ class Measurement:
     als_reference and two_stage_reference. item_knn and ease only up to 10,000 rated movies."""
     validation: Mapping[str, Quality]
     """The same on the validation part; empty unless asked for, and where that part is too small."""
+    als_ndcg: Mapping[float, float]
+    """nDCG@10 of ALS on a validation part by λ: the recipe has the best; empty where λ was given."""
     ease_ndcg: Mapping[float, float]
-    """nDCG@10 on the validation part by λ of EASE; the best is in `qualities`."""
+    """The same of EASE; the best is in `qualities`."""
     evidence: Evidence
 
 
@@ -89,7 +88,7 @@ def measure(
     Args:
         ratings: all there are.
         table: the catalogue.
-        recipe: of the two-stage recommender.
+        recipe: of the two-stage recommender; λ of ALS is chosen first where it says so.
         progress: shows the steps.
         choice: loss and trees; chosen on held-out groups of the past when None.
         validate: measure on the validation part too, after a fit of its own on what was before that.
@@ -106,9 +105,22 @@ def measure(
             f"  judged by {test.users.size:,} users, drawn at random from the {test.eligible:,} who can be",
             highlight=False,
         )
+    als_ndcg: Mapping[float, float] = {}
+    if recipe.choose_regularization:
+        with progress.step("Regularization of ALS, on a validation part"):
+            als_ndcg = choose_als_regularization(
+                test.past,
+                n_movies,
+                recipe.als,
+                recipe.protocol,
+                seed=recipe.seed,
+                threads=recipe.threads,
+                work=work,
+            )
+        recipe = replace(recipe, als=replace(recipe.als, regularization=best_regularization(als_ndcg)))
     two_stage = fit_two_stage(test.past, table, recipe, progress, choice, work=work, users=test.users)
-    with progress.step("Regularization of EASE, on the validation part"):
-        ease_ndcg = choose_regularization(test.past, n_movies, recipe.protocol)
+    with progress.step("Regularization of EASE, on a validation part"):
+        ease_ndcg = choose_ease_regularization(test.past, n_movies, recipe.protocol)
     lists = _lists(test, two_stage, n_movies, ease_ndcg, seed=recipe.seed, progress=progress)
     if variants:
         lists |= _variant_lists(test, table, recipe, lists["popularity"], progress)
@@ -140,6 +152,7 @@ def measure(
         eligible_users=test.eligible,
         qualities=qualities,
         validation=validation,
+        als_ndcg=als_ndcg,
         ease_ndcg=ease_ndcg,
         evidence=Evidence(
             history_lengths=test.past.counts()[test.users],

@@ -6,7 +6,7 @@ below them on the validation part.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -15,11 +15,10 @@ import numpy as np
 import optuna
 
 from serving.fold_in import AlsParameters, Confidence
-from serving.ids import Rows
 from serving.ratings import Ratings
 from serving.retrieval import best_first
 from training.data.movielens.movies import MovieTable
-from training.evaluation.metrics import ndcg
+from training.evaluation.judging import mean_ndcg
 from training.evaluation.splits import Split, split
 from training.experiments.studies import Parameters, Study, Trial
 from training.models.als import Als
@@ -86,7 +85,7 @@ def tune(
             users=judged.users,
         )
         found = model.candidates(judged.users, judged.past, CANDIDATES)
-        return _mean_ndcg([candidates.movie_rows for candidates in found], judged)
+        return mean_ndcg([candidates.movie_rows for candidates in found], judged)
 
     with progress.step("Trials of ALS", bounds.trials) as advance:
         als = _run(
@@ -117,10 +116,6 @@ def tune(
 def _als_parameters(parameters: Parameters) -> AlsParameters:
     # Out of the study's database it is a plain string.
     return AlsParameters(**{**parameters, "confidence": Confidence(parameters["confidence"])})
-
-
-def _mean_ndcg(lists: Sequence[Rows], judged: Split) -> float:
-    return float(np.mean([ndcg(ours, liked, 10) for ours, liked in zip(lists, judged.truth, strict=True)]))
 
 
 def _als_suggestion(trial: optuna.Trial) -> Parameters:
@@ -181,7 +176,7 @@ def _ranker_quality(
         for own, matrix in zip(found, features, strict=True):
             scores = model.predict(matrix, "RawFormulaVal") if len(matrix) else np.empty(0)
             lists.append(own.movie_rows[best_first(scores, own.movie_rows)])
-        return _mean_ndcg(lists, judged)
+        return mean_ndcg(lists, judged)
 
     return quality
 

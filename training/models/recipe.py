@@ -20,3 +20,6 @@ class Recipe:
     seed: int
     threads: int
     """Of ALS and CatBoost; part of the recipe, as CatBoost's result depends on it."""
+    choose_regularization: bool = False
+    """Whether λ of ALS is chosen on a validation part: that of `als` is where the grid begins, and then what
+    was found."""

@@ -194,6 +194,7 @@ def pass_gate(
     )
     # By name: after a rollback another bundle is the incumbent of the same job.
     steps = work.part(f"incumbent-{manifest.bundle_id}")
+    theirs = replace(theirs, choose_regularization=False)  # what is served has the λ that it has
     again = measure(clean.ratings, table, theirs, progress, choice=choice, work=steps)
     incumbent = Evaluation.of(again, judged, movie_ids)
     return newcomer, judge_newcomer(newcomer, incumbent, "its recipe was trained on the new split: ")

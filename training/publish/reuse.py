@@ -34,10 +34,13 @@ def reusable(root: Path, prepared: Prepared, recipe: Recipe) -> Manifest | None:
 
 
 def _is_of(manifest: Manifest, dataset_tag: str, recipe: Recipe) -> bool:
+    asked = recipe_record(recipe)
+    if recipe.choose_regularization:  # the same data and recipe would choose the same
+        del asked["als_regularization"]
     return (
         manifest.dataset_tag == dataset_tag
         and manifest.features.hash == feature_hash(FEATURE_NAMES[recipe.feature_set])
-        and recipe_record(recipe).items() <= manifest.recipe.items()
+        and asked.items() <= manifest.recipe.items()
     )
 
 

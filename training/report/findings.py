@@ -5,8 +5,9 @@ from types import MappingProxyType
 from typing import Final
 
 from training.evaluation.judging import Lift, Quality, lift
-from training.experiments.baselines import best_regularization
-from training.experiments.experiment import ENOUGH_USERS, Measurement
+from training.evaluation.splits import ENOUGH_USERS
+from training.experiments.experiment import Measurement
+from training.experiments.regularization import best_regularization
 
 TITLES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -75,12 +76,8 @@ def warnings_of(runs: Sequence[Measurement]) -> list[str]:
     )
     if "ease" not in means:
         found.append("More than 10,000 movies are rated: item-kNN and EASE, the yardsticks, were skipped.")
-    else:
-        tried = sorted(runs[0].ease_ndcg)
-        chosen = best_regularization(runs[0].ease_ndcg)
-        if chosen in {tried[0], tried[-1]}:
-            found.append(
-                f"EASE took λ = {chosen:g}, the {'smallest' if chosen == tried[0] else 'largest'} tried: "
-                "a wider grid may make the yardstick stronger."
-            )
+    for model, tried in (("ALS", runs[0].als_ndcg), ("EASE", runs[0].ease_ndcg)):
+        if tried and (chosen := best_regularization(tried)) in {min(tried), max(tried)}:
+            end = "smallest" if chosen == min(tried) else "largest"
+            found.append(f"{model} took λ = {chosen:g}, the {end} tried: it may be better yet beyond that.")
     return found

@@ -15,7 +15,6 @@ from jinja2 import Environment, StrictUndefined
 from training.data.movielens.cleaning import CleaningCounts
 from training.data.movielens.movies import MovieTable
 from training.evaluation.judging import CUTOFFS, Lift, Quality, interval
-from training.experiments.baselines import best_regularization
 from training.experiments.experiment import Measurement
 from training.experiments.studies import Tuning
 from training.models.ranker_groups import candidate_scores
@@ -83,7 +82,11 @@ def render_report(
         verdict=verdict,
         warnings=warnings_of([measurement]),
         recipe=recipe_record(measurement.recipe),
-        ease_regularization=best_regularization(measurement.ease_ndcg) if measurement.ease_ndcg else None,
+        regularizations={
+            model: tried
+            for model, tried in (("ALS", measurement.als_ndcg), ("EASE", measurement.ease_ndcg))
+            if tried
+        },
         tuning=tuning,
         pictures=({} if tuning is None else {"trials": figures.trials(tuning.studies)})
         | _pictures_of_quality(qualities, measurement)

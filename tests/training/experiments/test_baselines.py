@@ -9,9 +9,8 @@ from serving.ratings import Ratings
 from tests.training.small import PROGRESS
 from training.evaluation.splits import Protocol, split
 from training.experiments.baselines import (
-    best_regularization,
     best_unseen,
-    choose_regularization,
+    choose_ease_regularization,
     yardstick_lists,
 )
 from training.experiments.held_out_users import strong_generalisation
@@ -79,15 +78,14 @@ def test_lists_hold_unseen_movies_best_first() -> None:
 def test_regularization_is_chosen_on_the_past_alone() -> None:
     ratings = random_ratings(30, 12)
     test = split(ratings, Protocol.USER)
-    chosen = choose_regularization(test.past, 12, Protocol.USER)
-    assert best_regularization({1.0: 0.2, 2.0: 0.3, 3.0: 0.1}) == 2.0
+    chosen = choose_ease_regularization(test.past, 12, Protocol.USER)
     assert set(yardstick_lists(test, 12, chosen)) == {"popularity", "item_knn", "ease"}
 
 
 def test_yardsticks_are_skipped_beyond_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.experiments.baselines.MOST_MOVIES", 5)
     test = split(random_ratings(30, 12), Protocol.USER)
-    assert choose_regularization(test.past, 12, Protocol.USER) == {}
+    assert choose_ease_regularization(test.past, 12, Protocol.USER) == {}
     assert set(yardstick_lists(test, 12, {})) == {"popularity"}
 
 

@@ -1,12 +1,13 @@
 """Measurements and searches on ratings that hardly suffice for one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from serving.ratings import Ratings
-from tests.training.small import PROGRESS, RECIPE, ratings_of, table_of
+from tests.training.small import PROGRESS, RECIPE, ratings_of, table_of, tastes
 from training.experiments.experiment import measure
 from training.experiments.tuning import Bounds, tune
 from training.models.ranker_groups import TooFewUsersError
@@ -41,3 +42,14 @@ def test_a_search_that_has_nothing_to_go_by_ends_in_words(tmp_path: Path, n_rati
     bounds = Bounds(storage=tmp_path / "tuning.db", name="short", trials=1, seconds=60.0)
     with pytest.raises(TooFewUsersError, match=words):
         tune(short_histories(n_ratings), table_of(), RECIPE, bounds, PROGRESS)
+
+
+def test_an_open_regularization_is_chosen_before_anything_is_fitted() -> None:
+    ratings, table = tastes(), table_of()
+    given = measure(ratings, table, RECIPE, PROGRESS)
+    assert (given.recipe, given.als_ndcg) == (RECIPE, {})
+    chosen = measure(ratings, table, replace(RECIPE, choose_regularization=True), PROGRESS)
+    best = max(chosen.als_ndcg, key=lambda value: chosen.als_ndcg[value])
+    assert chosen.recipe.als == replace(RECIPE.als, regularization=best)
+    again = measure(ratings, table, replace(chosen.recipe, choose_regularization=False), PROGRESS)
+    assert again.qualities["als"].means() == chosen.qualities["als"].means()

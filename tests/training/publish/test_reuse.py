@@ -64,6 +64,19 @@ def test_one_of_another_recipe_is_not(root: Path, recipe: Recipe) -> None:
     assert reusable(root, prepared(), recipe) is None
 
 
+def test_a_chosen_regularization_is_no_other_recipe(root: Path, tmp_path: Path) -> None:
+    """The option says that it is to be chosen, the bundle what was chosen; a given one must be the same."""
+    open_recipe = replace(RECIPE, choose_regularization=True)
+    data = prepared()
+    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, held_out_ndcg={})
+    chosen = replace(open_recipe, als=replace(RECIPE.als, regularization=4.0))
+    two_stage = fit_two_stage(data.clean.ratings, data.table, chosen, PROGRESS, choice)
+    publish(tmp_path, Build(two_stage, data.table, chosen, "mine", metrics={}), PROGRESS)
+    assert reusable(tmp_path, data, open_recipe) is not None
+    assert reusable(tmp_path, data, replace(chosen, choose_regularization=False)) is None
+    assert reusable(root, data, open_recipe) is None
+
+
 def test_one_of_another_tag_is_not(root: Path) -> None:
     assert reusable(root, replace(prepared(), dataset_tag="other"), RECIPE) is None
 

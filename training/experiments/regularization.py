@@ -1,0 +1,94 @@
+"""λ of ALS and of EASE, chosen on a validation part: the best one differs tenfold between data sets."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from serving.fold_in import AlsParameters
+from serving.ratings import Ratings
+from training.checkpoints import NO_WORK, Arrays, Work
+from training.evaluation.judging import mean_ndcg
+from training.evaluation.splits import ENOUGH_USERS, Protocol, Split, split
+from training.models.als import Als
+from training.models.first_stage import CANDIDATES
+
+GRID_FACTOR: Final = 2.0
+"""From one λ of a grid to the next."""
+MOST_WIDENINGS: Final = 8
+"""Values at the most that are tried beyond the ends of a grid."""
+_MOST_JUDGED: Final = 3_000
+
+
+def choose_als_regularization(
+    past: Ratings,
+    n_movies: int,
+    parameters: AlsParameters,
+    protocol: Protocol,
+    *,
+    seed: int,
+    threads: int,
+    work: Work = NO_WORK,
+) -> dict[float, float]:
+    """Fits ALS with each λ of a grid around that of `parameters`, and judges it on a validation part.
+
+    Args:
+        past: all but the test part.
+        n_movies: rows of the catalogue.
+        parameters: all others are kept.
+        protocol: how the test part was cut off.
+        seed: of ALS.
+        threads: of ALS; the result does not depend on it.
+        work: finished steps of the job.
+
+    Returns:
+        nDCG@10 by λ, ascending.
+    """
+    judged = validation_part(past, protocol)
+
+    def ndcg_of(regularization: float) -> float:
+        def judge() -> Arrays:
+            chosen = replace(parameters, regularization=regularization)
+            als = Als.fit(judged.past, n_movies, chosen, seed=seed, threads=threads, users=judged.users)
+            found = als.candidates(judged.users, judged.past, CANDIDATES)
+            return {"ndcg": np.array(mean_ndcg([one.movie_rows for one in found], judged))}
+
+        return float(work.step(f"als-regularization-{regularization:g}", judge)["ndcg"])
+
+    return search_grid(judged, parameters.regularization, ndcg_of)
+
+
+def validation_part(past: Ratings, protocol: Protocol) -> Split:
+    """Cuts a validation part off `past` as the test part was cut off, with 3,000 users at the most.
+
+    Where that judges too few users to choose by, as `time` does on small data sets, each user's last ratings
+    are the validation part: a λ that suits the same users and movies otherwise, not one that chance picks.
+    """
+    judged = split(past, protocol)
+    if judged.users.size < ENOUGH_USERS:
+        judged = split(past, Protocol.USER)
+    return judged.sample(_MOST_JUDGED)
+
+
+def search_grid(judged: Split, start: float, ndcg_of: Callable[[float], float]) -> dict[float, float]:
+    """Tries `start` and its neighbours on a logarithmic grid, and widens that while its best is at an end.
+
+    Returns:
+        nDCG by λ, ascending; 0 for `start` alone where `judged` judges nobody.
+    """
+    if not judged.users.size:
+        return {start: 0.0}
+    found = {value: ndcg_of(value) for value in (start / GRID_FACTOR, start, start * GRID_FACTOR)}
+    for _ in range(MOST_WIDENINGS):
+        best = best_regularization(found)
+        if min(found) < best < max(found):
+            break
+        wider = best / GRID_FACTOR if best == min(found) else best * GRID_FACTOR
+        found[wider] = ndcg_of(wider)
+    return dict(sorted(found.items()))
+
+
+def best_regularization(ndcg: Mapping[float, float]) -> float:
+    """The λ with the best nDCG, the smallest of equals in an ascending mapping."""
+    return max(ndcg, key=lambda regularization: ndcg[regularization])
