@@ -158,11 +158,12 @@ class _Draft:
             seen_by_user_id=None if request.include_seen else request.user_id,
             exclude_movie_ids=request.exclude_movie_ids,
         )
-        self._builder = ListBuilder(catalogue, blocked, request.limit)
+        self._builder = builder = ListBuilder(catalogue, blocked, request.limit)
         if request.history.movie_ids and not request.include_seen:
             self._builder.block(catalogue.movies.ids.rows(request.history.movie_ids))
+        # Without a reference to the draft, which would keep itself alive until the next garbage collection.
         self._sources: Sources = {
-            Model.POPULARITY_FALLBACK: lambda: catalogue.most_popular(blocked).part(0, self._builder.missing)
+            Model.POPULARITY_FALLBACK: lambda: catalogue.most_popular(blocked).part(0, builder.missing)
         }
         self._rows: Rows | None = None
         self._ranked: RankedList | None = None

@@ -121,7 +121,8 @@ class BatchQueue(Stage[Query, Answer]):
     async def ask(self, query: Query, *, seconds: float) -> Answer:
         self._breaker.refuse_if_open()  # at once, and not after a wait behind a probe
         loop = asyncio.get_running_loop()
-        request = _PendingRequest[Query, Answer](
+        # Its types are told beside the call: in the call they would take longer than all the rest of it.
+        request: _PendingRequest[Query, Answer] = _PendingRequest(
             query,
             self._codec.batch_key(query),
             arrived=loop.time(),
@@ -138,6 +139,7 @@ class BatchQueue(Stage[Query, Answer]):
             raise
         finally:
             request.timer.cancel()
+            request.call = None  # they refer to each other: else both stay until the next garbage collection
 
     def _dispatch(self) -> None:
         """Sends what waits, as far as calls may be in flight."""

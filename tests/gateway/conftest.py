@@ -1,5 +1,8 @@
 """What the gateway's tests share."""
 
+import gc
+from collections.abc import Iterator
+
 import pytest
 
 from tests.gateway.small_world import World
@@ -9,3 +12,11 @@ from tests.gateway.small_world import World
 def world() -> World:
     """A gateway over stub stages."""
     return World()
+
+
+@pytest.fixture
+def without_garbage_collection() -> Iterator[None]:
+    """Leaves what refers to itself where it is: only the last reference frees an object."""
+    gc.disable()
+    yield
+    gc.enable()

@@ -1,6 +1,7 @@
 """Queries that wait for a stage: which share a call, when, and what becomes of each. Calls end on cue."""
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -178,6 +179,18 @@ async def test_an_idle_stage_is_asked_at_once(waiting: Waiting) -> None:
         waiting.cued.calls[-1].succeed()
         assert await caller == user
     assert len(waiting.cued.calls) == 3
+
+
+async def test_what_was_answered_goes_at_once(waiting: Waiting, without_garbage_collection: None) -> None:
+    asked = query(1)
+    caller = asyncio.create_task(waiting.queue.ask(asked, seconds=PATIENT))
+    (await waiting.cued.nth_call(0)).succeed()
+    await caller
+    await turns()
+    waiting.cued.calls.clear()
+    known = weakref.ref(asked)
+    del asked, caller
+    assert known() is None
 
 
 async def test_what_waits_shares_a_call_in_order_as_many_as_fit(waiting: Waiting) -> None:

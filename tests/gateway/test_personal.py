@@ -1,5 +1,6 @@
 """Personal lists: every rung, what fills them, and what they leave out."""
 
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -52,6 +53,15 @@ async def test_candidates_are_ordered_by_ranking(world: World) -> None:
     assert answer.base_value is None
     assert world.counted("answers", method="ListPersonalMovies", model=TWO) == 1
     assert world.counted("degraded", method="ListPersonalMovies") == 0
+
+
+async def test_what_was_answered_goes_at_once(world: World, without_garbage_collection: None) -> None:
+    world.candidates.answer = candidates(3, 4, 5, 6)
+    request = PersonalRequest(user_id=300)
+    await world.api.personal(request, None)
+    known = weakref.ref(request)
+    del request
+    assert known() is None
 
 
 async def test_without_ranking_the_order_is_that_of_als(world: World) -> None:
