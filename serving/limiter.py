@@ -42,12 +42,12 @@ class CallCost:
 
 @dataclass(eq=False)
 class _Waiter:
-    """A call that waits for places, or has them."""
+    """A call that waits for places."""
 
     users: int
-    priority: Priority
     turn: asyncio.Future[None]
     at_work: bool = False
+    """Its turn has come: the places are taken."""
 
 
 class Limiter:
@@ -95,21 +95,33 @@ class Limiter:
             OverloadedError: there is no room among the waiting, or no longer.
         """
         users = max(1, min(users, self._places))
+        if users > self._places - self._at_work or any(self._waiting.values()):
+            await self._turn(users, priority)
+        else:
+            self._at_work += users
+        try:
+            # A handler may work without a pause: who arrived in this turn of the loop is counted first.
+            await asyncio.sleep(0)
+            yield
+        finally:
+            self._at_work -= users
+            self._admit()
+
+    async def _turn(self, users: int, priority: Priority) -> None:
+        """Returns once the call has its places."""
         self._require_room(users, priority)
-        waiter = _Waiter(users, priority, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(users, asyncio.get_running_loop().create_future())
         self._waiting[priority][waiter] = None
         self._admit()
         self._make_room()
         try:
             await waiter.turn
-            # A handler may work without a pause: who arrived in this turn of the loop is counted first.
-            await asyncio.sleep(0)
-            yield
-        finally:
+        except BaseException:  # refused, or cancelled, be it in the moment in which its turn came
             if waiter.at_work:
-                self._at_work -= waiter.users
+                self._at_work -= users
             self._waiting[priority].pop(waiter, None)
             self._admit()
+            raise
 
     def _require_room(self, users: int, priority: Priority) -> None:
         if users > self._places - self._wanted(priority):
