@@ -47,11 +47,6 @@ class ScoredMovies:
     explanations: tuple[Explanation, ...] = ()
     """One per movie, or none at all."""
 
-    def part(self, start: int, stop: int) -> "ScoredMovies":
-        """Places `start` to `stop`, the latter excluded."""
-        one = slice(start, stop)
-        return ScoredMovies(self.movie_rows[one], self.scores[one], self.bundle_id, self.explanations[one])
-
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
@@ -148,10 +143,17 @@ class Catalogue:
         """The movies that a user has rated; none for an unknown user."""
         return self.movies.ids.ids[self.seen.of(user_id)]
 
-    def most_popular(self, blocked: npt.NDArray[np.bool_]) -> ScoredMovies:
-        """All that is not blocked, the most popular first; ties in ascending movie_id."""
-        rows = self.popularity_order
-        rows = rows[~blocked[rows]]
+    def most_popular(self, blocked: npt.NDArray[np.bool_], limit: int, *, offset: int = 0) -> ScoredMovies:
+        """The most popular of what is not blocked; ties in ascending movie_id.
+
+        Args:
+            blocked: shape (n_movies,): what to leave out.
+            limit: most movies to return.
+            offset: movies to skip before.
+        """
+        end = offset + limit
+        rows = self.popularity_order[: end + np.count_nonzero(blocked)]  # at most these many are left out
+        rows = rows[~blocked[rows]][offset:end]
         return ScoredMovies(rows, self.content.popularity[rows], self.bundle_id)
 
     def alike_by_genre(self, row: int, blocked: npt.NDArray[np.bool_], limit: int) -> ScoredMovies:

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -94,15 +95,18 @@ class ListBuilder:
         self.blocked[movie_rows[movie_rows >= 0]] = True
 
     def take(self, source: Model, scored: ScoredMovies) -> None:
-        """Takes movies in order until the list is full; row -1, unknown to the catalogue, never."""
-        for place, row in enumerate(scored.movie_rows.tolist()):
-            if not self.missing:
-                return
-            if row < 0 or self.blocked[row]:
-                continue
-            self.blocked[row] = True
-            explanation = scored.explanations[place] if scored.explanations else ()
-            self.items.append(Item(row, scored.scores.item(place), source, explanation))
+        """Takes movies in order until the list is full; row -1, unknown to the catalogue, never.
+
+        Args:
+            source: what ordered them.
+            scored: movies, of which none comes twice.
+        """
+        rows = scored.movie_rows
+        places = np.flatnonzero((rows >= 0) & ~self.blocked[rows])[: self.missing]
+        rows = rows[places]
+        self.blocked[rows] = True
+        explanations = [scored.explanations[place] for place in places] if scored.explanations else repeat(())
+        self.items += map(Item, rows.tolist(), scored.scores[places].tolist(), repeat(source), explanations)
 
 
 @dataclass(frozen=True)

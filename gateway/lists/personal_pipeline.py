@@ -163,7 +163,7 @@ class _Draft:
             self._builder.block(catalogue.movies.ids.rows(request.history.movie_ids))
         # Without a reference to the draft, which would keep itself alive until the next garbage collection.
         self._sources: Sources = {
-            Model.POPULARITY_FALLBACK: lambda: catalogue.most_popular(blocked).part(0, builder.missing)
+            Model.POPULARITY_FALLBACK: lambda: catalogue.most_popular(blocked, builder.missing)
         }
         self._rows: Rows | None = None
         self._ranked: RankedList | None = None

@@ -2,6 +2,8 @@
 
 import secrets
 
+import numpy as np
+
 from gateway.fallback import Model
 from gateway.lists.catalogue import Catalogues
 from gateway.lists.list_builder import ListAnswer, ListBuilder
@@ -26,9 +28,10 @@ class PopularLists:
         """
         catalogue = self._catalogues.get()
         blocked = catalogue.blocked(request.movie_filter, seen_by_user_id=request.exclude_seen_by_user_id)
-        matching = catalogue.most_popular(blocked)
+        total_size = blocked.size - int(np.count_nonzero(blocked))  # before the builder marks what it takes
         builder = ListBuilder(catalogue, blocked, request.limit)
-        builder.take(Model.POPULARITY_FALLBACK, matching.part(request.offset, request.offset + request.limit))
+        page = catalogue.most_popular(blocked, request.limit, offset=request.offset)
+        builder.take(Model.POPULARITY_FALLBACK, page)
         return ListAnswer(
             items=tuple(builder.items),
             catalogue=catalogue,
@@ -36,5 +39,5 @@ class PopularLists:
             bundle_id=catalogue.bundle_id,
             recommendation_id=secrets.token_hex(16),
             first_rank=request.offset + 1,
-            total_size=matching.movie_rows.size,
+            total_size=total_size,
         )
