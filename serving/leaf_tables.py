@@ -45,9 +45,12 @@ class LeafTables:
         """Exact SHAP values, shape as `features`: (n_rows, n_features). NaN counts as not greater."""
         n_rows, n_features = features.shape
         n_trees, depth = self.split_features.shape
-        powers = 1 << np.arange(depth)
+        powers = np.exp2(
+            np.arange(depth, dtype=np.float32)
+        )  # exact; a product of integers is five times slower
         greater = features[:, self.split_features] > self.split_borders
-        leaves = greater @ powers + (np.arange(n_trees) << depth)  # of all trees, one after the other
+        leaf_places = (greater @ powers).astype(np.intp)
+        leaves = leaf_places + (np.arange(n_trees) << depth)  # of all trees, one after the other
         values = self.leaf_contributions.reshape(-1, depth).take(leaves, axis=0)
         columns = np.arange(n_rows)[:, None, None] * (n_features + 1) + self.leaf_features
         sums: npt.NDArray[np.float64] = np.bincount(
