@@ -8,62 +8,40 @@ work are put together movie by movie, as encoding is part of what they are compa
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import grpc
 import typer
 import uvloop
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from grpc import aio
 from typing_extensions import override
 
 from benchmarks.serving.messages import Messages
-from movierec.candidate.v1 import candidate_service_pb2 as candidate_pb
-from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_grpc
+from movierec.candidate.v1.candidate_service_pb2_grpc import CandidateServiceStub
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1 import movie_service_pb2_grpc as gateway_grpc
-from movierec.ranking.v1 import ranking_service_pb2 as ranking_pb
-from movierec.ranking.v1 import ranking_service_pb2_grpc as ranking_grpc
-from movierec.similarity.v1 import similarity_service_pb2 as similarity_pb
-from movierec.similarity.v1 import similarity_service_pb2_grpc as similarity_grpc
+from movierec.ranking.v1.ranking_service_pb2_grpc import RankingServiceStub
+from movierec.similarity.v1.similarity_service_pb2_grpc import SimilarityServiceStub
 from serving.rpc.channels import open_channel
+from serving.stages import candidate, ranking, similarity
 
 _STAGE_SECONDS: Final = 30.0
 
 
-class EmptyCandidate(candidate_grpc.CandidateServiceServicer):
-    """Answers every query with the same candidates."""
+def stage(service: ServiceDescriptor, answer: Message) -> grpc.GenericRpcHandler:
+    """A stage that answers every call of its only rpc with the same message."""
+    (method,) = service.methods
 
-    def __init__(self, messages: Messages) -> None:
-        self._messages = messages
+    async def respond(_request: Message, _context: aio.ServicerContext[Any, Any]) -> Message:
+        return answer
 
-    @override
-    async def GenerateCandidates(
-        self, request: candidate_pb.GenerateCandidatesRequest, context: Any
-    ) -> candidate_pb.GenerateCandidatesResponse:
-        return self._messages.candidate_response
-
-
-class EmptyRanking(ranking_grpc.RankingServiceServicer):
-    """Answers every query with the same order."""
-
-    def __init__(self, messages: Messages) -> None:
-        self._messages = messages
-
-    @override
-    async def RankMovies(
-        self, request: ranking_pb.RankMoviesRequest, context: Any
-    ) -> ranking_pb.RankMoviesResponse:
-        return self._messages.ranking_response
-
-
-class EmptySimilarity(similarity_grpc.SimilarityServiceServicer):
-    """Answers every query with the same neighbours."""
-
-    def __init__(self, messages: Messages) -> None:
-        self._messages = messages
-
-    @override
-    async def FindSimilarMovies(
-        self, request: similarity_pb.FindSimilarMoviesRequest, context: Any
-    ) -> similarity_pb.FindSimilarMoviesResponse:
-        return self._messages.similarity_response
+    handler = grpc.unary_unary_rpc_method_handler(
+        respond,
+        request_deserializer=GetMessageClass(method.input_type).FromString,
+        response_serializer=type(answer).SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler(service.full_name, {method.name: handler})
 
 
 class EmptyGateway(gateway_grpc.MovieServiceServicer):
@@ -72,14 +50,14 @@ class EmptyGateway(gateway_grpc.MovieServiceServicer):
     def __init__(
         self,
         messages: Messages,
-        candidate: candidate_grpc.CandidateServiceStub,
-        ranking: ranking_grpc.RankingServiceStub,
-        similarity: similarity_grpc.SimilarityServiceStub,
+        to_candidate: CandidateServiceStub,
+        to_ranking: RankingServiceStub,
+        to_similarity: SimilarityServiceStub,
     ) -> None:
         self._messages = messages
-        self._candidate = candidate
-        self._ranking = ranking
-        self._similarity = similarity
+        self._candidate = to_candidate
+        self._ranking = to_ranking
+        self._similarity = to_similarity
 
     @override
     async def ListPersonalMovies(
@@ -143,19 +121,20 @@ def main(
 
 async def _serve(role: str, port: int, messages: Messages, targets: tuple[str, str, str]) -> None:
     server = aio.server()
-    if role == "candidate":
-        candidate_grpc.add_CandidateServiceServicer_to_server(EmptyCandidate(messages), server)
-    elif role == "ranking":
-        ranking_grpc.add_RankingServiceServicer_to_server(EmptyRanking(messages), server)
-    elif role == "similarity":
-        similarity_grpc.add_SimilarityServiceServicer_to_server(EmptySimilarity(messages), server)
+    stages = {
+        "candidate": (candidate.SERVICE, messages.candidate_response),
+        "ranking": (ranking.SERVICE, messages.ranking_response),
+        "similarity": (similarity.SERVICE, messages.similarity_response),
+    }
+    if role in stages:
+        server.add_generic_rpc_handlers((stage(*stages[role]),))
     else:
         to_candidate, to_ranking, to_similarity = map(open_channel, targets)
         gateway = EmptyGateway(  # type: ignore[abstract]  # nobody asks for the other rpcs
             messages,
-            candidate_grpc.CandidateServiceStub(to_candidate),
-            ranking_grpc.RankingServiceStub(to_ranking),
-            similarity_grpc.SimilarityServiceStub(to_similarity),
+            CandidateServiceStub(to_candidate),
+            RankingServiceStub(to_ranking),
+            SimilarityServiceStub(to_similarity),
         )
         gateway_grpc.add_MovieServiceServicer_to_server(gateway, server)
     server.add_insecure_port(f"127.0.0.1:{port}")
