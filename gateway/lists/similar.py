@@ -79,11 +79,8 @@ class SimilarLists:
     def _begin(self, request: SimilarRequest, catalogue: Catalogue) -> tuple[ListBuilder, Sources]:
         """An empty list of a catalogue, and what it gives by itself."""
         row = catalogue.row(request.movie_id)
-        blocked = catalogue.blocked(
-            request.movie_filter,
-            seen_by_user_id=request.exclude_seen_by_user_id,
-            exclude_movie_ids=np.array([request.movie_id]),
-        )
+        blocked = catalogue.blocked(request.movie_filter, seen_by_user_id=request.exclude_seen_by_user_id)
+        blocked[row] = True
         builder = ListBuilder(catalogue, blocked, request.limit)
         return builder, {Model.GENRE_JACCARD: lambda: catalogue.alike_by_genre(row, blocked, builder.missing)}
 
