@@ -45,9 +45,8 @@ class LeafTables:
         """Exact SHAP values, shape as `features`: (n_rows, n_features). NaN counts as not greater."""
         n_rows, n_features = features.shape
         n_trees, depth = self.split_features.shape
-        powers = np.exp2(
-            np.arange(depth, dtype=np.float32)
-        )  # exact; a product of integers is five times slower
+        # Small whole numbers are exact in float32, and a product of integers is five times slower.
+        powers = np.exp2(np.arange(depth, dtype=np.float32))
         greater = features[:, self.split_features] > self.split_borders
         leaf_places = (greater @ powers).astype(np.intp)
         leaves = leaf_places + (np.arange(n_trees) << depth)  # of all trees, one after the other
