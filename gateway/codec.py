@@ -178,7 +178,7 @@ class AnswerEncoder:
             excluded=why.facts.excluded,
             filtered_out=why.facts.filtered_out,
             retrieval=_retrieval(why.retrieval) if why.retrieval else None,
-            ranking=_ranking(why.ranking) if why.ranking else None,
+            ranking=_ranking(why.ranking, why.answer.catalogue) if why.ranking else None,
             score_gap=why.score_gap,
             model=why.answer.model,
             degraded=why.answer.degraded,
@@ -222,7 +222,13 @@ def _fill_item(
     message.score = item.score
     message.source = item.source
     for c in item.explanation:
-        message.explanation.add(feature=c.feature, value=c.value, contribution=c.contribution)
+        message.explanation.add(
+            feature=c.feature,
+            value=c.value,
+            contribution=c.contribution,
+            phrase=c.phrase_with(catalogue.title),
+            movie_id=c.movie_id,
+        )
     for liked in item.because_of:
         message.because_of.add(movie_id=liked.movie_id, title=liked.title, weight=liked.weight)
 
@@ -247,7 +253,7 @@ def _retrieval(standing: RetrievalStanding) -> public.RetrievalStanding:
     return public.RetrievalStanding(score=standing.score, rank=standing.rank, cut_score=standing.cut_score)
 
 
-def _ranking(standing: RankingStanding) -> public.RankingStanding:
+def _ranking(standing: RankingStanding, catalogue: Catalogue) -> public.RankingStanding:
     return public.RankingStanding(
         score=standing.score,
         rank=standing.rank,
@@ -259,6 +265,10 @@ def _ranking(standing: RankingStanding) -> public.RankingStanding:
                 contribution=comparison.of_movie.contribution,
                 last_value=comparison.of_last.value,
                 last_contribution=comparison.of_last.contribution,
+                phrase=comparison.of_movie.phrase_with(catalogue.title),
+                movie_id=comparison.of_movie.movie_id,
+                last_phrase=comparison.of_last.phrase_with(catalogue.title),
+                last_movie_id=comparison.of_last.movie_id,
             )
             for comparison in standing.comparisons
         ],

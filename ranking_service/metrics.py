@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter
 
 from ranking_service.ranking import Ranking
-from serving.features import FEATURE_NAMES, FeatureSet
+from serving.features.sets import FeatureSet
 from serving.rpc.metrics import PREFIX
 
 
@@ -33,7 +33,7 @@ class RankingMetrics:
                 "unknown_items", "Candidates without features.", namespace=PREFIX, registry=registry
             ),
         )
-        for feature in FEATURE_NAMES[FeatureSet.EXTENDED]:  # holds the other set's too
+        for feature in FeatureSet.EXTENDED.names:  # holds the other set's too
             metrics.missing_features.labels(feature)
         return metrics
 

@@ -7,17 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ranking_service.diversity import diversified
-from serving.bundle.catalogue import read_movies
 from serving.bundle.factors import read_ratings
 from serving.bundle.golden import WARM_UP_REQUESTS, check_scores
 from serving.bundle.manifest import GoldenRanking
 from serving.bundle.ranker import RankerContent
 from serving.bundle.store import BundleStore
 from serving.errors import FieldViolation, InvalidArgumentError
-from serving.features import ProbeContext
-from serving.ids import NO_IDS, Ids, Rows
-from serving.leaf_tables import Explanation
-from serving.movies import Movies
+from serving.explanations import Explanation
+from serving.features.group import FeatureQuery, ProbeContext
+from serving.ids import NO_IDS, IdMap, Ids, Rows
 from serving.ratings import EMPTY_HISTORY, History, Ratings
 from serving.retrieval import best_first
 from serving.stages.ranking import RankedList, RankedProbe, RankingProbe, RankingQuery
@@ -39,6 +37,7 @@ class Ranking:
 class _Part:
     """One query's known movies, and their rows of the feature matrix."""
 
+    history: History
     rows: slice
     movie_rows: Rows
     retrieval_scores: npt.NDArray[np.floating]
@@ -51,22 +50,34 @@ class _Part:
         """Rows of the probes."""
         return slice(self.rows.stop, self.rows.stop + len(self.probes))
 
+    def feature_queries(self, ids: IdMap) -> Iterator[FeatureQuery]:
+        """What the rows of the matrix are computed for."""
+        yield FeatureQuery(self.history, self.movie_rows, self.retrieval_scores)
+        if self.probes:
+            yield FeatureQuery(
+                self.history,
+                ids.rows([probe.movie_id for probe in self.probes]),
+                np.array([probe.retrieval_score for probe in self.probes], np.float32),
+                ProbeContext(
+                    np.array([probe.retrieval_rank for probe in self.probes]), self.retrieval_scores
+                ),
+            )
+
 
 class Ranker:
     """Orders candidates with one bundle. Immutable.
 
     Args:
         bundle_id: the bundle.
-        movies: the catalogue; its rows are those of every array.
         ratings: what was trained on.
         content: model, features and leaf tables.
     """
 
-    def __init__(self, *, bundle_id: str, movies: Movies, ratings: Ratings, content: RankerContent) -> None:
+    def __init__(self, *, bundle_id: str, ratings: Ratings, content: RankerContent) -> None:
         self.bundle_id = bundle_id
-        self._movies = movies
         self._ratings = ratings
         self._content = content
+        self._ids = content.tables.catalogue.movies.ids
 
     @classmethod
     def load(cls, store: BundleStore, bundle_id: str) -> "Ranker":
@@ -78,7 +89,6 @@ class Ranker:
         folder = store.folder(bundle_id, _FOLDER)
         ranker = cls(
             bundle_id=bundle_id,
-            movies=read_movies(folder),
             ratings=read_ratings(folder),
             content=RankerContent.read(folder),
         )
@@ -113,36 +123,20 @@ class Ranker:
         Raises:
             InvalidArgumentError: nothing is known of a user, neither ratings nor history.
         """
-        histories = self._histories(queries)
-        parts = self._parts(queries)
-        # Fortran order is what CatBoost reads fastest; it also locks the matrix, hence a fresh one per call.
-        n_rows = parts[-1].probe_rows.stop if parts else 0
-        names = self._content.tables.names
-        features = np.empty((n_rows, len(names)), dtype=np.float32, order="F")
-        for history, part in zip(histories, parts, strict=True):
-            self._content.tables.compute(
-                features[part.rows],
-                history=history,
-                movie_rows=part.movie_rows,
-                retrieval_scores=part.retrieval_scores,
-            )
-            if part.probes:
-                self._content.tables.compute(
-                    features[part.probe_rows],
-                    history=history,
-                    movie_rows=self._movies.ids.rows([probe.movie_id for probe in part.probes]),
-                    retrieval_scores=np.array([p.retrieval_score for p in part.probes], np.float32),
-                    probe_context=ProbeContext(
-                        np.array([probe.retrieval_rank for probe in part.probes]), part.retrieval_scores
-                    ),
-                )
-        scores = self._content.predict(features) if n_rows else np.empty(0, np.float64)
+        parts = self._parts(queries, self._histories(queries))
+        features = self._content.tables.compute(
+            [feature_query for part in parts for feature_query in part.feature_queries(self._ids)]
+        )
+        scores = self._content.predict(features) if len(features) else np.empty(0, np.float64)
         missing = np.isnan(features).sum(axis=0)
         return Ranking(
             lists=tuple(
                 self._list(query, part, features, scores) for query, part in zip(queries, parts, strict=True)
             ),
-            missing_features={names[column]: int(missing[column]) for column in np.flatnonzero(missing)},
+            missing_features={
+                self._content.tables.features[column][1].name: int(missing[column])
+                for column in np.flatnonzero(missing)
+            },
         )
 
     def _histories(self, queries: Sequence[RankingQuery]) -> list[History]:
@@ -151,7 +145,7 @@ class Ranker:
         for place, query in enumerate(queries):
             row = self._ratings.users.row(query.user_id)
             trained = self._ratings.of(row) if row >= 0 else EMPTY_HISTORY
-            history = trained.joined_by(query.history.history(self._movies.ids))
+            history = trained.joined_by(query.history.history(self._ids))
             if len(history) == 0:  # a ranker answers on missing features too, but the order means nothing
                 violations.append(
                     FieldViolation(f"queries[{place}].user_id", "must have ratings, or bring a known history")
@@ -161,14 +155,15 @@ class Ranker:
             raise InvalidArgumentError(violations)
         return histories
 
-    def _parts(self, queries: Sequence[RankingQuery]) -> list[_Part]:
+    def _parts(self, queries: Sequence[RankingQuery], histories: Sequence[History]) -> list[_Part]:
         parts = []
         start = 0
-        for query in queries:
-            rows = self._movies.ids.rows(query.movie_ids)
+        for query, history in zip(queries, histories, strict=True):
+            rows = self._ids.rows(query.movie_ids)
             known = rows >= 0
             all_known = bool(known.all())
             part = _Part(
+                history=history,
                 rows=slice(start, start + int(np.count_nonzero(known))),
                 movie_rows=rows if all_known else rows[known],
                 retrieval_scores=query.retrieval_scores if all_known else query.retrieval_scores[known],
@@ -176,7 +171,7 @@ class Ranker:
                 probes=tuple(
                     probe
                     for probe in query.probes
-                    if self._movies.ids.row(probe.movie_id) >= 0 and probe.movie_id not in query.movie_ids
+                    if self._ids.row(probe.movie_id) >= 0 and probe.movie_id not in query.movie_ids
                 ),
             )
             parts.append(part)
@@ -194,14 +189,16 @@ class Ranker:
         order = self._order(query, part.movie_rows, scores[part.rows])
         shown = part.rows.start + order
         return RankedList(
-            movie_ids=self._movies.ids.ids[part.movie_rows[order]],
+            movie_ids=self._ids.ids[part.movie_rows[order]],
             scores=scores[shown],
             bundle_id=self.bundle_id,
             base_value=self.base_value,
-            explanations=self._explanations(features[shown], query.explain_features),
+            explanations=self._explanations(
+                part, features[shown], part.movie_rows[order], query.explain_features
+            ),
             unknown_movie_ids=part.unknown_movie_ids,
             probes=tuple(self._probes(query, part, features, scores)),
-            last_explanation=self._full_explanation(features, shown[-1])
+            last_explanation=self._full_explanation(part, features[shown[-1]], part.movie_rows[order[-1]])
             if query.probes and shown.size
             else (),
         )
@@ -215,11 +212,11 @@ class Ranker:
     ) -> Iterator[RankedProbe]:
         if not query.probes:
             return
-        rows = [*part.movie_rows.tolist(), *(self._movies.ids.row(probe.movie_id) for probe in part.probes)]
+        rows = [*part.movie_rows.tolist(), *(self._ids.row(probe.movie_id) for probe in part.probes)]
         place_of = {row: place for place, row in enumerate(rows, part.rows.start)}
         listed = scores[part.rows]
         for movie_id in (probe.movie_id for probe in query.probes):
-            row = self._movies.ids.row(movie_id)
+            row = self._ids.row(movie_id)
             place = place_of.get(row)
             if place is None or not np.isfinite(scores[place]):
                 continue
@@ -228,7 +225,7 @@ class Ranker:
                 movie_id=movie_id,
                 score=float(scores[place]),
                 rank=1 + int(np.count_nonzero(ahead & np.isfinite(listed))),
-                explanation=self._full_explanation(features, place),
+                explanation=self._full_explanation(part, features[place], row),
             )
 
     def _order(
@@ -240,14 +237,26 @@ class Ranker:
         if query.diversity == 0:
             return usable[best_first(scores[usable], movie_rows[usable])[:limit]]
         ascending = usable[np.argsort(movie_rows[usable])]
-        unit_factors = self._content.tables.item_unit_factors[movie_rows[ascending]]
+        unit_factors = self._content.tables.catalogue.item_unit_factors[movie_rows[ascending]]
         return ascending[diversified(scores[ascending], unit_factors, diversity=query.diversity, limit=limit)]
 
-    def _full_explanation(self, features: npt.NDArray[np.float32], row: int) -> Explanation:
-        (explanation,) = self._explanations(features[row : row + 1], features.shape[1])
+    def _full_explanation(
+        self, part: _Part, features: npt.NDArray[np.float32], movie_row: int
+    ) -> Explanation:
+        """Of one row of the matrix, shape (n_features,)."""
+        (explanation,) = self._explanations(part, features[None], np.array([movie_row]), features.size)
         return explanation
 
-    def _explanations(self, features: npt.NDArray[np.float32], n_strongest: int) -> tuple[Explanation, ...]:
+    def _explanations(
+        self, part: _Part, features: npt.NDArray[np.float32], movie_rows: Rows, n_strongest: int
+    ) -> tuple[Explanation, ...]:
+        """Of rows of the matrix, shape (n_movies, n_features)."""
         if n_strongest == 0:
             return ()
-        return self._content.leaf_tables.strongest(features, self._content.tables.names, n_strongest)
+        return self._content.explain(
+            features,
+            history=part.history,
+            movie_rows=movie_rows,
+            n_candidates=part.movie_rows.size,
+            limit=n_strongest,
+        )

@@ -5,25 +5,10 @@ tree's exact SHAP values (Lundberg et al. 2020, path-dependent) depend on the le
 them down once; explaining a row adds up one table row per tree. Values equal CatBoost's own.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-
-
-class Contribution(NamedTuple):
-    """What one feature added to a movie's score (SHAP). A tuple: a call may ask for 20,000 of them."""
-
-    feature: str
-    value: float | None
-    """What the ranker saw; None when it was missing."""
-    contribution: float
-
-
-Explanation: TypeAlias = tuple[Contribution, ...]
-"""Why a movie got its score: the largest absolute contribution first."""
 
 
 @dataclass(frozen=True)
@@ -47,35 +32,12 @@ class LeafTables:
         n_trees, depth = self.split_features.shape
         # Small whole numbers are exact in float32, and a product of integers is five times slower.
         powers = np.exp2(np.arange(depth, dtype=np.float32))
-        greater = features[:, self.split_features] > self.split_borders
+        greater = np.ascontiguousarray(features).take(self.split_features, axis=1) > self.split_borders
         leaf_places = (greater @ powers).astype(np.intp)
         leaves = leaf_places + (np.arange(n_trees) << depth)  # of all trees, one after the other
         values = self.leaf_contributions.reshape(-1, depth).take(leaves, axis=0)
-        columns = np.arange(n_rows)[:, None, None] * (n_features + 1) + self.leaf_features
-        sums: npt.NDArray[np.float64] = np.bincount(
-            columns.ravel(), weights=values.ravel(), minlength=n_rows * (n_features + 1)
-        ).astype(np.float64, copy=False)
-        return sums.reshape(n_rows, n_features + 1)[:, :n_features]
-
-    def strongest(
-        self, features: npt.NDArray[np.float32], names: Sequence[str], limit: int
-    ) -> tuple[Explanation, ...]:
-        """Each row's largest contributions by absolute value, ties in feature order.
-
-        Args:
-            features: shape (n_rows, n_features).
-            names: of the features, in column order.
-            limit: contributions per row.
-        """
-        contributions = self.contributions(features)
-        columns = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :limit]
-        values = np.take_along_axis(features, columns, axis=1).astype(object)
-        values[np.take_along_axis(np.isnan(features), columns, axis=1)] = None
-        parts = (
-            np.array(names, object)[columns],
-            values,
-            np.take_along_axis(contributions, columns, axis=1),
-        )
-        return tuple(
-            tuple(map(Contribution, *row)) for row in zip(*(part.tolist() for part in parts), strict=True)
-        )
+        sums = np.empty((n_rows, n_features + 1))
+        slots = self.leaf_features.ravel().astype(np.intp)
+        for row, added in zip(sums, values.reshape(n_rows, n_trees * depth), strict=True):
+            row[:] = np.bincount(slots, weights=added, minlength=n_features + 1)
+        return sums[:, :n_features]

@@ -1,7 +1,7 @@
 """What is known of every movie of the catalogue, as arrays: identifiers, years, genres."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,11 @@ class Movies:
     def __post_init__(self) -> None:
         if not self.years.shape == self.genre_bits.shape == (len(self.ids),):
             raise ValueError("ids, years and genre_bits must be of one length")
+
+    @cached_property
+    def known_years(self) -> npt.NDArray[np.float32]:
+        """Shape (n_movies,): release years; NaN when unknown."""
+        return np.where(self.years == UNKNOWN_YEAR, np.nan, self.years).astype(np.float32)
 
     def genres_of(self, row: int) -> tuple[str, ...]:
         """Genre names of one movie; empty when none is listed."""

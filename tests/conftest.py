@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from serving.bundle.store import BundleStore
-from serving.features import FeatureSet
+from serving.features.sets import FeatureSet
 from training.data.generated import write_sample
 from training.data.movielens.data_set import read_data_set
 from training.data.movielens.movies import MovieTable

@@ -23,6 +23,7 @@ from serving.bundle.catalogue import CatalogueContent, read_movies
 from serving.bundle.factors import read_item_factors, read_ratings, read_user_factors
 from serving.bundle.ranker import RankerContent
 from serving.bundle.store import BundleStore
+from serving.features.group import FeatureQuery
 from serving.movies import UNKNOWN_YEAR
 
 
@@ -111,14 +112,13 @@ class Recommender:
     def features(self, user: int, candidates: pd.DataFrame) -> pd.DataFrame:
         """One row per candidate."""
         tables = self.ranker.tables
-        values = np.empty((len(candidates), len(tables.names)), dtype=np.float32)
-        tables.compute(
-            values,
+        query = FeatureQuery(
             history=self.ratings.of(user),
             movie_rows=candidates["movie_row"].to_numpy(),
             retrieval_scores=candidates["als_score"].to_numpy(),
         )
-        return pd.DataFrame(values, columns=tables.names)
+        values = tables.compute([query])
+        return pd.DataFrame(values, columns=tables.feature_set.names)
 
 
 def _with_none(values: npt.NDArray[Any], *, unknown: float) -> pd.Series:

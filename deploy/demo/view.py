@@ -118,7 +118,11 @@ def _liked(movie: pb.LikedMovie) -> Text:
 def _reason(reason: pb.FeatureContribution) -> Text:
     style = "green" if reason.contribution > 0 else "red"
     value = f" = {reason.value:.3g}" if reason.HasField("value") else " unknown"
-    return Text(f"{reason.contribution:+.3f} ", style=style) + Text(reason.feature + value)
+    return (
+        Text(f"{reason.contribution:+.3f} ", style=style)
+        + Text(reason.feature + value)
+        + Text(f": {reason.phrase}", style="dim")
+    )
 
 
 def _title(movie: pb.Movie) -> Text:

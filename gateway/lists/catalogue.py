@@ -13,9 +13,9 @@ from serving.bundle.catalogue import CatalogueContent, read_movies
 from serving.bundle.factors import SeenMovies, read_seen_movies
 from serving.bundle.store import BundleError, BundleStore
 from serving.errors import NotFoundError, Reason
+from serving.explanations import Explanation
 from serving.filters import MovieFilter
 from serving.ids import NO_IDS, Ids, Rows
-from serving.leaf_tables import Explanation
 from serving.movies import UNKNOWN_YEAR, Movies
 from serving.similarity import genre_jaccard
 
@@ -113,6 +113,11 @@ class Catalogue:
             rating_mean=mean if math.isfinite(mean) else None,
             tmdb_id=content.tmdb_ids.item(row) or None,
         )
+
+    def title(self, movie_id: int) -> str:
+        """Display title; of a movie that only another bundle knows, its id."""
+        row = self.movies.ids.row(movie_id)
+        return self.content.titles[row] if row >= 0 else f"movie {movie_id}"
 
     def blocked(
         self,

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from gateway.fallback import LADDER, Denial, FallbackPolicy, Model, Outcome, fallback_reason
 from gateway.lists.catalogue import Catalogue, ScoredMovies
 from serving.errors import NotFoundError, Reason, UnavailableError
+from serving.explanations import Explanation
 from serving.ids import Rows
-from serving.leaf_tables import Explanation
 from serving.stages.stage import FallbackReason, StageFailure
 
 

@@ -9,7 +9,7 @@ from gateway.lists.list_builder import Item, ListAnswer
 from gateway.lists.personal_pipeline import PersonalPipeline, PersonalResult
 from gateway.requests import PersonalRequest, WhyRequest
 from gateway.stages.deadlines import Deadline
-from serving.leaf_tables import Contribution
+from serving.explanations import Contribution
 from serving.stages.candidate import CandidateProbe, UserVector
 from serving.stages.ranking import RankedProbe
 

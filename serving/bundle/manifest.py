@@ -37,7 +37,7 @@ class FeatureRecord(_Record):
     dtype: Literal["float32"] = "float32"
     """Of every column."""
     hash: str
-    """Of names and order: see `serving.features.feature_hash`."""
+    """Of groups, versions, names and order: see `serving.features.sets.FeatureSet.hash`."""
 
 
 class GoldenCandidates(_Record):
@@ -90,7 +90,7 @@ GOLDEN_TOLERANCE: Final = 1e-6
 class Manifest(_Record):
     """Says what a bundle holds. Written last: a directory without it is not a bundle."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     """Of the bundle's layout; another one is refused."""
     bundle_id: BundleId
     """First 16 hex digits of the sha256 over the sorted (path, sha256) pairs of `files`."""

@@ -1,6 +1,7 @@
 """The ranking service's own files: the CatBoost model, its features' tables, its leaf tables."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,17 +9,20 @@ import numpy as np
 import numpy.typing as npt
 from catboost import CatBoost
 
+from serving.bundle.catalogue import read_movies
 from serving.bundle.factors import read_item_factors
 from serving.bundle.store import BundleError, BundleFolder, write_arrays
-from serving.features import FEATURE_NAMES, FeatureSet, FeatureTables, MovieLinks, feature_hash
+from serving.explanations import Contribution, Explanation
+from serving.features.group import CatalogueArrays, FeatureGroup
+from serving.features.sets import FeatureSet
+from serving.features.tables import FeatureTables
+from serving.ids import Rows
 from serving.leaf_tables import LeafTables
+from serving.ratings import History
 from serving.similarity import unit_factors
 
 _MODEL_FILE = "ranker.cbm"
 _FEATURES_FILE = "features.json"
-_MOVIE_FEATURES_FILE = "movie_features.npz"
-_TRANSITIONS_FILE = "transitions.npz"
-_COOCCURRENCE_FILE = "cooccurrence.npz"
 _LEAF_TABLES_FILE = "leaf_tables.npz"
 
 
@@ -40,31 +44,61 @@ class RankerContent:
         )
         return scores
 
+    def explain(
+        self,
+        features: npt.NDArray[np.float32],
+        *,
+        history: History,
+        movie_rows: Rows,
+        n_candidates: int,
+        limit: int,
+    ) -> tuple[Explanation, ...]:
+        """Each movie's largest contributions by absolute value, ties in feature order.
+
+        Args:
+            features: shape (n_movies, n_features), of some movies of one user.
+            history: of the user.
+            movie_rows: shape (n_movies,).
+            n_candidates: movies that were ranked together.
+            limit: contributions per movie.
+        """
+        contributions = self.leaf_tables.contributions(features)
+        strongest = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :limit]
+        named = {self.tables.features[column][1].name for column in np.unique(strongest)}
+        behind = self.tables.movies_behind(history, movie_rows, named)
+        places = np.arange(len(features))[:, None]
+        parts = (strongest, features[places, strongest], contributions[places, strongest])
+        explanations = []
+        for place, row in enumerate(zip(*(part.tolist() for part in parts), strict=True)):
+            explanation = []
+            for column, number, contribution in zip(*row, strict=True):
+                group, feature = self.tables.features[column]
+                value = None if math.isnan(number) else number
+                phrase = group.phrase(feature, value, n_candidates)
+                movie_id = behind[feature.name][place] if feature.name in behind else None
+                explanation.append(Contribution(feature.name, value, contribution, phrase, movie_id))
+            explanations.append(tuple(explanation))
+        return tuple(explanations)
+
     def write(self, folder: Path) -> None:
-        """Writes all but the item factors, which the bundle's processes share."""
+        """Writes all but the catalogue and the item factors, which the bundle's processes share."""
         folder.mkdir(parents=True, exist_ok=True)
         # CatBoost writes a random id and the time into every model: equal models, equal bytes.
         metadata = self.model.get_metadata()
         metadata["model_guid"] = "movierec"
         metadata["train_finish_time"] = "1970-01-01T00:00:00Z"
         self.model.save_model(str(folder / _MODEL_FILE))
-        names = self.tables.names
+        feature_set = self.tables.feature_set
         record = {
-            "feature_set": self.tables.feature_set,
-            "names": names,
+            "feature_set": feature_set,
+            "names": feature_set.names,
             "dtype": "float32",
-            "hash": feature_hash(names),
+            "hash": feature_set.hash,
         }
         (folder / _FEATURES_FILE).write_text(json.dumps(record, indent=1), encoding="utf-8")
-        write_arrays(
-            folder / _MOVIE_FEATURES_FILE,
-            movie_features=self.tables.movie_features,
-            first_times=self.tables.first_times,
-            recent_ratings=self.tables.recent_ratings,
-            span=np.array([self.tables.oldest_time, self.tables.newest_time]),
-        )
-        _write_links(folder / _TRANSITIONS_FILE, self.tables.transitions)
-        _write_links(folder / _COOCCURRENCE_FILE, self.tables.cooccurrence)
+        for group in self.tables.groups:
+            if group.arrays:
+                write_arrays(folder / _group_file(type(group)), **group.arrays)
         leaves = self.leaf_tables
         write_arrays(
             folder / _LEAF_TABLES_FILE,
@@ -77,35 +111,23 @@ class RankerContent:
 
     @classmethod
     def read(cls, folder: BundleFolder) -> "RankerContent":
-        """Reads what `write` wrote, and the item factors.
+        """Reads what `write` wrote, the catalogue and the item factors.
 
         Raises:
             BundleError: the model was trained on other features than this version computes.
         """
         record = json.loads(folder.read(_FEATURES_FILE))
         feature_set = FeatureSet(record["feature_set"])
-        names = FEATURE_NAMES[feature_set]
-        if record["hash"] != feature_hash(names):
+        if record["hash"] != feature_set.hash:
             raise BundleError(
                 f"bundle {folder.manifest.bundle_id}: its '{feature_set}' features are not those that "
                 "this version computes; train again or serve with the version that trained it"
             )
         model = CatBoost()
         model.load_model(blob=folder.read(_MODEL_FILE))
-        item_factors = read_item_factors(folder)
-        movie_arrays = dict(
-            folder.arrays(_MOVIE_FEATURES_FILE, "movie_features", "first_times", "recent_ratings", "span")
-        )
-        oldest_time, newest_time = movie_arrays.pop("span").tolist()
-        tables = FeatureTables(
-            feature_set=feature_set,
-            item_unit_factors=unit_factors(item_factors),
-            transitions=_read_links(folder, _TRANSITIONS_FILE),
-            cooccurrence=_read_links(folder, _COOCCURRENCE_FILE),
-            oldest_time=oldest_time,
-            newest_time=newest_time,
-            **movie_arrays,
-        )
+        catalogue = CatalogueArrays(read_movies(folder), unit_factors(read_item_factors(folder)))
+        groups = tuple(_read_group(folder, group, catalogue) for group in feature_set.groups)
+        tables = FeatureTables(feature_set, catalogue, groups)
         leaves = dict(
             folder.arrays(
                 _LEAF_TABLES_FILE,
@@ -120,9 +142,10 @@ class RankerContent:
         return cls(model, tables, LeafTables(**leaves, base_value=base_value))
 
 
-def _write_links(path: Path, links: MovieLinks) -> None:
-    write_arrays(path, indptr=links.indptr, movie_rows=links.movie_rows, weights=links.weights)
+def _group_file(group: type[FeatureGroup]) -> str:
+    return f"features_{group.NAME}.npz"
 
 
-def _read_links(folder: BundleFolder, file_name: str) -> MovieLinks:
-    return MovieLinks(**folder.arrays(file_name, "indptr", "movie_rows", "weights"))
+def _read_group(folder: BundleFolder, group: type[FeatureGroup], catalogue: CatalogueArrays) -> FeatureGroup:
+    names = group.array_names()
+    return group(catalogue, **folder.arrays(_group_file(group), *names) if names else {})

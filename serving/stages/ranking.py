@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from movierec.ranking.v1 import ranking_service_pb2 as pb
 from serving.errors import FieldViolation
+from serving.explanations import Contribution, Explanation
 from serving.ids import NO_IDS, Ids
-from serving.leaf_tables import Contribution, Explanation
 from serving.limits import CONTRIBUTIONS_RULE, MAX_CONTRIBUTIONS, STAGE_LIMITS
 from serving.ratings import RatedMovies
 from serving.stages.messages import decode_history, encode_history
@@ -161,7 +161,13 @@ def encode_response(lists: Sequence[RankedList], bundle_id: str, base_value: flo
 
 def _encode_explanation(explanation: Explanation, message: pb.Explanation) -> None:
     for c in explanation:
-        message.contributions.add(feature=c.feature, value=c.value, contribution=c.contribution)
+        message.contributions.add(
+            feature=c.feature,
+            value=c.value,
+            contribution=c.contribution,
+            phrase=c.phrase,
+            movie_id=c.movie_id,
+        )
 
 
 def _encode_request(queries: Sequence[RankingQuery]) -> pb.RankMoviesRequest:
@@ -239,15 +245,17 @@ def _read_probe(message: pb.RankedProbe) -> RankedProbe:
 def _read_explanation(message: pb.Explanation, most: int | None = None) -> Explanation:
     require(most is None or len(message.contributions) <= most, "no more contributions than asked for")
     explanation = tuple(
-        Contribution(c.feature, c.value if c.HasField("value") else None, c.contribution)
+        Contribution(
+            c.feature,
+            c.value if c.HasField("value") else None,
+            c.contribution,
+            c.phrase,
+            c.movie_id if c.HasField("movie_id") else None,
+        )
         for c in message.contributions
     )
-    require(
-        all(
-            math.isfinite(c.contribution) and (c.value is None or math.isfinite(c.value)) for c in explanation
-        ),
-        "finite contributions",
-    )
+    numbers = [number for c in explanation for number in (c.contribution, c.value) if number is not None]
+    require(all(map(math.isfinite, numbers)), "finite contributions")
     return explanation
 
 

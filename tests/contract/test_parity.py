@@ -10,7 +10,6 @@ import pytest
 
 from candidate_service.retrieval import Retriever
 from ranking_service.ranking import Ranker
-from serving.bundle.catalogue import read_movies
 from serving.bundle.factors import read_ratings
 from serving.bundle.manifest import Golden
 from serving.bundle.ranker import RankerContent
@@ -127,7 +126,6 @@ def test_features_scores_and_order_are_the_same_for_every_user(
     recorder = Recorder(content.model)
     ranker = Ranker(
         bundle_id=trained.bundle_id,
-        movies=read_movies(folder),
         ratings=read_ratings(folder),
         content=replace(content, model=recorder),
     )

@@ -29,8 +29,8 @@ from gateway.stages.deadlines import Budgets, StageBudget
 from serving.bundle.catalogue import CatalogueContent
 from serving.bundle.factors import SeenMovies
 from serving.errors import Reason, UnavailableError
+from serving.explanations import Contribution
 from serving.ids import IdMap
-from serving.leaf_tables import Contribution
 from serving.movies import Movies, genre_bits
 from serving.stages.candidate import CandidateList, CandidateProbe, CandidateQuery, UserVector
 from serving.stages.ranking import RankedList, RankedProbe, RankingQuery
@@ -206,13 +206,19 @@ class StubRanking(Stage[RankingQuery, RankedList]):
         known = ~np.isin(query.movie_ids, self.unknown)
         order = query.movie_ids[known][::-1]
         movie_ids = order[: query.limit]
-        explanation = (Contribution("als_score", 0.5, 0.25), Contribution("year", None, -0.125))
+        explanation = (
+            Contribution("als_score", 0.5, 0.25, "often rated right after {movie}", 1),
+            Contribution("year", None, -0.125, "of an unknown year"),
+        )
         probes = tuple(
             RankedProbe(
                 probe.movie_id,
                 score=float(movie_ids.size - place),
                 rank=place + 1,
-                explanation=(Contribution("year", 1999.0, 2.0), Contribution("als_score", 0.4, 0.125)),
+                explanation=(
+                    Contribution("year", 1999.0, 2.0, "released in 1999"),
+                    Contribution("als_score", 0.4, 0.125, "far from {movie}", 999),
+                ),
             )
             for probe in query.probes
             for place in [order.tolist().index(probe.movie_id) if probe.movie_id in order else order.size]

@@ -26,8 +26,8 @@ from serving.errors import (
     ServiceError,
     UnavailableError,
 )
+from serving.explanations import Contribution
 from serving.filters import MovieFilter
-from serving.leaf_tables import Contribution
 from serving.logs import CALL_FIELDS
 from serving.ratings import NO_TIME, RatedMovies
 from serving.rpc.channels import open_channel
@@ -134,7 +134,9 @@ def ranked(  # every field of the answer is a way to be wrong
     base_value: float = -1.0,
     bundle_id: str = "b",
 ) -> ranking.RankMoviesResponse:
-    one = ranking.FeatureContribution(feature="year", value=value, contribution=contribution)
+    one = ranking.FeatureContribution(
+        feature="year", value=value, contribution=contribution, phrase="released in 1", movie_id=20
+    )
     listed = ranking.RankedList(
         movie_ids=ids,
         scores=scores,
@@ -193,7 +195,7 @@ async def test_ranking(stages: Stages) -> None:
     assert (order.bundle_id, order.base_value) == ("b", -1.0)
     assert order.movie_ids.tolist() == [10, 30]
     assert order.scores.tolist() == [2.0, 1.0]
-    assert order.explanations == ((Contribution("year", 1.0, 0.5),),) * 2
+    assert order.explanations == ((Contribution("year", 1.0, 0.5, "released in 1", 20),),) * 2
     assert order.unknown_movie_ids.tolist() == [20]
     sent = ranking.RankMoviesRequest.FromString(stages.stage.requests[0])
     (query,) = sent.queries
@@ -289,7 +291,7 @@ async def probed_by_ranking(stages: Stages) -> RankedList:
 async def test_probes_of_ranking(stages: Stages) -> None:
     stages.stage.behave = saying(probed_ranking())
     found = await probed_by_ranking(stages)
-    year = Contribution("year", None, 0.0)
+    year = Contribution("year", None, 0.0, "")
     assert found.probes == (RankedProbe(99, 0.5, 3, (year,)),)
     assert found.last_explanation == (year,)
     (sent,) = ranking.RankMoviesRequest.FromString(stages.stage.requests[0]).queries[0].probes

@@ -9,8 +9,8 @@ import pytest
 from gateway.lists.why import Comparison, RetrievalStanding, Verdict, WhyAnswer
 from gateway.requests import WhyRequest
 from serving.errors import NotFoundError, Reason, UnsupportedError
+from serving.explanations import Contribution
 from serving.filters import MovieFilter
-from serving.leaf_tables import Contribution
 from serving.stages.candidate import UserVector
 from serving.stages.stage import FallbackReason, StageName
 from tests.gateway.small_world import (
@@ -69,8 +69,14 @@ async def test_the_largest_difference_of_contributions_comes_first(world: World)
     answer = await why(world, 3, limit=1)
     assert answer.ranking is not None
     assert answer.ranking.comparisons == (
-        Comparison(Contribution("year", 1999.0, 2.0), Contribution("year", None, -0.125)),
-        Comparison(Contribution("als_score", 0.4, 0.125), Contribution("als_score", 0.5, 0.25)),
+        Comparison(
+            Contribution("year", 1999.0, 2.0, "released in 1999"),
+            Contribution("year", None, -0.125, "of an unknown year"),
+        ),
+        Comparison(
+            Contribution("als_score", 0.4, 0.125, "far from {movie}", 999),
+            Contribution("als_score", 0.5, 0.25, "often rated right after {movie}", 1),
+        ),
     )
     one = await why(world, 3, limit=1, explain_features=1)
     assert one.ranking is not None

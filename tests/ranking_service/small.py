@@ -7,7 +7,10 @@ import numpy.typing as npt
 
 from ranking_service.ranking import Ranker
 from serving.bundle.ranker import RankerContent
-from serving.features import MOVIE_FEATURES, USER_FEATURES, FeatureSet, FeatureTables, MovieLinks
+from serving.features.group import CatalogueArrays
+from serving.features.movie import MovieFeatures
+from serving.features.sets import FeatureSet
+from serving.features.tables import FeatureTables
 from serving.ids import IdMap
 from serving.leaf_tables import LeafTables
 from serving.movies import Movies
@@ -30,11 +33,11 @@ RATINGS = Ratings(
 )
 """User 1 likes 20; user 2 has rated nothing."""
 
-ALS_SCORE = len(USER_FEATURES) + len(MOVIE_FEATURES)
+ALS_SCORE = FeatureSet.EXTENDED.names.index("als_score")
 """Column of the retrieval score."""
-YEAR = len(USER_FEATURES) + MOVIE_FEATURES.index("year")
+YEAR = FeatureSet.EXTENDED.names.index("year")
 """Column of the year, missing for movie 40."""
-USER_MEAN = 0
+USER_MEAN = FeatureSet.EXTENDED.names.index("user_avg_rating")
 """Column of the user's mean rating."""
 
 
@@ -54,9 +57,27 @@ class ReversingModel:
 
 def ranker(model: Any = None) -> Ranker:
     """A ranker over all this."""
-    movie_features = np.zeros((5, len(MOVIE_FEATURES)), dtype=np.float32)
-    movie_features[:, MOVIE_FEATURES.index("year")] = [1990, 1991, 1992, np.nan, 1994]
-    no_links = MovieLinks(np.zeros(6, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+    movie_values = np.zeros((5, len(MovieFeatures.FEATURES)), dtype=np.float32)
+    year = [feature.name for feature in MovieFeatures.FEATURES].index("year")
+    movie_values[:, year] = [1990, 1991, 1992, np.nan, 1994]
+    # 20 leads to 30, and nothing else to anything
+    links = {
+        "indptr": np.array([0, 0, 1, 1, 1, 1]),
+        "movie_rows": np.array([2], np.int32),
+        "weights": np.array([0.5], np.float32),
+    }
+    arrays: dict[str, dict[str, npt.NDArray[Any]]] = {
+        "movie": {"values": movie_values},
+        "transitions": links,
+        "neighbours": links,
+        "time": {
+            "first_times": np.zeros(5),
+            "recent_ratings": np.zeros((5, 1), dtype=np.int32),
+            "span": np.zeros(2, np.int64),
+        },
+    }
+    catalogue = CatalogueArrays(MOVIES, DIRECTIONS)
+    groups = (group(catalogue, **arrays.get(group.NAME, {})) for group in FeatureSet.EXTENDED.groups)
     # Three trees of one split each. A leaf's contribution is that of its one feature.
     leaf_tables = LeafTables(
         split_features=np.array([[ALS_SCORE], [YEAR], [USER_MEAN]], dtype=np.int32),
@@ -67,21 +88,10 @@ def ranker(model: Any = None) -> Ranker:
     )
     return Ranker(
         bundle_id="b",
-        movies=MOVIES,
         ratings=RATINGS,
         content=RankerContent(
             model=model or ReversingModel(),
-            tables=FeatureTables(
-                feature_set=FeatureSet.EXTENDED,
-                movie_features=movie_features,
-                item_unit_factors=DIRECTIONS,
-                transitions=no_links,
-                cooccurrence=no_links,
-                first_times=np.zeros(5),
-                recent_ratings=np.zeros((5, 1), dtype=np.int32),
-                oldest_time=0,
-                newest_time=0,
-            ),
+            tables=FeatureTables(FeatureSet.EXTENDED, catalogue, tuple(groups)),
             leaf_tables=leaf_tables,
         ),
     )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ranking_service.ranking import Ranker
-from serving.features import FEATURE_NAMES, FeatureSet
-from serving.leaf_tables import Contribution
+from serving.explanations import Contribution
+from serving.features.sets import FeatureSet
 from serving.ratings import NO_TIME, RatedMovies
 from serving.stages.ranking import RankedList, RankingProbe, RankingQuery
 from tests.ranking_service.small import ALS_SCORE, ReversingModel, ranker
@@ -69,19 +69,21 @@ def test_a_probe_has_the_features_that_it_has_in_a_list() -> None:
 
 def test_all_contributions_of_the_probe_and_of_the_last_movie() -> None:
     answer = ask(query(limit=2, probes=probes((40, 0.25, 4))))
-    names = FEATURE_NAMES[FeatureSet.EXTENDED]
+    names = FeatureSet.EXTENDED.names
     (probe,) = answer.probes
     assert len(probe.explanation) == len(answer.last_explanation) == len(names)
     # als_score up to 0.5: +0.5; a year that is not known: -1; a mean above 3: +1
     assert probe.explanation[:3] == (
-        Contribution("user_avg_rating", 5.0, 1.0),
-        Contribution("year", None, -1.0),
-        Contribution("als_score", 0.25, 0.5),
+        Contribution("user_avg_rating", 5.0, 1.0, "you give 5.0 stars on average"),
+        Contribution("year", None, -1.0, "of an unknown year"),
+        Contribution("als_score", 0.25, 0.5, "an ALS score of 0.25"),
     )
+    place = {c.feature: c.phrase for c in probe.explanation}["als_rank"]
+    assert place == "4th by ALS, behind the 3 candidates"
     assert answer.movie_ids.tolist() == [30, 10]
     by_feature = {c.feature: c for c in answer.last_explanation}
-    assert by_feature["year"] == Contribution("year", 1990.0, -1.0)
-    assert by_feature["als_score"] == Contribution("als_score", 2.0, -2.0)
+    assert by_feature["year"] == Contribution("year", 1990.0, -1.0, "released in 1990")
+    assert by_feature["als_score"] == Contribution("als_score", 2.0, -2.0, "an ALS score of 2.00")
 
 
 def test_what_cannot_be_scored_is_left_out() -> None:

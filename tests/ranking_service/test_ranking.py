@@ -11,8 +11,8 @@ from ranking_service.ranking import Ranker
 from serving.bundle.manifest import GoldenRanking
 from serving.bundle.store import BundleError
 from serving.errors import InvalidArgumentError
-from serving.features import FEATURE_NAMES, FeatureSet
-from serving.leaf_tables import Contribution
+from serving.explanations import Contribution
+from serving.features.sets import FeatureSet
 from serving.ratings import NO_TIME, RatedMovies
 from serving.stages.ranking import RankedList, RankingQuery
 from tests.ranking_service.small import ALS_SCORE, ReversingModel, ranker
@@ -91,17 +91,28 @@ def test_explanations_strongest_first_ties_in_feature_order() -> None:
     assert answer.movie_ids.tolist() == [40, 30]
     # als_score above 0.5: -2; a year after 1991: +1, unknown: -1; a mean rating above 3: +1, and an earlier
     # column than the year
+    mean = Contribution("user_avg_rating", 5.0, 1.0, "you give 5.0 stars on average")
     unknown_year, known_year = answer.explanations
-    assert unknown_year == (Contribution("als_score", 1.0, -2.0), Contribution("user_avg_rating", 5.0, 1.0))
-    assert known_year == (Contribution("als_score", 2.0, -2.0), Contribution("user_avg_rating", 5.0, 1.0))
+    assert unknown_year == (Contribution("als_score", 1.0, -2.0, "an ALS score of 1.00"), mean)
+    assert known_year == (Contribution("als_score", 2.0, -2.0, "an ALS score of 2.00"), mean)
 
 
 def test_all_explanations_add_up_and_missing_values_are_none() -> None:
     (contributions,) = ask(query(40, explain_features=100)).explanations
-    assert len(contributions) == len(FEATURE_NAMES[FeatureSet.EXTENDED])
+    assert len(contributions) == len(FeatureSet.EXTENDED.names)
     by_feature = {c.feature: c for c in contributions}
-    assert by_feature["year"] == Contribution("year", None, -1.0)
+    assert by_feature["year"] == Contribution("year", None, -1.0, "of an unknown year")
     assert sum(c.contribution for c in contributions) == -2.0
+
+
+def test_explanations_name_the_movie_that_the_user_rated() -> None:
+    """The user rated 20, which leads to 30."""
+    answer = ask(query(30, 40, explain_features=100))
+    assert answer.movie_ids.tolist() == [40, 30]
+    of_40, of_30 = answer.explanations
+    linked, unlinked = ({c.feature: c for c in of}["trans_last1"] for of in (of_30, of_40))
+    assert linked == Contribution("trans_last1", 0.5, 0.0, "often rated right after {movie}", 20)
+    assert unlinked == Contribution("trans_last1", 0.0, 0.0, "seldom rated right after your last movie")
 
 
 def test_explanations_only_for_what_is_returned() -> None:

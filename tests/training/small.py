@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from rich.console import Console
 
-from serving.features import FeatureSet
+from serving.features.sets import FeatureSet
 from serving.fold_in import AlsParameters, Confidence
 from serving.ids import IdMap
 from serving.movies import Movies

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, TypeAlias, get_type_hints
 import typer
 from pydantic import Field, TypeAdapter, ValidationError
 
-from serving.features import FeatureSet
+from serving.features.sets import FeatureSet
 from serving.fold_in import AlsParameters, Confidence
 from serving.ratings import Ratings
 from training.data import datasets

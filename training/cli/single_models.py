@@ -37,6 +37,7 @@ from training.cli.options import (
     regularization_is_open,
 )
 from training.data import datasets
+from training.data.popularity import MovieStatistics, popularity
 from training.data.preparation import Prepared, prepare
 from training.data.preprocessed import preprocess as preprocess_data
 from training.evaluation.splits import judged_split
@@ -44,7 +45,6 @@ from training.experiments.regularization import best_regularization, choose_als_
 from training.experiments.single import Fit, measure_single
 from training.lock import alone
 from training.models.als import Als
-from training.models.popularity import MovieStatistics, popularity
 from training.models.recommenders import ALSRecommender, PopularityRecommender, SVDRecommender
 from training.models.similarity import build_index
 from training.models.svd import Svd

@@ -102,7 +102,9 @@ def recommendation_table(items: Sequence[Recommendation], user_id: int, *, expla
     if explain:
         table.add_column("what moved the score")
     for place, item in enumerate(items, start=1):
-        reasons = "\n".join(f"{r.contribution:+.3f} {r.feature}{_seen(r.value)}" for r in item.reasons[:3])
+        reasons = "\n".join(
+            f"{r.contribution:+.3f} {r.feature}{_seen(r.value)}: {r.phrase}" for r in item.reasons[:3]
+        )
         cells = (str(place), item.title, str(item.year or ""), f"{item.score:.3f}", item.model)
         table.add_row(*cells, *([reasons] if explain else []))
     return table

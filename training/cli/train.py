@@ -11,7 +11,7 @@ import typer
 
 from serving.bundle.manifest import Manifest
 from serving.bundle.store import SETTLE_SECONDS, BundleStore
-from serving.features import FeatureSet
+from serving.features.sets import FeatureSet
 from training.checkpoints import Work, forget
 from training.cli import release, single_models
 from training.cli.console import before_publication, failing_clearly, open_console

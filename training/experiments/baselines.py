@@ -9,13 +9,13 @@ import numpy.typing as npt
 from serving.ids import Rows
 from serving.ratings import Ratings
 from serving.retrieval import best
+from training.data.popularity import MovieStatistics, popularity
 from training.evaluation.judging import mean_ndcg
 from training.evaluation.splits import Protocol, Split
 from training.experiments.regularization import best_regularization, search_grid, validation_part
 from training.models.ease import MOST_MOVIES, Ease, likes
 from training.models.first_stage import CANDIDATES
 from training.models.item_knn import ItemKnn
-from training.models.popularity import MovieStatistics, popularity
 from training.models.svd import Svd
 
 _EASE_START: Final = 200.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from serving.features import FeatureSet
+from serving.features.sets import FeatureSet
 from serving.ids import Rows
 from serving.ratings import Ratings
 from training.checkpoints import NO_WORK, Work

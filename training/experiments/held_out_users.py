@@ -10,12 +10,12 @@ from scipy.sparse import csr_array
 from serving.fold_in import AlsParameters, FoldIn
 from serving.ids import Rows
 from serving.ratings import LIKED, History, Ratings
+from training.data.popularity import MovieStatistics, popularity
 from training.evaluation.metrics import capped_recall
 from training.experiments.baselines import best_of
 from training.experiments.regularization import best_regularization
 from training.models.als import fit_item_factors
 from training.models.ease import Ease
-from training.models.popularity import MovieStatistics, popularity
 from training.progress import Progress
 
 CUTOFF: Final = 20

@@ -168,7 +168,7 @@ def _ranker_quality(
             Loss.YETI_RANK,
             chosen,
             iterations=chosen.iterations,
-            feature_names=stage.tables.names,
+            feature_names=stage.tables.feature_set.names,
             seed=recipe.seed,
             threads=recipe.threads,
         )

@@ -3,24 +3,23 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
 
-from serving.features import RECENT_SECONDS, FeatureSet, FeatureTables, MovieLinks
+from serving.features.group import CatalogueArrays, FeatureGroup, FeatureQuery
+from serving.features.sets import FeatureSet
+from serving.features.tables import FeatureTables
 from serving.fold_in import AlsParameters
 from serving.ids import Rows
-from serving.movies import UNKNOWN_YEAR
 from serving.ratings import Ratings
 from serving.retrieval import LARGE_CATALOGUE, Candidates, RowsByNorm
 from serving.similarity import unit_factors
 from training.checkpoints import NO_WORK, Arrays, Work
 from training.data.movielens.cleaning import ratings_digest
 from training.data.movielens.movies import MovieTable
+from training.features.build import build
 from training.models.als import Als, fit_item_factors
-from training.models.links import cooccurrence, transitions
-from training.models.popularity import MovieStatistics, popularity
 from training.models.recipe import Recipe
 from training.progress import Progress
 
@@ -28,46 +27,6 @@ CANDIDATES = 300
 """Movies that stage one hands to stage two."""
 _SAMPLED_USERS = 100
 _SAMPLED_MOVIES = 10
-
-
-def movie_features(
-    table: MovieTable, statistics: MovieStatistics, ratings: Ratings
-) -> npt.NDArray[np.float32]:
-    """The values of `MOVIE_FEATURES`, in their order, shape (n_movies, 30); NaN where unknown."""
-    years = table.movies.years.astype(np.float64)
-    years[years == UNKNOWN_YEAR] = np.nan
-    newest = datetime.fromtimestamp(int(ratings.times.max(initial=0)), UTC).year
-    flags = table.movies.genre_flags()
-    columns = [
-        statistics.means,
-        statistics.deviations,
-        statistics.counts,
-        statistics.counts,
-        popularity(statistics),
-        years,
-        newest - years,
-        years // 10 * 10,
-        table.title_lengths,
-        flags[:, 1:].sum(axis=1),  # the first flag is "no genres listed"
-        *flags.T,
-    ]
-    return np.column_stack(columns).astype(np.float32)
-
-
-def _first_times(ratings: Ratings, n_movies: int) -> npt.NDArray[np.float64]:
-    times = np.full(n_movies, np.inf)
-    np.minimum.at(times, ratings.movie_rows, ratings.times)
-    times[np.isinf(times)] = np.nan
-    return times
-
-
-def _recent_ratings(ratings: Ratings, n_movies: int) -> npt.NDArray[np.int32]:
-    bins = (ratings.times - ratings.times.min()) // RECENT_SECONDS
-    n_bins = int(bins.max()) + 1
-    counts = np.bincount(ratings.movie_rows * n_bins + bins, minlength=n_movies * n_bins)
-    counts = counts.reshape(n_movies, n_bins)
-    counts[:, 1:] += counts[:, :-1].copy()
-    return np.ascontiguousarray(counts, dtype=np.int32)
 
 
 @dataclass(frozen=True)
@@ -93,7 +52,7 @@ class FirstStage:
         work: Work = NO_WORK,
         users: Rows | None = None,
     ) -> "FirstStage":
-        """Fits ALS, movie statistics, transitions and co-occurrence on `ratings` alone.
+        """Fits ALS and what features are computed from on `ratings` alone.
 
         A job meets some histories twice: the one that it measures on is an inner cut of the one that it
         serves. What takes long is then found in `work`.
@@ -110,38 +69,26 @@ class FirstStage:
             users: rows of those for whom candidates will be wanted; all when None.
         """
         n_movies = len(table.movies.ids)
+        digest = ratings_digest(ratings, table.movies.ids)
 
-        def fitted() -> Arrays:
-            factors = fit_item_factors(
+        def factors() -> Arrays:
+            found = fit_item_factors(
                 ratings, n_movies, parameters, seed=seed, threads=threads, progress=progress
             )
-            links = {"transitions": transitions, "cooccurrence": cooccurrence}
-            return {"item_factors": factors} | {
-                f"{name}_{part}": array
-                for name, count in links.items()
-                for part, array in vars(count(ratings, n_movies)).items()
-            }
+            return {"item_factors": found}
 
-        digest = ratings_digest(ratings, table.movies.ids)
         key = hashlib.sha256(f"{digest} {n_movies} {parameters} {seed}".encode()).hexdigest()[:16]
-        arrays = work.whole().step(f"stage-{key}", fitted)
+        item_factors = work.whole().step(f"factors-{key}", factors)["item_factors"]
+        als = Als.of_items(item_factors, ratings, parameters, threads=threads, users=users)
+        catalogue = CatalogueArrays(table.movies, unit_factors(item_factors))
 
-        def links(name: str) -> MovieLinks:
-            parts = ("indptr", "movie_rows", "weights")
-            return MovieLinks(**{part: arrays[f"{name}_{part}"] for part in parts})
+        def fitted(group: type[FeatureGroup]) -> FeatureGroup:
+            arrays = work.whole().step(
+                f"features-{group.NAME}-{digest[:16]}", lambda: build(group, ratings, table)
+            )
+            return group(catalogue, **arrays)
 
-        als = Als.of_items(arrays["item_factors"], ratings, parameters, threads=threads, users=users)
-        tables = FeatureTables(
-            feature_set=feature_set,
-            movie_features=movie_features(table, MovieStatistics.of(ratings, n_movies), ratings),
-            item_unit_factors=unit_factors(als.item_factors),
-            transitions=links("transitions"),
-            cooccurrence=links("cooccurrence"),
-            first_times=_first_times(ratings, n_movies),
-            recent_ratings=_recent_ratings(ratings, n_movies),
-            oldest_time=int(ratings.times.min()),
-            newest_time=int(ratings.times.max()),
-        )
+        tables = FeatureTables(feature_set, catalogue, tuple(map(fitted, feature_set.groups)))
         return cls(ratings=ratings, als=als, tables=tables)
 
     def served_users(self) -> Rows:
@@ -153,7 +100,7 @@ class FirstStage:
     def sample_features(self) -> npt.NDArray[np.float32]:
         """Feature rows of at most 1,000 candidates, of users and places in the list evenly spread."""
         users = self._sampled_users()
-        parts = [np.empty((0, len(self.tables.names)), np.float32)]
+        parts = [np.empty((0, len(self.tables.features)), np.float32)]
         for user, found in zip(users, self.candidates(users), strict=True):
             features = self.features(int(user), found)
             parts.append(features[:: max(1, -(-len(features) // _SAMPLED_MOVIES))])
@@ -181,14 +128,8 @@ class FirstStage:
 
     def features(self, user_row: int, candidates: Candidates) -> npt.NDArray[np.float32]:
         """Features of one user's candidates, as the ranking service computes them."""
-        out = np.empty((candidates.movie_rows.size, len(self.tables.names)), np.float32, order="F")
-        self.tables.compute(
-            out,
-            history=self.ratings.of(user_row),
-            movie_rows=candidates.movie_rows,
-            retrieval_scores=candidates.scores,
-        )
-        return out
+        history = self.ratings.of(user_row)
+        return self.tables.compute([FeatureQuery(history, candidates.movie_rows, candidates.scores)])
 
 
 def fit_first_stage(

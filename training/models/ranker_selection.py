@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from catboost import CatBoost
 
-from serving.features import FEATURE_NAMES
 from serving.retrieval import best_first
 from training.checkpoints import NO_WORK, Arrays, Work
 from training.evaluation.metrics import ndcg
@@ -108,7 +107,7 @@ def fit_trees(groups: Groups, loss: Loss, iterations: int, recipe: Recipe) -> Ca
         loss,
         recipe.ranker,
         iterations=iterations,
-        feature_names=FEATURE_NAMES[recipe.feature_set],
+        feature_names=recipe.feature_set.names,
         seed=recipe.seed,
         threads=recipe.threads,
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from serving.features import FeatureSet
+from serving.features.sets import FeatureSet
 from serving.fold_in import AlsParameters
 from training.evaluation.splits import Protocol
 from training.models.ranker import RankerParameters

@@ -18,16 +18,16 @@ from serving.bundle.factors import read_item_factors, read_ratings, read_user_fa
 from serving.bundle.manifest import MANIFEST_NAME
 from serving.bundle.ranker import RankerContent
 from serving.bundle.store import BundleStore
+from serving.explanations import Explanation
 from serving.fold_in import AlsParameters
 from serving.ids import Rows
-from serving.leaf_tables import Explanation
 from serving.movies import UNKNOWN_YEAR, Movies
 from serving.ratings import Ratings
 from serving.retrieval import best, best_first
 from training.data.movielens.movies import MovieTable
+from training.data.popularity import MovieStatistics, popularity
 from training.models.als import Als
 from training.models.first_stage import FirstStage
-from training.models.popularity import MovieStatistics, popularity
 from training.models.svd import Svd
 
 _REASONS: Final = 5
@@ -160,8 +160,11 @@ class Recommender(ABC):
             genres=movies.genres_of(movie_row),
             score=float(score),
             model=model,
-            reasons=reasons,
+            reasons=tuple(reason._replace(phrase=reason.phrase_with(self._title)) for reason in reasons),
         )
+
+    def _title(self, movie_id: int) -> str:
+        return self._world.titles[self._world.movies.ids.row(movie_id)]
 
 
 def most_popular(world: World, blocked: Rows, limit: int) -> Rows:
@@ -187,7 +190,7 @@ class PopularityRecommender(Recommender):
         count_weight: float = 1.0,
         min_ratings: int = 1,
     ) -> "PopularityRecommender":
-        """Counts ratings: see `training.models.popularity`."""
+        """Counts ratings: see `training.data.popularity`."""
         scores = popularity(
             MovieStatistics.of(ratings, len(table.movies.ids)),
             rating_weight=rating_weight,
@@ -309,8 +312,17 @@ class TwoStageRecommender(Recommender):
         features = self._stage.features(user_row, found)
         scores = self._ranker.predict(features.copy(order="F"))  # CatBoost locks the matrix it is given
         order = best_first(scores, found.movie_rows)[:limit]
-        names = self._ranker.tables.names
-        reasons = self._ranker.leaf_tables.strongest(features[order], names, _REASONS) if explain else ()
+        reasons = (
+            self._ranker.explain(
+                features[order],
+                history=self._world.ratings.of(user_row),
+                movie_rows=found.movie_rows[order],
+                n_candidates=found.movie_rows.size,
+                limit=_REASONS,
+            )
+            if explain
+            else ()
+        )
         return Scored(found.movie_rows[order], scores[order], reasons)
 
 

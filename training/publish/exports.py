@@ -10,7 +10,9 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import parquet
 
 from serving.bundle.neighbours import NeighboursContent
-from serving.features import MOVIE_FEATURES, USER_FEATURES, user_features
+from serving.features.group import FeatureGroup
+from serving.features.movie import MovieFeatures
+from serving.features.user import UserFeatures, user_statistics
 from serving.ids import IdMap
 from training.data.movielens.movies import MovieTable
 from training.models.two_stage import TwoStage
@@ -34,17 +36,17 @@ def write_exports(
     """
     folder.mkdir(parents=True, exist_ok=True)
     stage = two_stage.stage
-    users = np.stack([user_features(stage.ratings.of(row)) for row in range(len(stage.ratings.users))])
-    by_user = pd.DataFrame(users, columns=list(USER_FEATURES))
+    users = np.stack([user_statistics(stage.ratings.of(row)) for row in range(len(stage.ratings.users))])
+    by_user = pd.DataFrame(users, columns=_names(UserFeatures))
     by_user.insert(0, "userId", stage.ratings.users.ids)
     by_user.to_parquet(folder / "user_features.parquet", index=False)
-    by_movie = pd.DataFrame(stage.tables.movie_features, columns=list(MOVIE_FEATURES))
+    by_movie = pd.DataFrame(stage.tables.group(MovieFeatures).values, columns=_names(MovieFeatures))
     by_movie.insert(0, "movieId", table.movies.ids.ids)
     by_movie.to_parquet(folder / "item_features.parquet", index=False)
     write_similarity_index(folder / "similarity_index.parquet", neighbours, table.movies.ids)
     importances = pd.DataFrame(
         {
-            "feature": stage.tables.names,
+            "feature": stage.tables.feature_set.names,
             "importance": two_stage.ranker.get_feature_importance(type="PredictionValuesChange"),
         }
     )
@@ -52,6 +54,10 @@ def write_exports(
         folder / "feature_importances.csv", index=False
     )
     (folder / "training_summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+
+
+def _names(group: type[FeatureGroup]) -> list[str]:
+    return [feature.name for feature in group.FEATURES]
 
 
 def write_similarity_index(path: Path, neighbours: NeighboursContent, movie_ids: IdMap) -> None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from serving.bundle.manifest import Manifest
 from serving.bundle.store import BundleError, BundleStore
-from serving.features import FeatureSet
+from serving.features.sets import FeatureSet
 from serving.fold_in import AlsParameters, Confidence
 from serving.ids import IdMap, Ids
 from training.checkpoints import NO_WORK, Work

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from serving.bundle.catalogue import CatalogueContent, write_movies
@@ -25,9 +26,8 @@ from serving.bundle.manifest import (
 from serving.bundle.neighbours import NeighboursContent
 from serving.bundle.ranker import RankerContent
 from serving.bundle.store import SETTLE_SECONDS, BundleStore, file_records
-from serving.features import feature_hash
 from training.data.movielens.movies import MovieTable
-from training.models.popularity import MovieStatistics, popularity
+from training.data.popularity import MovieStatistics, popularity
 from training.models.recipe import Recipe
 from training.models.similarity import NEIGHBOURS, build_index
 from training.models.two_stage import TwoStage
@@ -125,12 +125,11 @@ def publish(root: Path, build: Build, progress: Progress, *, settle_seconds: flo
 def size_of(build: Build) -> int:
     """Bytes that its bundle will take at the least: the arrays, without model, texts and report."""
     stage, n_movies = build.two_stage.stage, len(build.table.movies.ids)
-    ratings, tables = stage.ratings, stage.tables
-    links = (tables.transitions, tables.cooccurrence)
-    arrays = (
+    ratings = stage.ratings
+    arrays: tuple[npt.NDArray[Any], ...] = (
         *(ratings.users.ids, ratings.indptr, ratings.movie_rows, ratings.values, ratings.times),
-        *(stage.als.item_factors, stage.als.user_factors, tables.movie_features),
-        *(array for one in links for array in (one.indptr, one.movie_rows, one.weights)),
+        *(stage.als.item_factors, stage.als.user_factors),
+        *(array for group in stage.tables.groups for array in group.arrays.values()),
     )
     neighbours = n_movies * NEIGHBOURS * (np.dtype(np.int32).itemsize + np.dtype(np.float32).itemsize)
     return sum(array.nbytes for array in arrays) + neighbours
@@ -225,5 +224,5 @@ def _golden(build: Build, ranker: RankerContent, neighbours: NeighboursContent) 
 
 
 def _feature_record(build: Build) -> FeatureRecord:
-    tables = build.two_stage.stage.tables
-    return FeatureRecord(feature_set=tables.feature_set, names=tables.names, hash=feature_hash(tables.names))
+    feature_set = build.recipe.feature_set
+    return FeatureRecord(feature_set=feature_set, names=feature_set.names, hash=feature_set.hash)

@@ -9,11 +9,10 @@ from serving.bundle.factors import read_ratings
 from serving.bundle.manifest import Manifest
 from serving.bundle.ranker import RankerContent
 from serving.bundle.store import BundleError, BundleStore
-from serving.features import FEATURE_NAMES, feature_hash
+from serving.features.movie import MovieFeatures
 from training.data.movielens.cleaning import ratings_digest
 from training.data.preparation import Prepared
-from training.models.first_stage import movie_features
-from training.models.popularity import MovieStatistics
+from training.features import movie
 from training.models.recipe import Recipe
 from training.publish.publish import recipe_record
 
@@ -39,7 +38,7 @@ def _is_of(manifest: Manifest, dataset_tag: str, recipe: Recipe) -> bool:
         del asked["als_regularization"]
     return (
         manifest.dataset_tag == dataset_tag
-        and manifest.features.hash == feature_hash(FEATURE_NAMES[recipe.feature_set])
+        and manifest.features.hash == recipe.feature_set.hash
         and asked.items() <= manifest.recipe.items()
     )
 
@@ -59,10 +58,11 @@ def _holds(store: BundleStore, bundle_id: str, prepared: Prepared) -> bool:
         return False
     catalogue = CatalogueContent.read(gateway)
     # Of years, genres and the lengths of raw titles.
-    features = movie_features(table, MovieStatistics.of(ratings, len(movie_ids)), ratings)
+    values = movie.build(ratings, table)["values"]
+    served = RankerContent.read(ranking).tables.group(MovieFeatures)
     return (
         ratings_digest(read_ratings(candidate), movie_ids) == prepared.clean.digest
         and catalogue.titles == table.titles
         and np.array_equal(catalogue.tmdb_ids, table.tmdb_ids)
-        and np.array_equal(RankerContent.read(ranking).tables.movie_features, features, equal_nan=True)
+        and np.array_equal(served.values, values, equal_nan=True)
     )

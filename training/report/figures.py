@@ -13,7 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from serving.features import CONTEXT_FEATURES, MOVIE_FEATURES, USER_FEATURES
+from serving.features.group import Feature, FeatureGroup
+from serving.features.movie import MovieFeatures
+from serving.features.place import PlaceFeatures
+from serving.features.retrieval import RetrievalFeatures
+from serving.features.sets import FeatureSet
+from serving.features.user import UserFeatures
 from serving.ids import Rows
 from training.evaluation.judging import BANDS, Quality, by_history_length, interval
 from training.evaluation.metrics import recall
@@ -54,11 +59,18 @@ _COLOURS: Final[Mapping[str, str]] = MappingProxyType(
         "two_stage": "#0a7c66",
     }
 )
+_USER: Final = {UserFeatures.NAME}
+_MOVIE: Final = {MovieFeatures.NAME}
+_STAGE_ONE: Final = {RetrievalFeatures.NAME, PlaceFeatures.NAME}
 _FAMILIES: Final = (
-    ("the user", "#c3a35a", frozenset(USER_FEATURES)),
-    ("the movie", "#9aa1ab", frozenset(MOVIE_FEATURES)),
-    ("stage one", "#2f75b5", frozenset({"als_score", "als_rank", "als_z"})),
-    ("user and movie together", "#0a7c66", frozenset(CONTEXT_FEATURES) - {"als_rank", "als_z"}),
+    ("the user", "#c3a35a", _USER),
+    ("the movie", "#9aa1ab", _MOVIE),
+    ("stage one", "#2f75b5", _STAGE_ONE),
+    (
+        "user and movie together",
+        "#0a7c66",
+        {group.NAME for group in FeatureSet.EXTENDED.groups} - _USER - _MOVIE - _STAGE_ONE,
+    ),
 )
 _DEPTHS: Final = (5, 10, 20, 30, 50, 75, 100, 150, 200, 250, 300)
 _SHOWN_FEATURES: Final = 18
@@ -171,18 +183,27 @@ def trials(studies: Mapping[str, Study]) -> str:
         return _embedded(figure)
 
 
-def feature_importance(importance: Mapping[str, float]) -> str:
-    """The features that move the ranker's score most, coloured by what they are about."""
-    best = sorted(importance.items(), key=lambda pair: -pair[1])[:_SHOWN_FEATURES]
+def feature_importance(
+    features: Sequence[tuple[FeatureGroup, Feature]], importance: npt.NDArray[np.float64]
+) -> str:
+    """The features that move the ranker's score most, coloured by what they are about.
+
+    Args:
+        features: each with its group.
+        importance: shape (n_features,).
+    """
+    best = [(*features[place], importance.item(place)) for place in (-importance).argsort()[:_SHOWN_FEATURES]]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 0.9 + 0.27 * len(best)), layout="constrained")
         axes = figure.subplots()
         for about, colour, family in _FAMILIES:
-            chosen = [(place, value) for place, (name, value) in enumerate(best) if name in family]
+            chosen = [(place, value) for place, (group, _, value) in enumerate(best) if group.NAME in family]
             if chosen:
                 places, values = zip(*chosen, strict=True)
                 axes.barh(places, values, color=colour, height=0.66, label=about)
-        axes.set_yticks(range(len(best)), [name for name, _ in best], family="DejaVu Sans Mono", fontsize=9)
+        axes.set_yticks(
+            range(len(best)), [feature.name for _, feature, _ in best], family="DejaVu Sans Mono", fontsize=9
+        )
         axes.invert_yaxis()
         axes.set_xlabel("share of all changes of the score, %")
         axes.grid(visible=False, axis="y")

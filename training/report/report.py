@@ -73,7 +73,8 @@ def render_report(
         measurement=measurement,
         ratings=served.stage.ratings,
         rated_movies=np.unique(served.stage.ratings.movie_rows).size,
-        feature_names=served.stage.tables.names,
+        groups=served.stage.tables.feature_set.groups,
+        feature_names=served.stage.tables.feature_set.names,
         titles=TITLES,
         columns=_COLUMNS,
         cutoffs=CUTOFFS,
@@ -126,12 +127,12 @@ def _pictures_of_quality(qualities: Mapping[str, Quality], measurement: Measurem
 def _pictures_of_ranker(
     served: TwoStage, sample: npt.NDArray[np.float32], refit_scores: npt.NDArray[np.float32]
 ) -> dict[str, str]:
-    names = served.stage.tables.names
+    tables = served.stage.tables
     shap_values = served.ranker.get_feature_importance(Pool(sample), type="ShapValues")[:, :-1]
     importance = served.ranker.get_feature_importance(type="PredictionValuesChange")
     return {
-        "importance": figures.feature_importance(dict(zip(names, importance.tolist(), strict=True))),
-        "beeswarm": figures.beeswarm(shap_values, sample, names),
+        "importance": figures.feature_importance(tables.features, importance),
+        "beeswarm": figures.beeswarm(shap_values, sample, tables.feature_set.names),
         "scores": figures.score_distributions(served.inner_scores, refit_scores),
     }
 

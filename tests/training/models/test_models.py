@@ -9,16 +9,18 @@ import pytest
 from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 
-from serving.features import MOVIE_FEATURES, RECENT_SECONDS, FeatureSet
+from serving.features.movie import MovieFeatures
+from serving.features.sets import FeatureSet
+from serving.features.time import RECENT_SECONDS, TimeFeatures
 from serving.fold_in import Confidence, FoldIn
 from serving.ids import IdMap
 from serving.movies import Movies, genre_bits
 from serving.ratings import Ratings
 from tests.training.small import N_MOVIES, N_USERS, RECIPE, ratings_of, table_of, tastes
 from training.data.movielens.movies import MovieTable
+from training.data.popularity import MovieStatistics, popularity
 from training.models.als import REFERENCE_PARAMETERS, Als, default_parameters
 from training.models.first_stage import FirstStage
-from training.models.popularity import MovieStatistics, popularity
 from training.models.similarity import build_index
 from training.models.svd import Svd
 
@@ -206,7 +208,9 @@ def test_movie_features_by_hand() -> None:
         tmdb_ids=np.zeros(3, dtype=np.int32),
     )
     stage = FirstStage.fit(ratings, table, RECIPE.als, FeatureSet.EXTENDED, seed=0, threads=1)
-    columns = dict(zip(MOVIE_FEATURES, stage.tables.movie_features.T.tolist(), strict=True))
+    found = stage.tables.group(MovieFeatures).values
+    names = [feature.name for feature in MovieFeatures.FEATURES]
+    columns = dict(zip(names, found.T.tolist(), strict=True))
     expected = {
         "movie_avg_rating": [3.5, 3, NAN],
         "movie_rating_std": [4.5**0.5, 0, NAN],
@@ -225,7 +229,7 @@ def test_movie_features_by_hand() -> None:
     }
     for name, values in expected.items():
         np.testing.assert_allclose(columns[name], values, rtol=1e-6, err_msg=name)
-    assert stage.tables.movie_features.dtype == np.dtype(np.float32)
+    assert found.dtype == np.dtype(np.float32)
 
 
 def test_times_and_recent_ratings_by_hand() -> None:
@@ -237,9 +241,10 @@ def test_times_and_recent_ratings_by_hand() -> None:
         [(0, 5, start + 2 * bin_)],
     )
     tables = FirstStage.fit(ratings, table_of(3), RECIPE.als, FeatureSet.EXTENDED, seed=0, threads=1).tables
-    np.testing.assert_array_equal(tables.first_times, [start, start + bin_, NAN])
-    assert tables.recent_ratings.tolist() == [[2, 2, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0]]
-    assert (tables.oldest_time, tables.newest_time) == (start, start + 3 * bin_)
+    found = tables.group(TimeFeatures)
+    np.testing.assert_array_equal(found.first_times, [start, start + bin_, NAN])
+    assert found.recent_ratings.tolist() == [[2, 2, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0]]
+    assert found.span.tolist() == [start, start + 3 * bin_]
 
 
 def test_served_are_those_with_a_taste_and_a_movie_left() -> None:
@@ -254,7 +259,7 @@ def test_served_are_those_with_a_taste_and_a_movie_left() -> None:
     assert stage.served_users().tolist() == [2, 3]
     sizes = [found.movie_rows.size for found in stage.candidates(np.arange(4, dtype=np.int32))]
     assert sizes == [0, 0, 1, 4]
-    assert stage.sample_features().shape == (5, len(stage.tables.names))
+    assert stage.sample_features().shape == (5, len(stage.tables.feature_set.names))
 
 
 # Similarity

@@ -35,6 +35,10 @@ def test_two_stage_answers_as_the_servers_do(trained: Trained, user_ids: list[in
     retriever = Retriever.load(store, trained.bundle_id)
     ranker = Ranker.load(store, trained.bundle_id)
     ours = TwoStageRecommender.load(trained.root)
+
+    def title(movie_id: int) -> str:
+        return trained.table.titles[trained.table.movies.ids.row(movie_id)]
+
     assert ours.base_value == ranker.base_value
     for user_id in user_ids:
         (candidates,) = retriever.retrieve([CandidateQuery(user_id=user_id, limit=300)])
@@ -49,7 +53,11 @@ def test_two_stage_answers_as_the_servers_do(trained: Trained, user_ids: list[in
         items = ours.recommend(user_id, 10, explain=True)
         assert [item.movie_id for item in items] == ranked.movie_ids.tolist()
         assert [item.score for item in items] == ranked.scores.tolist()
-        assert tuple(item.reasons for item in items) == ranked.explanations
+        explanations = [
+            tuple(reason._replace(phrase=reason.phrase_with(title)) for reason in reasons)
+            for reasons in ranked.explanations
+        ]
+        assert [item.reasons for item in items] == explanations
         assert {item.model for item in items} == {"two_stage"}
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from serving.bundle.manifest import Manifest
 from serving.bundle.store import SERVED_FOLDERS, BundleStore
-from serving.features import FEATURE_NAMES, FeatureSet, feature_hash
+from serving.features.sets import FeatureSet
 from serving.movies import Movies
 from tests.conftest import Trained
 from tests.training.small import N_USERS, PROGRESS, RECIPE, ratings_of, table_of, tastes
@@ -122,10 +122,12 @@ def test_what_processes_share_is_on_the_disk_once(
 
 
 def test_the_manifest_says_what_the_bundle_is(manifest: Manifest) -> None:
-    names = FEATURE_NAMES[FeatureSet.EXTENDED]
     assert {path.partition("/")[0] for path in manifest.files} == set(SERVED_FOLDERS)
     assert manifest.dataset_tag == "tastes-00000000"
-    assert (manifest.features.names, manifest.features.hash) == (names, feature_hash(names))
+    assert (manifest.features.names, manifest.features.hash) == (
+        FeatureSet.EXTENDED.names,
+        FeatureSet.EXTENDED.hash,
+    )
     assert manifest.recipe == {
         "als_factors": 8,
         "als_iterations": 5,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from serving.bundle.store import BundleStore
-from serving.features import FeatureSet
+from serving.features.sets import FeatureSet
 from serving.ids import IdMap
 from tests.training.small import PROGRESS, RECIPE, table_of, tastes
 from training.data.movielens.cleaning import CleaningCounts, CleanRatings, ratings_digest

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from typing_extensions import override
 
-from serving.features import FeatureSet
+from serving.features.sets import FeatureSet
 from serving.fold_in import AlsParameters, Confidence
 from tests.training.small import PROGRESS
 from training.cli.tables import print_measurements

@@ -776,6 +776,10 @@ class ContributionComparison(_message.Message):
     CONTRIBUTION_FIELD_NUMBER: _builtins.int
     LAST_VALUE_FIELD_NUMBER: _builtins.int
     LAST_CONTRIBUTION_FIELD_NUMBER: _builtins.int
+    PHRASE_FIELD_NUMBER: _builtins.int
+    MOVIE_ID_FIELD_NUMBER: _builtins.int
+    LAST_PHRASE_FIELD_NUMBER: _builtins.int
+    LAST_MOVIE_ID_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
     """Feature name, as in the bundle's feature manifest."""
     value: _builtins.float
@@ -786,6 +790,14 @@ class ContributionComparison(_message.Message):
     """Value it saw for the last movie; unset when it was missing."""
     last_contribution: _builtins.float
     """Contribution to the last movie's score."""
+    phrase: _builtins.str
+    """What the value says to a reader, as "often rated right after Heat" or "12th of 300 by ALS"."""
+    movie_id: _builtins.int
+    """The one movie behind the value, which the user rated; unset when there is none."""
+    last_phrase: _builtins.str
+    """What the last movie's value says."""
+    last_movie_id: _builtins.int
+    """The one movie behind the last movie's value; unset when there is none."""
     def __init__(
         self,
         *,
@@ -794,17 +806,29 @@ class ContributionComparison(_message.Message):
         contribution: _builtins.float = ...,
         last_value: _builtins.float | None = ...,
         last_contribution: _builtins.float = ...,
+        phrase: _builtins.str = ...,
+        movie_id: _builtins.int | None = ...,
+        last_phrase: _builtins.str = ...,
+        last_movie_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_value", b"_last_value", "_value", b"_value", "last_value", b"last_value", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_movie_id", b"_last_movie_id", "_last_value", b"_last_value", "_movie_id", b"_movie_id", "_value", b"_value", "last_movie_id", b"last_movie_id", "last_value", b"last_value", "movie_id", b"movie_id", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_value", b"_last_value", "_value", b"_value", "contribution", b"contribution", "feature", b"feature", "last_contribution", b"last_contribution", "last_value", b"last_value", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_movie_id", b"_last_movie_id", "_last_value", b"_last_value", "_movie_id", b"_movie_id", "_value", b"_value", "contribution", b"contribution", "feature", b"feature", "last_contribution", b"last_contribution", "last_movie_id", b"last_movie_id", "last_phrase", b"last_phrase", "last_value", b"last_value", "movie_id", b"movie_id", "phrase", b"phrase", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__last_movie_id: _TypeAlias = _typing.Literal["last_movie_id"]  # noqa: Y015
+    _WhichOneofArgType__last_movie_id: _TypeAlias = _typing.Literal["_last_movie_id", b"_last_movie_id"]  # noqa: Y015
     _WhichOneofReturnType__last_value: _TypeAlias = _typing.Literal["last_value"]  # noqa: Y015
     _WhichOneofArgType__last_value: _TypeAlias = _typing.Literal["_last_value", b"_last_value"]  # noqa: Y015
+    _WhichOneofReturnType__movie_id: _TypeAlias = _typing.Literal["movie_id"]  # noqa: Y015
+    _WhichOneofArgType__movie_id: _TypeAlias = _typing.Literal["_movie_id", b"_movie_id"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_movie_id) -> _WhichOneofReturnType__last_movie_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_value) -> _WhichOneofReturnType__last_value | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__movie_id) -> _WhichOneofReturnType__movie_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
@@ -960,25 +984,38 @@ class FeatureContribution(_message.Message):
     FEATURE_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     CONTRIBUTION_FIELD_NUMBER: _builtins.int
+    PHRASE_FIELD_NUMBER: _builtins.int
+    MOVIE_ID_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
     """Feature name, as in the bundle's feature manifest."""
     value: _builtins.float
     """Value the ranker saw; unset when it was missing."""
     contribution: _builtins.float
     """Contribution, in units of the score."""
+    phrase: _builtins.str
+    """What the value says to a reader, as "often rated right after Heat" or "12th of 300 by ALS"."""
+    movie_id: _builtins.int
+    """The one movie behind the value, which the user rated; unset when there is none."""
     def __init__(
         self,
         *,
         feature: _builtins.str = ...,
         value: _builtins.float | None = ...,
         contribution: _builtins.float = ...,
+        phrase: _builtins.str = ...,
+        movie_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_movie_id", b"_movie_id", "_value", b"_value", "movie_id", b"movie_id", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "contribution", b"contribution", "feature", b"feature", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_movie_id", b"_movie_id", "_value", b"_value", "contribution", b"contribution", "feature", b"feature", "movie_id", b"movie_id", "phrase", b"phrase", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__movie_id: _TypeAlias = _typing.Literal["movie_id"]  # noqa: Y015
+    _WhichOneofArgType__movie_id: _TypeAlias = _typing.Literal["_movie_id", b"_movie_id"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__movie_id) -> _WhichOneofReturnType__movie_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
 Global___FeatureContribution: _TypeAlias = FeatureContribution  # noqa: Y015

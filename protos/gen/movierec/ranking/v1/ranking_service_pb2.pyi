@@ -292,25 +292,38 @@ class FeatureContribution(_message.Message):
     FEATURE_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     CONTRIBUTION_FIELD_NUMBER: _builtins.int
+    PHRASE_FIELD_NUMBER: _builtins.int
+    MOVIE_ID_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
     """Feature name, as in the bundle's feature manifest."""
     value: _builtins.float
     """Value the ranker saw; unset when it was missing."""
     contribution: _builtins.float
     """Contribution, in units of the score."""
+    phrase: _builtins.str
+    """What the value says to a reader; "{movie}" in it stands for the title of movie_id."""
+    movie_id: _builtins.int
+    """The one movie behind the value, which the user rated; unset when there is none."""
     def __init__(
         self,
         *,
         feature: _builtins.str = ...,
         value: _builtins.float | None = ...,
         contribution: _builtins.float = ...,
+        phrase: _builtins.str = ...,
+        movie_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_movie_id", b"_movie_id", "_value", b"_value", "movie_id", b"movie_id", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "contribution", b"contribution", "feature", b"feature", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_movie_id", b"_movie_id", "_value", b"_value", "contribution", b"contribution", "feature", b"feature", "movie_id", b"movie_id", "phrase", b"phrase", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__movie_id: _TypeAlias = _typing.Literal["movie_id"]  # noqa: Y015
+    _WhichOneofArgType__movie_id: _TypeAlias = _typing.Literal["_movie_id", b"_movie_id"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__movie_id) -> _WhichOneofReturnType__movie_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
 Global___FeatureContribution: _TypeAlias = FeatureContribution  # noqa: Y015

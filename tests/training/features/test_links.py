@@ -1,24 +1,26 @@
-"""Transitions and co-occurrence by hand, against a plain recount, and cut to the strongest."""
+"""Links between movies by hand, against a plain recount, and cut to the strongest."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from serving.features import MovieLinks
 from serving.ratings import Ratings
-from tests.training.small import N_MOVIES, ratings_of, tastes
-from training.models import links
-from training.models.links import cooccurrence, transitions
+from tests.training.small import N_MOVIES, ratings_of, table_of, tastes
+from training.data.movielens.movies import MovieTable
+from training.features import links, neighbours, transitions
+
+Arrays = dict[str, npt.NDArray[Any]]
 
 
-def dense(of: MovieLinks, n_movies: int) -> npt.NDArray[np.float64]:
+def dense(of: Arrays, n_movies: int) -> npt.NDArray[np.float64]:
     matrix = np.zeros((n_movies, n_movies))
     for row in range(n_movies):
-        one = slice(of.indptr[row], of.indptr[row + 1])
-        assert np.unique(of.movie_rows[one]).size == of.movie_rows[one].size
-        matrix[row, of.movie_rows[one]] = of.weights[one]
+        one = slice(of["indptr"][row], of["indptr"][row + 1])
+        assert np.unique(of["movie_rows"][one]).size == of["movie_rows"][one].size
+        matrix[row, of["movie_rows"][one]] = of["weights"][one]
     return matrix
 
 
@@ -45,7 +47,7 @@ def recounted_cosines(ratings: Ratings, n_movies: int) -> npt.NDArray[np.float64
 def test_transitions_by_hand() -> None:
     """Movie 0 is rated three times, 1 twice, 2 once."""
     ratings = ratings_of([(0, 5, 1), (1, 1, 2), (2, 5, 3)], [(1, 5, 1), (0, 5, 2)], [(0, 5, 1)])
-    found = dense(transitions(ratings, 4), 4)
+    found = dense(transitions.build(ratings, table_of(4)), 4)
     expected = np.zeros((4, 4))
     expected[0, 1] = 1 / np.sqrt(13 * 12)
     expected[0, 2] = 1 / np.sqrt(2) / np.sqrt(13 * 11)
@@ -56,7 +58,7 @@ def test_transitions_by_hand() -> None:
 
 def test_transitions_reach_20_places_and_not_into_the_next_user() -> None:
     ratings = ratings_of([(row, 5, row) for row in range(22)], [(22, 5, 0)])
-    found = dense(transitions(ratings, 23), 23)
+    found = dense(transitions.build(ratings, table_of(23)), 23)
     assert found[0, 20] == pytest.approx(1 / np.sqrt(20) / 11)
     assert found[0, 21] == 0
     assert found[:, 22].tolist() == found[22].tolist() == [0] * 23
@@ -64,7 +66,7 @@ def test_transitions_reach_20_places_and_not_into_the_next_user() -> None:
 
 def test_cooccurrence_by_hand() -> None:
     ratings = ratings_of([(0, 5, 1), (1, 1, 2)], [(1, 5, 1), (0, 5, 2)], [(0, 5, 1), (2, 5, 2)])
-    found = dense(cooccurrence(ratings, 4), 4)
+    found = dense(neighbours.build(ratings, table_of(4)), 4)
     expected = np.zeros((4, 4))
     expected[0, 1] = expected[1, 0] = 2 / (np.sqrt(3 * 2) + 20)
     expected[0, 2] = expected[2, 0] = 1 / (np.sqrt(3) + 20)
@@ -73,37 +75,37 @@ def test_cooccurrence_by_hand() -> None:
 
 def test_both_equal_a_plain_recount() -> None:
     ratings = tastes()
-    found = dense(transitions(ratings, N_MOVIES), N_MOVIES)
+    found = dense(transitions.build(ratings, table_of(N_MOVIES)), N_MOVIES)
     np.testing.assert_allclose(found, recounted_transitions(ratings, N_MOVIES), rtol=1e-5)
-    found = dense(cooccurrence(ratings, N_MOVIES), N_MOVIES)
+    found = dense(neighbours.build(ratings, table_of(N_MOVIES)), N_MOVIES)
     np.testing.assert_allclose(found, recounted_cosines(ratings, N_MOVIES), rtol=1e-6)
 
 
-@pytest.mark.parametrize("make", [transitions, cooccurrence])
+@pytest.mark.parametrize("make", [transitions.build, neighbours.build], ids=["transitions", "neighbours"])
 def test_blocks_do_not_change_the_result(
-    monkeypatch: pytest.MonkeyPatch, make: Callable[[Ratings, int], MovieLinks]
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[Ratings, MovieTable], Arrays]
 ) -> None:
     ratings = tastes()
-    whole = make(ratings, N_MOVIES)
+    whole = make(ratings, table_of())
     monkeypatch.setattr(links, "_CELLS_PER_BLOCK", 7 * N_MOVIES)
-    in_blocks = make(ratings, N_MOVIES)
+    in_blocks = make(ratings, table_of())
     for name in ("indptr", "movie_rows", "weights"):
-        np.testing.assert_array_equal(getattr(in_blocks, name), getattr(whole, name))
+        np.testing.assert_array_equal(in_blocks[name], whole[name])
 
 
 def test_a_movie_keeps_its_200_strongest_links_ties_to_the_lower_row() -> None:
     """0 goes with all of 249 movies once, with the last 40 of them twice."""
     everything = [(row, 5.0, row) for row in range(250)]
-    found = cooccurrence(ratings_of(everything, [everything[0], *everything[210:]]), 250)
-    strongest = found.movie_rows[: found.indptr[1]].tolist()
+    found = neighbours.build(ratings_of(everything, [everything[0], *everything[210:]]), table_of(250))
+    strongest = found["movie_rows"][: found["indptr"][1]].tolist()
     assert strongest == [*range(210, 250), *range(1, 161)]
-    assert np.diff(found.indptr).max() == 200
-    assert np.all(np.diff(found.weights[: found.indptr[1]]) <= 0)
+    assert np.diff(found["indptr"]).max() == 200
+    assert np.all(np.diff(found["weights"][: found["indptr"][1]]) <= 0)
 
 
-@pytest.mark.parametrize("make", [transitions, cooccurrence])
-def test_types_and_ratings_without_pairs(make: Callable[[Ratings, int], MovieLinks]) -> None:
-    found = make(ratings_of([(0, 5, 1)], [(1, 5, 1)], []), 3)
-    assert found.indptr.tolist() == [0, 0, 0, 0]
-    dtypes = [found.indptr.dtype, found.movie_rows.dtype, found.weights.dtype]
+@pytest.mark.parametrize("make", [transitions.build, neighbours.build], ids=["transitions", "neighbours"])
+def test_types_and_ratings_without_pairs(make: Callable[[Ratings, MovieTable], Arrays]) -> None:
+    found = make(ratings_of([(0, 5, 1)], [(1, 5, 1)], []), table_of(3))
+    assert found["indptr"].tolist() == [0, 0, 0, 0]
+    dtypes = [found["indptr"].dtype, found["movie_rows"].dtype, found["weights"].dtype]
     assert dtypes == [np.dtype(kind) for kind in (np.int64, np.int32, np.float32)]

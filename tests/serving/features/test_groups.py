@@ -2,24 +2,24 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from serving.features import (
-    CONTEXT_FEATURES,
-    FEATURE_NAMES,
-    MOVIE_FEATURES,
-    RECENT_SECONDS,
-    USER_FEATURES,
-    FeatureSet,
-    FeatureTables,
-    MovieLinks,
-    ProbeContext,
-    feature_hash,
-    user_features,
-)
+from serving.features.documentation import document
+from serving.features.group import CatalogueArrays, FeatureQuery, ProbeContext
+from serving.features.movie import MovieFeatures
+from serving.features.sets import FeatureSet
+from serving.features.tables import FeatureTables
+from serving.features.time import RECENT_SECONDS
+from serving.features.transitions import TransitionFeatures
+from serving.features.user import UserFeatures, user_statistics
+from serving.ids import IdMap
+from serving.movies import Movies, genre_bits
 from serving.ratings import EMPTY_HISTORY, NO_TIME, History
 
 _IN_ORDER = """
@@ -41,44 +41,52 @@ YEAR_2000 = 30 * 31_556_952
 
 NAN = float("nan")
 
+MOVIE_NAMES = [feature.name for feature in MovieFeatures.FEATURES]
+USER_NAMES = [feature.name for feature in UserFeatures.FEATURES]
 
-def movie_features() -> npt.NDArray[np.float32]:
-    """Every column tells movie and column apart, but for years and genres: Action, both, none, Comedy."""
-    columns = len(MOVIE_FEATURES)
-    features = np.arange(4 * columns, dtype=np.float32).reshape(4, columns)
-    features[:, MOVIE_FEATURES.index("year")] = [1990, 2000, np.nan, 2010]
-    features[:, MOVIE_FEATURES.index("genre_no_genres_listed") :] = 0
-    for row, genre in [
-        (0, "genre_action"),
-        (1, "genre_action"),
-        (1, "genre_comedy"),
-        (2, "genre_no_genres_listed"),
-        (3, "genre_comedy"),
-    ]:
-        features[row, MOVIE_FEATURES.index(genre)] = 1
-    return features
+
+def movie_values() -> npt.NDArray[np.float32]:
+    """Every column tells movie and column apart."""
+    return np.arange(4 * len(MOVIE_NAMES), dtype=np.float32).reshape(4, -1)
+
+
+def arrays() -> Mapping[str, Mapping[str, npt.NDArray[Any]]]:
+    """Of each group that has any."""
+    return {
+        "movie": {"values": movie_values()},
+        # 0 leads to 1 (0.5) and 2 (0.25); 1 to 0 (1); 2 to nothing; 3 to 1 (2) and 2 (4)
+        "transitions": {
+            "indptr": np.array([0, 2, 3, 3, 5]),
+            "movie_rows": np.array([1, 2, 0, 1, 2], np.int32),
+            "weights": np.array([0.5, 0.25, 1, 2, 4], np.float32),
+        },
+        # 0 goes with 3 (8), 3 with 0 (8) and 1 (16)
+        "neighbours": {
+            "indptr": np.array([0, 1, 1, 1, 3]),
+            "movie_rows": np.array([3, 0, 1], np.int32),
+            "weights": np.array([8, 8, 16], np.float32),
+        },
+        "time": {
+            "first_times": np.array([YEAR_2000 - 5 * DAY, YEAR_2000, np.nan, YEAR_2000 + DAY / 2]),
+            "recent_ratings": np.arange(12, dtype=np.int32).reshape(4, 3),
+            "span": np.array([YEAR_2000 - RECENT_SECONDS, YEAR_2000 + RECENT_SECONDS]),
+        },
+    }
 
 
 def tables(feature_set: FeatureSet = FeatureSet.EXTENDED) -> FeatureTables:
-    return FeatureTables(
-        feature_set=feature_set,
-        movie_features=movie_features(),
-        item_unit_factors=np.array([[1, 0], [0, 1], [0, 0], [0.6, 0.8]], dtype=np.float32),
-        # 0 leads to 1 (0.5) and 2 (0.25); 1 to 0 (1); 2 to nothing; 3 to 1 (2) and 2 (4)
-        transitions=MovieLinks(
-            np.array([0, 2, 3, 3, 5]),
-            np.array([1, 2, 0, 1, 2], np.int32),
-            np.array([0.5, 0.25, 1, 2, 4], np.float32),
+    """Action, both, none listed, Comedy; of 1990, 2000, an unknown year, 2010."""
+    genres = (["Action"], ["Action", "Comedy"], ["(no genres listed)"], ["Comedy"])
+    catalogue = CatalogueArrays(
+        Movies(
+            ids=IdMap([10, 20, 30, 40]),
+            years=np.array([1990, 2000, 0, 2010], np.int16),
+            genre_bits=np.array([genre_bits(names) for names in genres], np.uint32),
         ),
-        # 0 goes with 3 (8), 3 with 0 (8) and 1 (16)
-        cooccurrence=MovieLinks(
-            np.array([0, 1, 1, 1, 3]), np.array([3, 0, 1], np.int32), np.array([8, 8, 16], np.float32)
-        ),
-        first_times=np.array([YEAR_2000 - 5 * DAY, YEAR_2000, np.nan, YEAR_2000 + DAY / 2]),
-        recent_ratings=np.arange(12, dtype=np.int32).reshape(4, 3),
-        oldest_time=YEAR_2000 - RECENT_SECONDS,
-        newest_time=YEAR_2000 + RECENT_SECONDS,
+        np.array([[1, 0], [0, 1], [0, 0], [0.6, 0.8]], dtype=np.float32),
     )
+    groups = (group(catalogue, **arrays().get(group.NAME, {})) for group in feature_set.groups)
+    return FeatureTables(feature_set, catalogue, tuple(groups))
 
 
 def history(movie_rows: Sequence[int], values: Sequence[float], times: Sequence[int]) -> History:
@@ -93,20 +101,21 @@ def computed(
     probe_context: ProbeContext | None = None,
 ) -> Mapping[str, list[float]]:
     """Columns by name."""
-    model = tables(feature_set)
-    out = np.full((len(movie_rows), len(model.names)), -7, dtype=np.float32, order="F")
-    model.compute(
-        out,
-        history=of,
-        movie_rows=np.array(movie_rows, np.int32),
-        retrieval_scores=np.array(scores, np.float32),
-        probe_context=probe_context,
-    )
-    return {name: out[:, column].tolist() for column, name in enumerate(model.names)}
+    query = asked(of, movie_rows, scores, probe_context)
+    matrix = tables(feature_set).compute([query])
+    return dict(zip(feature_set.names, matrix.T.tolist(), strict=True))
+
+
+def asked(
+    of: History, movie_rows: list[int], scores: list[float], probe_context: ProbeContext | None = None
+) -> FeatureQuery:
+    return FeatureQuery(of, np.array(movie_rows, np.int32), np.array(scores, np.float32), probe_context)
 
 
 RATED = history([3, 0], [2, 5], [YEAR_2000 - DAY, YEAR_2000])
 """A bad comedy, then a good action film."""
+
+SCORES = np.array([3, 2, 1], dtype=np.float32)
 
 
 # Names
@@ -114,27 +123,33 @@ RATED = history([3, 0], [2, 5], [YEAR_2000 - DAY, YEAR_2000])
 
 def test_the_reference_features_by_name_and_order() -> None:
     assert len(REFERENCE) == 38
-    assert list(FEATURE_NAMES[FeatureSet.REFERENCE]) == REFERENCE
+    assert list(FeatureSet.REFERENCE.names) == REFERENCE
 
 
 def test_extended_features_come_after_those_of_the_reference() -> None:
-    extended = FEATURE_NAMES[FeatureSet.EXTENDED]
-    assert extended == (*REFERENCE, *CONTEXT_FEATURES)
+    extended = FeatureSet.EXTENDED.names
+    assert list(extended[:38]) == REFERENCE
     assert len(set(extended)) == len(extended) == 53
 
 
-def test_the_hash_is_of_names_and_order() -> None:
-    text = "\n".join(REFERENCE).encode()
-    assert feature_hash(tuple(REFERENCE)) == hashlib.sha256(text).hexdigest()[:16]
-    hashes = {feature_hash(names) for names in (*FEATURE_NAMES.values(), tuple(sorted(REFERENCE)))}
-    assert len(hashes) == 3
+def test_the_hash_is_of_groups_versions_and_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "\n".join(
+        f"{group.NAME} {group.VERSION}: {feature.name}"
+        for group in FeatureSet.EXTENDED.groups
+        for feature in group.FEATURES
+    )
+    before = FeatureSet.EXTENDED.hash
+    assert before == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert before != FeatureSet.REFERENCE.hash
+    monkeypatch.setattr(TransitionFeatures, "VERSION", 2)
+    assert FeatureSet.EXTENDED.hash != before
 
 
 def test_published_bundles_stay_readable() -> None:
     """Other hashes refuse every bundle there is: change these when that is what you want."""
-    assert {name: feature_hash(names) for name, names in FEATURE_NAMES.items()} == {
-        FeatureSet.REFERENCE: "c7d65544f40b448d",
-        FeatureSet.EXTENDED: "50eab5da894330db",
+    assert {name: name.hash for name in FeatureSet} == {
+        FeatureSet.REFERENCE: "d77c6b77b3e70fe3",
+        FeatureSet.EXTENDED: "747fc1613fed1f6c",
     }
 
 
@@ -154,7 +169,7 @@ def test_published_bundles_stay_readable() -> None:
     ids=["no ratings", "one", "two", "within a day", "one of unknown time", "unknown times"],
 )
 def test_user_features(of: History, expected: list[float]) -> None:
-    features = user_features(of)
+    features = user_statistics(of)
     assert features.dtype == np.dtype(np.float32)
     np.testing.assert_array_equal(features, np.array(expected, dtype=np.float32))
 
@@ -165,10 +180,10 @@ def test_user_features(of: History, expected: list[float]) -> None:
 def test_user_movie_and_score_columns_of_the_reference() -> None:
     columns = computed(RATED, [2, 0], [0.5, -1.5], FeatureSet.REFERENCE)
     assert list(columns) == REFERENCE
-    for name, value in zip(USER_FEATURES, user_features(RATED).tolist(), strict=True):
+    for name, value in zip(USER_NAMES, user_statistics(RATED).tolist(), strict=True):
         assert columns[name] == [value, value]
-    for column, name in enumerate(MOVIE_FEATURES):
-        np.testing.assert_array_equal(columns[name], movie_features()[[2, 0], column])
+    for column, name in enumerate(MOVIE_NAMES):
+        np.testing.assert_array_equal(columns[name], movie_values()[[2, 0], column])
     assert columns["als_score"] == [0.5, -1.5]
 
 
@@ -292,7 +307,9 @@ def test_genre_share_forgets_after_20_ratings_and_taste_does_not() -> None:
 
 def test_nobody_has_no_taste_and_no_last_movies() -> None:
     columns = computed(EMPTY_HISTORY, [0, 1], [1, 2])
-    for name in CONTEXT_FEATURES[2:10] + CONTEXT_FEATURES[13:]:
+    for name in [
+        name for name in columns if name.startswith(("trans_", "knn_", "cos_", "genre_taste", "genre_share"))
+    ]:
         assert columns[name] == [0, 0], name
 
 
@@ -300,28 +317,122 @@ def test_an_empty_list_of_candidates() -> None:
     assert computed(RATED, [], [])["als_rank"] == []
 
 
-def test_a_slice_of_a_larger_matrix_gets_the_same_values() -> None:
+def test_each_query_of_a_call_has_its_own_rows() -> None:
+    """Bit for bit, whatever else is in the call; a probe follows its list."""
+    list_, probe = asked(RATED, [2, 0], [1, 3]), asked(RATED, [3], [2], ProbeContext(np.array([7]), SCORES))
+    others = asked(history([1], [3], [NO_TIME]), [3, 0, 1, 2], [4, 4, 1, 2]), asked(EMPTY_HISTORY, [], [])
     model = tables()
-    whole = np.full((6, len(model.names)), -7, dtype=np.float32, order="F")
-    model.compute(
-        whole[2:4],
-        history=RATED,
-        movie_rows=np.array([2, 0], np.int32),
-        retrieval_scores=np.array([1, 3], np.float32),
-    )
-    expected = computed(RATED, [2, 0], [1, 3])
-    np.testing.assert_array_equal(whole[2:4], np.column_stack(list(expected.values())).astype(np.float32))
-    assert np.all(whole[[0, 1, 4, 5]] == -7)
+    together = model.compute([others[0], list_, probe, others[1]])
+    assert together.flags.f_contiguous
+    assert together.dtype == np.dtype(np.float32)
+    assert together[4:6].tobytes() == model.compute([list_]).tobytes()
+    assert together[6:].tobytes() == model.compute([probe]).tobytes()
+
+
+def test_a_call_without_queries() -> None:
+    assert tables().compute([]).shape == (0, 53)
 
 
 def test_inputs_are_left_alone() -> None:
     model = tables()
-    before = [array.copy() for array in (model.movie_features, RATED.values, model.recent_ratings)]
-    computed(RATED, [0, 1, 2, 3], [0] * 4)
-    for array, copy in zip((model.movie_features, RATED.values, model.recent_ratings), before, strict=True):
-        np.testing.assert_array_equal(array, copy)
+    before = {
+        group.NAME: {name: array.copy() for name, array in group.arrays.items()} for group in model.groups
+    }
+    values = RATED.values.copy()
+    model.compute([asked(RATED, [0, 1, 2, 3], [0] * 4)])
+    for group in model.groups:
+        for name, array in group.arrays.items():
+            np.testing.assert_array_equal(array, before[group.NAME][name])
+    np.testing.assert_array_equal(RATED.values, values)
 
 
 def test_links_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="do not belong together"):
-        MovieLinks(np.array([0, 2]), np.array([1], np.int32), np.array([1], np.float32))
+        TransitionFeatures(
+            tables().catalogue, np.array([0, 2]), np.array([1], np.int32), np.array([1], np.float32)
+        )
+
+
+# Phrases
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("als_rank", 12, "12th of 300 by ALS"),
+        ("als_rank", 1, "1st of 300 by ALS"),
+        ("als_rank", 22, "22nd of 300 by ALS"),
+        ("als_rank", 113, "113th of 300 by ALS"),
+        ("als_rank", 3421, "3421st by ALS, behind the 300 candidates"),
+        ("trans_last1", 0.5, "often rated right after {movie}"),
+        ("trans_last1", 0, "seldom rated right after your last movie"),
+        ("cos_last1", -0.5, "liked by other people than {movie}"),
+        ("year", 1994, "released in 1994"),
+        ("year", None, "of an unknown year"),
+        ("genre_film_noir", 1, "of the genre Film-Noir"),
+        ("genre_film_noir", 0, "not of the genre Film-Noir"),
+        ("genre_share_last20", 0.25, "of genres that 25% of your last 20 movies have"),
+    ],
+)
+def test_what_a_value_says(name: str, value: float | None, expected: str) -> None:
+    group, feature = next(pair for pair in tables().features if pair[1].name == name)
+    assert group.phrase(feature, value, 300) == expected
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1.0, None])
+def test_every_feature_says_something(value: float | None) -> None:
+    for group, feature in tables().features:
+        said = group.phrase(feature, value, 300)
+        assert said, feature.name
+        assert "{" not in said.replace("{movie}", ""), feature.name
+
+
+def test_the_one_movie_behind_a_value() -> None:
+    """After 40 and then 10: the strongest link to 20 and 30 is from 40, of the last movie alone from 10."""
+    names = FeatureSet.EXTENDED.names
+    assert tables().movies_behind(RATED, np.array([0, 1, 2, 3], np.int32), names) == {
+        "trans_last1": [None, 10, 10, None],
+        "trans_last5": [None, 40, 40, None],
+        "trans_last10": [None, 40, 40, None],
+        "knn_last5": [40, 40, None, 10],
+        "knn_last10": [40, 40, None, 10],
+        "cos_last1": [10, 10, 10, 10],
+    }
+
+
+def test_only_the_features_that_are_named() -> None:
+    found = tables().movies_behind(RATED, np.array([1], np.int32), {"trans_last5", "year"})
+    assert found == {"trans_last5": [40]}
+
+
+def test_a_phrase_speaks_of_a_movie_where_one_is_behind_the_value() -> None:
+    """Where a value is 0, no link leads to the movie, and the phrase names none."""
+    model, rows = tables(), np.array([0, 1, 2, 3], np.int32)
+    columns = computed(RATED, rows.tolist(), [0] * 4)
+    behind = model.movies_behind(RATED, rows, FeatureSet.EXTENDED.names)
+    for group, feature in model.features:
+        for place, value in enumerate(columns[feature.name]):
+            said = group.phrase(feature, None if np.isnan(value) else value, 4)
+            has_movie = feature.name in behind and behind[feature.name][place] is not None
+            assert ("{movie}" in said) == has_movie, feature.name
+
+
+def test_nobody_has_no_movie_behind_anything() -> None:
+    behind = tables().movies_behind(EMPTY_HISTORY, np.array([0, 1], np.int32), FeatureSet.EXTENDED.names)
+    assert list(behind.values()) == [[None, None]] * 6
+
+
+# The page
+
+
+def test_the_page_of_features_is_up_to_date() -> None:
+    """`make features` writes it."""
+    page = Path(__file__).parents[3] / "docs" / "features.md"
+    assert page.read_text(encoding="utf-8") == document()
+
+
+def test_every_group_lies_in_a_module_of_its_name() -> None:
+    for group in FeatureSet.EXTENDED.groups:
+        assert group.__module__ == f"serving.features.{group.NAME}"
+        built = find_spec(f"training.features.{group.NAME}") is not None
+        assert built == bool(group.array_names())

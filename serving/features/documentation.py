@@ -1,0 +1,42 @@
+"""The page that lists all features, with what they say."""
+
+from collections.abc import Iterator
+
+from serving.features.group import Feature, FeatureGroup
+from serving.features.sets import FeatureSet
+
+_HEAD = """# Features
+
+<!-- Written by `make features` from serving/features; edit it there. -->
+
+What the ranker sees of a candidate. `--features reference` takes the groups {reference} alone, `extended`
+takes all. An explanation names a feature, its value, and what the value says; `{{movie}}` is the title of a
+movie that the user rated, whose id stands beside the phrase. How to add a group:
+[CONTRIBUTING](../CONTRIBUTING.md#adding-a-feature).
+"""
+
+
+def document() -> str:
+    """The page as Markdown."""
+    reference = ", ".join(group.NAME for group in FeatureSet.REFERENCE.groups)
+    parts = [_HEAD.format(reference=reference)]
+    parts += ["\n".join(_section(group)) for group in FeatureSet.EXTENDED.groups]
+    return "\n".join(parts)
+
+
+def _section(group: type[FeatureGroup]) -> Iterator[str]:
+    yield f"## {group.NAME}, version {group.VERSION}"
+    yield ""
+    yield (group.__doc__ or "").split("\n\n")[0]
+    if group.array_names():
+        arrays = ", ".join(f"`{name}`" for name in group.array_names())
+        yield f"Built in training: {arrays}."
+    yield ""
+    yield "| Feature | What a value says | At 0 and below | When missing |"
+    yield "|---|---|---|---|"
+    yield from map(_row, group.FEATURES)
+    yield ""
+
+
+def _row(feature: Feature) -> str:
+    return f"| `{feature.name}` | {feature.phrase} | {feature.otherwise} | {feature.unknown} |"

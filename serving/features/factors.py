@@ -1,0 +1,43 @@
+"""How close a candidate is to what the user rated last, by ALS factors."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+from typing_extensions import override
+
+from serving.features.group import Columns, Feature, FeatureCall, FeatureGroup
+from serving.ids import Rows
+from serving.ratings import History
+
+
+class FactorFeatures(FeatureGroup):
+    """Mean cosines of the candidate's ALS factors with those of the last movies that the user rated."""
+
+    NAME: ClassVar = "factors"
+    VERSION: ClassVar = 1
+    LAST: ClassVar = (1, 5, 20)
+    FEATURES: ClassVar = (
+        Feature("cos_last1", "liked by the same people as {movie}", "liked by other people than {movie}"),
+        Feature("cos_last5", "close to your last 5 movies", "far from your last 5 movies"),
+        Feature("cos_last20", "close to your last 20 movies", "far from your last 20 movies"),
+    )
+
+    @override
+    def compute(self, call: FeatureCall, out: Columns) -> None:
+        unit_factors = self.catalogue.item_unit_factors
+        last = np.zeros((len(call.queries), self.LAST[-1], unit_factors.shape[1]), np.float32)
+        for newest, query in zip(last, call.queries, strict=True):
+            rated = query.history.movie_rows[-self.LAST[-1] :]
+            newest[self.LAST[-1] - rated.size :] = unit_factors.take(rated, axis=0)
+        # A mean of cosines is one product with the mean of the unit vectors.
+        means = np.stack([last[:, -k:].sum(axis=1) / k for k in self.LAST], axis=-1)
+        candidates = unit_factors.take(call.movie_rows, axis=0)
+        # One product per user: the bits of a product depend on its size.
+        for mean, rows in zip(means, call.slices, strict=True):
+            out[:, rows] = (candidates[rows] @ mean).T
+
+    @override
+    def movies_behind(self, history: History, movie_rows: Rows) -> Mapping[str, Rows]:
+        newest = history.movie_rows[-1] if len(history) else -1
+        return {self.FEATURES[0].name: np.full(movie_rows.size, newest, np.int32)}

@@ -1,0 +1,146 @@
+"""What a group of features is: names, phrases, arrays, and one computation over all users of a call.
+
+All features are numeric float32; NaN stands for unknown.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import Any, ClassVar, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.explanations import MOVIE
+from serving.ids import Rows
+from serving.movies import Movies
+from serving.ratings import History
+
+Columns: TypeAlias = npt.NDArray[np.float32]
+"""Shape (n_features, n_rows): a row of this array is a column of the ranker's matrix, contiguous."""
+
+
+class Feature(NamedTuple):
+    """A feature's name, and what its values say to a reader."""
+
+    name: str
+    phrase: str
+    """For `str.format`, of `value` and `movie`."""
+    otherwise: str = ""
+    """The phrase of values of 0 and below, where it is another."""
+    unknown: str = "unknown"
+    """The phrase of a missing value."""
+
+
+class ProbeContext(NamedTuple):
+    """How movies stand to a candidate list that they are not on."""
+
+    ranks: npt.NDArray[np.int64]
+    """Shape (n_movies,): the place of each in retrieval, from 1."""
+    list_scores: npt.NDArray[np.floating]
+    """Shape (n_candidates,): the ALS scores of the list."""
+
+
+class FeatureQuery(NamedTuple):
+    """One user's movies whose features are wanted."""
+
+    history: History
+    """All that is known of the user, training ratings and request history joined."""
+    movie_rows: Rows
+    """Shape (n_movies,): the whole candidate list, as ranks and standardised scores are those within it."""
+    retrieval_scores: npt.NDArray[np.floating]
+    """Shape (n_movies,): ALS scores, finite."""
+    probe_context: ProbeContext | None = None
+    """How the movies stand to another list; none: they are the list."""
+
+
+@dataclass(frozen=True)
+class FeatureCall:
+    """The queries of a call, and their rows of the matrix: flat, query after query."""
+
+    queries: Sequence[FeatureQuery]
+
+    @cached_property
+    def slices(self) -> Sequence[slice]:
+        """The rows of each query."""
+        ends = list(accumulate((query.movie_rows.size for query in self.queries), initial=0))
+        return [slice(start, end) for start, end in pairwise(ends)]
+
+    @cached_property
+    def movie_rows(self) -> Rows:
+        """Shape (n_rows,)."""
+        return np.concatenate([query.movie_rows for query in self.queries])
+
+    @cached_property
+    def retrieval_scores(self) -> npt.NDArray[np.floating]:
+        """Shape (n_rows,)."""
+        return np.concatenate([query.retrieval_scores for query in self.queries])
+
+
+@dataclass(frozen=True)
+class CatalogueArrays:
+    """What every group may read of the movies besides its own arrays."""
+
+    movies: Movies
+    item_unit_factors: npt.NDArray[np.float32]
+    """Shape (n_movies, n_factors): ALS item factors of length one; a zero row where there are none."""
+
+
+@dataclass(frozen=True)
+class FeatureGroup(ABC):
+    """Features that are computed together. The fields of a group are the arrays that training builds for it.
+
+    Immutable, and shared by requests.
+    """
+
+    NAME: ClassVar[str]
+    """Also that of its module, here and in `training.features`."""
+    VERSION: ClassVar[int]
+    """Counts up when values change while names do not."""
+    FEATURES: ClassVar[tuple[Feature, ...]]
+    """In column order."""
+
+    catalogue: CatalogueArrays
+
+    @classmethod
+    def array_names(cls) -> tuple[str, ...]:
+        """Names of the arrays that training builds for the group; none for most."""
+        return tuple(one.name for one in fields(cls) if one.name != "catalogue")
+
+    @property
+    def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Those arrays."""
+        return {name: getattr(self, name) for name in self.array_names()}
+
+    @abstractmethod
+    def compute(self, call: FeatureCall, out: Columns) -> None:
+        """Fills the group's columns for all users of a call; each user's values depend on nobody else.
+
+        Args:
+            call: whose movies.
+            out: shape (len(FEATURES), n_rows), written.
+        """
+
+    def movies_behind(self, history: History, movie_rows: Rows) -> Mapping[str, Rows]:  # noqa: ARG002
+        """By name, of the features whose values come from one rated movie: its row, -1 where there is none.
+
+        Args:
+            history: of the user.
+            movie_rows: shape (n_movies,), what was recommended; so are the rows that are returned.
+        """
+        return {}
+
+    def phrase(self, feature: Feature, value: float | None, n_candidates: int) -> str:  # noqa: ARG002
+        """What a value says to a reader; `MOVIE` stays in it.
+
+        Args:
+            feature: of the group.
+            value: what the ranker saw; None when it was missing.
+            n_candidates: movies that were ranked together.
+        """
+        if value is None:
+            return feature.unknown
+        template = feature.otherwise if feature.otherwise and value <= 0 else feature.phrase
+        return template.format(value=value, movie=MOVIE)

@@ -1,0 +1,19 @@
+"""What stage one thinks of a candidate."""
+
+from typing import ClassVar
+
+from typing_extensions import override
+
+from serving.features.group import Columns, Feature, FeatureCall, FeatureGroup
+
+
+class RetrievalFeatures(FeatureGroup):
+    """The score that the candidate was retrieved by."""
+
+    NAME: ClassVar = "retrieval"
+    VERSION: ClassVar = 1
+    FEATURES: ClassVar = (Feature("als_score", "an ALS score of {value:.2f}"),)
+
+    @override
+    def compute(self, call: FeatureCall, out: Columns) -> None:
+        out[:] = call.retrieval_scores

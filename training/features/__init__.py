@@ -1,0 +1,1 @@
+"""Builds the arrays of feature groups: a module of the same name for each group that has any."""
