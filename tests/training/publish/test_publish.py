@@ -144,6 +144,7 @@ def test_the_manifest_says_what_the_bundle_is(manifest: Manifest) -> None:
         "protocol": "user",
         "seed": 0,
         "threads": 1,
+        "choose_regularization": False,
         "ranker_loss": "YetiRank",
         "ranker_trees": 20,
     }
