@@ -22,7 +22,8 @@ from rich.table import Table
 from serving.retrieval import Candidates, RowsByNorm, retrieve, retrieve_by_norm
 from training.cli.terminal import Terminal
 from training.data.movielens.data_set import read_data_set
-from training.models.als import Als, default_parameters
+from training.models.als import Als
+from training.models.recipe import default_parameters
 
 _LIMIT: Final = 300
 _FACTORS: Final = default_parameters(n_users=10**6)

@@ -2,7 +2,7 @@
 
 from pydantic_settings import SettingsConfigDict
 
-from serving.bundle.store import SETTLE_SECONDS
+from serving.bundle import SETTLE_SECONDS
 from serving.settings import Port, Seconds, ServerSettings
 
 

@@ -22,10 +22,8 @@ from training.data.generated import write_sample
 from training.data.movielens.data_set import read_data_set
 from training.data.movielens.movies import MovieTable
 from training.evaluation.splits import Protocol
-from training.models.als import default_parameters
-from training.models.ranker import Loss, RankerParameters
 from training.models.ranker_selection import RankerChoice
-from training.models.recipe import Recipe
+from training.models.recipe import Loss, RankerParameters, Recipe, default_parameters
 from training.models.two_stage import TwoStage, fit_two_stage
 from training.progress import Progress
 from training.publish.publish import Build, publish

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from training.errors import TrainingError
+
 _LOCK = ".training.lock"
 _POINTER_LOCK = ".pointer.lock"
 _POINTER_SECONDS = 10
 
 
-class BusyError(Exception):
+class BusyError(TrainingError):
     """Another job is at work in the folder."""
 
 

@@ -20,7 +20,8 @@ from typing import Final
 
 import structlog
 
-from serving.bundle.store import SETTLE_SECONDS, BundleError
+from serving.bundle import SETTLE_SECONDS
+from serving.bundle.store import BundleError
 from serving.logs import configure_logs
 from training.lock import BusyError, alone
 from training.release.champion import bring_down

@@ -44,9 +44,6 @@ _STAGING_PREFIX: Final = ".staging-"
 _KEPT: Final = 3
 SERVED_FOLDERS: Final = ("candidate", "gateway", "ranking", "similarity")
 
-SETTLE_SECONDS: Final = 60.0
-"""From a move of the pointer to the moment at which all processes answer from its new bundle."""
-
 _logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 Fingerprint: TypeAlias = frozenset[tuple[str, int, int]]

@@ -16,7 +16,7 @@ from deploy import envoy_config
 from gateway.servicer import SERVICE_NAME
 from gateway.settings import GatewaySettings
 from ranking_service.settings import RankingSettings
-from serving.bundle.store import SETTLE_SECONDS
+from serving.bundle import SETTLE_SECONDS
 from serving.rpc.server import LIVENESS
 from serving.settings import ServerSettings, load_settings
 from serving.stages import candidate, ranking, similarity
@@ -37,7 +37,7 @@ from tests.deploy.manifests import (
     selects,
 )
 from training.cli.train import app
-from training.data.datasets import DATA_DIR_VARIABLE
+from training.data.movielens.layouts import DATA_DIR_VARIABLE
 
 SETTINGS: Mapping[str, type[ServerSettings]] = {
     "candidate": CandidateSettings,

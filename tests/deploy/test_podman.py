@@ -16,7 +16,7 @@ import httpx
 import pytest
 import yaml
 
-from serving.bundle.store import SETTLE_SECONDS
+from serving.bundle import SETTLE_SECONDS
 from tests.deploy.manifests import SERVERS, Manifests, manifests
 
 pytestmark = [pytest.mark.containers, pytest.mark.e2e]

@@ -41,8 +41,8 @@ from similarity_service.servicer import SimilarityServicer
 from tests.gateway.small_world import BUDGETS
 from tests.serving.server_under_test import settings
 from tests.training.small import PROGRESS, RECIPE, table_of, tastes
-from training.models.ranker import Loss
 from training.models.ranker_selection import RankerChoice
+from training.models.recipe import Loss
 from training.models.two_stage import fit_two_stage
 from training.publish.publish import Build, publish
 

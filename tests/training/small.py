@@ -12,8 +12,7 @@ from serving.movies import Movies
 from serving.ratings import Ratings
 from training.data.movielens.movies import MovieTable
 from training.evaluation.splits import Protocol
-from training.models.ranker import RankerParameters
-from training.models.recipe import Recipe
+from training.models.recipe import RankerParameters, Recipe
 from training.progress import Progress
 
 N_MOVIES = 60

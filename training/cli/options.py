@@ -6,22 +6,22 @@ from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Final, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, get_type_hints
 
 import typer
-from pydantic import Field, TypeAdapter, ValidationError
 
 from serving.features.sets import FeatureSet
 from serving.fold_in import AlsParameters, Confidence
 from serving.ratings import Ratings
-from training.data import datasets
+from training.data.movielens.layouts import DATA_DIR_VARIABLE
+from training.errors import TrainingError
 from training.evaluation.splits import Protocol
-from training.experiments.experiment import production_protocol
-from training.experiments.studies import Tuning
-from training.models.als import REFERENCE_PARAMETERS, default_parameters
-from training.models.ranker import RankerParameters
-from training.models.recipe import Recipe
-from training.release.registry import require_tracking_uri
+from training.models.recipe import REFERENCE_PARAMETERS, RankerParameters, Recipe, default_parameters
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+    from training.experiments.studies import Tuning
 
 
 class Preset(StrEnum):
@@ -70,7 +70,7 @@ _PANELS: Final = MappingProxyType({"als": "ALS", "ranker": "Ranker"})
 DataDir: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        envvar=datasets.DATA_DIR_VARIABLE,
+        envvar=DATA_DIR_VARIABLE,
         help="Folder of a MovieLens data set. Unset: data/ml-latest-small, else a download, else a sample.",
     ),
 ]
@@ -106,6 +106,8 @@ ParamsFile: TypeAlias = Annotated[
 def _tracking_uri(uri: str | None) -> str | None:
     if not uri:
         return None
+    from training.release.registry import require_tracking_uri
+
     try:
         require_tracking_uri(uri)
     except ValueError as error:
@@ -169,7 +171,7 @@ MaxRankerUsers: TypeAlias = Annotated[
 ]
 
 
-class ParametersError(Exception):
+class ParametersError(TrainingError):
     """A file of parameters that cannot be used."""
 
 
@@ -218,12 +220,14 @@ def recipe_of_options(
     )
 
 
-def tuning_of_options(params: Path | None) -> Tuning | None:
+def tuning_of_options(params: Path | None) -> "Tuning | None":
     """The search behind a file of parameters, if there was one.
 
     Raises:
         ParametersError: the file holds something else.
     """
+    from training.experiments.studies import Tuning
+
     try:
         return None if params is None else Tuning.read(params)
     except ValueError as error:
@@ -236,10 +240,14 @@ def _given(asked: Asked) -> dict[str, Any]:
 
 def chosen_protocol(ratings: Ratings, protocol: ProtocolOption) -> Protocol:
     """The protocol that an option means for these ratings."""
+    from training.experiments.experiment import production_protocol
+
     return production_protocol(ratings) if protocol is ProtocolOption.AUTO else Protocol(protocol)
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
+    from pydantic import ValidationError
+
     try:
         content = dict(json.loads(path.read_text(encoding="utf-8")))
         if not {"als", "ranker"} & set(content):
@@ -263,7 +271,9 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _adapter(kind: Any, limits: tuple[float, float] | None) -> TypeAdapter[Any]:
+def _adapter(kind: Any, limits: tuple[float, float] | None) -> "TypeAdapter[Any]":
+    from pydantic import Field, TypeAdapter
+
     if limits is None:
         return TypeAdapter(kind)
     return TypeAdapter(Annotated[kind, Field(ge=limits[0], le=limits[1])])

@@ -11,29 +11,9 @@ from typing import Annotated, Final
 
 import typer
 
-from serving.bundle.store import BundleStore
 from training.cli.console import failing_clearly, open_console
 from training.cli.options import ROOT, BundleRoot, TrackingUri
-from training.cli.tables import recommendation_table
 from training.lock import alone, moving_pointer
-from training.models.recommenders import (
-    ALSRecommender,
-    PopularityRecommender,
-    Recommender,
-    SVDRecommender,
-    TwoStageRecommender,
-)
-from training.release.local_store import local_store, make_ready
-from training.release.promotion import require_published_last, served
-from training.release.registry import (
-    CHAMPION,
-    NothingRecordedError,
-    Registry,
-    RegistryError,
-    limited_requests,
-    root_cause,
-)
-from training.release.tracking import send_runs, write_records
 
 app = typer.Typer()
 
@@ -50,14 +30,6 @@ class Model(StrEnum):
     POPULARITY = "popularity"
 
 
-_RECOMMENDERS: Final[dict[Model, type[Recommender]]] = {
-    Model.TWO_STAGE: TwoStageRecommender,
-    Model.ALS: ALSRecommender,
-    Model.SVD: SVDRecommender,
-    Model.POPULARITY: PopularityRecommender,
-}
-
-
 @app.command()
 def recommend(
     *,
@@ -72,9 +44,24 @@ def recommend(
     ] = ROOT,
 ) -> None:
     """Show recommendations from a bundle, as the servers would give them."""
+    from training.models.recommenders import (
+        ALSRecommender,
+        PopularityRecommender,
+        Recommender,
+        SVDRecommender,
+        TwoStageRecommender,
+    )
+    from training.report.tables import recommendation_table
+
+    recommenders: dict[Model, type[Recommender]] = {
+        Model.TWO_STAGE: TwoStageRecommender,
+        Model.ALS: ALSRecommender,
+        Model.SVD: SVDRecommender,
+        Model.POPULARITY: PopularityRecommender,
+    }
     console = open_console()
     with failing_clearly():
-        recommender = _RECOMMENDERS[model].load(bundle_root)
+        recommender = recommenders[model].load(bundle_root)
         items = recommender.recommend(user, n, explain=explain)
         console.print(recommendation_table(items, user, explain=explain))
 
@@ -90,6 +77,9 @@ def promote(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Make a registered bundle the champion, which `training.sync` brings down to servers."""
+    from training.release.promotion import require_published_last, served
+    from training.release.registry import Registry, limited_requests
+
     if previous and bundle_id is not None:
         raise typer.BadParameter("--bundle-id and --previous name two bundles")
     open_console()
@@ -113,6 +103,16 @@ def rollback(*, bundle_root: BundleRoot = ROOT, tracking_uri: TrackingUri = None
 
     It waits for nothing: servers hold both bundles.
     """
+    from serving.bundle.store import BundleStore
+    from training.release.registry import (
+        CHAMPION,
+        NothingRecordedError,
+        Registry,
+        RegistryError,
+        limited_requests,
+        root_cause,
+    )
+
     open_console()
     with failing_clearly(), limited_requests(seconds=_REGISTRY_SECONDS):
         with moving_pointer(bundle_root):
@@ -137,6 +137,8 @@ def rollback(*, bundle_root: BundleRoot = ROOT, tracking_uri: TrackingUri = None
 @app.command()
 def sync_runs(*, tracking_uri: TrackingUri = None, bundle_root: BundleRoot = ROOT) -> None:
     """Record runs that the local store did not take, and send those that an MLflow server did not take."""
+    from training.release.tracking import send_runs, write_records
+
     open_console()
     with failing_clearly(), alone(bundle_root):
         try:
@@ -153,6 +155,8 @@ def mlflow_ui(
     port: Annotated[int, typer.Option(min=1, max=65_535, help="On this machine only.")] = 5_000,
 ) -> None:
     """Show the runs of the local store in a browser, on the loopback address, until Ctrl-C."""
+    from training.release.local_store import local_store, make_ready
+
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # saves a gigabyte of workers
     _require_free(port)
     with failing_clearly():

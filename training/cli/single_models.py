@@ -1,16 +1,13 @@
 """Commands for data and for single models: each with an MLflow experiment of its own, none publishes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import pandas as pd
 import typer
-from rich.console import Console
 
 from serving.ratings import Ratings
 from training.cli.console import failing_clearly, open_console
@@ -36,22 +33,11 @@ from training.cli.options import (
     chosen_protocol,
     regularization_is_open,
 )
-from training.data import datasets
-from training.data.popularity import MovieStatistics, popularity
-from training.data.preparation import Prepared, prepare
-from training.data.preprocessed import preprocess as preprocess_data
-from training.evaluation.splits import judged_split
-from training.experiments.regularization import best_regularization, choose_als_regularization
-from training.experiments.single import Fit, measure_single
 from training.lock import alone
-from training.models.als import Als
-from training.models.recommenders import ALSRecommender, PopularityRecommender, SVDRecommender
-from training.models.similarity import build_index
-from training.models.svd import Svd
 from training.progress import Progress
-from training.publish.exports import write_similarity_index
-from training.release.run_record import RunRecord
-from training.release.tracking import track
+
+if TYPE_CHECKING:
+    from training.jobs.single_model import SingleModelJob
 
 app = typer.Typer()
 
@@ -61,9 +47,12 @@ _EXPORTS = "exports"
 @app.command()
 def preprocess(*, data_dir: DataDir = None, bundle_root: BundleRoot = ROOT) -> None:
     """Check and clean a data set, and write it as parquet; nothing to do if it is there and unchanged."""
+    from training.data.datasets import resolve
+    from training.data.preprocessed import preprocess as preprocess_data
+
     console = open_console()
     with failing_clearly(), alone(bundle_root):
-        dataset = datasets.resolve(data_dir)
+        dataset = resolve(data_dir)
         console.print(f"Data set: {dataset.source}")
         with Progress(console).step("Reading, checking and cleaning"):
             found = preprocess_data(dataset, bundle_root)
@@ -75,9 +64,15 @@ def preprocess(*, data_dir: DataDir = None, bundle_root: BundleRoot = ROOT) -> N
 @app.command()
 def extract_movies(*, data_dir: DataDir = None, bundle_root: BundleRoot = ROOT) -> None:
     """Write the catalogue for people, exports/movies.parquet: titles as shown, years, genres, ids at TMDB."""
+    import numpy as np
+    import pandas as pd
+
+    from training.data.datasets import resolve
+    from training.data.preprocessed import preprocess as preprocess_data
+
     console = open_console()
     with failing_clearly(), alone(bundle_root):
-        dataset = datasets.resolve(data_dir)
+        dataset = resolve(data_dir)
         table = preprocess_data(dataset, bundle_root).table
         movies = table.movies
         frame = pd.DataFrame(
@@ -113,6 +108,11 @@ def train_popularity(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Measure plain popularity: the baseline of all, and what unknown users get."""
+    import pandas as pd
+
+    from training.data.popularity import MovieStatistics, popularity
+    from training.models.recommenders import PopularityRecommender
+
     with _single(data_dir, bundle_root, sample=sample, dataset_tag=dataset_tag) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
         weights = {"rating_weight": rating_weight, "count_weight": count_weight}
@@ -126,7 +126,7 @@ def train_popularity(
                 count_weight=count_weight,
             )
 
-        metrics = job.measure(fit, protocol)
+        metrics = job.measure(fit, chosen_protocol(ratings, protocol))
         statistics = MovieStatistics.of(ratings, len(table.movies.ids))
         frame = pd.DataFrame(
             {
@@ -154,10 +154,16 @@ def train_cf(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Measure truncated SVD of the user-centred rating matrix: a baseline, never served."""
+    import numpy as np
+
+    from training.models.recommenders import SVDRecommender
+    from training.models.svd import Svd
+
     with _single(data_dir, bundle_root, sample=sample, dataset_tag=dataset_tag) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
         metrics = job.measure(
-            lambda past: SVDRecommender.fit(past, table, n_factors=factors, seed=seed), protocol
+            lambda past: SVDRecommender.fit(past, table, n_factors=factors, seed=seed),
+            chosen_protocol(ratings, protocol),
         )
         model = Svd.fit(ratings, len(table.movies.ids), n_factors=factors, seed=seed)
         np.savez(job.folder / "svd.npz", allow_pickle=False, **vars(model))
@@ -183,6 +189,13 @@ def train_als(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Measure implicit ALS, stage one, by itself."""
+    import numpy as np
+
+    from training.evaluation.splits import judged_split
+    from training.experiments.regularization import best_regularization, choose_als_regularization
+    from training.models.als import Als
+    from training.models.recommenders import ALSRecommender
+
     asked = {
         "factors": factors,
         "iterations": iterations,
@@ -193,20 +206,20 @@ def train_als(
     with _single(data_dir, bundle_root, sample=sample, dataset_tag=dataset_tag) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
         parameters = als_of_options(ratings, preset, asked)
+        chosen = chosen_protocol(ratings, protocol)
         if regularization_is_open(preset, asked):
-            cut = chosen_protocol(ratings, protocol)
             with job.progress.step("Regularization of ALS, on a validation part"):
                 tried = choose_als_regularization(
-                    judged_split(ratings, cut).past,
+                    judged_split(ratings, chosen).past,
                     len(table.movies.ids),
                     parameters,
-                    cut,
+                    chosen,
                     seed=seed,
                     threads=threads,
                 )
             parameters = replace(parameters, regularization=best_regularization(tried))
         metrics = job.measure(
-            lambda past: ALSRecommender.fit(past, table, parameters, seed=seed, threads=threads), protocol
+            lambda past: ALSRecommender.fit(past, table, parameters, seed=seed, threads=threads), chosen
         )
         model = Als.fit(ratings, len(table.movies.ids), parameters, seed=seed, threads=threads)
         np.savez(
@@ -242,6 +255,13 @@ def build_similarity(
 
     Movies that nobody rated are near those with the same genres. A published bundle has its own index.
     """
+    import numpy as np
+
+    from training.data.popularity import MovieStatistics, popularity
+    from training.models.als import Als
+    from training.models.similarity import build_index
+    from training.publish.exports import write_similarity_index
+
     with _single(data_dir, bundle_root, sample=sample, dataset_tag=dataset_tag) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
         parameters = als_of_options(ratings, preset, {})
@@ -274,63 +294,17 @@ def _exports(root: Path) -> Path:
     return folder
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What the commands for single models have in common."""
-
-    console: Console
-    progress: Progress
-    prepared: Prepared
-    root: Path
-    folder: Path
-    """For artefacts; gone when the job is over."""
-    sample: bool
-
-    def measure(self, fit: Fit, protocol: ProtocolOption) -> dict[str, float]:
-        """Judges a model and shows the result."""
-        ratings = self.prepared.clean.ratings
-        chosen = chosen_protocol(ratings, protocol)
-        metrics = measure_single(ratings, self.prepared.table, chosen, fit, self.progress)
-        for part in ("val", "test"):
-            shown = ", ".join(
-                f"{name} {metrics[f'{part}_{name}']:.4f}"
-                for name in ("ndcg_at_10", "recall_at_10", "coverage_at_10", "recall_at_300")
-                if f"{part}_{name}" in metrics
-            )
-            self.console.print(f"{part}, protocol '{chosen}': {shown or 'nobody can be judged'}")
-        return metrics
-
-    def track(
-        self,
-        experiment: str,
-        model: str,
-        parameters: Mapping[str, str | int | float | bool],
-        metrics: Mapping[str, float],
-        tracking_uri: str | None,
-    ) -> None:
-        """Writes the run down, with all that lies in the folder."""
-        record = RunRecord(
-            experiment=experiment,
-            name=f"{model} on {self.prepared.dataset_tag}",
-            parameters={"dataset_tag": self.prepared.dataset_tag, **parameters},
-            metrics=metrics,
-            tags={
-                "model": model,
-                "dataset_tag": self.prepared.dataset_tag,
-                "sample": str(self.sample).lower(),
-            },
-            artifacts=(self.folder,),
-        )
-        with self.progress.step("Recording the run in MLflow"):
-            track(self.root, record, tracking_uri)
-
-
 @contextmanager
-def _single(data_dir: Path | None, root: Path, *, sample: bool, dataset_tag: str | None) -> Iterator[_Job]:
+def _single(
+    data_dir: Path | None, root: Path, *, sample: bool, dataset_tag: str | None
+) -> "Iterator[SingleModelJob]":
+    from training.data.preparation import prepare
+    from training.jobs.single_model import SingleModelJob
+
     console = open_console()
     progress = Progress(console)
     with failing_clearly(), alone(root), TemporaryDirectory() as folder:
         prepared = prepare(
             data_dir, root, sample=sample, dataset_tag=dataset_tag, console=console, progress=progress
         )
-        yield _Job(console, progress, prepared, root, Path(folder), sample)
+        yield SingleModelJob(console, progress, prepared, root, Path(folder), sample)

@@ -1,20 +1,15 @@
 """The commands of the training job."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from serving.bundle.manifest import Manifest
-from serving.bundle.store import SETTLE_SECONDS, BundleStore
+from serving.bundle import SETTLE_SECONDS
 from serving.features.sets import FeatureSet
-from training.checkpoints import Work, forget
 from training.cli import release, single_models
-from training.cli.console import before_publication, failing_clearly, open_console
+from training.cli.console import failing_clearly, open_console
 from training.cli.options import (
     ROOT,
     Alpha,
@@ -45,26 +40,9 @@ from training.cli.options import (
     recipe_of_options,
     tuning_of_options,
 )
-from training.cli.tables import print_measurements, print_strong, quality_table
-from training.data.preparation import SAMPLE_FOLDER, Prepared, prepare
 from training.evaluation.splits import Protocol
-from training.experiments.experiment import Measurement, measure, measure_seeds
-from training.experiments.held_out_users import strong_generalisation
-from training.experiments.studies import Study, Tuning
-from training.experiments.tuning import Bounds
-from training.experiments.tuning import tune as run_studies
 from training.lock import alone
-from training.models.ranker_groups import TooFewUsersError
-from training.models.recipe import Recipe
-from training.models.two_stage import fit_two_stage
 from training.progress import Progress
-from training.publish.gate import pass_gate
-from training.publish.publish import LIBRARIES, Build, publish, recipe_record
-from training.publish.reuse import reusable
-from training.release.registry import BUNDLE_TAG
-from training.release.run_record import RunRecord
-from training.release.tracking import track
-from training.report.report import Subject, render_report
 
 app = typer.Typer(
     help="Trains movierec: from MovieLens ratings to a published bundle.",
@@ -112,6 +90,14 @@ def train(
 
     A job that was killed goes on where it was when it is started again, and ends with the same bundle.
     """
+    from serving.bundle.store import BundleStore
+    from training.data.preparation import SAMPLE_FOLDER, prepare
+    from training.jobs.run_records import two_stage_record
+    from training.jobs.train import train_and_publish
+    from training.publish.reuse import reusable
+    from training.release.tracking import track
+    from training.report.tables import bundle_table
+
     console = open_console()
     progress = Progress(console)
     root = bundle_root / SAMPLE_FOLDER if sample else bundle_root
@@ -145,12 +131,12 @@ def train(
         )
         current = reusable(root, prepared, recipe) if reuse else None
         if current is not None:
-            console.print(quality_table(current.metrics, _caption(current)))
+            console.print(bundle_table(current))
             console.print(f"Reusing bundle {current.bundle_id} in {root}")
             return
         began = time.monotonic()
         # A tenth of the users is for trying the commands out: it says too little to refuse anything.
-        measurement, bundle_id = _train(
+        measurement, bundle_id = train_and_publish(
             root,
             prepared,
             recipe,
@@ -161,7 +147,7 @@ def train(
         )
         with progress.step("Recording the runs in MLflow"):
             path = None if bundle_id is None else BundleStore(root).path(bundle_id)
-            record = _run_record(measurement, prepared, path, sample=sample)
+            record = two_stage_record(measurement, prepared, path, sample=sample)
             track(bundle_root, record, tracking_uri)
         if bundle_id is None:
             raise typer.Exit(_REFUSED)
@@ -169,69 +155,6 @@ def train(
         console.print(f"Published bundle {bundle_id} in {root} after {seconds}")
         report_path = BundleStore(root).path(bundle_id) / "reports" / "report.html"
         console.print(f"Report: {report_path}", soft_wrap=True)
-
-
-@before_publication()
-def _train(
-    root: Path,
-    prepared: Prepared,
-    recipe: Recipe,
-    progress: Progress,
-    *,
-    tuning: Tuning | None,
-    force: bool,
-    settle_seconds: float,
-) -> tuple[Measurement, str | None]:
-    """Measures, asks the gate, trains on everything and publishes.
-
-    Returns:
-        The measurement, and the bundle_id; None when the gate refused.
-    """
-    console, store = progress.console, BundleStore(root)
-    clean, table = prepared.clean, prepared.table
-    work = Work.of(
-        root,
-        prepared.inputs,
-        clean.digest,
-        repr(recipe),
-        *(f"{name} {version(name)}" for name in LIBRARIES),
-    )
-    progress.enter("past", "Measuring: trained on the past, judged on the future")
-    measurement = measure(clean.ratings, table, recipe, progress, validate=True, work=work.part("past"))
-    print_measurements(console, [measurement], prepared.dataset_tag)
-    progress.enter("gate", "Asking the gate")
-    evaluation, verdict = pass_gate(store, measurement, clean, table, progress, work=work)
-    console.print(f"Gate: {verdict.remark}")
-    for refusal in verdict.refusals:
-        console.print(f"Gate: {'overridden' if force else 'refused'}: {refusal}")
-    if verdict.refusals and not force:
-        console.print("Nothing was published; what is served stays. --force publishes it all the same")
-        return measurement, None
-    progress.enter("all", "Training what is served: the same recipe on all ratings")
-    two_stage = fit_two_stage(
-        clean.ratings, table, measurement.recipe, progress, measurement.choice, work=work.part("all")
-    )
-    if not two_stage.stage.served_users().size:
-        raise TooFewUsersError(
-            "nobody can be recommended anything: each user whose taste is known has rated every movie"
-        )
-    with progress.step("Report"):
-        subject = Subject(
-            dataset_tag=prepared.dataset_tag, source=prepared.source, table=table, cleaning=clean.counts
-        )
-        report = render_report(subject, measurement, two_stage, tuning, verdict)
-    build = Build(
-        two_stage=two_stage,
-        table=table,
-        recipe=measurement.recipe,
-        dataset_tag=prepared.dataset_tag,
-        metrics={model: quality.means() for model, quality in measurement.qualities.items()},
-        evaluation=evaluation,
-        report=report,
-    )
-    bundle_id = publish(root, build, progress, settle_seconds=settle_seconds)
-    forget(root)
-    return measurement, bundle_id
 
 
 @app.command()
@@ -256,47 +179,31 @@ def evaluate(
 
     Of both protocols, one that the data set is too small for is left out.
     """
+    from training.data.preparation import prepare
+    from training.jobs.evaluate import evaluate as measure
+
     console = open_console()
     progress = Progress(console)
     with failing_clearly(), alone(bundle_root):
         prepared = prepare(
             data_dir, bundle_root, sample=False, dataset_tag=None, console=console, progress=progress
         )
-        clean, table = prepared.clean, prepared.table
         recipe = recipe_of_options(
-            clean.ratings,
+            prepared.clean.ratings,
             preset=preset,
             params=params,
             features=features,
             protocol=ProtocolOption.USER,
             threads=threads,
         )
-        measured: list[list[Measurement]] = []
-        for one in (protocol,) if protocol else Protocol:
-            console.print(f"Measuring under '{one}'")
-            by_protocol = replace(recipe, protocol=one)
-            try:
-                runs = measure_seeds(
-                    clean.ratings, table, by_protocol, range(seeds), progress, variants=everything
-                )
-            except TooFewUsersError as error:
-                if one is protocol or one is Protocol.USER:  # which suits the smallest data sets
-                    raise
-                console.print(f"  left out: {error}")
-            else:
-                measured.append(runs)
-        strong = strong_generalisation(
-            clean.ratings,
-            len(table.movies.ids),
-            measured[0][0].recipe.als,
-            measured[0][0].ease_ndcg,
-            seed=0,
-            threads=threads,
-            progress=progress,
+        measure(
+            prepared,
+            recipe,
+            [protocol] if protocol else list(Protocol),
+            range(seeds),
+            progress,
+            variants=everything,
         )
-        for runs in measured:
-            print_measurements(console, runs, prepared.dataset_tag)
-        print_strong(console, strong)
 
 
 @app.command()
@@ -325,6 +232,13 @@ def tune(
 
     Run again, it goes on. `train --params FILE` takes what it found.
     """
+    from training.data.preparation import prepare
+    from training.experiments.studies import Tuning
+    from training.experiments.tuning import Bounds
+    from training.experiments.tuning import tune as run_studies
+    from training.jobs.run_records import tuning_record
+    from training.release.tracking import track
+
     console = open_console()
     progress = Progress(console)
     with failing_clearly(), alone(bundle_root):
@@ -349,101 +263,9 @@ def tune(
                 f"defaults, after {len(study.trials)} trials: {dict(best.parameters)}",
             )
         with progress.step("Recording the runs in MLflow"):
-            track(bundle_root, _tuning_record(studies, prepared, recipe, path), tracking_uri)
+            track(bundle_root, tuning_record(studies, prepared, recipe, path), tracking_uri)
         console.print(f"To train with them: python -m training train --params {path}")
 
 
 app.add_typer(single_models.app)
 app.add_typer(release.app)
-
-
-def _caption(manifest: Manifest) -> str:
-    recipe = manifest.recipe
-    return (
-        f"{manifest.dataset_tag}, protocol '{recipe['protocol']}', features '{recipe['feature_set']}', "
-        f"seed {recipe['seed']}, ranker {recipe['ranker_loss']} with {recipe['ranker_trees']} trees"
-    )
-
-
-def _run_record(
-    measurement: Measurement, prepared: Prepared, bundle: Path | None, *, sample: bool
-) -> RunRecord:
-    """The two-stage run, with a nested one for each other model."""
-    recipe, choice = measurement.recipe, measurement.choice
-    tags = {
-        "dataset_tag": prepared.dataset_tag,
-        "sample": str(sample).lower(),
-        "published": str(bundle is not None).lower(),
-    }
-    if bundle is not None:
-        tags[BUNDLE_TAG] = bundle.name
-    chosen: dict[str, str | int] = {"ranker_loss": choice.loss, "ranker_trees": choice.iterations}
-    nested = tuple(
-        RunRecord(
-            experiment="two_stage_ranker",
-            name=model,
-            parameters={"seed": recipe.seed, **(asdict(recipe.als) if model == "als" else {})},
-            metrics=_metrics(measurement, model),
-            tags=tags | {"model": model},
-        )
-        for model in measurement.qualities
-        if model != "two_stage"
-    )
-    return RunRecord(
-        experiment="two_stage_ranker",
-        name=f"two_stage on {prepared.dataset_tag}",
-        parameters={**recipe_record(recipe), **chosen, "dataset_tag": prepared.dataset_tag},
-        metrics=_metrics(measurement, "two_stage"),
-        tags=tags | {"model": "two_stage", "groups": str(measurement.groups)},
-        artifacts=() if bundle is None else _pages_and_tables(bundle),
-        bundle=None if sample else bundle,
-        nested=nested,
-    )
-
-
-def _pages_and_tables(bundle: Path) -> tuple[Path, ...]:
-    """What a bundle holds for people: nothing relies on it, and somebody may have removed it."""
-    return tuple(sorted(path for name in ("exports/*", "reports/report.html") for path in bundle.glob(name)))
-
-
-def _tuning_record(studies: Mapping[str, Study], prepared: Prepared, recipe: Recipe, path: Path) -> RunRecord:
-    nested = tuple(
-        RunRecord(
-            experiment="tuning",
-            name=f"{stage} {trial.number}",
-            parameters=dict(trial.parameters),
-            metrics={"val_ndcg_at_10": trial.ndcg},
-            tags={"model": stage, "dataset_tag": prepared.dataset_tag},
-        )
-        for stage, study in studies.items()
-        for trial in study.trials
-    )
-    best = {
-        f"{stage}_{name}": value
-        for stage, study in studies.items()
-        for name, value in study.best.parameters.items()
-    }
-    return RunRecord(
-        experiment="tuning",
-        name=f"tuning on {prepared.dataset_tag}",
-        parameters={
-            "dataset_tag": prepared.dataset_tag,
-            "protocol": recipe.protocol,
-            "seed": recipe.seed,
-            **best,
-        },
-        metrics={f"val_{stage}_ndcg_at_10": study.best.ndcg for stage, study in studies.items()},
-        tags={"dataset_tag": prepared.dataset_tag},
-        artifacts=(path,),
-        nested=nested,
-    )
-
-
-def _metrics(measurement: Measurement, model: str) -> dict[str, float]:
-    """A model's means by name, as `val_ndcg_at_10` and `test_ndcg_at_10`."""
-    return {
-        f"{part}_{name}": mean
-        for part, qualities in (("val", measurement.validation), ("test", measurement.qualities))
-        if model in qualities
-        for name, mean in qualities[model].means().items()
-    }

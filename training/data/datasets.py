@@ -14,11 +14,8 @@ import structlog
 from requests.exceptions import ChunkedEncodingError, ConnectionError, RequestException, Timeout  # noqa: A004
 
 from training.data.generated import SAMPLE_FILES, VERSION, write_sample
-from training.data.movielens.layouts import layout_of
+from training.data.movielens.layouts import DATA_DIR_VARIABLE, layout_of
 from training.data.movielens.problems import DataError
-
-DATA_DIR_VARIABLE: Final = "MOVIEREC_DATA_DIR"
-"""Names a data set's own folder. Read by whoever calls `resolve`."""
 
 DATA_ROOT: Final = Path("data")
 """Where data sets are looked for and kept, below the current directory."""

@@ -15,11 +15,11 @@ from training.evaluation.judging import Quality, judge
 from training.evaluation.splits import ENOUGH_USERS, Protocol, Split, judged_split, split
 from training.experiments.baselines import choose_ease_regularization, svd_lists, yardstick_lists
 from training.experiments.regularization import best_regularization, choose_als_regularization
-from training.models.als import REFERENCE_PARAMETERS, Als
+from training.models.als import Als
 from training.models.first_stage import CANDIDATES
 from training.models.ranker_groups import TooFewUsersError, inner_cuts
 from training.models.ranker_selection import RankerChoice
-from training.models.recipe import Recipe
+from training.models.recipe import REFERENCE_PARAMETERS, Recipe
 from training.models.two_stage import TwoStage, fit_two_stage
 from training.progress import Progress
 

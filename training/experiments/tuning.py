@@ -23,9 +23,9 @@ from training.evaluation.splits import Split, split
 from training.experiments.studies import Parameters, Study, Trial
 from training.models.als import Als
 from training.models.first_stage import CANDIDATES, fit_first_stage
-from training.models.ranker import Groups, Loss, fit_ranker
+from training.models.ranker import Groups, fit_ranker
 from training.models.ranker_groups import TooFewUsersError, labelled_groups, labelling_cuts, require_groups
-from training.models.recipe import Recipe
+from training.models.recipe import Loss, Recipe
 from training.progress import Progress
 
 _MOST_USERS: Final = 2_000

@@ -10,33 +10,17 @@ from implicit.cpu.als import AlternatingLeastSquares
 from implicit.recommender_base import ModelFitError
 from scipy.sparse import csr_matrix
 
-from serving.fold_in import AlsParameters, Confidence, FoldIn
+from serving.fold_in import AlsParameters, FoldIn
 from serving.ids import Rows
 from serving.ratings import Ratings
 from serving.retrieval import Candidates, retrieve
+from training.errors import TrainingError
 
 _USERS_PER_PRODUCT = 256
 _USERS_PER_TASK = 500
-_FEW_USERS = 2_000
-
-REFERENCE_PARAMETERS = AlsParameters(
-    factors=128, iterations=20, regularization=0.01, alpha=15.0, confidence=Confidence.LINEAR
-)
-"""The reference's preset, for comparison: below plain popularity wherever we measured it."""
 
 
-def default_parameters(n_users: int) -> AlsParameters:
-    """What is trained when nothing else is asked for; fewer factors where there are few users."""
-    return AlsParameters(
-        factors=64 if n_users < _FEW_USERS else 128,
-        iterations=15,
-        regularization=30.0,
-        alpha=5.0,
-        confidence=Confidence.LIKES,
-    )
-
-
-class FitError(Exception):
+class FitError(TrainingError):
     """Parameters with which a model cannot be fitted. The message is for people."""
 
 

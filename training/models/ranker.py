@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,32 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from catboost import CatBoost, Pool
 
-from serving.ratings import LIKED
-
-
-class Loss(StrEnum):
-    """What the ranker minimises."""
-
-    YETI_RANK = "YetiRank"
-    """Pairwise, weighted by place (the reference's)."""
-    LOGLOSS = "Logloss"
-    """Pointwise: like or not."""
-
-
-@dataclass(frozen=True)
-class RankerParameters:
-    """How the ranker is trained."""
-
-    iterations: int = 300
-    """Trees at the most."""
-    learning_rate: float = 0.05
-    depth: int = 6
-    negatives: int = 75
-    """Unliked candidates kept per group, at random."""
-    max_users: int = 10_000
-    """Groups at the most, of all inner cuts together, at random."""
-    relevance_threshold: float = LIKED
-    """Stars from which a rating is a positive label. What is judged counts likes, whatever this says."""
+from training.models.recipe import Loss, RankerParameters
 
 
 @dataclass(frozen=True)

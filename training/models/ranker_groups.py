@@ -15,10 +15,11 @@ from serving.ids import Rows
 from serving.ratings import LIKED, Ratings
 from training.checkpoints import NO_WORK, Arrays, Work
 from training.data.movielens.movies import MovieTable
+from training.errors import TrainingError
 from training.evaluation.splits import Protocol, Split, sample_users, split
 from training.models.first_stage import FirstStage, fit_first_stage
-from training.models.ranker import Groups, RankerParameters
-from training.models.recipe import Recipe
+from training.models.ranker import Groups
+from training.models.recipe import RankerParameters, Recipe
 from training.progress import Progress
 
 LEAST_GROUPS: Final = 6
@@ -32,7 +33,7 @@ class LeakError(Exception):
     """A training that would look ahead."""
 
 
-class TooFewUsersError(Exception):
+class TooFewUsersError(TrainingError):
     """The ratings give too few users from whom a ranker could learn, or none to recommend anything to."""
 
 

@@ -11,9 +11,9 @@ from catboost import CatBoost
 from serving.retrieval import best_first
 from training.checkpoints import NO_WORK, Arrays, Work
 from training.evaluation.metrics import ndcg
-from training.models.ranker import Groups, Loss, fit_ranker
+from training.models.ranker import Groups, fit_ranker
 from training.models.ranker_groups import LEAST_GROUPS, require_groups
-from training.models.recipe import Recipe
+from training.models.recipe import Loss, Recipe
 from training.progress import Progress
 
 _FEW_GROUPS: Final = 2_000

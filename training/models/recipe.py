@@ -1,11 +1,56 @@
 """How a two-stage recommender is trained."""
 
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
 
 from serving.features.sets import FeatureSet
-from serving.fold_in import AlsParameters
+from serving.fold_in import AlsParameters, Confidence
+from serving.ratings import LIKED
 from training.evaluation.splits import Protocol
-from training.models.ranker import RankerParameters
+
+_FEW_USERS: Final = 2_000
+
+REFERENCE_PARAMETERS: Final = AlsParameters(
+    factors=128, iterations=20, regularization=0.01, alpha=15.0, confidence=Confidence.LINEAR
+)
+"""The reference's preset, for comparison: below plain popularity wherever we measured it."""
+
+
+def default_parameters(n_users: int) -> AlsParameters:
+    """What is trained when nothing else is asked for; fewer factors where there are few users."""
+    return AlsParameters(
+        factors=64 if n_users < _FEW_USERS else 128,
+        iterations=15,
+        regularization=30.0,
+        alpha=5.0,
+        confidence=Confidence.LIKES,
+    )
+
+
+class Loss(StrEnum):
+    """What the ranker minimises."""
+
+    YETI_RANK = "YetiRank"
+    """Pairwise, weighted by place (the reference's)."""
+    LOGLOSS = "Logloss"
+    """Pointwise: like or not."""
+
+
+@dataclass(frozen=True)
+class RankerParameters:
+    """How the ranker is trained."""
+
+    iterations: int = 300
+    """Trees at the most."""
+    learning_rate: float = 0.05
+    depth: int = 6
+    negatives: int = 75
+    """Unliked candidates kept per group, at random."""
+    max_users: int = 10_000
+    """Groups at the most, of all inner cuts together, at random."""
+    relevance_threshold: float = LIKED
+    """Stars from which a rating is a positive label. What is judged counts likes, whatever this says."""
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,8 @@ from training.data.movielens.movies import MovieTable
 from training.evaluation.judging import Lift, lift_of
 from training.evaluation.splits import Protocol, Split, judged_split
 from training.experiments.experiment import Measurement, measure
-from training.models.ranker import Loss, RankerParameters
 from training.models.ranker_selection import RankerChoice
-from training.models.recipe import Recipe
+from training.models.recipe import Loss, RankerParameters, Recipe
 from training.progress import Progress
 
 TOLERANCE: Final = 0.02

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from serving.bundle import SETTLE_SECONDS
 from serving.bundle.catalogue import CatalogueContent, write_movies
 from serving.bundle.factors import write_item_factors, write_ratings, write_user_factors
 from serving.bundle.manifest import (
@@ -25,7 +26,7 @@ from serving.bundle.manifest import (
 )
 from serving.bundle.neighbours import NeighboursContent
 from serving.bundle.ranker import RankerContent
-from serving.bundle.store import SETTLE_SECONDS, BundleStore, file_records
+from serving.bundle.store import BundleStore, file_records
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
 from training.models.recipe import Recipe

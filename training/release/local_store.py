@@ -13,6 +13,8 @@ from typing import Final
 from filelock import FileLock
 from mlflow.tracking import MlflowClient
 
+from training.errors import TrainingError
+
 _SQLITE: Final = "sqlite:///"
 _ARTIFACTS: Final = "mlruns"
 _LOCATIONS: Final = (
@@ -24,7 +26,7 @@ _LOCATIONS: Final = (
 """Tables and columns of MLflow that say where artefacts lie, each as an absolute URI."""
 
 
-class StoreError(Exception):
+class StoreError(TrainingError):
     """The file of a store cannot be used. The message says why, and what is to be done."""
 
 

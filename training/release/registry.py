@@ -15,7 +15,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from serving.bundle.store import SETTLE_SECONDS
+from serving.bundle import SETTLE_SECONDS
+from training.errors import TrainingError
 from training.release.local_store import StoreError, local_store, make_ready, sqlite_file
 
 MODEL: Final = "movierec"
@@ -36,7 +37,7 @@ BUNDLE_ARTIFACT: Final = "bundle"
 """Folder of a run's artefacts that holds the bundle."""
 
 
-class RegistryError(Exception):
+class RegistryError(TrainingError):
     """The registry does not hold what was asked for, or does not answer. The message says which."""
 
 

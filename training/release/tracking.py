@@ -15,6 +15,7 @@ import structlog
 from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag, ViewType
 from mlflow.tracking import MlflowClient
 
+from training.errors import TrainingError
 from training.release.local_store import StoreError, artifact_location, local_store, make_ready, sqlite_file
 from training.release.registry import (
     BUNDLE_ARTIFACT,
@@ -45,11 +46,11 @@ _PATIENT_SECONDS: Final = 60
 _logger = structlog.get_logger(__name__)
 
 
-class RecordError(Exception):
+class RecordError(TrainingError):
     """The local store did not take all records. The message says why."""
 
 
-class ServerError(Exception):
+class ServerError(TrainingError):
     """The server did not take the runs. The message says why."""
 
 

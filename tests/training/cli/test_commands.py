@@ -20,15 +20,15 @@ from typer.testing import CliRunner, Result
 from serving.bundle.store import BundleStore
 from serving.ratings import Ratings
 from tests.training.small import PROGRESS, RECIPE, table_of, tastes
-from training.cli import single_models, train
+from training.cli import single_models
 from training.cli.train import app
 from training.data.movielens.movies import MovieTable
 from training.evaluation.splits import Protocol
 from training.experiments.experiment import measure_seeds
-from training.models.ranker import Loss
+from training.jobs import evaluate
 from training.models.ranker_groups import TooFewUsersError
 from training.models.ranker_selection import RankerChoice
-from training.models.recipe import Recipe
+from training.models.recipe import Loss, Recipe
 from training.models.two_stage import fit_two_stage
 from training.publish.publish import Build, publish
 from training.release.local_store import local_store
@@ -354,7 +354,7 @@ def test_evaluating_leaves_out_a_protocol_that_the_data_are_too_few_for(
             raise TooFewUsersError("only 3 users")
         return measure_seeds(ratings, table, recipe, *rest, **options)
 
-    monkeypatch.setattr(train, "measure_seeds", measured)
+    monkeypatch.setattr(evaluate, "measure_seeds", measured)
     options = ("--data-dir", no_data, "--bundle-root", tmp_path / "bundles", "--threads", "1", "--seeds", "1")
     both = run("evaluate", *options)
     assert both.exit_code == 0, both.output

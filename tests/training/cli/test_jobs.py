@@ -13,9 +13,9 @@ from typer.testing import CliRunner, Result
 
 from serving.bundle.store import BundleStore
 from tests.conftest import Trained
-from training.cli import train
 from training.cli.train import app
 from training.experiments.studies import Tuning
+from training.jobs import train
 from training.publish.gate import Evaluation, Verdict, pass_gate
 from training.release.local_store import local_store
 from training.release.registry import CANDIDATE, Registry

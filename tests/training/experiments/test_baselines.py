@@ -14,9 +14,9 @@ from training.experiments.baselines import (
     yardstick_lists,
 )
 from training.experiments.held_out_users import strong_generalisation
-from training.models.als import default_parameters
 from training.models.ease import Ease, likes
 from training.models.item_knn import ItemKnn
+from training.models.recipe import default_parameters
 
 
 def random_ratings(n_users: int, n_movies: int) -> Ratings:

@@ -19,8 +19,9 @@ from serving.ratings import Ratings
 from tests.training.small import N_MOVIES, N_USERS, RECIPE, ratings_of, table_of, tastes
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
-from training.models.als import REFERENCE_PARAMETERS, Als, default_parameters
+from training.models.als import Als
 from training.models.first_stage import FirstStage
+from training.models.recipe import REFERENCE_PARAMETERS, default_parameters
 from training.models.similarity import build_index
 from training.models.svd import Svd
 

@@ -13,7 +13,7 @@ from tests.training.small import N_MOVIES, N_USERS, PROGRESS, RECIPE, ratings_of
 from training.evaluation.splits import Protocol, Split, split
 from training.models import ranker_selection
 from training.models.first_stage import FirstStage, fit_first_stage
-from training.models.ranker import Groups, Loss, RankerParameters, fit_ranker
+from training.models.ranker import Groups, fit_ranker
 from training.models.ranker_groups import (
     LeakError,
     TooFewUsersError,
@@ -22,7 +22,7 @@ from training.models.ranker_groups import (
     ranker_groups,
 )
 from training.models.ranker_selection import RankerChoice, choose_ranker
-from training.models.recipe import Recipe
+from training.models.recipe import Loss, RankerParameters, Recipe
 from training.models.two_stage import TwoStage, fit_two_stage
 
 ALS_SCORE = FeatureSet.EXTENDED.names.index("als_score")

@@ -16,9 +16,8 @@ from serving.movies import Movies
 from tests.conftest import Trained
 from tests.training.small import N_USERS, PROGRESS, RECIPE, ratings_of, table_of, tastes
 from training.models import first_stage
-from training.models.ranker import Loss
 from training.models.ranker_selection import RankerChoice
-from training.models.recipe import Recipe
+from training.models.recipe import Loss, Recipe
 from training.models.two_stage import fit_two_stage
 from training.publish.gate import recipe_of
 from training.publish.publish import Build, publish, ranker_content, recipe_record, size_of

@@ -16,9 +16,8 @@ from tests.training.small import PROGRESS, RECIPE, table_of, tastes
 from training.data.movielens.cleaning import CleaningCounts, CleanRatings, ratings_digest
 from training.data.movielens.movies import MovieTable
 from training.data.preparation import Prepared
-from training.models.ranker import Loss
 from training.models.ranker_selection import RankerChoice
-from training.models.recipe import Recipe
+from training.models.recipe import Loss, Recipe
 from training.models.two_stage import fit_two_stage
 from training.publish.publish import Build, publish
 from training.publish.reuse import reusable

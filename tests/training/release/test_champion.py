@@ -13,8 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from ranking_service.ranking import Ranker
+from serving.bundle import SETTLE_SECONDS
 from serving.bundle.manifest import bundle_id_of
-from serving.bundle.store import SETTLE_SECONDS, BundleError, BundleStore
+from serving.bundle.store import BundleError, BundleStore
 from tests.conftest import Trained
 from tests.serving.test_store import publish
 from training import sync

@@ -16,7 +16,6 @@ from typing_extensions import override
 from serving.features.sets import FeatureSet
 from serving.fold_in import AlsParameters, Confidence
 from tests.training.small import PROGRESS
-from training.cli.tables import print_measurements
 from training.data.generated import write_sample
 from training.data.movielens.cleaning import CleanRatings
 from training.data.movielens.data_set import read_data_set
@@ -27,15 +26,15 @@ from training.experiments.experiment import Measurement, measure
 from training.models import ranker
 from training.models.als import Als
 from training.models.first_stage import FirstStage
-from training.models.ranker import Loss, RankerParameters
 from training.models.ranker_selection import LearningCurve, RankerChoice
-from training.models.recipe import Recipe
+from training.models.recipe import Loss, RankerParameters, Recipe
 from training.models.two_stage import TwoStage, fit_two_stage
 from training.publish.gate import Evaluation, judge_newcomer
 from training.publish.publish import Build, publish
 from training.report.figures import decile_coverage
 from training.report.findings import warnings_of
 from training.report.report import Subject, render_report
+from training.report.tables import print_measurements
 
 CURVES = tuple(
     LearningCurve(loss=loss, trees=(20, 40), ndcg=(0.3, 0.4), standard_errors=(0.02, 0.02)) for loss in Loss

@@ -6,6 +6,9 @@ from typing import Final
 
 from training.data.movielens.problems import DataError
 
+DATA_DIR_VARIABLE: Final = "MOVIEREC_DATA_DIR"
+"""Names a data set's own folder. Read by the command line alone."""
+
 
 @dataclass(frozen=True)
 class Layout:

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from training.errors import TrainingError
+
 _LINES_SHOWN: Final = 10
 
 
-class DataError(Exception):
+class DataError(TrainingError):
     """There is no usable data set. The message is for people: a line per file and broken rule."""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from serving.bundle.manifest import Manifest
 from training.evaluation.judging import BANDS, by_history_length
 from training.experiments.experiment import Measurement
 from training.experiments.held_out_users import CUTOFF, Strong
@@ -28,6 +29,16 @@ def quality_table(metrics: Mapping[str, Mapping[str, float]], caption: str) -> T
     for model in (model for model in TITLES if model in metrics):
         table.add_row(TITLES[model], *(_number(metrics[model].get(name)) for name in columns))
     return table
+
+
+def bundle_table(manifest: Manifest) -> Table:
+    """The quality table of a bundle, as its manifest has it."""
+    recipe = manifest.recipe
+    caption = (
+        f"{manifest.dataset_tag}, protocol '{recipe['protocol']}', features '{recipe['feature_set']}', "
+        f"seed {recipe['seed']}, ranker {recipe['ranker_loss']} with {recipe['ranker_trees']} trees"
+    )
+    return quality_table(manifest.metrics, caption)
 
 
 def print_measurements(console: Console, runs: Sequence[Measurement], dataset_tag: str) -> None:

@@ -1,0 +1,62 @@
+"""Measuring a recipe under several protocols and with several seeds; nothing is published."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from training.data.preparation import Prepared
+from training.evaluation.splits import Protocol
+from training.experiments.experiment import Measurement, measure_seeds
+from training.experiments.held_out_users import strong_generalisation
+from training.models.ranker_groups import TooFewUsersError
+from training.models.recipe import Recipe
+from training.progress import Progress
+from training.report.tables import print_measurements, print_strong
+
+
+def evaluate(
+    prepared: Prepared,
+    recipe: Recipe,
+    protocols: Sequence[Protocol],
+    seeds: Sequence[int],
+    progress: Progress,
+    *,
+    variants: bool,
+) -> None:
+    """Measures, and prints the table of each protocol as soon as it is measured.
+
+    Args:
+        prepared: the data.
+        recipe: what is measured, but for protocol and seed.
+        protocols: at least one; a later one that the data are too few for is left out.
+        seeds: at least one.
+        progress: shows the steps; its console gets the tables.
+        variants: as for `measure`.
+
+    Raises:
+        TooFewUsersError: the data are too few for the first protocol.
+    """
+    clean, table, console = prepared.clean, prepared.table, progress.console
+    first: Measurement | None = None
+    for protocol in protocols:
+        console.print(f"Measuring under '{protocol}'")
+        by_protocol = replace(recipe, protocol=protocol)
+        try:
+            runs = measure_seeds(clean.ratings, table, by_protocol, seeds, progress, variants=variants)
+        except TooFewUsersError as error:
+            if first is None:
+                raise
+            console.print(f"  left out: {error}")
+            continue
+        print_measurements(console, runs, prepared.dataset_tag)
+        first = first or runs[0]
+    if first is not None:
+        strong = strong_generalisation(
+            clean.ratings,
+            len(table.movies.ids),
+            first.recipe.als,
+            first.ease_ndcg,
+            seed=0,
+            threads=recipe.threads,
+            progress=progress,
+        )
+        print_strong(console, strong)

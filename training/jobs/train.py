@@ -1,0 +1,95 @@
+"""Training what is served: measured first, and published if the gate lets it pass."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from catboost import CatBoostError
+
+from serving.bundle.store import BundleStore
+from training.checkpoints import Work, forget
+from training.data.preparation import Prepared
+from training.experiments.experiment import Measurement, measure
+from training.experiments.studies import Tuning
+from training.models.ranker_groups import TooFewUsersError
+from training.models.recipe import Recipe
+from training.models.two_stage import fit_two_stage
+from training.progress import Progress
+from training.publish.gate import pass_gate
+from training.publish.publish import LIBRARIES, Build, publish
+from training.report.report import Subject, render_report
+from training.report.tables import print_measurements
+
+
+@contextmanager
+def _before_publication() -> Iterator[None]:
+    """Adds to a failure of the machine, a full disk most of all, that it left what is served as it was."""
+    try:
+        yield
+    except (CatBoostError, MemoryError, OSError) as error:
+        error.add_note("Nothing was published; what is served stays")
+        raise
+
+
+@_before_publication()
+def train_and_publish(
+    root: Path,
+    prepared: Prepared,
+    recipe: Recipe,
+    progress: Progress,
+    *,
+    tuning: Tuning | None,
+    force: bool,
+    settle_seconds: float,
+) -> tuple[Measurement, str | None]:
+    """Measures, asks the gate, trains on everything and publishes.
+
+    Returns:
+        The measurement, and the bundle_id; None when the gate refused.
+    """
+    console, store = progress.console, BundleStore(root)
+    clean, table = prepared.clean, prepared.table
+    work = Work.of(
+        root,
+        prepared.inputs,
+        clean.digest,
+        repr(recipe),
+        *(f"{name} {version(name)}" for name in LIBRARIES),
+    )
+    progress.enter("past", "Measuring: trained on the past, judged on the future")
+    measurement = measure(clean.ratings, table, recipe, progress, validate=True, work=work.part("past"))
+    print_measurements(console, [measurement], prepared.dataset_tag)
+    progress.enter("gate", "Asking the gate")
+    evaluation, verdict = pass_gate(store, measurement, clean, table, progress, work=work)
+    console.print(f"Gate: {verdict.remark}")
+    for refusal in verdict.refusals:
+        console.print(f"Gate: {'overridden' if force else 'refused'}: {refusal}")
+    if verdict.refusals and not force:
+        console.print("Nothing was published; what is served stays. --force publishes it all the same")
+        return measurement, None
+    progress.enter("all", "Training what is served: the same recipe on all ratings")
+    two_stage = fit_two_stage(
+        clean.ratings, table, measurement.recipe, progress, measurement.choice, work=work.part("all")
+    )
+    if not two_stage.stage.served_users().size:
+        raise TooFewUsersError(
+            "nobody can be recommended anything: each user whose taste is known has rated every movie"
+        )
+    with progress.step("Report"):
+        subject = Subject(
+            dataset_tag=prepared.dataset_tag, source=prepared.source, table=table, cleaning=clean.counts
+        )
+        report = render_report(subject, measurement, two_stage, tuning, verdict)
+    build = Build(
+        two_stage=two_stage,
+        table=table,
+        recipe=measurement.recipe,
+        dataset_tag=prepared.dataset_tag,
+        metrics={model: quality.means() for model, quality in measurement.qualities.items()},
+        evaluation=evaluation,
+        report=report,
+    )
+    bundle_id = publish(root, build, progress, settle_seconds=settle_seconds)
+    forget(root)
+    return measurement, bundle_id
