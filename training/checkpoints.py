@@ -1,13 +1,15 @@
 """Finished steps of a job that is under way, so that a killed one goes on where it was.
 
 A step is the arrays that it computed, in a file that appears whole or not at all. Steps belong to a key:
-data, recipe and the code itself. Another key starts anew.
+the command, data, recipe, libraries and the code itself. Another key starts anew.
 """
 
 import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +20,8 @@ import serving
 import training
 
 _FOLDER: Final = "work"
+LIBRARIES: Final = ("catboost", "implicit", "movierec", "numpy", "scipy")
+"""Those that decide what is trained."""
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -35,13 +39,14 @@ class Work:
         self._prefix = prefix
 
     @classmethod
-    def of(cls, root: Path, *parts: str) -> "Work":
-        """The steps of the job that `parts` describe, below a root of bundles."""
-        hasher = hashlib.sha256("\n".join(parts).encode())
+    def of(cls, root: Path, job: str, *parts: str) -> "Work":
+        """The steps of a job, named `job`, that `parts` describe, below a root of bundles."""
+        libraries = (f"{name} {version(name)}" for name in LIBRARIES)
+        hasher = hashlib.sha256("\n".join([*parts, *libraries]).encode())
         for package in (serving, training):
             for path in sorted(Path(package.__path__[0]).rglob("*.py")):
                 hasher.update(path.read_bytes())
-        folder = root / _FOLDER / hasher.hexdigest()[:16]
+        folder = root / _FOLDER / job / hasher.hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         for torn in folder.glob(".*"):
             torn.unlink()
@@ -76,10 +81,13 @@ class Work:
         aside.rename(path)
         return arrays
 
-
-def forget(root: Path) -> None:
-    """Removes all steps below a root of bundles: a job has ended well."""
-    shutil.rmtree(root / _FOLDER, ignore_errors=True)
+    def forget(self) -> None:
+        """Removes all steps of all jobs of this name in this root: one has ended well."""
+        if self._folder is None:
+            return
+        shutil.rmtree(self._folder.parent, ignore_errors=True)
+        with suppress(OSError):  # a job of another name has steps
+            self._folder.parent.parent.rmdir()
 
 
 NO_WORK: Final = Work()

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from serving.bundle.store import BundleStore
-from training.checkpoints import NO_WORK, Arrays, Work, forget
+from training.checkpoints import NO_WORK, Arrays, Work
 from training.cli.train import app
 from training.lock import alone
 
@@ -66,16 +66,20 @@ def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 def test_half_written_steps_are_removed(tmp_path: Path) -> None:
     Work.of(tmp_path, "job")
-    (folder,) = (tmp_path / "work").iterdir()
+    (folder,) = (tmp_path / "work" / "job").iterdir()
     (folder / ".one.npz").write_bytes(b"half")
     Work.of(tmp_path, "job")
     assert list(folder.iterdir()) == []
 
 
 def test_nothing_is_kept_once_forgotten(tmp_path: Path) -> None:
-    Work.of(tmp_path, "job").step("one", lambda: {"a": np.array(1)})
-    forget(tmp_path)
-    forget(tmp_path)
+    job, other = Work.of(tmp_path, "job"), Work.of(tmp_path, "other")
+    for work in (job, other):
+        work.step("one", lambda: {"a": np.array(1)})
+    job.forget()
+    job.forget()
+    assert other.step("one", lambda: pytest.fail("computed again"))["a"] == 1
+    other.forget()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -139,11 +143,42 @@ def test_signals_end_a_real_job_and_leave_nothing_half_done(
     with subprocess.Popen(
         arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as job:
-        while job.poll() is None and not list((tmp_path / "sample" / "work").glob("*/past-*")):
+        while job.poll() is None and not list((tmp_path / "sample" / "work").glob("train/*/past-*")):
             time.sleep(0.02)
         job.send_signal(sign)
         assert job.wait() == status
     assert not (tmp_path / "sample" / "current").exists()
+
+
+def test_a_killed_evaluation_fits_nothing_again(
+    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed under its second protocol: it has printed the table of the first, and keeps what it fitted."""
+    params = tmp_path / "params.json"
+    params.write_text('{"als": {"factors": 8, "iterations": 3}, "ranker": {"iterations": 50, "depth": 3}}')
+    options = ["evaluate", "--data-dir", str(generated), "--bundle-root", str(tmp_path), "--threads", "1"]
+    options += ["--seeds", "1", "--params", str(params)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    arguments = [sys.executable, "-m", "training", *options]
+    work = tmp_path / "work" / "evaluate"
+    with subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True) as job:
+        while job.poll() is None and not list(work.glob("*/time-seed-0-groups-*")):
+            time.sleep(0.02)
+        job.kill()
+        printed, _ = job.communicate()
+        assert job.returncode == -signal.SIGKILL
+    lifts = [line for line in printed.splitlines() if line.startswith("two-stage over ")]
+    assert lifts
+    written = {path: path.stat().st_mtime_ns for path in work.glob("*/[!.]*")}
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "forget", lambda _work: None)
+        result = CliRunner().invoke(app, options)
+    assert result.exit_code == 0, result.output
+    assert set(lifts) < set(result.output.splitlines())
+    assert written == {path: path.stat().st_mtime_ns for path in written}
+    assert any(path not in written for path in work.glob("*/time-seed-0-*"))
+    assert CliRunner().invoke(app, options).exit_code == 0
+    assert not work.parent.exists()
 
 
 def test_a_second_job_in_the_folder_stops_with_a_clear_line(generated: Path, tmp_path: Path) -> None:

@@ -177,6 +177,8 @@ def evaluate(
 ) -> None:
     """Measure all models on the same users, with several seeds; publish nothing.
 
+    A job that was killed goes on where it was when it is started again.
+
     Of both protocols, one that the data set is too small for is left out.
     """
     from training.data.preparation import prepare
@@ -197,11 +199,12 @@ def evaluate(
             threads=threads,
         )
         measure(
+            bundle_root,
             prepared,
             recipe,
-            [protocol] if protocol else list(Protocol),
-            range(seeds),
-            progress,
+            protocols=[protocol] if protocol else list(Protocol),
+            seeds=range(seeds),
+            progress=progress,
             variants=everything,
         )
 

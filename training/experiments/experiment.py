@@ -123,7 +123,9 @@ def measure(
         ease_ndcg = choose_ease_regularization(test.past, n_movies, recipe.protocol)
     lists = _lists(test, two_stage, n_movies, ease_ndcg, seed=recipe.seed, progress=progress)
     if variants:
-        lists |= _variant_lists(test, table, recipe, lists["popularity"], progress)
+        lists |= _variant_lists(
+            test, table, recipe, lists["popularity"], progress, work=work.part("reference")
+        )
     qualities = _qualities(lists, test, progress)
     validation: Mapping[str, Quality] = {}
     if validate:
@@ -171,10 +173,19 @@ def measure_seeds(
     progress: Progress,
     *,
     variants: bool = False,
+    work: Work = NO_WORK,
 ) -> list[Measurement]:
-    """One measurement per seed of the recipe."""
+    """One measurement per seed of the recipe; `work` has a part for each."""
     return [
-        measure(ratings, table, replace(recipe, seed=seed), progress, variants=variants) for seed in seeds
+        measure(
+            ratings,
+            table,
+            replace(recipe, seed=seed),
+            progress,
+            variants=variants,
+            work=work.part(f"seed-{seed}"),
+        )
+        for seed in seeds
     ]
 
 
@@ -211,7 +222,13 @@ def _lists(
 
 
 def _variant_lists(
-    judged: Split, table: MovieTable, recipe: Recipe, popular: Sequence[Rows], progress: Progress
+    judged: Split,
+    table: MovieTable,
+    recipe: Recipe,
+    popular: Sequence[Rows],
+    progress: Progress,
+    *,
+    work: Work,
 ) -> dict[str, Sequence[Rows]]:
     """Lists of ALS with the reference's preset, and of a ranker with the reference's features."""
     with progress.step("ALS, reference preset", REFERENCE_PARAMETERS.iterations) as advance:
@@ -225,7 +242,7 @@ def _variant_lists(
             users=judged.users,
         )
     plain_recipe = replace(recipe, feature_set=FeatureSet.REFERENCE)
-    plain = fit_two_stage(judged.past, table, plain_recipe, progress, users=judged.users)
+    plain = fit_two_stage(judged.past, table, plain_recipe, progress, work=work, users=judged.users)
     found = [found.movie_rows for found in als.candidates(judged.users, judged.past, CANDIDATES)]
     return {
         "als_reference": _filled(found, popular),

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from training.checkpoints import Work
 from training.data.preparation import Prepared
 from training.evaluation.splits import Protocol
 from training.experiments.experiment import Measurement, measure_seeds
@@ -14,17 +16,21 @@ from training.report.tables import print_measurements, print_strong
 
 
 def evaluate(
+    root: Path,
     prepared: Prepared,
     recipe: Recipe,
+    *,
     protocols: Sequence[Protocol],
     seeds: Sequence[int],
     progress: Progress,
-    *,
     variants: bool,
 ) -> None:
     """Measures, and prints the table of each protocol as soon as it is measured.
 
+    One that was killed goes on where it was: what was fitted before is not fitted again.
+
     Args:
+        root: where what is fitted is kept until the end.
         prepared: the data.
         recipe: what is measured, but for protocol and seed.
         protocols: at least one; a later one that the data are too few for is left out.
@@ -36,12 +42,21 @@ def evaluate(
         TooFewUsersError: the data are too few for the first protocol.
     """
     clean, table, console = prepared.clean, prepared.table, progress.console
+    work = Work.of(root, "evaluate", prepared.inputs, clean.digest, repr(recipe))
     first: Measurement | None = None
     for protocol in protocols:
         console.print(f"Measuring under '{protocol}'")
         by_protocol = replace(recipe, protocol=protocol)
         try:
-            runs = measure_seeds(clean.ratings, table, by_protocol, seeds, progress, variants=variants)
+            runs = measure_seeds(
+                clean.ratings,
+                table,
+                by_protocol,
+                seeds,
+                progress,
+                variants=variants,
+                work=work.part(protocol),
+            )
         except TooFewUsersError as error:
             if first is None:
                 raise
@@ -60,3 +75,4 @@ def evaluate(
             progress=progress,
         )
         print_strong(console, strong)
+    work.forget()

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 from catboost import CatBoostError
 
 from serving.bundle.store import BundleStore
-from training.checkpoints import Work, forget
+from training.checkpoints import Work
 from training.data.preparation import Prepared
 from training.experiments.experiment import Measurement, measure
 from training.experiments.studies import Tuning
@@ -17,7 +16,7 @@ from training.models.recipe import Recipe
 from training.models.two_stage import fit_two_stage
 from training.progress import Progress
 from training.publish.gate import pass_gate
-from training.publish.publish import LIBRARIES, Build, publish
+from training.publish.publish import Build, publish
 from training.report.report import Subject, render_report
 from training.report.tables import print_measurements
 
@@ -50,13 +49,7 @@ def train_and_publish(
     """
     console, store = progress.console, BundleStore(root)
     clean, table = prepared.clean, prepared.table
-    work = Work.of(
-        root,
-        prepared.inputs,
-        clean.digest,
-        repr(recipe),
-        *(f"{name} {version(name)}" for name in LIBRARIES),
-    )
+    work = Work.of(root, "train", prepared.inputs, clean.digest, repr(recipe))
     progress.enter("past", "Measuring: trained on the past, judged on the future")
     measurement = measure(clean.ratings, table, recipe, progress, validate=True, work=work.part("past"))
     print_measurements(console, [measurement], prepared.dataset_tag)
@@ -91,5 +84,5 @@ def train_and_publish(
         report=report,
     )
     bundle_id = publish(root, build, progress, settle_seconds=settle_seconds)
-    forget(root)
+    work.forget()
     return measurement, bundle_id

@@ -27,6 +27,7 @@ from serving.bundle.manifest import (
 from serving.bundle.neighbours import NeighboursContent
 from serving.bundle.ranker import RankerContent
 from serving.bundle.store import BundleStore, file_records
+from training.checkpoints import LIBRARIES
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
 from training.models.recipe import Recipe
@@ -38,8 +39,6 @@ from training.publish.gate import Evaluation
 from training.publish.leaf_tables import build_leaf_tables
 from training.release.roll_out import roll_out
 
-LIBRARIES: Final = ("catboost", "implicit", "movierec", "numpy", "scipy")
-"""Those that decide what is trained."""
 _GOLDEN_MOVIES: Final = 20
 
 
