@@ -8,7 +8,7 @@ from training.data.preparation import Prepared
 from training.experiments.experiment import Measurement
 from training.experiments.studies import Study
 from training.models.recipe import Recipe
-from training.publish.publish import recipe_record
+from training.models.recipe_record import recipe_record
 from training.release.registry import BUNDLE_TAG
 from training.release.run_record import RunRecord
 
@@ -17,7 +17,7 @@ def two_stage_record(
     measurement: Measurement, prepared: Prepared, bundle: Path | None, *, sample: bool
 ) -> RunRecord:
     """The two-stage run, with a nested one for each other model."""
-    recipe, choice = measurement.recipe, measurement.choice
+    recipe = measurement.recipe
     tags = {
         "dataset_tag": prepared.dataset_tag,
         "sample": str(sample).lower(),
@@ -25,7 +25,6 @@ def two_stage_record(
     }
     if bundle is not None:
         tags[BUNDLE_TAG] = bundle.name
-    chosen: dict[str, str | int] = {"ranker_loss": choice.loss, "ranker_trees": choice.iterations}
     nested = tuple(
         RunRecord(
             experiment="two_stage_ranker",
@@ -40,7 +39,7 @@ def two_stage_record(
     return RunRecord(
         experiment="two_stage_ranker",
         name=f"two_stage on {prepared.dataset_tag}",
-        parameters={**recipe_record(recipe), **chosen, "dataset_tag": prepared.dataset_tag},
+        parameters={**recipe_record(recipe, measurement.choice), "dataset_tag": prepared.dataset_tag},
         metrics=_metrics(measurement, "two_stage"),
         tags=tags | {"model": "two_stage", "groups": str(measurement.groups)},
         artifacts=() if bundle is None else _pages_and_tables(bundle),

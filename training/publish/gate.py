@@ -16,19 +16,15 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from serving.bundle.manifest import Manifest
 from serving.bundle.store import BundleError, BundleStore
-from serving.features.sets import FeatureSet
-from serving.fold_in import AlsParameters, Confidence
 from serving.ids import IdMap, Ids
 from training.checkpoints import NO_WORK, Work
 from training.data.movielens.cleaning import CleanRatings, ratings_digest
 from training.data.movielens.movies import MovieTable
 from training.evaluation.judging import Lift, lift_of
-from training.evaluation.splits import Protocol, Split, judged_split
+from training.evaluation.splits import Split, judged_split
 from training.experiments.experiment import Measurement, measure
-from training.models.ranker_selection import RankerChoice
-from training.models.recipe import Loss, RankerParameters, Recipe
+from training.models.recipe_record import recipe_of
 from training.progress import Progress
 
 TOLERANCE: Final = 0.02
@@ -181,7 +177,7 @@ def pass_gate(
     if kept is not None and kept.split_hash == newcomer.split_hash:
         return newcomer, judge_newcomer(newcomer, kept)
     try:
-        theirs, choice = recipe_of(manifest)
+        theirs, choice = recipe_of(manifest.recipe)
     except (KeyError, TypeError, ValueError):
         reason = f"the recipe of bundle {manifest.bundle_id} cannot be trained by this version"
         return newcomer, Verdict(refusals=(reason,), remark="nothing to compare with")
@@ -197,23 +193,3 @@ def pass_gate(
     again = measure(clean.ratings, table, theirs, progress, choice=choice, work=steps)
     incumbent = Evaluation.of(again, judged, movie_ids)
     return newcomer, judge_newcomer(newcomer, incumbent, "its recipe was trained on the new split: ")
-
-
-def recipe_of(manifest: Manifest) -> tuple[Recipe, RankerChoice]:
-    """How a bundle was trained, out of the flat record that `recipe_record` made.
-
-    Raises:
-        KeyError, TypeError, ValueError: it is the record of another version.
-    """
-    record: dict[str, Any] = dict(manifest.recipe)
-    choice = RankerChoice(
-        loss=Loss(record.pop("ranker_loss")), iterations=record.pop("ranker_trees"), held_out_ndcg={}
-    )
-    als, ranker = (
-        {name.removeprefix(prefix): record.pop(name) for name in list(record) if name.startswith(prefix)}
-        for prefix in ("als_", "ranker_")
-    )
-    als["confidence"] = Confidence(als["confidence"])
-    record["feature_set"] = FeatureSet(record["feature_set"])
-    record["protocol"] = Protocol(record["protocol"])
-    return Recipe(als=AlsParameters(**als), ranker=RankerParameters(**ranker), **record), choice

@@ -31,6 +31,7 @@ from training.checkpoints import LIBRARIES
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
 from training.models.recipe import Recipe
+from training.models.recipe_record import recipe_record
 from training.models.similarity import NEIGHBOURS, build_index
 from training.models.two_stage import TwoStage
 from training.progress import Progress
@@ -59,17 +60,6 @@ class Build:
     """What it reached for each user: what the next one will be compared with."""
 
 
-def recipe_record(recipe: Recipe) -> dict[str, str | int | float | bool]:
-    """A recipe as one flat mapping, for the manifest and for MLflow."""
-    fields = asdict(recipe)
-    als, ranker = fields.pop("als"), fields.pop("ranker")
-    return (
-        fields
-        | {f"als_{name}": value for name, value in als.items()}
-        | {f"ranker_{name}": value for name, value in ranker.items()}
-    )
-
-
 def publish(root: Path, build: Build, progress: Progress, *, settle_seconds: float = SETTLE_SECONDS) -> str:
     """Publishes a bundle and points to it, once servers have taken the one before.
 
@@ -96,7 +86,7 @@ def publish(root: Path, build: Build, progress: Progress, *, settle_seconds: flo
             files=files,
             dataset_tag=build.dataset_tag,
             features=_feature_record(build),
-            recipe=_full_recipe(build),
+            recipe=recipe_record(build.recipe, build.two_stage.choice),
             metrics=build.metrics,
             libraries={name: version(name) for name in LIBRARIES},
             golden=golden,
@@ -175,17 +165,11 @@ def _write(staging: Path, build: Build, progress: Progress) -> Golden:
             "movies": len(movies.ids),
             "groups": build.two_stage.groups,
             "judged_users": 0 if build.evaluation is None else build.evaluation.user_ids.size,
-            "recipe": _full_recipe(build),
+            "recipe": recipe_record(build.recipe, build.two_stage.choice),
             "metrics": build.metrics,
         }
         write_exports(staging / "exports", build.two_stage, build.table, neighbours, summary)
     return _golden(build, ranker, neighbours)
-
-
-def _full_recipe(build: Build) -> dict[str, str | int | float | bool]:
-    """The recipe, and what was chosen by it."""
-    choice = build.two_stage.choice
-    return recipe_record(build.recipe) | {"ranker_loss": choice.loss, "ranker_trees": choice.iterations}
 
 
 def ranker_content(two_stage: TwoStage) -> RankerContent:

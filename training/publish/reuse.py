@@ -14,7 +14,7 @@ from training.data.movielens.cleaning import ratings_digest
 from training.data.preparation import Prepared
 from training.features import movie
 from training.models.recipe import Recipe
-from training.publish.publish import recipe_record
+from training.models.recipe_record import recipe_record
 
 
 def reusable(root: Path, prepared: Prepared, recipe: Recipe) -> Manifest | None:

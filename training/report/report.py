@@ -18,9 +18,9 @@ from training.evaluation.judging import CUTOFFS, Lift, Quality, interval
 from training.experiments.experiment import Measurement
 from training.experiments.studies import Tuning
 from training.models.ranker_groups import candidate_scores
+from training.models.recipe_record import recipe_record
 from training.models.two_stage import TwoStage
 from training.publish.gate import Verdict
-from training.publish.publish import recipe_record
 from training.report import figures
 from training.report.findings import TITLES, lifts, merged, warnings_of
 

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from serving.bundle.store import BundleStore
 from tests.conftest import Trained
+from training.models.recipe_record import recipe_of
 from training.progress import Progress
-from training.publish.gate import recipe_of
 from training.publish.publish import Build, publish
 
 _BLOCK = 4096
@@ -50,7 +50,7 @@ def test_current_stays_and_the_next_job_ends_well(
     monkeypatch.setattr(BundleStore, "require_space", lambda *_: None)  # filled by others meanwhile
     store = BundleStore(small_disk)
     source = BundleStore(trained.root).path(trained.bundle_id)
-    recipe, _ = recipe_of(BundleStore(trained.root).manifest(trained.bundle_id))
+    recipe, _ = recipe_of(BundleStore(trained.root).manifest(trained.bundle_id).recipe)
     build = Build(
         two_stage=trained.two_stage, table=trained.table, recipe=recipe, dataset_tag="t", metrics={}
     )

@@ -15,10 +15,10 @@ from training.data.movielens.cleaning import CleaningCounts, CleanRatings
 from training.evaluation.splits import split
 from training.experiments.experiment import Measurement
 from training.models.recipe import Recipe
+from training.models.recipe_record import recipe_of, recipe_record
 from training.progress import Progress
 from training.publish import gate
-from training.publish.gate import Evaluation, judge_newcomer, pass_gate, recipe_of
-from training.publish.publish import recipe_record
+from training.publish.gate import Evaluation, judge_newcomer, pass_gate
 
 
 def evaluation(
@@ -94,8 +94,8 @@ def test_a_damaged_evaluation_is_none(tmp_path: Path) -> None:
 
 def test_a_recipe_comes_back_out_of_the_manifest(own_bundle_root: BundleStore, trained: Trained) -> None:
     manifest = own_bundle_root.manifest(trained.bundle_id)
-    recipe, choice = recipe_of(manifest)
-    assert recipe_record(recipe).items() <= manifest.recipe.items()
+    recipe, choice = recipe_of(manifest.recipe)
+    assert recipe_record(recipe, choice) == manifest.recipe
     assert choice.loss == trained.two_stage.choice.loss
     assert choice.iterations == trained.two_stage.choice.iterations
 
@@ -108,7 +108,7 @@ class Case:
         self.manifest = store.manifest(trained.bundle_id)
         self.table = trained.table
         self.ratings = trained.two_stage.stage.ratings
-        self.recipe, _ = recipe_of(self.manifest)
+        self.recipe, _ = recipe_of(self.manifest.recipe)
         self.judged = split(self.ratings, self.recipe.protocol)
 
     def measurement(self, recipe: Recipe, *, two_stage: float) -> Measurement:

@@ -18,9 +18,9 @@ from tests.training.small import N_USERS, PROGRESS, RECIPE, ratings_of, table_of
 from training.models import first_stage
 from training.models.ranker_selection import RankerChoice
 from training.models.recipe import Loss, Recipe
+from training.models.recipe_record import recipe_of, recipe_record
 from training.models.two_stage import fit_two_stage
-from training.publish.gate import recipe_of
-from training.publish.publish import Build, publish, ranker_content, recipe_record, size_of
+from training.publish.publish import Build, publish, ranker_content, size_of
 
 METRICS = {"two_stage": {"ndcg_at_10": 0.25}}
 
@@ -244,7 +244,7 @@ def test_what_does_not_fit_is_not_begun(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_size_of_a_bundle_is_known_before(trained: Trained) -> None:
     store = BundleStore(trained.root)
-    recipe, _ = recipe_of(store.manifest(trained.bundle_id))
+    recipe, _ = recipe_of(store.manifest(trained.bundle_id).recipe)
     one = Build(two_stage=trained.two_stage, table=trained.table, recipe=recipe, dataset_tag="", metrics={})
     files = {path.stat().st_ino: path.stat().st_size for path in store.path(trained.bundle_id).rglob("*.*")}
     assert 0.5 < size_of(one) / sum(files.values()) <= 1

@@ -1,0 +1,44 @@
+"""A recipe, and what was chosen by it, as one flat mapping: for the manifest, for MLflow, and back."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from serving.features.sets import FeatureSet
+from serving.fold_in import AlsParameters, Confidence
+from training.evaluation.splits import Protocol
+from training.models.ranker_selection import RankerChoice
+from training.models.recipe import Loss, RankerParameters, Recipe
+
+
+def recipe_record(recipe: Recipe, choice: RankerChoice | None = None) -> dict[str, str | int | float | bool]:
+    """Writes a recipe down, and loss and trees of the ranker if they are known."""
+    fields = asdict(recipe)
+    als, ranker = fields.pop("als"), fields.pop("ranker")
+    chosen = {} if choice is None else {"ranker_loss": choice.loss, "ranker_trees": choice.iterations}
+    return (
+        fields
+        | {f"als_{name}": value for name, value in als.items()}
+        | {f"ranker_{name}": value for name, value in ranker.items()}
+        | chosen
+    )
+
+
+def recipe_of(record: Mapping[str, str | int | float | bool]) -> tuple[Recipe, RankerChoice]:
+    """Reads what was written with a choice.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is the record of another version.
+    """
+    rest: dict[str, Any] = dict(record)
+    choice = RankerChoice(
+        loss=Loss(rest.pop("ranker_loss")), iterations=rest.pop("ranker_trees"), held_out_ndcg={}
+    )
+    als, ranker = (
+        {name.removeprefix(prefix): rest.pop(name) for name in list(rest) if name.startswith(prefix)}
+        for prefix in ("als_", "ranker_")
+    )
+    als["confidence"] = Confidence(als["confidence"])
+    rest["feature_set"] = FeatureSet(rest["feature_set"])
+    rest["protocol"] = Protocol(rest["protocol"])
+    return Recipe(als=AlsParameters(**als), ranker=RankerParameters(**ranker), **rest), choice
