@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 from serving.ids import Rows
 from serving.ratings import Ratings
-from serving.retrieval import best
 from training.data.popularity import MovieStatistics, popularity
 from training.evaluation.judging import mean_ndcg
 from training.evaluation.splits import Protocol, Split
@@ -16,6 +15,7 @@ from training.experiments.regularization import best_regularization, search_grid
 from training.models.ease import MOST_MOVIES, Ease, likes
 from training.models.first_stage import CANDIDATES
 from training.models.item_knn import ItemKnn
+from training.models.lists import best_unseen
 from training.models.svd import Svd
 
 _EASE_START: Final = 200.0
@@ -47,7 +47,7 @@ def yardstick_lists(
     if ease_ndcg:
         own = likes(judged.past, n_movies)
         knn = ItemKnn.fit(judged.past, n_movies)
-        lists["item_knn"] = best_unseen(judged, lambda rows: knn.scores(own[rows]))
+        lists["item_knn"] = lists_by_scores(judged, lambda rows: knn.scores(own[rows]))
         lists["ease"] = ease_lists(judged, n_movies, best_regularization(ease_ndcg))
     return lists
 
@@ -55,35 +55,28 @@ def yardstick_lists(
 def popular_lists(judged: Split, n_movies: int) -> list[Rows]:
     """The most popular movies that each user has not seen."""
     scores = popularity(MovieStatistics.of(judged.past, n_movies))
-    return best_unseen(judged, lambda rows: np.tile(scores, (rows.size, 1)))
+    return lists_by_scores(judged, lambda rows: np.tile(scores, (rows.size, 1)))
 
 
 def svd_lists(judged: Split, n_movies: int, seed: int) -> list[Rows]:
     """The movies that truncated SVD expects the highest stars of."""
     model = Svd.fit(judged.past, n_movies, seed=seed)
     unrated = np.bincount(judged.past.movie_rows, minlength=n_movies) == 0
-    return best_unseen(judged, lambda rows: np.where(unrated, -np.inf, model.scores(rows)))
+    return lists_by_scores(judged, lambda rows: np.where(unrated, -np.inf, model.scores(rows)))
 
 
 def ease_lists(judged: Split, n_movies: int, regularization: float) -> list[Rows]:
     """The movies that EASE scores highest."""
     own = likes(judged.past, n_movies)
     model = Ease.fit(judged.past, n_movies, regularization)
-    return best_unseen(judged, lambda rows: model.scores(own[rows]))
+    return lists_by_scores(judged, lambda rows: model.scores(own[rows]))
 
 
-def best_unseen(judged: Split, scorer: Scorer) -> list[Rows]:
+def lists_by_scores(judged: Split, scorer: Scorer) -> list[Rows]:
     """Each judged user's best movies, as many as stage one hands on, seen ones left out."""
     lists = []
     for start in range(0, judged.users.size, _USERS_PER_BLOCK):
         users = judged.users[start : start + _USERS_PER_BLOCK]
         for scores, user_row in zip(scorer(users), users, strict=True):
-            lists.append(best_of(scores, judged.past.of(int(user_row)).movie_rows, CANDIDATES))
+            lists.append(best_unseen(scores, judged.past.of(int(user_row)).movie_rows, CANDIDATES))
     return lists
-
-
-def best_of(scores: npt.NDArray[np.float64], seen: Rows, limit: int) -> Rows:
-    """The movies with the highest scores, `seen` left out and -inf too; overwrites `scores`."""
-    scores[seen] = -np.inf
-    rows = np.flatnonzero(scores > -np.inf).astype(np.int32)
-    return rows[best(scores[rows], rows, limit)]

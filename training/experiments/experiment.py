@@ -17,6 +17,7 @@ from training.experiments.baselines import choose_ease_regularization, svd_lists
 from training.experiments.regularization import best_regularization, choose_als_regularization
 from training.models.als import Als
 from training.models.first_stage import CANDIDATES
+from training.models.lists import else_popular
 from training.models.ranker_groups import TooFewUsersError, inner_cuts
 from training.models.ranker_selection import RankerChoice
 from training.models.recipe import REFERENCE_PARAMETERS, Recipe
@@ -45,6 +46,8 @@ class Measurement:
     recipe: Recipe
     choice: RankerChoice
     groups: int
+    judged: Split
+    """What was learned from, and what the lists were judged by."""
     judged_users: int
     eligible_users: int
     """Who could be judged: more than were, where a sample of them says enough."""
@@ -150,6 +153,7 @@ def measure(
         recipe=recipe,
         choice=two_stage.choice,
         groups=two_stage.groups,
+        judged=test,
         judged_users=test.users.size,
         eligible_users=test.eligible,
         qualities=qualities,
@@ -213,11 +217,11 @@ def _lists(
         popular = yardsticks.pop("popularity")
         lists = {"popularity": popular, "svd": svd_lists(judged, n_movies, seed)}
         lists |= yardsticks
-        lists["als"] = _filled(
+        lists["als"] = else_popular(
             [found.movie_rows for found in two_stage.stage.candidates(judged.users)], popular
         )
     with progress.step("Two-stage recommendations", judged.users.size) as advance:
-        lists["two_stage"] = _filled(two_stage.recommend(judged.users, advance), popular)
+        lists["two_stage"] = else_popular(two_stage.recommend(judged.users, advance), popular)
     return lists
 
 
@@ -245,11 +249,6 @@ def _variant_lists(
     plain = fit_two_stage(judged.past, table, plain_recipe, progress, work=work, users=judged.users)
     found = [found.movie_rows for found in als.candidates(judged.users, judged.past, CANDIDATES)]
     return {
-        "als_reference": _filled(found, popular),
-        "two_stage_reference": _filled(plain.recommend(judged.users), popular),
+        "als_reference": else_popular(found, popular),
+        "two_stage_reference": else_popular(plain.recommend(judged.users), popular),
     }
-
-
-def _filled(lists: Sequence[Rows], popular: Sequence[Rows]) -> list[Rows]:
-    """A user without a vector gets popularity from the gateway: what is served is what is judged."""
-    return [ours if ours.size else other for ours, other in zip(lists, popular, strict=True)]

@@ -12,10 +12,10 @@ from serving.ids import Rows
 from serving.ratings import LIKED, History, Ratings
 from training.data.popularity import MovieStatistics, popularity
 from training.evaluation.metrics import capped_recall
-from training.experiments.baselines import best_of
 from training.experiments.regularization import best_regularization
 from training.models.als import fit_item_factors
 from training.models.ease import Ease
+from training.models.lists import best_unseen
 from training.progress import Progress
 
 CUTOFF: Final = 20
@@ -77,16 +77,16 @@ def strong_generalisation(
             known = np.bincount(trained.movie_rows, minlength=n_movies) > 0
             for history, truth in _requests(ratings, users, known, rng):
                 seen = history.movie_rows
-                best = {"popularity": best_of(popular.copy(), seen, CUTOFF)}
+                best = {"popularity": best_unseen(popular, seen, CUTOFF)}
                 vector = fold_in.user_vector(history)
                 best["als"] = best["popularity"]
                 if vector is not None:
                     scores = (item_factors @ vector).astype(np.float64)
-                    best["als"] = best_of(scores, np.concatenate([seen, cold]), CUTOFF)
+                    best["als"] = best_unseen(scores, np.concatenate([seen, cold]), CUTOFF)
                 if ease is not None:
                     own = np.zeros((1, n_movies))
                     own[0, seen[history.values >= LIKED]] = 1.0
-                    best["ease"] = best_of(ease.scores(csr_array(own))[0], seen, CUTOFF)
+                    best["ease"] = best_unseen(ease.scores(csr_array(own))[0], seen, CUTOFF)
                 for model, found in best.items():
                     recalls.setdefault(model, []).append(capped_recall(found, truth, CUTOFF))
             advance()

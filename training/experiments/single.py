@@ -7,8 +7,10 @@ from serving.ratings import Ratings
 from training.data.movielens.movies import MovieTable
 from training.evaluation.judging import judge
 from training.evaluation.splits import Protocol, Split, judged_split
+from training.experiments.baselines import popular_lists
 from training.models.first_stage import CANDIDATES
-from training.models.recommenders import PopularityRecommender, Recommender
+from training.models.lists import else_popular
+from training.models.recommenders import Recommender
 from training.progress import Progress
 
 Fit = Callable[[Ratings], Recommender]
@@ -36,10 +38,8 @@ def measure_single(
 def _lists(judged: Split, table: MovieTable, fit: Fit, advance: Callable[[], None]) -> Sequence[Rows]:
     """Each judged user's list; what is popular for one whom the model knows nothing of, as when serving."""
     model = fit(judged.past)
-    popular = PopularityRecommender.fit(judged.past, table)
     lists = []
     for user_row in judged.users.tolist():
-        rows = model.scored(user_row, CANDIDATES, explain=False).movie_rows
-        lists.append(rows if rows.size else popular.scored(user_row, CANDIDATES, explain=False).movie_rows)
+        lists.append(model.scored(user_row, CANDIDATES, explain=False).movie_rows)
         advance()
-    return lists
+    return else_popular(lists, popular_lists(judged, len(table.movies.ids)))

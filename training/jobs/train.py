@@ -54,7 +54,7 @@ def train_and_publish(
     measurement = measure(clean.ratings, table, recipe, progress, validate=True, work=work.part("past"))
     print_measurements(console, [measurement], prepared.dataset_tag)
     progress.enter("gate", "Asking the gate")
-    evaluation, verdict = pass_gate(store, measurement, clean, table, progress, work=work)
+    evaluation, verdict = pass_gate(store, measurement, clean.ratings, table, progress, work=work)
     console.print(f"Gate: {verdict.remark}")
     for refusal in verdict.refusals:
         console.print(f"Gate: {'overridden' if force else 'refused'}: {refusal}")

@@ -23,11 +23,12 @@ from serving.fold_in import AlsParameters
 from serving.ids import Rows
 from serving.movies import UNKNOWN_YEAR, Movies
 from serving.ratings import Ratings
-from serving.retrieval import best, best_first
+from serving.retrieval import best_first
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
 from training.models.als import Als
 from training.models.first_stage import FirstStage
+from training.models.lists import best_unseen
 from training.models.svd import Svd
 
 _REASONS: Final = 5
@@ -169,10 +170,7 @@ class Recommender(ABC):
 
 def most_popular(world: World, blocked: Rows, limit: int) -> Rows:
     """Rows of the most popular movies that are not blocked, as the gateway orders them."""
-    scores = world.popularity.copy()
-    scores[blocked] = -np.inf
-    rows = np.flatnonzero(scores > -np.inf).astype(np.int32)
-    return rows[best(scores[rows], rows, limit)]
+    return best_unseen(world.popularity, blocked, limit)
 
 
 class PopularityRecommender(Recommender):
@@ -218,8 +216,8 @@ class SVDRecommender(Recommender):
     def __init__(self, world: World, model: Svd) -> None:
         super().__init__(world)
         self._model = model
-        self._rated: npt.NDArray[np.bool_] = (
-            np.bincount(world.ratings.movie_rows, minlength=len(world.movies.ids)) > 0
+        self._unrated: npt.NDArray[np.bool_] = (
+            np.bincount(world.ratings.movie_rows, minlength=len(world.movies.ids)) == 0
         )
 
     @classmethod
@@ -239,10 +237,8 @@ class SVDRecommender(Recommender):
     @override
     def scored(self, user_row: int, limit: int, *, explain: bool) -> Scored:
         scores = self._model.scores(np.array([user_row], dtype=np.int32))[0]
-        unseen = self._rated.copy()
-        unseen[self._world.ratings.of(user_row).movie_rows] = False
-        rows = np.flatnonzero(unseen).astype(np.int32)
-        rows = rows[best(scores[rows], rows, limit)]
+        scores[self._unrated] = -np.inf
+        rows = best_unseen(scores, self._world.ratings.of(user_row).movie_rows, limit)
         return Scored(rows, scores[rows])
 
 

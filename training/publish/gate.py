@@ -18,11 +18,12 @@ import numpy.typing as npt
 
 from serving.bundle.store import BundleError, BundleStore
 from serving.ids import IdMap, Ids
+from serving.ratings import Ratings
 from training.checkpoints import NO_WORK, Work
-from training.data.movielens.cleaning import CleanRatings, ratings_digest
+from training.data.movielens.cleaning import ratings_digest
 from training.data.movielens.movies import MovieTable
 from training.evaluation.judging import Lift, lift_of
-from training.evaluation.splits import Split, judged_split
+from training.evaluation.splits import Split
 from training.experiments.experiment import Measurement, measure
 from training.models.recipe_record import recipe_of
 from training.progress import Progress
@@ -52,8 +53,9 @@ class Evaluation:
     """By model: popularity, als, two_stage; nDCG@10, shape (n_users,)."""
 
     @classmethod
-    def of(cls, measurement: Measurement, judged: Split, movie_ids: IdMap) -> "Evaluation":
-        """What the gate needs of a measurement on `judged`."""
+    def of(cls, measurement: Measurement, movie_ids: IdMap) -> "Evaluation":
+        """What the gate needs of a measurement."""
+        judged = measurement.judged
         return cls(
             split_hash=_split_hash(judged, movie_ids),
             user_ids=judged.past.users.ids[judged.users],
@@ -146,7 +148,7 @@ def judge_newcomer(newcomer: Evaluation, incumbent: Evaluation | None, remark: s
 def pass_gate(
     store: BundleStore,
     measurement: Measurement,
-    clean: CleanRatings,
+    ratings: Ratings,
     table: MovieTable,
     progress: Progress,
     *,
@@ -157,7 +159,7 @@ def pass_gate(
     Args:
         store: holds the incumbent, if there is one.
         measurement: of the new recipe.
-        clean: what it was measured on.
+        ratings: what it was measured on.
         table: the catalogue.
         progress: shows the steps where the incumbent's recipe has to be trained.
         work: steps of the job.
@@ -167,8 +169,7 @@ def pass_gate(
     """
     recipe = measurement.recipe
     movie_ids = table.movies.ids
-    judged = judged_split(clean.ratings, recipe.protocol)
-    newcomer = Evaluation.of(measurement, judged, movie_ids)
+    newcomer = Evaluation.of(measurement, movie_ids)
     try:
         manifest = store.manifest(store.pointer().bundle_id)
     except BundleError:
@@ -190,6 +191,6 @@ def pass_gate(
     # By name: after a rollback another bundle is the incumbent of the same job.
     steps = work.part(f"incumbent-{manifest.bundle_id}")
     theirs = replace(theirs, choose_regularization=False)  # what is served has the λ that it has
-    again = measure(clean.ratings, table, theirs, progress, choice=choice, work=steps)
-    incumbent = Evaluation.of(again, judged, movie_ids)
+    again = measure(ratings, table, theirs, progress, choice=choice, work=steps)
+    incumbent = Evaluation.of(again, movie_ids)
     return newcomer, judge_newcomer(newcomer, incumbent, "its recipe was trained on the new split: ")

@@ -9,8 +9,8 @@ from serving.ratings import Ratings
 from tests.training.small import PROGRESS
 from training.evaluation.splits import Protocol, split
 from training.experiments.baselines import (
-    best_unseen,
     choose_ease_regularization,
+    lists_by_scores,
     yardstick_lists,
 )
 from training.experiments.held_out_users import strong_generalisation
@@ -70,7 +70,7 @@ def test_item_knn_sums_cosines_with_liked_movies() -> None:
 def test_lists_hold_unseen_movies_best_first() -> None:
     judged = split(random_ratings(30, 12), Protocol.USER)
     scores = np.tile(np.arange(12.0), (30, 1))
-    for user_row, found in zip(judged.users, best_unseen(judged, lambda rows: scores[rows]), strict=True):
+    for user_row, found in zip(judged.users, lists_by_scores(judged, lambda rows: scores[rows]), strict=True):
         seen = judged.past.of(int(user_row)).movie_rows
         assert found.tolist() == sorted(set(range(12)) - set(seen.tolist()), reverse=True)
 

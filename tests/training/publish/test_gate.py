@@ -11,7 +11,6 @@ from rich.console import Console
 from serving.bundle.store import BundleStore
 from tests.conftest import Trained
 from training.checkpoints import NO_WORK, Work
-from training.data.movielens.cleaning import CleaningCounts, CleanRatings
 from training.evaluation.splits import split
 from training.experiments.experiment import Measurement
 from training.models.recipe import Recipe
@@ -117,19 +116,17 @@ class Case:
             model: SimpleNamespace(per_user={"ndcg_at_10": np.full(self.judged.users.size, ndcg)})
             for model, ndcg in (("popularity", 0.1), ("als", 0.1), ("two_stage", two_stage))
         }
-        return cast(Measurement, SimpleNamespace(recipe=recipe, qualities=qualities))
+        return cast(Measurement, SimpleNamespace(recipe=recipe, qualities=qualities, judged=self.judged))
 
     def verdict(self, measurement: Measurement, *, work: Work = NO_WORK) -> gate.Verdict:
         """What the gate says of a newcomer."""
-        counts = CleaningCounts(0, 0, 0, 0, 0, 0)
-        clean = CleanRatings(ratings=self.ratings, counts=counts, digest="")
         progress = Progress(Console(quiet=True))
-        _, verdict = pass_gate(self.store, measurement, clean, self.table, progress, work=work)
+        _, verdict = pass_gate(self.store, measurement, self.ratings, self.table, progress, work=work)
         return verdict
 
     def keep(self, measurement: Measurement) -> None:
         """Writes what the incumbent reached into its bundle."""
-        kept = Evaluation.of(measurement, self.judged, self.table.movies.ids)
+        kept = Evaluation.of(measurement, self.table.movies.ids)
         kept.write(self.store.path(self.manifest.bundle_id) / "reports")
 
 
