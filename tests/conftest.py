@@ -5,6 +5,7 @@ import os
 # Before numpy: implicit warns of BLAS threads beside its own, and warnings fail tests.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+from training.models.job_context import JobContext
 from training.release.mlflow_env import MLFLOW_QUIET
 
 os.environ.update(MLFLOW_QUIET)
@@ -54,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     )
     progress = Progress(Console(quiet=True))
     choice = RankerChoice(loss=Loss.LOGLOSS, iterations=50, held_out_ndcg={})
-    two_stage = fit_two_stage(clean.ratings, table, recipe, progress, choice)
+    two_stage = fit_two_stage(clean.ratings, JobContext(table, recipe, progress), choice)
     root = tmp_path_factory.mktemp("bundles")
     build = Build(
         two_stage=two_stage, table=table, recipe=recipe, dataset_tag=clean.tag("sample"), metrics={}

@@ -62,12 +62,12 @@ from ranking_service.ranking import Ranker
 from serving.bundle.store import BundleStore
 from serving.features.documentation import document
 from serving.stages.ranking import RankingQuery, decode_request, encode_response
-from tests.training.small import PROGRESS, RECIPE, table_of, tastes
+from tests.training.small import JOB, PROGRESS, RECIPE, table_of, tastes
 from training.models.two_stage import fit_two_stage
 from training.publish.publish import Build, publish
 
 table, root = table_of(), Path(sys.argv[1])
-two_stage = fit_two_stage(tastes(), table, RECIPE, PROGRESS)
+two_stage = fit_two_stage(tastes(), JOB)
 bundle_id = publish(root, Build(two_stage, table, RECIPE, "tastes", {}), PROGRESS, settle_seconds=0)
 store = BundleStore(root)
 ranker = Ranker.load(store, bundle_id)

@@ -40,7 +40,7 @@ from similarity_service.neighbours import SimilarityIndex
 from similarity_service.servicer import SimilarityServicer
 from tests.gateway.small_world import BUDGETS
 from tests.serving.server_under_test import settings
-from tests.training.small import PROGRESS, RECIPE, table_of, tastes
+from tests.training.small import JOB, PROGRESS, RECIPE, table_of, tastes
 from training.models.ranker_selection import RankerChoice
 from training.models.recipe import Loss
 from training.models.two_stage import fit_two_stage
@@ -206,7 +206,7 @@ def train_bundles(root: Path, *seeds: int) -> list[str]:
         publish(
             root,
             Build(
-                two_stage=fit_two_stage(tastes(seed=seed), table_of(), RECIPE, PROGRESS, choice),
+                two_stage=fit_two_stage(tastes(seed=seed), JOB, choice),
                 table=table_of(),
                 recipe=RECIPE,
                 dataset_tag=f"tastes {seed}",

@@ -12,6 +12,7 @@ from serving.movies import Movies
 from serving.ratings import Ratings
 from training.data.movielens.movies import MovieTable
 from training.evaluation.splits import Protocol
+from training.models.job_context import JobContext
 from training.models.recipe import RankerParameters, Recipe
 from training.progress import Progress
 
@@ -71,3 +72,6 @@ def table_of(n_movies: int = N_MOVIES) -> MovieTable:
         title_lengths=(10 + rows).astype(np.int32),
         tmdb_ids=np.zeros(n_movies, dtype=np.int32),
     )
+
+
+JOB = JobContext(table_of(), RECIPE, PROGRESS)

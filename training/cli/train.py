@@ -240,6 +240,7 @@ def tune(
     from training.experiments.tuning import Bounds
     from training.experiments.tuning import tune as run_studies
     from training.jobs.run_records import tuning_record
+    from training.models.job_context import JobContext
     from training.release.tracking import track
 
     console = open_console()
@@ -256,7 +257,7 @@ def tune(
             trials=trials,
             seconds=60 * minutes,
         )
-        studies = run_studies(ratings, prepared.table, recipe, bounds, progress)
+        studies = run_studies(ratings, JobContext(prepared.table, recipe, progress), bounds)
         path = out or bundle_root / "best_params.json"
         Tuning(prepared.dataset_tag, studies).write(path)
         for stage, study in studies.items():

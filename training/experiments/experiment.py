@@ -9,14 +9,13 @@ import numpy.typing as npt
 from serving.features.sets import FeatureSet
 from serving.ids import Rows
 from serving.ratings import Ratings
-from training.checkpoints import NO_WORK, Work
-from training.data.movielens.movies import MovieTable
 from training.evaluation.judging import Quality, judge
 from training.evaluation.splits import ENOUGH_USERS, Protocol, Split, judged_split, split
 from training.experiments.baselines import choose_ease_regularization, svd_lists, yardstick_lists
 from training.experiments.regularization import best_regularization, choose_als_regularization
 from training.models.als import Als
 from training.models.first_stage import CANDIDATES
+from training.models.job_context import JobContext
 from training.models.lists import else_popular
 from training.models.ranker_groups import TooFewUsersError, inner_cuts
 from training.models.ranker_selection import RankerChoice
@@ -77,80 +76,45 @@ def production_protocol(ratings: Ratings) -> Protocol:
 
 def measure(
     ratings: Ratings,
-    table: MovieTable,
-    recipe: Recipe,
-    progress: Progress,
+    job: JobContext,
     *,
     choice: RankerChoice | None = None,
     validate: bool = False,
     variants: bool = False,
-    work: Work = NO_WORK,
 ) -> Measurement:
     """Fits the models on the past and judges them on the future, by the recipe's protocol.
 
     Args:
         ratings: all there are.
-        table: the catalogue.
-        recipe: of the two-stage recommender; λ of ALS is chosen first where it says so.
-        progress: shows the steps.
+        job: the two-stage recommender's; λ of ALS is chosen first where its recipe says so.
         choice: loss and trees; chosen on held-out groups of the past when None.
         validate: measure on the validation part too, after a fit of its own on what was before that.
         variants: measure ALS with the reference's preset and a ranker with the reference's features too.
-        work: steps that were finished before, and where to keep those to come.
 
     Raises:
         TooFewUsersError: the past gives the ranker too little to learn from.
     """
-    n_movies = len(table.movies.ids)
-    test = judged_split(ratings, recipe.protocol)
+    test = judged_split(ratings, job.recipe.protocol)
     if test.users.size < test.eligible:
-        progress.console.print(
+        job.progress.console.print(
             f"  judged by {test.users.size:,} users, drawn at random from the {test.eligible:,} who can be",
             highlight=False,
         )
     als_ndcg: Mapping[float, float] = {}
-    if recipe.choose_regularization:
-        with progress.step("Regularization of ALS, on a validation part"):
-            als_ndcg = choose_als_regularization(
-                test.past,
-                n_movies,
-                recipe.als,
-                recipe.protocol,
-                seed=recipe.seed,
-                threads=recipe.threads,
-                work=work,
-            )
-        recipe = replace(recipe, als=replace(recipe.als, regularization=best_regularization(als_ndcg)))
-    two_stage = fit_two_stage(test.past, table, recipe, progress, choice, work=work, users=test.users)
-    with progress.step("Regularization of EASE, on a validation part"):
-        ease_ndcg = choose_ease_regularization(test.past, n_movies, recipe.protocol)
-    lists = _lists(test, two_stage, n_movies, ease_ndcg, seed=recipe.seed, progress=progress)
+    if job.recipe.choose_regularization:
+        als_ndcg = _als_ndcg(test.past, job)
+        als = replace(job.recipe.als, regularization=best_regularization(als_ndcg))
+        job = replace(job, recipe=replace(job.recipe, als=als))
+    two_stage = fit_two_stage(test.past, job, choice, users=test.users)
+    with job.progress.step("Regularization of EASE, on a validation part"):
+        ease_ndcg = choose_ease_regularization(test.past, job.n_movies, job.recipe.protocol)
+    lists = _lists(test, two_stage, job, ease_ndcg)
     if variants:
-        lists |= _variant_lists(
-            test, table, recipe, lists["popularity"], progress, work=work.part("reference")
-        )
-    qualities = _qualities(lists, test, progress)
-    validation: Mapping[str, Quality] = {}
-    if validate:
-        progress.enter("validation", "Measuring on the validation part: fitted on what was before it")
-        before = judged_split(test.past, recipe.protocol)
-        try:
-            earlier = fit_two_stage(
-                before.past,
-                table,
-                recipe,
-                progress,
-                two_stage.choice,
-                work=work.part("validation"),
-                users=before.users,
-            )
-        except TooFewUsersError as error:  # two cuts leave little of short histories
-            progress.console.print(f"  left out: {error}")
-        else:
-            found = _lists(before, earlier, n_movies, ease_ndcg, seed=recipe.seed, progress=progress)
-            validation = _qualities(found, before, progress)
+        lists |= _variant_lists(test, job.part("reference"), lists["popularity"])
+    qualities = _qualities(lists, test, job.progress)
+    validation = _validated(test.past, job, two_stage.choice, ease_ndcg) if validate else {}
     return Measurement(
-        recipe=recipe,
+        recipe=job.recipe,
         choice=two_stage.choice,
         groups=two_stage.groups,
         judged=test,
@@ -162,7 +126,7 @@ def measure(
         ease_ndcg=ease_ndcg,
         evidence=Evidence(
             history_lengths=test.past.counts()[test.users],
-            movie_counts=np.bincount(test.past.movie_rows, minlength=n_movies),
+            movie_counts=np.bincount(test.past.movie_rows, minlength=job.n_movies),
             truth=test.truth,
             lists=lists,
         ),
@@ -170,27 +134,45 @@ def measure(
 
 
 def measure_seeds(
-    ratings: Ratings,
-    table: MovieTable,
-    recipe: Recipe,
-    seeds: Sequence[int],
-    progress: Progress,
-    *,
-    variants: bool = False,
-    work: Work = NO_WORK,
+    ratings: Ratings, job: JobContext, seeds: Sequence[int], *, variants: bool = False
 ) -> list[Measurement]:
-    """One measurement per seed of the recipe; `work` has a part for each."""
+    """One measurement per seed, each in a part of the job of its own."""
     return [
         measure(
             ratings,
-            table,
-            replace(recipe, seed=seed),
-            progress,
+            replace(job.part(f"seed-{seed}"), recipe=replace(job.recipe, seed=seed)),
             variants=variants,
-            work=work.part(f"seed-{seed}"),
         )
         for seed in seeds
     ]
+
+
+def _als_ndcg(past: Ratings, job: JobContext) -> dict[float, float]:
+    recipe = job.recipe
+    with job.progress.step("Regularization of ALS, on a validation part"):
+        return choose_als_regularization(
+            past,
+            job.n_movies,
+            recipe.als,
+            recipe.protocol,
+            seed=recipe.seed,
+            threads=recipe.threads,
+            work=job.work,
+        )
+
+
+def _validated(
+    past: Ratings, job: JobContext, choice: RankerChoice, ease_ndcg: Mapping[float, float]
+) -> dict[str, Quality]:
+    """Quality on the validation part, by model; none where what is before it is too little."""
+    job.progress.enter("validation", "Measuring on the validation part: fitted on what was before it")
+    before = judged_split(past, job.recipe.protocol)
+    try:
+        earlier = fit_two_stage(before.past, job.part("validation"), choice, users=before.users)
+    except TooFewUsersError as error:  # two cuts leave little of short histories
+        job.progress.console.print(f"  left out: {error}")
+        return {}
+    return _qualities(_lists(before, earlier, job, ease_ndcg), before, job.progress)
 
 
 def _qualities(lists: Mapping[str, Sequence[Rows]], judged: Split, progress: Progress) -> dict[str, Quality]:
@@ -203,50 +185,36 @@ def _qualities(lists: Mapping[str, Sequence[Rows]], judged: Split, progress: Pro
 
 
 def _lists(
-    judged: Split,
-    two_stage: TwoStage,
-    n_movies: int,
-    ease_ndcg: Mapping[float, float],
-    *,
-    seed: int,
-    progress: Progress,
+    judged: Split, two_stage: TwoStage, job: JobContext, ease_ndcg: Mapping[float, float]
 ) -> dict[str, Sequence[Rows]]:
     """Lists of all models, by name, weakest first as a rule."""
-    with progress.step("Baselines and yardsticks"):
-        yardsticks = yardstick_lists(judged, n_movies, ease_ndcg)
+    with job.progress.step("Baselines and yardsticks"):
+        yardsticks = yardstick_lists(judged, job.n_movies, ease_ndcg)
         popular = yardsticks.pop("popularity")
-        lists = {"popularity": popular, "svd": svd_lists(judged, n_movies, seed)}
+        lists = {"popularity": popular, "svd": svd_lists(judged, job.n_movies, job.recipe.seed)}
         lists |= yardsticks
         lists["als"] = else_popular(
             [found.movie_rows for found in two_stage.stage.candidates(judged.users)], popular
         )
-    with progress.step("Two-stage recommendations", judged.users.size) as advance:
+    with job.progress.step("Two-stage recommendations", judged.users.size) as advance:
         lists["two_stage"] = else_popular(two_stage.recommend(judged.users, advance), popular)
     return lists
 
 
-def _variant_lists(
-    judged: Split,
-    table: MovieTable,
-    recipe: Recipe,
-    popular: Sequence[Rows],
-    progress: Progress,
-    *,
-    work: Work,
-) -> dict[str, Sequence[Rows]]:
+def _variant_lists(judged: Split, job: JobContext, popular: Sequence[Rows]) -> dict[str, Sequence[Rows]]:
     """Lists of ALS with the reference's preset, and of a ranker with the reference's features."""
-    with progress.step("ALS, reference preset", REFERENCE_PARAMETERS.iterations) as advance:
+    with job.progress.step("ALS, reference preset", REFERENCE_PARAMETERS.iterations) as advance:
         als = Als.fit(
             judged.past,
-            len(table.movies.ids),
+            job.n_movies,
             REFERENCE_PARAMETERS,
-            seed=recipe.seed,
-            threads=recipe.threads,
+            seed=job.recipe.seed,
+            threads=job.recipe.threads,
             progress=advance,
             users=judged.users,
         )
-    plain_recipe = replace(recipe, feature_set=FeatureSet.REFERENCE)
-    plain = fit_two_stage(judged.past, table, plain_recipe, progress, work=work, users=judged.users)
+    plain_job = replace(job, recipe=replace(job.recipe, feature_set=FeatureSet.REFERENCE))
+    plain = fit_two_stage(judged.past, plain_job, users=judged.users)
     found = [found.movie_rows for found in als.candidates(judged.users, judged.past, CANDIDATES)]
     return {
         "als_reference": else_popular(found, popular),

@@ -17,16 +17,15 @@ import optuna
 from serving.fold_in import AlsParameters, Confidence
 from serving.ratings import Ratings
 from serving.retrieval import best_first
-from training.data.movielens.movies import MovieTable
 from training.evaluation.judging import mean_ndcg
 from training.evaluation.splits import Split, split
 from training.experiments.studies import Parameters, Study, Trial
 from training.models.als import Als
 from training.models.first_stage import CANDIDATES, fit_first_stage
+from training.models.job_context import JobContext
 from training.models.ranker import Groups, fit_ranker
 from training.models.ranker_groups import TooFewUsersError, labelled_groups, labelling_cuts, require_groups
-from training.models.recipe import Loss, Recipe
-from training.progress import Progress
+from training.models.recipe import Loss
 
 _MOST_USERS: Final = 2_000
 """Judged users, at random where there are more."""
@@ -47,17 +46,13 @@ class Bounds:
     """For both stages, half of it for ALS. A trial under way ends, and each stage has one trial at least."""
 
 
-def tune(
-    ratings: Ratings, table: MovieTable, recipe: Recipe, bounds: Bounds, progress: Progress
-) -> dict[str, Study]:
+def tune(ratings: Ratings, job: JobContext, bounds: Bounds) -> dict[str, Study]:
     """Runs both studies, or goes on with them.
 
     Args:
         ratings: all; the test part is cut off and not looked at.
-        table: the catalogue.
-        recipe: the defaults, and protocol, seed and threads.
+        job: its recipe has the defaults, and protocol, seed and threads.
         bounds: of the search.
-        progress: shows the steps.
 
     Returns:
         By stage: als, ranker.
@@ -65,6 +60,7 @@ def tune(
     Raises:
         TooFewUsersError: the validation part judges nobody, or nobody gives the ranker a group.
     """
+    recipe = job.recipe
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     bounds.storage.parent.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + bounds.seconds
@@ -72,13 +68,12 @@ def tune(
     judged = split(before_test, recipe.protocol).sample(_MOST_USERS, recipe.seed)
     if not judged.users.size:  # a trial without a value fails, and there would be another for ever
         raise TooFewUsersError(f"nobody can be judged on the validation part under '{recipe.protocol}'")
-    n_movies = len(table.movies.ids)
 
     def als_ndcg(parameters: Parameters) -> float:
         chosen = _als_parameters(parameters)
         model = Als.fit(
             judged.past,
-            n_movies,
+            job.n_movies,
             chosen,
             seed=recipe.seed,
             threads=recipe.threads,
@@ -87,7 +82,7 @@ def tune(
         found = model.candidates(judged.users, judged.past, CANDIDATES)
         return mean_ndcg([candidates.movie_rows for candidates in found], judged)
 
-    with progress.step("Trials of ALS", bounds.trials) as advance:
+    with job.progress.step("Trials of ALS", bounds.trials) as advance:
         als = _run(
             replace(bounds, name=f"{bounds.name}-als"),
             recipe.seed,
@@ -98,9 +93,9 @@ def tune(
             advance=advance,
         )
     recipe = replace(recipe, als=_als_parameters(als.best.parameters))
-    ranker_ndcg = _ranker_quality(judged, table, recipe, progress)
+    ranker_ndcg = _ranker_quality(judged, replace(job, recipe=recipe))
     defaults = asdict(recipe.ranker)
-    with progress.step("Trials of the ranker", bounds.trials) as advance:
+    with job.progress.step("Trials of the ranker", bounds.trials) as advance:
         ranker = _run(
             replace(bounds, name=f"{bounds.name}-ranker-on-als-{als.best.number}"),
             recipe.seed,
@@ -137,20 +132,15 @@ def _ranker_suggestion(trial: optuna.Trial) -> Parameters:
     }
 
 
-def _ranker_quality(
-    judged: Split, table: MovieTable, recipe: Recipe, progress: Progress
-) -> Callable[[Parameters], float]:
+def _ranker_quality(judged: Split, job: JobContext) -> Callable[[Parameters], float]:
     """The function that a trial of the ranker is judged by; all that trials share is computed here, once."""
+    recipe = job.recipe
     cuts = labelling_cuts(judged.past, recipe)
     stages = [
-        fit_first_stage(
-            cut.past, table, recipe, progress, f"inner cut {i + 1} of {len(cuts)}", users=cut.users
-        )
+        fit_first_stage(cut.past, job, f"inner cut {i + 1} of {len(cuts)}", users=cut.users)
         for i, cut in enumerate(cuts)
     ]
-    stage = fit_first_stage(
-        judged.past, table, recipe, progress, "what was before the validation part", users=judged.users
-    )
+    stage = fit_first_stage(judged.past, job, "what was before the validation part", users=judged.users)
     found = list(stage.candidates(judged.users))
     features = [stage.features(user, own) for user, own in zip(judged.users.tolist(), found, strict=True)]
 

@@ -9,6 +9,7 @@ from training.data.preparation import Prepared
 from training.evaluation.splits import Protocol
 from training.experiments.experiment import Measurement, measure_seeds
 from training.experiments.held_out_users import strong_generalisation
+from training.models.job_context import JobContext
 from training.models.ranker_groups import TooFewUsersError
 from training.models.recipe import Recipe
 from training.progress import Progress
@@ -43,20 +44,13 @@ def evaluate(
     """
     clean, table, console = prepared.clean, prepared.table, progress.console
     work = Work.of(root, "evaluate", prepared.inputs, clean.digest, repr(recipe))
+    job = JobContext(table, recipe, progress, work)
     first: Measurement | None = None
     for protocol in protocols:
         console.print(f"Measuring under '{protocol}'")
-        by_protocol = replace(recipe, protocol=protocol)
+        part = replace(job.part(protocol), recipe=replace(recipe, protocol=protocol))
         try:
-            runs = measure_seeds(
-                clean.ratings,
-                table,
-                by_protocol,
-                seeds,
-                progress,
-                variants=variants,
-                work=work.part(protocol),
-            )
+            runs = measure_seeds(clean.ratings, part, seeds, variants=variants)
         except TooFewUsersError as error:
             if first is None:
                 raise
@@ -67,7 +61,7 @@ def evaluate(
     if first is not None:
         strong = strong_generalisation(
             clean.ratings,
-            len(table.movies.ids),
+            job.n_movies,
             first.recipe.als,
             first.ease_ndcg,
             seed=0,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from catboost import CatBoostError
@@ -11,6 +12,7 @@ from training.checkpoints import Work
 from training.data.preparation import Prepared
 from training.experiments.experiment import Measurement, measure
 from training.experiments.studies import Tuning
+from training.models.job_context import JobContext
 from training.models.ranker_groups import TooFewUsersError
 from training.models.recipe import Recipe
 from training.models.two_stage import fit_two_stage
@@ -50,11 +52,12 @@ def train_and_publish(
     console, store = progress.console, BundleStore(root)
     clean, table = prepared.clean, prepared.table
     work = Work.of(root, "train", prepared.inputs, clean.digest, repr(recipe))
+    job = JobContext(table, recipe, progress, work)
     progress.enter("past", "Measuring: trained on the past, judged on the future")
-    measurement = measure(clean.ratings, table, recipe, progress, validate=True, work=work.part("past"))
+    measurement = measure(clean.ratings, job.part("past"), validate=True)
     print_measurements(console, [measurement], prepared.dataset_tag)
     progress.enter("gate", "Asking the gate")
-    evaluation, verdict = pass_gate(store, measurement, clean.ratings, table, progress, work=work)
+    evaluation, verdict = pass_gate(store, measurement, clean.ratings, job)
     console.print(f"Gate: {verdict.remark}")
     for refusal in verdict.refusals:
         console.print(f"Gate: {'overridden' if force else 'refused'}: {refusal}")
@@ -62,9 +65,8 @@ def train_and_publish(
         console.print("Nothing was published; what is served stays. --force publishes it all the same")
         return measurement, None
     progress.enter("all", "Training what is served: the same recipe on all ratings")
-    two_stage = fit_two_stage(
-        clean.ratings, table, measurement.recipe, progress, measurement.choice, work=work.part("all")
-    )
+    chosen = replace(job.part("all"), recipe=measurement.recipe)
+    two_stage = fit_two_stage(clean.ratings, chosen, measurement.choice)
     if not two_stage.stage.served_users().size:
         raise TooFewUsersError(
             "nobody can be recommended anything: each user whose taste is known has rated every movie"

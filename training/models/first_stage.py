@@ -20,8 +20,7 @@ from training.data.movielens.cleaning import ratings_digest
 from training.data.movielens.movies import MovieTable
 from training.features.build import build
 from training.models.als import Als, fit_item_factors
-from training.models.recipe import Recipe
-from training.progress import Progress
+from training.models.job_context import JobContext
 
 CANDIDATES = 300
 """Movies that stage one hands to stage two."""
@@ -132,26 +131,18 @@ class FirstStage:
         return self.tables.compute([FeatureQuery(history, candidates.movie_rows, candidates.scores)])
 
 
-def fit_first_stage(
-    ratings: Ratings,
-    table: MovieTable,
-    recipe: Recipe,
-    progress: Progress,
-    what: str,
-    *,
-    work: Work = NO_WORK,
-    users: Rows | None = None,
-) -> FirstStage:
+def fit_first_stage(ratings: Ratings, job: JobContext, what: str, *, users: Rows | None = None) -> FirstStage:
     """Fits stage one on `ratings`, named `what` to whoever watches; `users` as for `FirstStage.fit`."""
-    with progress.step(f"Stage one on {what}", recipe.als.iterations) as advance:
+    recipe = job.recipe
+    with job.progress.step(f"Stage one on {what}", recipe.als.iterations) as advance:
         return FirstStage.fit(
             ratings,
-            table,
+            job.table,
             recipe.als,
             recipe.feature_set,
             seed=recipe.seed,
             threads=recipe.threads,
             progress=advance,
-            work=work,
+            work=job.work,
             users=users,
         )

@@ -13,14 +13,13 @@ import numpy.typing as npt
 
 from serving.ids import Rows
 from serving.ratings import LIKED, Ratings
-from training.checkpoints import NO_WORK, Arrays, Work
-from training.data.movielens.movies import MovieTable
+from training.checkpoints import Arrays
 from training.errors import TrainingError
 from training.evaluation.splits import Protocol, Split, sample_users, split
 from training.models.first_stage import FirstStage, fit_first_stage
+from training.models.job_context import JobContext
 from training.models.ranker import Groups
 from training.models.recipe import RankerParameters, Recipe
-from training.progress import Progress
 
 LEAST_GROUPS: Final = 6
 """To choose loss and trees on. Each third is held out once, and in it is more than one."""
@@ -60,9 +59,7 @@ def candidate_scores(stage: FirstStage, users: Rows) -> npt.NDArray[np.float32]:
     return np.concatenate([np.empty(0, np.float32), *scores])
 
 
-def ranker_groups(
-    past: Ratings, table: MovieTable, recipe: Recipe, progress: Progress, work: Work = NO_WORK
-) -> tuple[Groups, npt.NDArray[np.float32]]:
+def ranker_groups(past: Ratings, job: JobContext) -> tuple[Groups, npt.NDArray[np.float32]]:
     """What the ranker learns from: labelled candidates of every inner cut of `past`.
 
     Returns:
@@ -71,20 +68,21 @@ def ranker_groups(
     Raises:
         TooFewUsersError: nobody gives a group.
     """
+    recipe = job.recipe
     cuts = labelling_cuts(past, recipe)
     parts, inner_scores = [], []
     for i, cut in enumerate(cuts):
 
         def labelled(i: int = i, cut: Split = cut) -> Arrays:
             what = f"inner cut {i + 1} of {len(cuts)}"
-            stage = fit_first_stage(cut.past, table, recipe, progress, what, work=work, users=cut.users)
+            stage = fit_first_stage(cut.past, job, what, users=cut.users)
             # Each cut its own: it does not matter which of them were done before.
             rng = np.random.default_rng([recipe.seed, i])
-            with progress.step("Candidates of the ranker's groups", cut.users.size) as advance:
+            with job.progress.step("Candidates of the ranker's groups", cut.users.size) as advance:
                 found = labelled_groups(stage, cut, recipe.ranker, rng=rng, advance=advance)
             return {**vars(found), "inner_scores": candidate_scores(stage, cut.users)}
 
-        arrays = dict(work.step(f"groups-{i}", labelled))
+        arrays = dict(job.work.step(f"groups-{i}", labelled))
         inner_scores.append(arrays.pop("inner_scores"))
         parts.append(Groups(**arrays))
     groups = Groups.stacked(parts)

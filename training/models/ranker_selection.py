@@ -9,12 +9,12 @@ import numpy.typing as npt
 from catboost import CatBoost
 
 from serving.retrieval import best_first
-from training.checkpoints import NO_WORK, Arrays, Work
+from training.checkpoints import Arrays
 from training.evaluation.metrics import ndcg
+from training.models.job_context import JobContext
 from training.models.ranker import Groups, fit_ranker
 from training.models.ranker_groups import LEAST_GROUPS, require_groups
 from training.models.recipe import Loss, Recipe
-from training.progress import Progress
 
 _FEW_GROUPS: Final = 2_000
 _CHOICE_GROUPS: Final = 3_000
@@ -45,7 +45,7 @@ class RankerChoice:
     """What was chosen from; empty when the choice was given."""
 
 
-def choose_ranker(groups: Groups, recipe: Recipe, progress: Progress, work: Work = NO_WORK) -> RankerChoice:
+def choose_ranker(groups: Groups, job: JobContext) -> RankerChoice:
     """Chooses loss and number of trees on groups that the candidates for the choice did not learn from.
 
     With few groups one held-out part says little, so that each third is held out once. The number of
@@ -56,6 +56,7 @@ def choose_ranker(groups: Groups, recipe: Recipe, progress: Progress, work: Work
     Raises:
         TooFewUsersError: there are too few groups to hold any out.
     """
+    recipe = job.recipe
     preferred = Loss.YETI_RANK if np.unique(groups.group_ids).size <= _CHOICE_GROUPS else Loss.LOGLOSS
     groups = _at_most(groups, _CHOICE_GROUPS, recipe.seed)
     unique = np.unique(groups.group_ids)
@@ -65,7 +66,7 @@ def choose_ranker(groups: Groups, recipe: Recipe, progress: Progress, work: Work
     folds = range(n_folds if unique.size < _FEW_GROUPS else 1)
     grid = range(_TREES_STEP, recipe.ranker.iterations + 1, _TREES_STEP) or [recipe.ranker.iterations]
     qualities: dict[Loss, npt.NDArray[np.float64]] = {}
-    with progress.step("Choosing loss and trees on held-out groups", len(folds) * len(Loss)) as advance:
+    with job.progress.step("Choosing loss and trees on held-out groups", len(folds) * len(Loss)) as advance:
         for loss in Loss:
             rows = []
             for fold in folds:
@@ -75,7 +76,7 @@ def choose_ranker(groups: Groups, recipe: Recipe, progress: Progress, work: Work
                     model = fit_trees(groups.where(~out), loss, recipe.ranker.iterations, recipe)
                     return {"ndcg": _held_out_ndcg(model, groups.where(out), grid)}
 
-                rows.append(work.step(f"held-out-{loss}-{fold}", held_out)["ndcg"])
+                rows.append(job.work.step(f"held-out-{loss}-{fold}", held_out)["ndcg"])
                 advance()
             qualities[loss] = np.concatenate(rows)
     means = {loss: _smoothed(quality.mean(axis=0)) for loss, quality in qualities.items()}

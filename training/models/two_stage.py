@@ -11,14 +11,12 @@ from catboost import CatBoost
 from serving.ids import Rows
 from serving.ratings import Ratings
 from serving.retrieval import best_first
-from training.checkpoints import NO_WORK, Arrays, Work
-from training.data.movielens.movies import MovieTable
+from training.checkpoints import Arrays
 from training.models.first_stage import FirstStage, fit_first_stage
-from training.models.ranker import model_bytes, model_of
+from training.models.job_context import JobContext
+from training.models.ranker import Groups, model_bytes, model_of
 from training.models.ranker_groups import ranker_groups
 from training.models.ranker_selection import RankerChoice, choose_ranker, fit_trees
-from training.models.recipe import Recipe
-from training.progress import Progress
 
 _USERS_PER_PREDICTION: Final = 100
 
@@ -59,37 +57,21 @@ class TwoStage:
 
 
 def fit_two_stage(
-    past: Ratings,
-    table: MovieTable,
-    recipe: Recipe,
-    progress: Progress,
-    choice: RankerChoice | None = None,
-    *,
-    work: Work = NO_WORK,
-    users: Rows | None = None,
+    past: Ratings, job: JobContext, choice: RankerChoice | None = None, *, users: Rows | None = None
 ) -> TwoStage:
     """Trains on `past` alone.
 
     Args:
         past: what may be learned from.
-        table: the catalogue.
-        recipe: how.
-        progress: shows the steps.
+        job: how, and of which movies.
         choice: loss and trees; chosen on held-out groups when None.
-        work: steps that were finished before, and where to keep those to come.
         users: rows of those whom it will recommend to; all when None.
     """
-    groups, inner_scores = ranker_groups(past, table, recipe, progress, work)
+    groups, inner_scores = ranker_groups(past, job)
     if choice is None:
-        choice = choose_ranker(groups, recipe, progress, work)
-
-    def trees() -> Arrays:
-        return {"cbm": model_bytes(fit_trees(groups, choice.loss, choice.iterations, recipe))}
-
-    with progress.step(f"Ranker: {choice.iterations} trees, {choice.loss}"):
-        # Always by way of its bytes: a resumed job must end with those of an uninterrupted one.
-        ranker = model_of(work.step("ranker", trees)["cbm"])
-    stage = fit_first_stage(past, table, recipe, progress, "all of the past", work=work, users=users)
+        choice = choose_ranker(groups, job)
+    ranker = _fit_ranker(groups, job, choice)
+    stage = fit_first_stage(past, job, "all of the past", users=users)
     return TwoStage(
         stage=stage,
         ranker=ranker,
@@ -97,3 +79,12 @@ def fit_two_stage(
         groups=np.unique(groups.group_ids).size,
         inner_scores=inner_scores,
     )
+
+
+def _fit_ranker(groups: Groups, job: JobContext, choice: RankerChoice) -> CatBoost:
+    def trees() -> Arrays:
+        return {"cbm": model_bytes(fit_trees(groups, choice.loss, choice.iterations, job.recipe))}
+
+    with job.progress.step(f"Ranker: {choice.iterations} trees, {choice.loss}"):
+        # Always by way of its bytes: a resumed job must end with those of an uninterrupted one.
+        return model_of(job.work.step("ranker", trees)["cbm"])

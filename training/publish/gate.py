@@ -19,14 +19,12 @@ import numpy.typing as npt
 from serving.bundle.store import BundleError, BundleStore
 from serving.ids import IdMap, Ids
 from serving.ratings import Ratings
-from training.checkpoints import NO_WORK, Work
 from training.data.movielens.cleaning import ratings_digest
-from training.data.movielens.movies import MovieTable
 from training.evaluation.judging import Lift, lift_of
 from training.evaluation.splits import Split
 from training.experiments.experiment import Measurement, measure
+from training.models.job_context import JobContext
 from training.models.recipe_record import recipe_of
-from training.progress import Progress
 
 TOLERANCE: Final = 0.02
 """Share of the incumbent's nDCG@10 that a new bundle may be below it."""
@@ -149,10 +147,7 @@ def pass_gate(
     store: BundleStore,
     measurement: Measurement,
     ratings: Ratings,
-    table: MovieTable,
-    progress: Progress,
-    *,
-    work: Work = NO_WORK,
+    job: JobContext,
 ) -> tuple[Evaluation, Verdict]:
     """Judges a new recipe beside the one that is served.
 
@@ -160,15 +155,13 @@ def pass_gate(
         store: holds the incumbent, if there is one.
         measurement: of the new recipe.
         ratings: what it was measured on.
-        table: the catalogue.
-        progress: shows the steps where the incumbent's recipe has to be trained.
-        work: steps of the job.
+        job: the new recipe's; the incumbent's may have to be trained in it.
 
     Returns:
         What to keep with the new bundle, and the verdict.
     """
     recipe = measurement.recipe
-    movie_ids = table.movies.ids
+    movie_ids = job.table.movies.ids
     newcomer = Evaluation.of(measurement, movie_ids)
     try:
         manifest = store.manifest(store.pointer().bundle_id)
@@ -185,12 +178,12 @@ def pass_gate(
     theirs = replace(theirs, protocol=recipe.protocol, threads=recipe.threads)
     if theirs == recipe:
         return newcomer, judge_newcomer(newcomer, None, "the same recipe is served, trained on other ratings")
-    progress.console.print(
+    job.progress.console.print(
         f"Measuring the recipe of bundle {manifest.bundle_id} on the new split, to compare"
     )
     # By name: after a rollback another bundle is the incumbent of the same job.
-    steps = work.part(f"incumbent-{manifest.bundle_id}")
+    part = job.part(f"incumbent-{manifest.bundle_id}")
     theirs = replace(theirs, choose_regularization=False)  # what is served has the λ that it has
-    again = measure(ratings, table, theirs, progress, choice=choice, work=steps)
+    again = measure(ratings, replace(part, recipe=theirs), choice=choice)
     incumbent = Evaluation.of(again, movie_ids)
     return newcomer, judge_newcomer(newcomer, incumbent, "its recipe was trained on the new split: ")

@@ -19,16 +19,16 @@ from typer.testing import CliRunner, Result
 
 from serving.bundle.store import BundleStore
 from serving.ratings import Ratings
-from tests.training.small import PROGRESS, RECIPE, table_of, tastes
+from tests.training.small import JOB, PROGRESS, RECIPE, table_of, tastes
 from training.cli import single_models
 from training.cli.train import app
-from training.data.movielens.movies import MovieTable
 from training.evaluation.splits import Protocol
 from training.experiments.experiment import measure_seeds
 from training.jobs import evaluate
+from training.models.job_context import JobContext
 from training.models.ranker_groups import TooFewUsersError
 from training.models.ranker_selection import RankerChoice
-from training.models.recipe import Loss, Recipe
+from training.models.recipe import Loss
 from training.models.two_stage import fit_two_stage
 from training.publish.publish import Build, publish
 from training.release.local_store import local_store
@@ -63,7 +63,7 @@ def assert_said_in_words(result: Result, *texts: str) -> None:
 
 def published(root: Path, *seeds: int) -> list[str]:
     choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, held_out_ndcg={})
-    two_stage = fit_two_stage(tastes(), table_of(), RECIPE, PROGRESS, choice)
+    two_stage = fit_two_stage(tastes(), JOB, choice)
     ids = []
     for seed in seeds:  # another title, another bundle: quicker than another training
         table = replace(table_of(), titles=(f"Film of {seed}", *table_of().titles[1:]))
@@ -349,10 +349,10 @@ def test_evaluating_leaves_out_a_protocol_that_the_data_are_too_few_for(
 ) -> None:
     write_tastes(no_data)
 
-    def measured(ratings: Ratings, table: MovieTable, recipe: Recipe, *rest: Any, **options: Any) -> Any:
-        if recipe.protocol is Protocol.TIME:
+    def measured(ratings: Ratings, job: JobContext, *rest: Any, **options: Any) -> Any:
+        if job.recipe.protocol is Protocol.TIME:
             raise TooFewUsersError("only 3 users")
-        return measure_seeds(ratings, table, recipe, *rest, **options)
+        return measure_seeds(ratings, job, *rest, **options)
 
     monkeypatch.setattr(evaluate, "measure_seeds", measured)
     options = ("--data-dir", no_data, "--bundle-root", tmp_path / "bundles", "--threads", "1", "--seeds", "1")

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from serving.ratings import Ratings
-from tests.training.small import PROGRESS, RECIPE, ratings_of, table_of, tastes
+from tests.training.small import JOB, PROGRESS, RECIPE, ratings_of, table_of, tastes
 from training.experiments.experiment import measure
 from training.experiments.tuning import Bounds, tune
+from training.models.job_context import JobContext
 from training.models.ranker_groups import TooFewUsersError
 
 
@@ -26,12 +27,10 @@ def short_histories(n_ratings: int) -> Ratings:
 
 def test_histories_too_short_for_a_validation_part_are_measured_without() -> None:
     """Of three ratings one is cut off for the test, one for the inner cut: the last has no past."""
-    measurement = measure(short_histories(3), table_of(), RECIPE, PROGRESS, validate=True)
+    measurement = measure(short_histories(3), JOB, validate=True)
     assert measurement.judged_users > 30
     assert measurement.validation == {}
-    assert set(measure(short_histories(5), table_of(), RECIPE, PROGRESS, validate=True).validation) == set(
-        measurement.qualities
-    )
+    assert set(measure(short_histories(5), JOB, validate=True).validation) == set(measurement.qualities)
 
 
 @pytest.mark.parametrize(
@@ -41,15 +40,15 @@ def test_histories_too_short_for_a_validation_part_are_measured_without() -> Non
 def test_a_search_that_has_nothing_to_go_by_ends_in_words(tmp_path: Path, n_ratings: int, words: str) -> None:
     bounds = Bounds(storage=tmp_path / "tuning.db", name="short", trials=1, seconds=60.0)
     with pytest.raises(TooFewUsersError, match=words):
-        tune(short_histories(n_ratings), table_of(), RECIPE, bounds, PROGRESS)
+        tune(short_histories(n_ratings), JOB, bounds)
 
 
 def test_an_open_regularization_is_chosen_before_anything_is_fitted() -> None:
     ratings, table = tastes(), table_of()
-    given = measure(ratings, table, RECIPE, PROGRESS)
+    given = measure(ratings, JobContext(table, RECIPE, PROGRESS))
     assert (given.recipe, given.als_ndcg) == (RECIPE, {})
-    chosen = measure(ratings, table, replace(RECIPE, choose_regularization=True), PROGRESS)
+    chosen = measure(ratings, JobContext(table, replace(RECIPE, choose_regularization=True), PROGRESS))
     best = max(chosen.als_ndcg, key=lambda value: chosen.als_ndcg[value])
     assert chosen.recipe.als == replace(RECIPE.als, regularization=best)
-    again = measure(ratings, table, replace(chosen.recipe, choose_regularization=False), PROGRESS)
+    again = measure(ratings, JobContext(table, replace(chosen.recipe, choose_regularization=False), PROGRESS))
     assert again.qualities["als"].means() == chosen.qualities["als"].means()

@@ -9,7 +9,7 @@ import pytest
 from serving.features.sets import FeatureSet
 from serving.ids import Rows
 from serving.ratings import LIKED, Ratings
-from tests.training.small import N_MOVIES, N_USERS, PROGRESS, RECIPE, ratings_of, table_of, tastes
+from tests.training.small import JOB, N_MOVIES, N_USERS, RECIPE, ratings_of, tastes
 from training.evaluation.splits import Protocol, Split, split
 from training.models import ranker_selection
 from training.models.first_stage import FirstStage, fit_first_stage
@@ -29,7 +29,7 @@ ALS_SCORE = FeatureSet.EXTENDED.names.index("als_score")
 
 
 def stage_on(ratings: Ratings, recipe: Recipe = RECIPE) -> FirstStage:
-    return fit_first_stage(ratings, table_of(), recipe, PROGRESS, "a test")
+    return fit_first_stage(ratings, replace(JOB, recipe=recipe), "a test")
 
 
 def groups_of(stage: FirstStage, cut: Split, *, seed: int = 0, **parameters: int) -> Groups:
@@ -116,7 +116,7 @@ def test_no_more_groups_than_asked_for_in_all_cuts_together() -> None:
     bounded = replace(recipe, ranker=replace(recipe.ranker, max_users=20))
     counts = []
     for one in (recipe, bounded, bounded):
-        groups, _ = ranker_groups(tastes(), table_of(), one, PROGRESS)
+        groups, _ = ranker_groups(tastes(), replace(JOB, recipe=one))
         counts.append(np.unique(groups.group_ids).size)
     assert counts[0] > 60
     assert 10 <= counts[1] <= 20
@@ -163,7 +163,7 @@ def test_stacked_groups_stay_apart() -> None:
 
 def test_the_choice_is_the_same_every_time_and_on_the_grid() -> None:
     recipe = replace(RECIPE, ranker=RankerParameters(iterations=150, depth=2))
-    one, other = (choose_ranker(planted(), recipe, PROGRESS) for _ in range(2))
+    one, other = (choose_ranker(planted(), replace(JOB, recipe=recipe)) for _ in range(2))
     assert one == other
     assert one.iterations in {50, 100, 150}
     assert set(one.held_out_ndcg) == set(Loss)
@@ -179,12 +179,12 @@ def test_the_choice_looks_at_a_bounded_number_of_groups(monkeypatch: pytest.Monk
         return fit_ranker(groups, *arguments, **options)
 
     monkeypatch.setattr(ranker_selection, "fit_ranker", counted)
-    assert choose_ranker(planted(40), RECIPE, PROGRESS) == choose_ranker(planted(40), RECIPE, PROGRESS)
+    assert choose_ranker(planted(40), JOB) == choose_ranker(planted(40), JOB)
     assert set(learned_from) == {8}  # two thirds
 
 
 def test_below_the_step_of_the_grid_all_trees_are_used() -> None:
-    assert choose_ranker(planted(), RECIPE, PROGRESS).iterations == RECIPE.ranker.iterations
+    assert choose_ranker(planted(), JOB).iterations == RECIPE.ranker.iterations
 
 
 @pytest.mark.parametrize("tie", list(Loss))
@@ -201,7 +201,7 @@ def test_the_preferred_loss_unless_the_other_is_clearly_better(
             "training.models.ranker_selection._held_out_ndcg",
             lambda _model, _groups, _grid, folds=folds: 0.5 + next(folds)[:, None],
         )
-        assert choose_ranker(planted(n_groups), RECIPE, PROGRESS).loss is expected
+        assert choose_ranker(planted(n_groups), JOB).loss is expected
 
 
 def test_held_out_groups_are_not_learned_from() -> None:
@@ -209,14 +209,14 @@ def test_held_out_groups_are_not_learned_from() -> None:
     groups = planted(30)
     rng = np.random.default_rng(5)
     chance = replace(groups, features=np.asfortranarray(rng.normal(size=groups.features.shape), np.float32))
-    by_chance = choose_ranker(chance, RECIPE, PROGRESS).held_out_ndcg
+    by_chance = choose_ranker(chance, JOB).held_out_ndcg
     assert max(by_chance.values()) < 0.75
-    assert min(choose_ranker(groups, RECIPE, PROGRESS).held_out_ndcg.values()) > 0.9
+    assert min(choose_ranker(groups, JOB).held_out_ndcg.values()) > 0.9
 
 
 def test_too_few_groups_are_an_error_that_says_so() -> None:
     with pytest.raises(TooFewUsersError, match="only 5 users give the ranker something to learn from"):
-        choose_ranker(planted(5), RECIPE, PROGRESS)
+        choose_ranker(planted(5), JOB)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_too_few_groups_are_an_error_that_says_so() -> None:
 )
 def test_ratings_that_give_no_group_are_the_same_error(ratings: Ratings) -> None:
     with pytest.raises(TooFewUsersError, match="only 0 users give the ranker something to learn from"):
-        ranker_groups(ratings, table_of(), RECIPE, PROGRESS)
+        ranker_groups(ratings, JOB)
 
 
 @pytest.mark.parametrize("loss", list(Loss))
@@ -256,7 +256,7 @@ def test_the_ranker_puts_likes_first_and_leaves_its_input_alone(loss: Loss) -> N
 @pytest.fixture(scope="module")
 def two_stage() -> TwoStage:
     choice = RankerChoice(loss=Loss.LOGLOSS, iterations=20, held_out_ndcg={})
-    return fit_two_stage(tastes(), table_of(), RECIPE, PROGRESS, choice)
+    return fit_two_stage(tastes(), JOB, choice)
 
 
 def test_the_final_stage_saw_all_of_the_past(two_stage: TwoStage) -> None:
@@ -277,7 +277,7 @@ def test_users_scored_together_get_what_each_gets_alone(two_stage: TwoStage) -> 
 def test_who_was_not_to_be_recommended_to_is_an_error() -> None:
     choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, held_out_ndcg={})
     some = np.array([3, 7], dtype=np.int32)
-    model = fit_two_stage(tastes(), table_of(), RECIPE, PROGRESS, choice, users=some)
+    model = fit_two_stage(tastes(), JOB, choice, users=some)
     assert all(ours.size for ours in model.recommend(some))
     with pytest.raises(ValueError, match="vectors were not solved for"):
         model.recommend(np.array([3, 4], dtype=np.int32))
@@ -294,7 +294,7 @@ def test_recommendations_are_the_candidates_in_the_rankers_order(two_stage: TwoS
 
 
 def test_training_again_gives_the_same_lists(two_stage: TwoStage) -> None:
-    again = fit_two_stage(tastes(), table_of(), RECIPE, PROGRESS, two_stage.choice)
+    again = fit_two_stage(tastes(), JOB, two_stage.choice)
     users = np.arange(N_USERS, dtype=np.int32)
 
     def content(model: TwoStage) -> list[list[int]]:

@@ -6,16 +6,16 @@ from typing import cast
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from serving.bundle.store import BundleStore
 from tests.conftest import Trained
+from tests.training.small import PROGRESS
 from training.checkpoints import NO_WORK, Work
 from training.evaluation.splits import split
 from training.experiments.experiment import Measurement
+from training.models.job_context import JobContext
 from training.models.recipe import Recipe
 from training.models.recipe_record import recipe_of, recipe_record
-from training.progress import Progress
 from training.publish import gate
 from training.publish.gate import Evaluation, judge_newcomer, pass_gate
 
@@ -120,8 +120,8 @@ class Case:
 
     def verdict(self, measurement: Measurement, *, work: Work = NO_WORK) -> gate.Verdict:
         """What the gate says of a newcomer."""
-        progress = Progress(Console(quiet=True))
-        _, verdict = pass_gate(self.store, measurement, self.ratings, self.table, progress, work=work)
+        job = JobContext(self.table, measurement.recipe, PROGRESS, work)
+        _, verdict = pass_gate(self.store, measurement, self.ratings, job)
         return verdict
 
     def keep(self, measurement: Measurement) -> None:
@@ -152,13 +152,11 @@ def test_on_another_split_the_incumbents_recipe_is_trained_again(
     asked: list[Recipe] = []
     steps: list[str] = []
 
-    def measure(
-        _ratings: object, _table: object, recipe: Recipe, *_: object, work: Work, **__: object
-    ) -> Measurement:
-        asked.append(recipe)
-        work.step("one", lambda: {"a": np.array(1)})
+    def measure(_ratings: object, job: JobContext, **_: object) -> Measurement:
+        asked.append(job.recipe)
+        job.work.step("one", lambda: {"a": np.array(1)})
         steps.extend(path.name for path in folder.iterdir())
-        return case.measurement(recipe, two_stage=0.5)
+        return case.measurement(job.recipe, two_stage=0.5)
 
     monkeypatch.setattr(gate, "measure", measure)
     newcomer = case.measurement(recipe_with(case.recipe, seed=1), two_stage=0.3)

@@ -14,7 +14,7 @@ from serving.bundle.store import SERVED_FOLDERS, BundleStore
 from serving.features.sets import FeatureSet
 from serving.movies import Movies
 from tests.conftest import Trained
-from tests.training.small import N_USERS, PROGRESS, RECIPE, ratings_of, table_of, tastes
+from tests.training.small import JOB, N_USERS, PROGRESS, RECIPE, ratings_of, table_of, tastes
 from training.models import first_stage
 from training.models.ranker_selection import RankerChoice
 from training.models.recipe import Loss, Recipe
@@ -28,7 +28,7 @@ METRICS = {"two_stage": {"ndcg_at_10": 0.25}}
 def build(recipe: Recipe = RECIPE, loss: Loss = Loss.YETI_RANK) -> Build:
     """Trained anew each time."""
     choice = RankerChoice(loss=loss, iterations=20, held_out_ndcg={})
-    two_stage = fit_two_stage(tastes(), table_of(), recipe, PROGRESS, choice)
+    two_stage = fit_two_stage(tastes(), replace(JOB, recipe=recipe), choice)
     return Build(
         two_stage=two_stage, table=table_of(), recipe=recipe, dataset_tag="tastes-00000000", metrics=METRICS
     )
@@ -181,9 +181,7 @@ def test_the_first_users_may_have_seen_everything(tmp_path: Path) -> None:
                 for one in others
             ],
         ),
-        table_of(),
-        RECIPE,
-        PROGRESS,
+        JOB,
         RankerChoice(loss=Loss.LOGLOSS, iterations=5, held_out_ndcg={}),
     )
     one = Build(two_stage=two_stage, table=table_of(), recipe=RECIPE, dataset_tag="seen", metrics=METRICS)

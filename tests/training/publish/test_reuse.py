@@ -16,6 +16,7 @@ from tests.training.small import PROGRESS, RECIPE, table_of, tastes
 from training.data.movielens.cleaning import CleaningCounts, CleanRatings, ratings_digest
 from training.data.movielens.movies import MovieTable
 from training.data.preparation import Prepared
+from training.models.job_context import JobContext
 from training.models.ranker_selection import RankerChoice
 from training.models.recipe import Loss, Recipe
 from training.models.two_stage import fit_two_stage
@@ -37,7 +38,7 @@ def prepared(*, table: MovieTable | None = None, stars_of_first: float | None = 
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, data = tmp_path_factory.mktemp("bundles"), prepared()
     choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, held_out_ndcg={})
-    two_stage = fit_two_stage(data.clean.ratings, data.table, RECIPE, PROGRESS, choice)
+    two_stage = fit_two_stage(data.clean.ratings, JobContext(data.table, RECIPE, PROGRESS), choice)
     build = Build(two_stage=two_stage, table=data.table, recipe=RECIPE, dataset_tag="mine", metrics={})
     publish(root, build, PROGRESS)
     return root
@@ -69,7 +70,7 @@ def test_a_chosen_regularization_is_no_other_recipe(root: Path, tmp_path: Path) 
     data = prepared()
     choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, held_out_ndcg={})
     chosen = replace(open_recipe, als=replace(RECIPE.als, regularization=4.0))
-    two_stage = fit_two_stage(data.clean.ratings, data.table, chosen, PROGRESS, choice)
+    two_stage = fit_two_stage(data.clean.ratings, JobContext(data.table, chosen, PROGRESS), choice)
     publish(tmp_path, Build(two_stage, data.table, chosen, "mine", metrics={}), PROGRESS)
     assert reusable(tmp_path, data, open_recipe) is not None
     assert reusable(tmp_path, data, replace(chosen, choose_regularization=False)) is None

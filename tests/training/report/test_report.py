@@ -26,6 +26,7 @@ from training.experiments.experiment import Measurement, measure
 from training.models import ranker
 from training.models.als import Als
 from training.models.first_stage import FirstStage
+from training.models.job_context import JobContext
 from training.models.ranker_selection import LearningCurve, RankerChoice
 from training.models.recipe import Loss, RankerParameters, Recipe
 from training.models.two_stage import TwoStage, fit_two_stage
@@ -65,8 +66,8 @@ def measured(sample: tuple[MovieTable, CleanRatings]) -> tuple[Measurement, TwoS
     table, clean = sample
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.models.two_stage.choose_ranker", lambda *_: CHOICE)
-        measurement = measure(clean.ratings, table, RECIPE, PROGRESS, validate=True)
-    return measurement, fit_two_stage(clean.ratings, table, RECIPE, PROGRESS, CHOICE)
+        measurement = measure(clean.ratings, JobContext(table, RECIPE, PROGRESS), validate=True)
+    return measurement, fit_two_stage(clean.ratings, JobContext(table, RECIPE, PROGRESS), CHOICE)
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +254,7 @@ def test_a_leak_that_no_guard_sees_shows_as_a_ranker_below_stage_one(
     monkeypatch.setattr("training.experiments.experiment.judged_split", lambda *_: test)
     monkeypatch.setattr(FirstStage, "fit", leaking_fit)
     monkeypatch.setattr("training.models.two_stage.choose_ranker", lambda *_: CHOICE)
-    measurement = measure(clean.ratings, table, recipe, PROGRESS)
+    measurement = measure(clean.ratings, JobContext(table, recipe, PROGRESS))
     printed = io.StringIO()
     print_measurements(Console(file=printed, width=10_000), [measurement], "sample")
     assert "labels from ratings that stage one" in printed.getvalue()
@@ -273,7 +274,7 @@ def test_a_ranker_that_learned_from_shuffled_labels_does_not_pass_the_gate(
 
     monkeypatch.setattr("training.models.ranker_selection.fit_ranker", fit_on_noise)
     monkeypatch.setattr("training.models.two_stage.choose_ranker", lambda *_: CHOICE)
-    shuffled = measure(clean.ratings, table, RECIPE, PROGRESS)
+    shuffled = measure(clean.ratings, JobContext(table, RECIPE, PROGRESS))
     served, newcomer = (Evaluation.of(one, table.movies.ids) for one in (measured[0], shuffled))
     assert judge_newcomer(served, served).refusals == ()
     verdict = judge_newcomer(newcomer, served)

@@ -1,0 +1,30 @@
+"""What all steps of a training share."""
+
+from dataclasses import dataclass, replace
+
+from training.checkpoints import NO_WORK, Work
+from training.data.movielens.movies import MovieTable
+from training.models.recipe import Recipe
+from training.progress import Progress
+
+
+@dataclass(frozen=True)
+class JobContext:
+    """What all steps of a training share: what they are told, and whom they tell."""
+
+    table: MovieTable
+    """The catalogue."""
+    recipe: Recipe
+    progress: Progress
+    """Shows the steps."""
+    work: Work = NO_WORK
+    """Steps that were finished before, and where to keep those to come."""
+
+    @property
+    def n_movies(self) -> int:
+        """Rows of the catalogue."""
+        return len(self.table.movies.ids)
+
+    def part(self, name: str) -> "JobContext":
+        """The context of a part of the job, whose finished steps have names of their own."""
+        return replace(self, work=self.work.part(name))
