@@ -19,14 +19,14 @@ import numpy.typing as npt
 import serving
 import training
 
-_FOLDER: Final = "work"
+_FOLDER: Final = "checkpoints"
 LIBRARIES: Final = ("catboost", "implicit", "movierec", "numpy", "scipy")
 """Those that decide what is trained."""
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
-class Work:
+class Checkpoints:
     """Remembers steps in a folder.
 
     Args:
@@ -39,7 +39,7 @@ class Work:
         self._prefix = prefix
 
     @classmethod
-    def of(cls, root: Path, job: str, *parts: str) -> "Work":
+    def of(cls, root: Path, job: str, *parts: str) -> "Checkpoints":
         """The steps of a job, named `job`, that `parts` describe, below a root of bundles."""
         libraries = (f"{name} {version(name)}" for name in LIBRARIES)
         hasher = hashlib.sha256("\n".join([*parts, *libraries]).encode())
@@ -52,13 +52,13 @@ class Work:
             torn.unlink()
         return cls(folder)
 
-    def part(self, name: str) -> "Work":
+    def part(self, name: str) -> "Checkpoints":
         """Steps of a part of the job: their names begin with that of the part."""
-        return Work(self._folder, f"{self._prefix}{name}-")
+        return Checkpoints(self._folder, f"{self._prefix}{name}-")
 
-    def whole(self) -> "Work":
+    def whole(self) -> "Checkpoints":
         """Steps that all parts of the job share: a name must say all that its arrays depend on."""
-        return Work(self._folder)
+        return Checkpoints(self._folder)
 
     def step(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
         """The arrays of a step: read if it was finished before, else computed and written.
@@ -90,5 +90,5 @@ class Work:
             self._folder.parent.parent.rmdir()
 
 
-NO_WORK: Final = Work()
+NO_CHECKPOINTS: Final = Checkpoints()
 """Remembers nothing."""

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from serving.bundle.store import BundleStore
-from training.checkpoints import NO_WORK, Arrays, Work
+from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
 from training.cli.train import app
 from training.lock import alone
 
@@ -33,49 +33,51 @@ class KilledError(Exception):
 
 
 def test_a_finished_step_is_not_computed_again(tmp_path: Path) -> None:
-    first = Work.of(tmp_path, "job").step("one", lambda: {"a": np.arange(3), "b": np.ones((2, 2), order="F")})
-    again = Work.of(tmp_path, "job").step("one", lambda: pytest.fail("computed again"))
+    first = Checkpoints.of(tmp_path, "job").step(
+        "one", lambda: {"a": np.arange(3), "b": np.ones((2, 2), order="F")}
+    )
+    again = Checkpoints.of(tmp_path, "job").step("one", lambda: pytest.fail("computed again"))
     for name in ("a", "b"):
         np.testing.assert_array_equal(first[name], again[name])
         assert first[name].dtype == again[name].dtype
 
 
 def test_another_job_and_another_part_compute_for_themselves(tmp_path: Path) -> None:
-    work = Work.of(tmp_path, "job")
-    work.step("one", lambda: {"a": np.array(1)})
-    assert Work.of(tmp_path, "other").step("one", lambda: {"a": np.array(2)})["a"] == 2
-    assert work.part("all").step("one", lambda: {"a": np.array(3)})["a"] == 3
+    checkpoints = Checkpoints.of(tmp_path, "job")
+    checkpoints.step("one", lambda: {"a": np.array(1)})
+    assert Checkpoints.of(tmp_path, "other").step("one", lambda: {"a": np.array(2)})["a"] == 2
+    assert checkpoints.part("all").step("one", lambda: {"a": np.array(3)})["a"] == 3
 
 
 def test_parts_share_the_steps_of_the_whole_job(tmp_path: Path) -> None:
-    work = Work.of(tmp_path, "job")
-    work.part("past").whole().step("one", lambda: {"a": np.array(1)})
-    assert work.part("all").whole().step("one", lambda: pytest.fail("computed again"))["a"] == 1
+    checkpoints = Checkpoints.of(tmp_path, "job")
+    checkpoints.part("past").whole().step("one", lambda: {"a": np.array(1)})
+    assert checkpoints.part("all").whole().step("one", lambda: pytest.fail("computed again"))["a"] == 1
 
 
 def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    work = Work.of(tmp_path, "job")
+    checkpoints = Checkpoints.of(tmp_path, "job")
 
     def fails() -> Arrays:
         raise KilledError
 
     with pytest.raises(KilledError):
-        work.step("one", fails)
-    assert work.step("one", lambda: {"a": np.array(1)})["a"] == 1
+        checkpoints.step("one", fails)
+    assert checkpoints.step("one", lambda: {"a": np.array(1)})["a"] == 1
 
 
 def test_half_written_steps_are_removed(tmp_path: Path) -> None:
-    Work.of(tmp_path, "job")
-    (folder,) = (tmp_path / "work" / "job").iterdir()
+    Checkpoints.of(tmp_path, "job")
+    (folder,) = (tmp_path / "checkpoints" / "job").iterdir()
     (folder / ".one.npz").write_bytes(b"half")
-    Work.of(tmp_path, "job")
+    Checkpoints.of(tmp_path, "job")
     assert list(folder.iterdir()) == []
 
 
 def test_nothing_is_kept_once_forgotten(tmp_path: Path) -> None:
-    job, other = Work.of(tmp_path, "job"), Work.of(tmp_path, "other")
-    for work in (job, other):
-        work.step("one", lambda: {"a": np.array(1)})
+    job, other = Checkpoints.of(tmp_path, "job"), Checkpoints.of(tmp_path, "other")
+    for checkpoints in (job, other):
+        checkpoints.step("one", lambda: {"a": np.array(1)})
     job.forget()
     job.forget()
     assert other.step("one", lambda: pytest.fail("computed again"))["a"] == 1
@@ -101,37 +103,37 @@ def uninterrupted(generated: Path, empty_store: Path, tmp_path_factory: pytest.T
 def test_killed_after_any_step_it_ends_the_same(
     generated: Path, root: Path, uninterrupted: str, monkeypatch: pytest.MonkeyPatch, survived: int
 ) -> None:
-    step = Work.step
+    step = Checkpoints.step
     done: list[str] = []
 
-    def dying(work: Work, name: str, compute: Callable[[], Arrays]) -> Arrays:
-        if work is not NO_WORK:
+    def dying(checkpoints: Checkpoints, name: str, compute: Callable[[], Arrays]) -> Arrays:
+        if checkpoints is not NO_CHECKPOINTS:
             if len(done) == survived:
                 raise KilledError
             done.append(name)
-        return step(work, name, compute)
+        return step(checkpoints, name, compute)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Work, "step", dying)
+        patch.setattr(Checkpoints, "step", dying)
         result = CliRunner().invoke(app, command(generated, root))
         assert isinstance(result.exception, KilledError)
     assert not (root / "sample" / "current").exists()
     computed: list[str] = []
 
-    def counting(work: Work, name: str, compute: Callable[[], Arrays]) -> Arrays:
+    def counting(checkpoints: Checkpoints, name: str, compute: Callable[[], Arrays]) -> Arrays:
         def counted() -> Arrays:
-            if work is not NO_WORK:
+            if checkpoints is not NO_CHECKPOINTS:
                 computed.append(name)
             return compute()
 
-        return step(work, name, counted)
+        return step(checkpoints, name, counted)
 
-    monkeypatch.setattr(Work, "step", counting)
+    monkeypatch.setattr(Checkpoints, "step", counting)
     result = CliRunner().invoke(app, command(generated, root))
     assert result.exit_code == 0, result.output
     assert BundleStore(root / "sample").pointer().bundle_id == uninterrupted
     assert len(computed) == _STEPS - survived
-    assert not (root / "sample" / "work").exists()
+    assert not (root / "sample" / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(("sign", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)])
@@ -143,7 +145,7 @@ def test_signals_end_a_real_job_and_leave_nothing_half_done(
     with subprocess.Popen(
         arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as job:
-        while job.poll() is None and not list((tmp_path / "sample" / "work").glob("train/*/past-*")):
+        while job.poll() is None and not list((tmp_path / "sample" / "checkpoints").glob("train/*/past-*")):
             time.sleep(0.02)
         job.send_signal(sign)
         assert job.wait() == status
@@ -160,25 +162,25 @@ def test_a_killed_evaluation_fits_nothing_again(
     options += ["--seeds", "1", "--params", str(params)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     arguments = [sys.executable, "-m", "training", *options]
-    work = tmp_path / "work" / "evaluate"
+    folder = tmp_path / "checkpoints" / "evaluate"
     with subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True) as job:
-        while job.poll() is None and not list(work.glob("*/time-seed-0-groups-*")):
+        while job.poll() is None and not list(folder.glob("*/time-seed-0-groups-*")):
             time.sleep(0.02)
         job.kill()
         printed, _ = job.communicate()
         assert job.returncode == -signal.SIGKILL
     lifts = [line for line in printed.splitlines() if line.startswith("two-stage over ")]
     assert lifts
-    written = {path: path.stat().st_mtime_ns for path in work.glob("*/[!.]*")}
+    written = {path: path.stat().st_mtime_ns for path in folder.glob("*/[!.]*")}
     with monkeypatch.context() as patch:
-        patch.setattr(Work, "forget", lambda _work: None)
+        patch.setattr(Checkpoints, "forget", lambda _checkpoints: None)
         result = CliRunner().invoke(app, options)
     assert result.exit_code == 0, result.output
     assert set(lifts) < set(result.output.splitlines())
     assert written == {path: path.stat().st_mtime_ns for path in written}
-    assert any(path not in written for path in work.glob("*/time-seed-0-*"))
+    assert any(path not in written for path in folder.glob("*/time-seed-0-*"))
     assert CliRunner().invoke(app, options).exit_code == 0
-    assert not work.parent.exists()
+    assert not folder.parent.exists()
 
 
 def test_a_second_job_in_the_folder_stops_with_a_clear_line(generated: Path, tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def _als_ndcg(past: Ratings, job: JobContext) -> dict[float, float]:
             recipe.protocol,
             seed=recipe.seed,
             threads=recipe.threads,
-            work=job.work,
+            checkpoints=job.checkpoints,
         )
 
 

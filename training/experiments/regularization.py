@@ -8,7 +8,7 @@ import numpy as np
 
 from serving.fold_in import AlsParameters
 from serving.ratings import Ratings
-from training.checkpoints import NO_WORK, Arrays, Work
+from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
 from training.evaluation.judging import mean_ndcg
 from training.evaluation.splits import ENOUGH_USERS, Protocol, Split, split
 from training.models.als import Als
@@ -29,7 +29,7 @@ def choose_als_regularization(
     *,
     seed: int,
     threads: int,
-    work: Work = NO_WORK,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> dict[float, float]:
     """Fits ALS with each λ of a grid around that of `parameters`, and judges it on a validation part.
 
@@ -40,7 +40,7 @@ def choose_als_regularization(
         protocol: how the test part was cut off.
         seed: of ALS.
         threads: of ALS; the result does not depend on it.
-        work: finished steps of the job.
+        checkpoints: finished steps of the job.
 
     Returns:
         nDCG@10 by λ, ascending.
@@ -54,7 +54,7 @@ def choose_als_regularization(
             found = als.candidates(judged.users, judged.past, CANDIDATES)
             return {"ndcg": np.array(mean_ndcg([one.movie_rows for one in found], judged))}
 
-        return float(work.step(f"als-regularization-{regularization:g}", judge)["ndcg"])
+        return float(checkpoints.step(f"als-regularization-{regularization:g}", judge)["ndcg"])
 
     return search_grid(judged, parameters.regularization, ndcg_of)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from training.checkpoints import Work
+from training.checkpoints import Checkpoints
 from training.data.preparation import Prepared
 from training.evaluation.splits import Protocol
 from training.experiments.experiment import Measurement, measure_seeds
@@ -43,8 +43,8 @@ def evaluate(
         TooFewUsersError: the data are too few for the first protocol.
     """
     clean, table, console = prepared.clean, prepared.table, progress.console
-    work = Work.of(root, "evaluate", prepared.inputs, clean.digest, repr(recipe))
-    job = JobContext(table, recipe, progress, work)
+    checkpoints = Checkpoints.of(root, "evaluate", prepared.inputs, clean.digest, repr(recipe))
+    job = JobContext(table, recipe, progress, checkpoints)
     first: Measurement | None = None
     for protocol in protocols:
         console.print(f"Measuring under '{protocol}'")
@@ -69,4 +69,4 @@ def evaluate(
             progress=progress,
         )
         print_strong(console, strong)
-    work.forget()
+    checkpoints.forget()

@@ -8,7 +8,7 @@ from pathlib import Path
 from catboost import CatBoostError
 
 from serving.bundle.store import BundleStore
-from training.checkpoints import Work
+from training.checkpoints import Checkpoints
 from training.data.preparation import Prepared
 from training.experiments.experiment import Measurement, measure
 from training.experiments.studies import Tuning
@@ -51,8 +51,8 @@ def train_and_publish(
     """
     console, store = progress.console, BundleStore(root)
     clean, table = prepared.clean, prepared.table
-    work = Work.of(root, "train", prepared.inputs, clean.digest, repr(recipe))
-    job = JobContext(table, recipe, progress, work)
+    checkpoints = Checkpoints.of(root, "train", prepared.inputs, clean.digest, repr(recipe))
+    job = JobContext(table, recipe, progress, checkpoints)
     progress.enter("past", "Measuring: trained on the past, judged on the future")
     measurement = measure(clean.ratings, job.part("past"), validate=True)
     print_measurements(console, [measurement], prepared.dataset_tag)
@@ -86,5 +86,5 @@ def train_and_publish(
         report=report,
     )
     bundle_id = publish(root, build, progress, settle_seconds=settle_seconds)
-    work.forget()
+    checkpoints.forget()
     return measurement, bundle_id

@@ -15,7 +15,7 @@ from serving.ids import Rows
 from serving.ratings import Ratings
 from serving.retrieval import LARGE_CATALOGUE, Candidates, RowsByNorm
 from serving.similarity import unit_factors
-from training.checkpoints import NO_WORK, Arrays, Work
+from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
 from training.data.movielens.cleaning import ratings_digest
 from training.data.movielens.movies import MovieTable
 from training.features.build import build
@@ -48,13 +48,13 @@ class FirstStage:
         seed: int,
         threads: int,
         progress: Callable[[], None] = lambda: None,
-        work: Work = NO_WORK,
+        checkpoints: Checkpoints = NO_CHECKPOINTS,
         users: Rows | None = None,
     ) -> "FirstStage":
         """Fits ALS and what features are computed from on `ratings` alone.
 
         A job meets some histories twice: the one that it measures on is an inner cut of the one that it
-        serves. What takes long is then found in `work`.
+        serves. What takes long is then found in `checkpoints`.
 
         Args:
             ratings: the history.
@@ -64,7 +64,7 @@ class FirstStage:
             seed: of ALS.
             threads: of ALS; the result does not depend on it.
             progress: called after each iteration of ALS.
-            work: finished steps of the job.
+            checkpoints: finished steps of the job.
             users: rows of those for whom candidates will be wanted; all when None.
         """
         n_movies = len(table.movies.ids)
@@ -77,12 +77,12 @@ class FirstStage:
             return {"item_factors": found}
 
         key = hashlib.sha256(f"{digest} {n_movies} {parameters} {seed}".encode()).hexdigest()[:16]
-        item_factors = work.whole().step(f"factors-{key}", factors)["item_factors"]
+        item_factors = checkpoints.whole().step(f"factors-{key}", factors)["item_factors"]
         als = Als.of_items(item_factors, ratings, parameters, threads=threads, users=users)
         catalogue = CatalogueArrays(table.movies, unit_factors(item_factors))
 
         def fitted(group: type[FeatureGroup]) -> FeatureGroup:
-            arrays = work.whole().step(
+            arrays = checkpoints.whole().step(
                 f"features-{group.NAME}-{digest[:16]}", lambda: build(group, ratings, table)
             )
             return group(catalogue, **arrays)
@@ -143,6 +143,6 @@ def fit_first_stage(ratings: Ratings, job: JobContext, what: str, *, users: Rows
             seed=recipe.seed,
             threads=recipe.threads,
             progress=advance,
-            work=job.work,
+            checkpoints=job.checkpoints,
             users=users,
         )

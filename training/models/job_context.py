@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from training.checkpoints import NO_WORK, Work
+from training.checkpoints import NO_CHECKPOINTS, Checkpoints
 from training.data.movielens.movies import MovieTable
 from training.models.recipe import Recipe
 from training.progress import Progress
@@ -17,7 +17,7 @@ class JobContext:
     recipe: Recipe
     progress: Progress
     """Shows the steps."""
-    work: Work = NO_WORK
+    checkpoints: Checkpoints = NO_CHECKPOINTS
     """Steps that were finished before, and where to keep those to come."""
 
     @property
@@ -27,4 +27,4 @@ class JobContext:
 
     def part(self, name: str) -> "JobContext":
         """The context of a part of the job, whose finished steps have names of their own."""
-        return replace(self, work=self.work.part(name))
+        return replace(self, checkpoints=self.checkpoints.part(name))

@@ -82,7 +82,7 @@ def ranker_groups(past: Ratings, job: JobContext) -> tuple[Groups, npt.NDArray[n
                 found = labelled_groups(stage, cut, recipe.ranker, rng=rng, advance=advance)
             return {**vars(found), "inner_scores": candidate_scores(stage, cut.users)}
 
-        arrays = dict(job.work.step(f"groups-{i}", labelled))
+        arrays = dict(job.checkpoints.step(f"groups-{i}", labelled))
         inner_scores.append(arrays.pop("inner_scores"))
         parts.append(Groups(**arrays))
     groups = Groups.stacked(parts)

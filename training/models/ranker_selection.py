@@ -76,7 +76,7 @@ def choose_ranker(groups: Groups, job: JobContext) -> RankerChoice:
                     model = fit_trees(groups.where(~out), loss, recipe.ranker.iterations, recipe)
                     return {"ndcg": _held_out_ndcg(model, groups.where(out), grid)}
 
-                rows.append(job.work.step(f"held-out-{loss}-{fold}", held_out)["ndcg"])
+                rows.append(job.checkpoints.step(f"held-out-{loss}-{fold}", held_out)["ndcg"])
                 advance()
             qualities[loss] = np.concatenate(rows)
     means = {loss: _smoothed(quality.mean(axis=0)) for loss, quality in qualities.items()}

@@ -87,4 +87,4 @@ def _fit_ranker(groups: Groups, job: JobContext, choice: RankerChoice) -> CatBoo
 
     with job.progress.step(f"Ranker: {choice.iterations} trees, {choice.loss}"):
         # Always by way of its bytes: a resumed job must end with those of an uninterrupted one.
-        return model_of(job.work.step("ranker", trees)["cbm"])
+        return model_of(job.checkpoints.step("ranker", trees)["cbm"])

@@ -11,7 +11,7 @@ import pytest
 from serving.ids import IdMap
 from serving.ratings import Ratings
 from tests.training.small import N_MOVIES, RECIPE, tastes
-from training.checkpoints import Work
+from training.checkpoints import Checkpoints
 from training.evaluation.judging import mean_ndcg
 from training.evaluation.splits import Protocol, Split, judged_split, split
 from training.experiments import regularization
@@ -103,7 +103,13 @@ def test_a_resumed_job_fits_nothing_twice(tmp_path: Path, monkeypatch: pytest.Mo
 
     def choose() -> dict[float, float]:
         return choose_als_regularization(
-            past, N_MOVIES, RECIPE.als, Protocol.USER, seed=0, threads=1, work=Work.of(tmp_path, "job")
+            past,
+            N_MOVIES,
+            RECIPE.als,
+            Protocol.USER,
+            seed=0,
+            threads=1,
+            checkpoints=Checkpoints.of(tmp_path, "job"),
         )
 
     first = choose()

@@ -10,7 +10,7 @@ import pytest
 from serving.bundle.store import BundleStore
 from tests.conftest import Trained
 from tests.training.small import PROGRESS
-from training.checkpoints import NO_WORK, Work
+from training.checkpoints import NO_CHECKPOINTS, Checkpoints
 from training.evaluation.splits import split
 from training.experiments.experiment import Measurement
 from training.models.job_context import JobContext
@@ -118,9 +118,9 @@ class Case:
         }
         return cast(Measurement, SimpleNamespace(recipe=recipe, qualities=qualities, judged=self.judged))
 
-    def verdict(self, measurement: Measurement, *, work: Work = NO_WORK) -> gate.Verdict:
+    def verdict(self, measurement: Measurement, *, checkpoints: Checkpoints = NO_CHECKPOINTS) -> gate.Verdict:
         """What the gate says of a newcomer."""
-        job = JobContext(self.table, measurement.recipe, PROGRESS, work)
+        job = JobContext(self.table, measurement.recipe, PROGRESS, checkpoints)
         _, verdict = pass_gate(self.store, measurement, self.ratings, job)
         return verdict
 
@@ -154,13 +154,13 @@ def test_on_another_split_the_incumbents_recipe_is_trained_again(
 
     def measure(_ratings: object, job: JobContext, **_: object) -> Measurement:
         asked.append(job.recipe)
-        job.work.step("one", lambda: {"a": np.array(1)})
+        job.checkpoints.step("one", lambda: {"a": np.array(1)})
         steps.extend(path.name for path in folder.iterdir())
         return case.measurement(job.recipe, two_stage=0.5)
 
     monkeypatch.setattr(gate, "measure", measure)
     newcomer = case.measurement(recipe_with(case.recipe, seed=1), two_stage=0.3)
-    verdict = case.verdict(newcomer, work=Work(folder))
+    verdict = case.verdict(newcomer, checkpoints=Checkpoints(folder))
     assert asked == [case.recipe]
     assert steps == [f"incumbent-{case.manifest.bundle_id}-one.npz"]
     assert verdict.remark.startswith("its recipe was trained on the new split: ")
