@@ -22,7 +22,7 @@ from serving.features.sets import FeatureSet
 from training.data.generated import write_sample
 from training.data.movielens.data_set import read_data_set
 from training.data.movielens.movies import MovieTable
-from training.evaluation.splits import Protocol
+from training.evaluation.splits import SplitProtocol
 from training.models.ranker_selection import RankerChoice
 from training.models.recipe import Loss, RankerParameters, Recipe, default_parameters
 from training.models.two_stage import TwoStage, fit_two_stage
@@ -49,7 +49,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         als=default_parameters(len(clean.ratings.users)),
         ranker=RankerParameters(iterations=50),
         feature_set=FeatureSet.EXTENDED,
-        protocol=Protocol.USER,
+        protocol=SplitProtocol.USER,
         seed=0,
         threads=2,
     )

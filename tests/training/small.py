@@ -11,7 +11,7 @@ from serving.ids import IdMap
 from serving.movies import Movies
 from serving.ratings import Ratings
 from training.data.movielens.movies import MovieTable
-from training.evaluation.splits import Protocol
+from training.evaluation.splits import SplitProtocol
 from training.models.job_context import JobContext
 from training.models.recipe import RankerParameters, Recipe
 from training.progress import Progress
@@ -24,7 +24,7 @@ RECIPE = Recipe(
     als=AlsParameters(factors=8, iterations=5, regularization=1.0, alpha=5.0, confidence=Confidence.LIKES),
     ranker=RankerParameters(iterations=20, depth=3, negatives=10),
     feature_set=FeatureSet.EXTENDED,
-    protocol=Protocol.USER,
+    protocol=SplitProtocol.USER,
     seed=0,
     threads=1,
 )

@@ -15,7 +15,7 @@ from serving.fold_in import AlsParameters, Confidence
 from serving.ratings import Ratings
 from training.data.movielens.layouts import DATA_DIR_VARIABLE
 from training.errors import TrainingError
-from training.evaluation.splits import Protocol
+from training.evaluation.splits import SplitProtocol
 from training.models.recipe import REFERENCE_PARAMETERS, RankerParameters, Recipe, default_parameters
 
 if TYPE_CHECKING:
@@ -238,11 +238,11 @@ def _given(asked: Asked) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if value is not None}
 
 
-def chosen_protocol(ratings: Ratings, protocol: ProtocolOption) -> Protocol:
+def chosen_protocol(ratings: Ratings, protocol: ProtocolOption) -> SplitProtocol:
     """The protocol that an option means for these ratings."""
     from training.experiments.experiment import production_protocol
 
-    return production_protocol(ratings) if protocol is ProtocolOption.AUTO else Protocol(protocol)
+    return production_protocol(ratings) if protocol is ProtocolOption.AUTO else SplitProtocol(protocol)
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

@@ -40,7 +40,7 @@ from training.cli.options import (
     recipe_of_options,
     tuning_of_options,
 )
-from training.evaluation.splits import Protocol
+from training.evaluation.splits import SplitProtocol
 from training.lock import alone
 from training.progress import Progress
 
@@ -168,7 +168,7 @@ def evaluate(
     params: ParamsFile = None,
     preset: PresetOption = Preset.DEFAULT,
     features: Features = FeatureSet.EXTENDED,
-    protocol: Annotated[Protocol | None, typer.Option(help="One protocol. Unset: both.")] = None,
+    protocol: Annotated[SplitProtocol | None, typer.Option(help="One protocol. Unset: both.")] = None,
     threads: Threads = 2,
     everything: Annotated[
         bool,
@@ -202,7 +202,7 @@ def evaluate(
             bundle_root,
             prepared,
             recipe,
-            protocols=[protocol] if protocol else list(Protocol),
+            protocols=[protocol] if protocol else list(SplitProtocol),
             seeds=range(seeds),
             progress=progress,
             variants=everything,

@@ -20,7 +20,7 @@ MOST_JUDGED: Final = 20_000
 _MIN_PAST_UNDER_TIME = 5
 
 
-class Protocol(StrEnum):
+class SplitProtocol(StrEnum):
     """How a future is cut off."""
 
     USER = "user"
@@ -53,7 +53,9 @@ class Split:
         return sampled
 
 
-def split(ratings: Ratings, protocol: Protocol, past_share: float = 0.8, *, liked: float = LIKED) -> Split:
+def split(
+    ratings: Ratings, protocol: SplitProtocol, past_share: float = 0.8, *, liked: float = LIKED
+) -> Split:
     """Cuts off the future.
 
     Args:
@@ -63,7 +65,7 @@ def split(ratings: Ratings, protocol: Protocol, past_share: float = 0.8, *, like
         liked: ratings from here on count as likes.
     """
     counts = ratings.counts()
-    if protocol is Protocol.USER:
+    if protocol is SplitProtocol.USER:
         place = np.arange(len(ratings)) - np.repeat(ratings.indptr[:-1], counts)
         in_past = place < np.repeat(np.floor(past_share * counts), counts)
         min_past = 1
@@ -83,7 +85,7 @@ def split(ratings: Ratings, protocol: Protocol, past_share: float = 0.8, *, like
     )
 
 
-def judged_split(ratings: Ratings, protocol: Protocol) -> Split:
+def judged_split(ratings: Ratings, protocol: SplitProtocol) -> Split:
     """Cuts off the future that models are judged by, with `MOST_JUDGED` users at the most.
 
     Always the same ones: models, seeds and bundles are compared user by user.

@@ -10,7 +10,7 @@ from serving.ids import Rows
 from serving.ratings import Ratings
 from training.data.popularity import MovieStatistics, popularity
 from training.evaluation.judging import mean_ndcg
-from training.evaluation.splits import Protocol, Split
+from training.evaluation.splits import Split, SplitProtocol
 from training.experiments.regularization import best_regularization, search_grid, validation_part
 from training.models.ease import MOST_MOVIES, Ease, likes
 from training.models.first_stage import CANDIDATES
@@ -25,7 +25,7 @@ Scorer = Callable[[Rows], npt.NDArray[np.float64]]
 """Scores of some user rows, shape (n_user_rows, n_movies); -inf for what must not be recommended."""
 
 
-def choose_ease_regularization(past: Ratings, n_movies: int, protocol: Protocol) -> dict[float, float]:
+def choose_ease_regularization(past: Ratings, n_movies: int, protocol: SplitProtocol) -> dict[float, float]:
     """Judges EASE with each λ of a grid on a validation part.
 
     Returns:
@@ -39,7 +39,7 @@ def choose_ease_regularization(past: Ratings, n_movies: int, protocol: Protocol)
     )
 
 
-def yardstick_lists(
+def baseline_lists(
     judged: Split, n_movies: int, ease_ndcg: Mapping[float, float]
 ) -> dict[str, Sequence[Rows]]:
     """Lists of popularity, and of item-kNN and EASE if there is a λ to choose from: no seed changes them."""

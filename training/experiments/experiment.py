@@ -10,8 +10,8 @@ from serving.features.sets import FeatureSet
 from serving.ids import Rows
 from serving.ratings import Ratings
 from training.evaluation.judging import Quality, judge
-from training.evaluation.splits import ENOUGH_USERS, Protocol, Split, judged_split, split
-from training.experiments.baselines import choose_ease_regularization, svd_lists, yardstick_lists
+from training.evaluation.splits import ENOUGH_USERS, Split, SplitProtocol, judged_split, split
+from training.experiments.baselines import baseline_lists, choose_ease_regularization, svd_lists
 from training.experiments.regularization import best_regularization, choose_als_regularization
 from training.models.als import Als
 from training.models.first_stage import CANDIDATES
@@ -26,7 +26,7 @@ from training.progress import Progress
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a measurement was made from, for segments and pictures."""
+    """What a measurement was made from, for segments and figures."""
 
     history_lengths: npt.NDArray[np.int64]
     """Shape (n_users,): ratings of each judged user in the past."""
@@ -62,16 +62,16 @@ class Measurement:
     evidence: Evidence
 
 
-def production_protocol(ratings: Ratings) -> Protocol:
+def production_protocol(ratings: Ratings) -> SplitProtocol:
     """`time` where that leaves enough users to learn from and to judge by, else `user`.
 
     Production recommends for the future, so cutting by time is closer to it; with few users in it, it
     says nothing.
     """
-    judged = split(ratings, Protocol.TIME)
-    groups = sum(cut.users.size for cut in inner_cuts(judged.past, Protocol.TIME, enough=ENOUGH_USERS))
+    judged = split(ratings, SplitProtocol.TIME)
+    groups = sum(cut.users.size for cut in inner_cuts(judged.past, SplitProtocol.TIME, enough=ENOUGH_USERS))
     enough = min(judged.users.size, groups) >= ENOUGH_USERS
-    return Protocol.TIME if enough else Protocol.USER
+    return SplitProtocol.TIME if enough else SplitProtocol.USER
 
 
 def measure(
@@ -188,11 +188,11 @@ def _lists(
     judged: Split, two_stage: TwoStage, job: JobContext, ease_ndcg: Mapping[float, float]
 ) -> dict[str, Sequence[Rows]]:
     """Lists of all models, by name, weakest first as a rule."""
-    with job.progress.step("Baselines and yardsticks"):
-        yardsticks = yardstick_lists(judged, job.n_movies, ease_ndcg)
-        popular = yardsticks.pop("popularity")
+    with job.progress.step("Baselines"):
+        baselines = baseline_lists(judged, job.n_movies, ease_ndcg)
+        popular = baselines.pop("popularity")
         lists = {"popularity": popular, "svd": svd_lists(judged, job.n_movies, job.recipe.seed)}
-        lists |= yardsticks
+        lists |= baselines
         lists["als"] = else_popular(
             [found.movie_rows for found in two_stage.stage.candidates(judged.users)], popular
         )

@@ -26,7 +26,7 @@ _HISTORY_SHARE: Final = 0.8
 
 
 @dataclass(frozen=True)
-class Strong:
+class StrongGeneralisation:
     """Recall@20 over min(20, liked movies), of users held out whole."""
 
     users: int
@@ -44,7 +44,7 @@ def strong_generalisation(
     seed: int,
     threads: int,
     progress: Progress,
-) -> Strong:
+) -> StrongGeneralisation:
     """Holds a fifth of the users out whole; where there are few, each fifth once.
 
     A random 80 % of a held-out user's ratings come as a request's history, and ALS folds them in as the
@@ -91,7 +91,9 @@ def strong_generalisation(
                     recalls.setdefault(model, []).append(capped_recall(found, truth, CUTOFF))
             advance()
     judged = len(recalls.get("popularity", ()))
-    return Strong(users=judged, recall={model: float(np.mean(values)) for model, values in recalls.items()})
+    return StrongGeneralisation(
+        users=judged, recall={model: float(np.mean(values)) for model, values in recalls.items()}
+    )
 
 
 def _requests(

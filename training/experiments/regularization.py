@@ -10,7 +10,7 @@ from serving.fold_in import AlsParameters
 from serving.ratings import Ratings
 from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
 from training.evaluation.judging import mean_ndcg
-from training.evaluation.splits import ENOUGH_USERS, Protocol, Split, split
+from training.evaluation.splits import ENOUGH_USERS, Split, SplitProtocol, split
 from training.models.als import Als
 from training.models.first_stage import CANDIDATES
 
@@ -25,7 +25,7 @@ def choose_als_regularization(
     past: Ratings,
     n_movies: int,
     parameters: AlsParameters,
-    protocol: Protocol,
+    protocol: SplitProtocol,
     *,
     seed: int,
     threads: int,
@@ -59,7 +59,7 @@ def choose_als_regularization(
     return search_grid(judged, parameters.regularization, ndcg_of)
 
 
-def validation_part(past: Ratings, protocol: Protocol) -> Split:
+def validation_part(past: Ratings, protocol: SplitProtocol) -> Split:
     """Cuts a validation part off `past` as the test part was cut off, with 3,000 users at the most.
 
     Where that judges too few users to choose by, as `time` does on small data sets, each user's last ratings
@@ -67,7 +67,7 @@ def validation_part(past: Ratings, protocol: Protocol) -> Split:
     """
     judged = split(past, protocol)
     if judged.users.size < ENOUGH_USERS:
-        judged = split(past, Protocol.USER)
+        judged = split(past, SplitProtocol.USER)
     return judged.sample(_MOST_JUDGED)
 
 

@@ -6,7 +6,7 @@ from serving.ids import Rows
 from serving.ratings import Ratings
 from training.data.movielens.movies import MovieTable
 from training.evaluation.judging import judge
-from training.evaluation.splits import Protocol, Split, judged_split
+from training.evaluation.splits import Split, SplitProtocol, judged_split
 from training.experiments.baselines import popular_lists
 from training.models.first_stage import CANDIDATES
 from training.models.lists import else_popular
@@ -18,7 +18,7 @@ Fit = Callable[[Ratings], Recommender]
 
 
 def measure_single(
-    ratings: Ratings, table: MovieTable, protocol: Protocol, fit: Fit, progress: Progress
+    ratings: Ratings, table: MovieTable, protocol: SplitProtocol, fit: Fit, progress: Progress
 ) -> dict[str, float]:
     """Metrics by name, as `val_ndcg_at_10` and `test_ndcg_at_10`; none of a part that can judge nobody.
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from training.checkpoints import Checkpoints
 from training.data.preparation import Prepared
-from training.evaluation.splits import Protocol
+from training.evaluation.splits import SplitProtocol
 from training.experiments.experiment import Measurement, measure_seeds
 from training.experiments.held_out_users import strong_generalisation
 from training.models.job_context import JobContext
 from training.models.ranker_groups import TooFewUsersError
 from training.models.recipe import Recipe
 from training.progress import Progress
-from training.report.tables import print_measurements, print_strong
+from training.report.tables import print_held_out_users, print_measurements
 
 
 def evaluate(
@@ -21,7 +21,7 @@ def evaluate(
     prepared: Prepared,
     recipe: Recipe,
     *,
-    protocols: Sequence[Protocol],
+    protocols: Sequence[SplitProtocol],
     seeds: Sequence[int],
     progress: Progress,
     variants: bool,
@@ -68,5 +68,5 @@ def evaluate(
             threads=recipe.threads,
             progress=progress,
         )
-        print_strong(console, strong)
+        print_held_out_users(console, strong)
     checkpoints.forget()

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from training.data.preparation import Prepared
-from training.evaluation.splits import Protocol
+from training.evaluation.splits import SplitProtocol
 from training.experiments.single import Fit, measure_single
 from training.progress import Progress
 from training.release.run_record import RunRecord
@@ -26,7 +26,7 @@ class SingleModelJob:
     """For artefacts; gone when the job is over."""
     sample: bool
 
-    def measure(self, fit: Fit, protocol: Protocol) -> dict[str, float]:
+    def measure(self, fit: Fit, protocol: SplitProtocol) -> dict[str, float]:
         """Judges a model and shows the result."""
         metrics = measure_single(
             self.prepared.clean.ratings, self.prepared.table, protocol, fit, self.progress

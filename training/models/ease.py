@@ -1,4 +1,4 @@
-"""EASE (Steck 2019) on likes: a linear model in closed form, and a yardstick that is hard to beat."""
+"""EASE (Steck 2019) on likes: a linear model in closed form, and a baseline that is hard to beat."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -1,4 +1,4 @@
-"""Item-kNN with plain cosine on likes: the oldest collaborative filter, as a yardstick."""
+"""Item-kNN with plain cosine on likes: the oldest collaborative filter, as a baseline."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class ItemKnn:
     """Scores a movie by its summed cosine with the movies that a user liked; all neighbours count.
 
     The same over all ratings in place of likes is weaker (nDCG@10 on ml-latest-small .07 to .09 against
-    .11), and a yardstick should not be weak.
+    .11), and a baseline should not be weak.
     """
 
     unit: csr_array

@@ -15,7 +15,7 @@ from serving.ids import Rows
 from serving.ratings import LIKED, Ratings
 from training.checkpoints import Arrays
 from training.errors import TrainingError
-from training.evaluation.splits import Protocol, Split, sample_users, split
+from training.evaluation.splits import Split, SplitProtocol, sample_users, split
 from training.models.first_stage import FirstStage, fit_first_stage
 from training.models.job_context import JobContext
 from training.models.ranker import Groups
@@ -36,17 +36,17 @@ class TooFewUsersError(TrainingError):
     """The ratings give too few users from whom a ranker could learn, or none to recommend anything to."""
 
 
-def inner_cuts(past: Ratings, protocol: Protocol, *, enough: int, liked: float = LIKED) -> list[Split]:
+def inner_cuts(past: Ratings, protocol: SplitProtocol, *, enough: int, liked: float = LIKED) -> list[Split]:
     """The cuts whose futures label the ranker's groups: one per user, or several by time, stacked.
 
     One cut by time leaves few groups where few users rate on both sides of it. Each costs a fit of stage
     one: there are as many as it takes to have `enough` users in all of them together.
     """
-    if protocol is Protocol.USER:
-        return [split(past, Protocol.USER, liked=liked)]
+    if protocol is SplitProtocol.USER:
+        return [split(past, SplitProtocol.USER, liked=liked)]
     cuts: dict[float, Split] = {}
     for share in _TIME_CUTS:
-        cuts[share] = split(past, Protocol.TIME, share, liked=liked)
+        cuts[share] = split(past, SplitProtocol.TIME, share, liked=liked)
         if sum(cut.users.size for cut in cuts.values()) >= enough:
             break
     return [cuts[share] for share in sorted(cuts)]

@@ -7,7 +7,7 @@ from typing import Final
 from serving.features.sets import FeatureSet
 from serving.fold_in import AlsParameters, Confidence
 from serving.ratings import LIKED
-from training.evaluation.splits import Protocol
+from training.evaluation.splits import SplitProtocol
 
 _FEW_USERS: Final = 2_000
 
@@ -60,7 +60,7 @@ class Recipe:
     als: AlsParameters
     ranker: RankerParameters
     feature_set: FeatureSet
-    protocol: Protocol
+    protocol: SplitProtocol
     """The ranker's labels are cut as the evaluation cuts its future."""
     seed: int
     threads: int

@@ -6,7 +6,7 @@ from typing import Any
 
 from serving.features.sets import FeatureSet
 from serving.fold_in import AlsParameters, Confidence
-from training.evaluation.splits import Protocol
+from training.evaluation.splits import SplitProtocol
 from training.models.ranker_selection import RankerChoice
 from training.models.recipe import Loss, RankerParameters, Recipe
 
@@ -40,5 +40,5 @@ def recipe_of(record: Mapping[str, str | int | float | bool]) -> tuple[Recipe, R
     )
     als["confidence"] = Confidence(als["confidence"])
     rest["feature_set"] = FeatureSet(rest["feature_set"])
-    rest["protocol"] = Protocol(rest["protocol"])
+    rest["protocol"] = SplitProtocol(rest["protocol"])
     return Recipe(als=AlsParameters(**als), ranker=RankerParameters(**ranker), **rest), choice

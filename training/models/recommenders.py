@@ -55,7 +55,7 @@ class Recommendation:
 
 
 @dataclass(frozen=True)
-class World:
+class CatalogueContext:
     """What a recommender knows besides its model."""
 
     movies: Movies
@@ -66,21 +66,21 @@ class World:
     """Shape (n_movies,); 0 for a movie never rated."""
 
     @classmethod
-    def of(cls, ratings: Ratings, table: MovieTable) -> "World":
-        """The world of a data set."""
+    def of(cls, ratings: Ratings, table: MovieTable) -> "CatalogueContext":
+        """That of a data set."""
         statistics = MovieStatistics.of(ratings, len(table.movies.ids))
         return cls(table.movies, table.titles, ratings, popularity(statistics))
 
     @classmethod
-    def read(cls, store: BundleStore, bundle_id: str) -> "World":
-        """The world of a bundle."""
+    def read(cls, store: BundleStore, bundle_id: str) -> "CatalogueContext":
+        """That of a bundle."""
         candidate, gateway = (store.folder(bundle_id, name) for name in ("candidate", "gateway"))
         content = CatalogueContent.read(gateway)
         return cls(read_movies(candidate), content.titles, read_ratings(candidate), content.popularity)
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredMovies:
     """What a model answers for one user, best first. Sequences of one length."""
 
     movie_rows: Rows
@@ -95,8 +95,8 @@ class Recommender(ABC):
     name: str
     """As the API names the model of an answer."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, catalogue: CatalogueContext) -> None:
+        self._catalogue = catalogue
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -125,7 +125,7 @@ class Recommender(ABC):
         """
 
     @abstractmethod
-    def scored(self, user_row: int, limit: int, *, explain: bool) -> Scored:
+    def scored(self, user_row: int, limit: int, *, explain: bool) -> ScoredMovies:
         """The model's own list for a known user: unseen movies, at most `limit`; maybe none."""
 
     def recommend(self, user_id: int, n: int = 10, *, explain: bool = False) -> list[Recommendation]:
@@ -136,27 +136,27 @@ class Recommender(ABC):
             n: movies to return; fewer come back when fewer are left.
             explain: whether to say what moved each score most.
         """
-        world = self._world
-        row = world.ratings.users.row(user_id)
-        seen = world.ratings.of(row).movie_rows if row >= 0 else np.empty(0, np.int32)
-        own = self.scored(row, n, explain=explain) if row >= 0 else Scored(seen[:0], np.empty(0))
+        catalogue = self._catalogue
+        row = catalogue.ratings.users.row(user_id)
+        seen = catalogue.ratings.of(row).movie_rows if row >= 0 else np.empty(0, np.int32)
+        own = self.scored(row, n, explain=explain) if row >= 0 else ScoredMovies(seen[:0], np.empty(0))
         items = [
             self._item(movie_row, score, self.name, own.reasons[place] if own.reasons else ())
             for place, (movie_row, score) in enumerate(zip(own.movie_rows, own.scores, strict=True))
         ]
         if len(items) < n:
-            fill = most_popular(world, np.concatenate([seen, own.movie_rows]), n - len(items))
+            fill = most_popular(catalogue, np.concatenate([seen, own.movie_rows]), n - len(items))
             items += [
-                self._item(movie_row, world.popularity[movie_row], POPULARITY, ()) for movie_row in fill
+                self._item(movie_row, catalogue.popularity[movie_row], POPULARITY, ()) for movie_row in fill
             ]
         return items
 
     def _item(self, movie_row: int, score: float, model: str, reasons: Explanation) -> Recommendation:
-        movies = self._world.movies
+        movies = self._catalogue.movies
         year = int(movies.years[movie_row])
         return Recommendation(
             movie_id=int(movies.ids.ids[movie_row]),
-            title=self._world.titles[movie_row],
+            title=self._catalogue.titles[movie_row],
             year=None if year == UNKNOWN_YEAR else year,
             genres=movies.genres_of(movie_row),
             score=float(score),
@@ -165,12 +165,12 @@ class Recommender(ABC):
         )
 
     def _title(self, movie_id: int) -> str:
-        return self._world.titles[self._world.movies.ids.row(movie_id)]
+        return self._catalogue.titles[self._catalogue.movies.ids.row(movie_id)]
 
 
-def most_popular(world: World, blocked: Rows, limit: int) -> Rows:
+def most_popular(catalogue: CatalogueContext, blocked: Rows, limit: int) -> Rows:
     """Rows of the most popular movies that are not blocked, as the gateway orders them."""
-    return best_unseen(world.popularity, blocked, limit)
+    return best_unseen(catalogue.popularity, blocked, limit)
 
 
 class PopularityRecommender(Recommender):
@@ -195,17 +195,17 @@ class PopularityRecommender(Recommender):
             count_weight=count_weight,
             min_ratings=min_ratings,
         )
-        return cls(World(table.movies, table.titles, ratings, scores))
+        return cls(CatalogueContext(table.movies, table.titles, ratings, scores))
 
     @classmethod
     @override
     def read(cls, store: BundleStore, bundle_id: str) -> Self:
-        return cls(World.read(store, bundle_id))
+        return cls(CatalogueContext.read(store, bundle_id))
 
     @override
-    def scored(self, user_row: int, limit: int, *, explain: bool) -> Scored:
-        rows = most_popular(self._world, self._world.ratings.of(user_row).movie_rows, limit)
-        return Scored(rows, self._world.popularity[rows])
+    def scored(self, user_row: int, limit: int, *, explain: bool) -> ScoredMovies:
+        rows = most_popular(self._catalogue, self._catalogue.ratings.of(user_row).movie_rows, limit)
+        return ScoredMovies(rows, self._catalogue.popularity[rows])
 
 
 class SVDRecommender(Recommender):
@@ -213,11 +213,11 @@ class SVDRecommender(Recommender):
 
     name = "svd"
 
-    def __init__(self, world: World, model: Svd) -> None:
-        super().__init__(world)
+    def __init__(self, catalogue: CatalogueContext, model: Svd) -> None:
+        super().__init__(catalogue)
         self._model = model
         self._unrated: npt.NDArray[np.bool_] = (
-            np.bincount(world.ratings.movie_rows, minlength=len(world.movies.ids)) == 0
+            np.bincount(catalogue.ratings.movie_rows, minlength=len(catalogue.movies.ids)) == 0
         )
 
     @classmethod
@@ -226,20 +226,20 @@ class SVDRecommender(Recommender):
     ) -> "SVDRecommender":
         """Factorises the ratings."""
         model = Svd.fit(ratings, len(table.movies.ids), n_factors=n_factors, seed=seed)
-        return cls(World.of(ratings, table), model)
+        return cls(CatalogueContext.of(ratings, table), model)
 
     @classmethod
     @override
     def read(cls, store: BundleStore, bundle_id: str) -> Self:
-        world = World.read(store, bundle_id)
-        return cls(world, Svd.fit(world.ratings, len(world.movies.ids)))
+        catalogue = CatalogueContext.read(store, bundle_id)
+        return cls(catalogue, Svd.fit(catalogue.ratings, len(catalogue.movies.ids)))
 
     @override
-    def scored(self, user_row: int, limit: int, *, explain: bool) -> Scored:
+    def scored(self, user_row: int, limit: int, *, explain: bool) -> ScoredMovies:
         scores = self._model.scores(np.array([user_row], dtype=np.int32))[0]
         scores[self._unrated] = -np.inf
-        rows = best_unseen(scores, self._world.ratings.of(user_row).movie_rows, limit)
-        return Scored(rows, scores[rows])
+        rows = best_unseen(scores, self._catalogue.ratings.of(user_row).movie_rows, limit)
+        return ScoredMovies(rows, scores[rows])
 
 
 class ALSRecommender(Recommender):
@@ -247,8 +247,8 @@ class ALSRecommender(Recommender):
 
     name = "als_only"
 
-    def __init__(self, world: World, model: Als) -> None:
-        super().__init__(world)
+    def __init__(self, catalogue: CatalogueContext, model: Als) -> None:
+        super().__init__(catalogue)
         self._model = model
 
     @classmethod
@@ -263,18 +263,18 @@ class ALSRecommender(Recommender):
     ) -> "ALSRecommender":
         """Fits the factors."""
         model = Als.fit(ratings, len(table.movies.ids), parameters, seed=seed, threads=threads)
-        return cls(World.of(ratings, table), model)
+        return cls(CatalogueContext.of(ratings, table), model)
 
     @classmethod
     @override
     def read(cls, store: BundleStore, bundle_id: str) -> Self:
-        return cls(World.read(store, bundle_id), _read_als(store, bundle_id))
+        return cls(CatalogueContext.read(store, bundle_id), _read_als(store, bundle_id))
 
     @override
-    def scored(self, user_row: int, limit: int, *, explain: bool) -> Scored:
+    def scored(self, user_row: int, limit: int, *, explain: bool) -> ScoredMovies:
         user = np.array([user_row], dtype=np.int32)
-        (found,) = self._model.candidates(user, self._world.ratings, limit)
-        return Scored(found.movie_rows, found.scores)
+        (found,) = self._model.candidates(user, self._catalogue.ratings, limit)
+        return ScoredMovies(found.movie_rows, found.scores)
 
 
 class TwoStageRecommender(Recommender):
@@ -282,18 +282,18 @@ class TwoStageRecommender(Recommender):
 
     name = "two_stage"
 
-    def __init__(self, world: World, stage: FirstStage, ranker: RankerContent) -> None:
-        super().__init__(world)
+    def __init__(self, catalogue: CatalogueContext, stage: FirstStage, ranker: RankerContent) -> None:
+        super().__init__(catalogue)
         self._stage = stage
         self._ranker = ranker
 
     @classmethod
     @override
     def read(cls, store: BundleStore, bundle_id: str) -> Self:
-        world = World.read(store, bundle_id)
+        catalogue = CatalogueContext.read(store, bundle_id)
         ranker = RankerContent.read(store.folder(bundle_id, "ranking"))
-        stage = FirstStage(ratings=world.ratings, als=_read_als(store, bundle_id), tables=ranker.tables)
-        return cls(world, stage, ranker)
+        stage = FirstStage(ratings=catalogue.ratings, als=_read_als(store, bundle_id), tables=ranker.tables)
+        return cls(catalogue, stage, ranker)
 
     @property
     def base_value(self) -> float:
@@ -301,17 +301,17 @@ class TwoStageRecommender(Recommender):
         return self._ranker.leaf_tables.base_value
 
     @override
-    def scored(self, user_row: int, limit: int, *, explain: bool) -> Scored:
+    def scored(self, user_row: int, limit: int, *, explain: bool) -> ScoredMovies:
         (found,) = self._stage.candidates(np.array([user_row], dtype=np.int32))
         if not found.movie_rows.size:
-            return Scored(found.movie_rows, found.scores)
+            return ScoredMovies(found.movie_rows, found.scores)
         features = self._stage.features(user_row, found)
         scores = self._ranker.predict(features.copy(order="F"))  # CatBoost locks the matrix it is given
         order = best_first(scores, found.movie_rows)[:limit]
         reasons = (
             self._ranker.explain(
                 features[order],
-                history=self._world.ratings.of(user_row),
+                history=self._catalogue.ratings.of(user_row),
                 movie_rows=found.movie_rows[order],
                 n_candidates=found.movie_rows.size,
                 limit=_REASONS,
@@ -319,7 +319,7 @@ class TwoStageRecommender(Recommender):
             if explain
             else ()
         )
-        return Scored(found.movie_rows[order], scores[order], reasons)
+        return ScoredMovies(found.movie_rows[order], scores[order], reasons)
 
 
 def _read_als(store: BundleStore, bundle_id: str) -> Als:

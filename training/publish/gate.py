@@ -1,8 +1,8 @@
 """The quality gate: a new recipe is not published where it is shown to be worse than what it would replace.
 
 A bundle keeps what its recipe reached for each judged user, and the hash of the split it was judged on.
-With an equal hash, incumbent and newcomer are compared user by user. Else the incumbent's recipe is trained
-and judged on the newcomer's split first: numbers of two splits do not compare.
+With an equal hash, champion and challenger are compared user by user. Else the champion's recipe is trained
+and judged on the challenger's split first: numbers of two splits do not compare.
 """
 
 import hashlib
@@ -27,13 +27,13 @@ from training.models.job_context import JobContext
 from training.models.recipe_record import recipe_of
 
 TOLERANCE: Final = 0.02
-"""Share of the incumbent's nDCG@10 that a new bundle may be below it."""
+"""Share of the champion's nDCG@10 that a new bundle may be below it."""
 
 LEAST_USERS: Final = 20
 """With fewer, a bootstrap interval is narrower than it should be, and no difference refuses."""
 
 SERVED: Final = "served"
-"""Name of the incumbent's two-stage model beside those of the newcomer."""
+"""Name of the champion's two-stage model beside those of the challenger."""
 
 _METRIC: Final = "ndcg_at_10"
 _FILE: Final = "evaluation.npz"
@@ -101,35 +101,35 @@ class Verdict:
     refusals: tuple[str, ...]
     """Why not, one sentence a rule; none: it may."""
     remark: str
-    """How it stands beside the incumbent, in words."""
+    """How it stands beside the champion, in words."""
     over_served: Lift | None = None
-    """How much better it is than the incumbent on the same users; None where there is nothing to compare."""
+    """How much better it is than the champion on the same users; None where there is nothing to compare."""
 
 
-def judge_newcomer(newcomer: Evaluation, incumbent: Evaluation | None, remark: str = "") -> Verdict:
+def judge_challenger(challenger: Evaluation, champion: Evaluation | None, remark: str = "") -> Verdict:
     """Applies the rules: a difference refuses where its whole paired interval is beyond the limit.
 
     Args:
-        newcomer: what would be published.
-        incumbent: what is served now, judged on the same split; None if there is nothing to compare with.
-        remark: why there is nothing, or where the incumbent's numbers come from.
+        challenger: what would be published.
+        champion: what is served now, judged on the same split; None if there is nothing to compare with.
+        remark: why there is nothing, or where the champion's numbers come from.
     """
-    if not newcomer.user_ids.size:
+    if not challenger.user_ids.size:
         return Verdict(
             ("there is nobody to judge by: no user has a past and a liked movie after it",), remark
         )
-    ours = newcomer.ndcg["two_stage"]
+    ours = challenger.ndcg["two_stage"]
     enough = ours.size >= LEAST_USERS
     refusals = []
     for model, words in (("popularity", "popularity"), ("als", "stage one alone")):
-        over = lift_of(ours, newcomer.ndcg[model], model="two_stage", over=model)
+        over = lift_of(ours, challenger.ndcg[model], model="two_stage", over=model)
         if enough and over.high < 0:
             refusals.append(
-                f"nDCG@10 {ours.mean():.4f} is below {words}, {newcomer.ndcg[model].mean():.4f}: {over}"
+                f"nDCG@10 {ours.mean():.4f} is below {words}, {challenger.ndcg[model].mean():.4f}: {over}"
             )
-    if incumbent is None:
+    if champion is None:
         return Verdict(refusals=tuple(refusals), remark=remark)
-    theirs = incumbent.ndcg["two_stage"]
+    theirs = champion.ndcg["two_stage"]
     over = lift_of(ours, theirs, model="two_stage", over=SERVED)
     remark = (
         f"{remark}nDCG@10 {ours.mean():.4f} against {theirs.mean():.4f} of what is served, on the same "
@@ -152,38 +152,40 @@ def pass_gate(
     """Judges a new recipe beside the one that is served.
 
     Args:
-        store: holds the incumbent, if there is one.
+        store: holds the champion, if there is one.
         measurement: of the new recipe.
         ratings: what it was measured on.
-        job: the new recipe's; the incumbent's may have to be trained in it.
+        job: the new recipe's; the champion's may have to be trained in it.
 
     Returns:
         What to keep with the new bundle, and the verdict.
     """
     recipe = measurement.recipe
     movie_ids = job.table.movies.ids
-    newcomer = Evaluation.of(measurement, movie_ids)
+    challenger = Evaluation.of(measurement, movie_ids)
     try:
         manifest = store.manifest(store.pointer().bundle_id)
     except BundleError:
-        return newcomer, judge_newcomer(newcomer, None, "nothing is served yet")
+        return challenger, judge_challenger(challenger, None, "nothing is served yet")
     kept = Evaluation.read(store.path(manifest.bundle_id) / "reports")
-    if kept is not None and kept.split_hash == newcomer.split_hash:
-        return newcomer, judge_newcomer(newcomer, kept)
+    if kept is not None and kept.split_hash == challenger.split_hash:
+        return challenger, judge_challenger(challenger, kept)
     try:
         theirs, choice = recipe_of(manifest.recipe)
     except (KeyError, TypeError, ValueError):
         reason = f"the recipe of bundle {manifest.bundle_id} cannot be trained by this version"
-        return newcomer, Verdict(refusals=(reason,), remark="nothing to compare with")
+        return challenger, Verdict(refusals=(reason,), remark="nothing to compare with")
     theirs = replace(theirs, protocol=recipe.protocol, threads=recipe.threads)
     if theirs == recipe:
-        return newcomer, judge_newcomer(newcomer, None, "the same recipe is served, trained on other ratings")
+        return challenger, judge_challenger(
+            challenger, None, "the same recipe is served, trained on other ratings"
+        )
     job.progress.console.print(
         f"Measuring the recipe of bundle {manifest.bundle_id} on the new split, to compare"
     )
-    # By name: after a rollback another bundle is the incumbent of the same job.
-    part = job.part(f"incumbent-{manifest.bundle_id}")
+    # By name: after a rollback another bundle is the champion of the same job.
+    part = job.part(f"champion-{manifest.bundle_id}")
     theirs = replace(theirs, choose_regularization=False)  # what is served has the λ that it has
     again = measure(ratings, replace(part, recipe=theirs), choice=choice)
-    incumbent = Evaluation.of(again, movie_ids)
-    return newcomer, judge_newcomer(newcomer, incumbent, "its recipe was trained on the new split: ")
+    champion = Evaluation.of(again, movie_ids)
+    return challenger, judge_challenger(challenger, champion, "its recipe was trained on the new split: ")

@@ -1,4 +1,4 @@
-"""The pictures of the report, each as an SVG in a data URI: the page needs no other file."""
+"""The figures of the report, each as an SVG in a data URI: the page needs no other file."""
 
 import base64
 import io

@@ -75,7 +75,9 @@ def warnings_of(runs: Sequence[Measurement]) -> list[str]:
         if one.low <= 0 <= one.high
     )
     if "ease" not in means:
-        found.append("More than 10,000 movies are rated: item-kNN and EASE, the yardsticks, were skipped.")
+        found.append(
+            "More than 10,000 movies are rated: item-kNN and EASE, the strongest baselines, were skipped."
+        )
     for model, tried in (("ALS", runs[0].als_ndcg), ("EASE", runs[0].ease_ndcg)):
         if tried and (chosen := best_regularization(tried)) in {min(tried), max(tried)}:
             end = "smallest" if chosen == min(tried) else "largest"

@@ -49,7 +49,7 @@ def render_report(
     tuning: Tuning | None = None,
     verdict: Verdict | None = None,
 ) -> str:
-    """The page as one HTML text, with its styles and pictures inside.
+    """The page as one HTML text, with its styles and figures inside.
 
     Args:
         subject: the data.
@@ -89,9 +89,9 @@ def render_report(
             if tried
         },
         tuning=tuning,
-        pictures=({} if tuning is None else {"trials": figures.trials(tuning.studies)})
-        | _pictures_of_quality(qualities, measurement)
-        | _pictures_of_ranker(served, sample, refit_scores),
+        figures=({} if tuning is None else {"trials": figures.trials(tuning.studies)})
+        | _figures_of_quality(qualities, measurement)
+        | _figures_of_ranker(served, sample, refit_scores),
         shap_rows=len(sample),
         medians=(float(np.median(served.inner_scores)), float(np.median(refit_scores))),
         libraries={"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
@@ -110,7 +110,7 @@ def _rows(qualities: Mapping[str, Quality], validation: Mapping[str, Quality]) -
     ]
 
 
-def _pictures_of_quality(qualities: Mapping[str, Quality], measurement: Measurement) -> dict[str, str]:
+def _figures_of_quality(qualities: Mapping[str, Quality], measurement: Measurement) -> dict[str, str]:
     drawn = {}
     if measurement.judged_users:
         drawn = {
@@ -124,7 +124,7 @@ def _pictures_of_quality(qualities: Mapping[str, Quality], measurement: Measurem
     return drawn
 
 
-def _pictures_of_ranker(
+def _figures_of_ranker(
     served: TwoStage, sample: npt.NDArray[np.float32], refit_scores: npt.NDArray[np.float32]
 ) -> dict[str, str]:
     tables = served.stage.tables

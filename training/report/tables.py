@@ -8,7 +8,7 @@ from rich.table import Table
 from serving.bundle.manifest import Manifest
 from training.evaluation.judging import BANDS, by_history_length
 from training.experiments.experiment import Measurement
-from training.experiments.held_out_users import CUTOFF, Strong
+from training.experiments.held_out_users import CUTOFF, StrongGeneralisation
 from training.models.recommenders import Recommendation
 from training.report.findings import TITLES, lifts, merged, warnings_of
 
@@ -72,7 +72,7 @@ def print_measurements(console: Console, runs: Sequence[Measurement], dataset_ta
         console.print(f"Warning: {warning}", style="yellow")
 
 
-def print_strong(console: Console, strong: Strong) -> None:
+def print_held_out_users(console: Console, strong: StrongGeneralisation) -> None:
     """Quality for users whom training never saw."""
     recalls = ", ".join(f"{TITLES[model]} {value:.3f}" for model, value in strong.recall.items())
     console.print(

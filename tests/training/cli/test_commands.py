@@ -22,7 +22,7 @@ from serving.ratings import Ratings
 from tests.training.small import JOB, PROGRESS, RECIPE, table_of, tastes
 from training.cli import single_models
 from training.cli.train import app
-from training.evaluation.splits import Protocol
+from training.evaluation.splits import SplitProtocol
 from training.experiments.experiment import measure_seeds
 from training.jobs import evaluate
 from training.models.job_context import JobContext
@@ -350,7 +350,7 @@ def test_evaluating_leaves_out_a_protocol_that_the_data_are_too_few_for(
     write_tastes(no_data)
 
     def measured(ratings: Ratings, job: JobContext, *rest: Any, **options: Any) -> Any:
-        if job.recipe.protocol is Protocol.TIME:
+        if job.recipe.protocol is SplitProtocol.TIME:
             raise TooFewUsersError("only 3 users")
         return measure_seeds(ratings, job, *rest, **options)
 

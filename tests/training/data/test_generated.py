@@ -15,7 +15,7 @@ from training.data.movielens.cleaning import CleanRatings
 from training.data.movielens.data_set import read_data_set
 from training.data.movielens.movies import MovieTable
 from training.evaluation.metrics import ndcg
-from training.evaluation.splits import Protocol, split
+from training.evaluation.splits import SplitProtocol, split
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def repeats(ratings: Ratings, gap: int) -> float:
 
 @pytest.mark.filterwarnings("ignore:OpenBLAS is configured")  # a matter of speed only
 def test_matrix_factorisation_beats_popularity(sample: tuple[MovieTable, CleanRatings]) -> None:
-    parts = split(sample[1].ratings, Protocol.USER)
+    parts = split(sample[1].ratings, SplitProtocol.USER)
     likes = parts.past.where(parts.past.values >= LIKED)
     matrix = csr_matrix(
         (np.full(len(likes), 6.0, np.float32), likes.movie_rows, likes.indptr), shape=(N_USERS, N_MOVIES)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from serving.ratings import LIKED, Ratings
 from tests.training.small import ratings_of, tastes
-from training.evaluation.splits import Protocol, Split, judged_split, sample_users, split
+from training.evaluation.splits import Split, SplitProtocol, judged_split, sample_users, split
 
 
 def truth(cut: Split) -> dict[int, list[int]]:
@@ -20,7 +20,7 @@ def test_by_user_the_last_fifth_is_the_future() -> None:
         [(row, 5, row) for row in range(10)],  # 8 and 9 are the future
         [(row, 5, 100 - row) for row in (9, 8, 7, 6, 5)],  # 5 is
     )
-    cut = split(ratings, Protocol.USER)
+    cut = split(ratings, SplitProtocol.USER)
     assert cut.past.of(0).movie_rows.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
     assert cut.past.of(1).movie_rows.tolist() == [9, 8, 7, 6]
     assert truth(cut) == {0: [8, 9], 1: [5]}
@@ -29,7 +29,7 @@ def test_by_user_the_last_fifth_is_the_future() -> None:
 @pytest.mark.parametrize(("n", "n_past"), [(1, 0), (2, 1), (3, 2), (4, 3), (5, 4), (6, 4), (10, 8), (14, 11)])
 def test_by_user_the_past_is_floor_of_four_fifths(n: int, n_past: int) -> None:
     everything = [(row, 5, row) for row in range(14)]
-    cut = split(ratings_of(everything[:n], everything, everything), Protocol.USER)
+    cut = split(ratings_of(everything[:n], everything, everything), SplitProtocol.USER)
     assert len(cut.past.of(0)) == n_past == n * 4 // 5
 
 
@@ -47,7 +47,7 @@ def test_truth_counts_likes_of_movies_that_somebody_rated_in_the_past() -> None:
         [(0, 5, 1), (1, 5, 2), (2, 5, 3), (3, 1, 4), (6, 5, 5)],  # rated in the past, by a disliker
         [(0, 5, 1)],  # no past
     )
-    cut = split(ratings, Protocol.USER)
+    cut = split(ratings, SplitProtocol.USER)
     assert truth(cut) == {2: [0], 3: [6]}
     assert cut.users.dtype == np.dtype(np.int32)
     assert cut.past.users is ratings.users
@@ -60,7 +60,7 @@ def test_by_time_one_moment_cuts_for_all() -> None:
         [(row, 5, 10 + row) for row in (4, 5, 6)] + [(0, 5, 102)],  # too short a past
         [(row, 5, 20 + row) for row in range(9)],  # no future
     )
-    cut = split(ratings, Protocol.TIME)  # 20 ratings: the moment is that of the sixteenth
+    cut = split(ratings, SplitProtocol.TIME)  # 20 ratings: the moment is that of the sixteenth
     assert [len(cut.past.of(user)) for user in range(3)] == [5, 3, 8]
     assert cut.past.times.max() == 27
     assert truth(cut) == {0: [5, 6]}
@@ -69,25 +69,27 @@ def test_by_time_one_moment_cuts_for_all() -> None:
 def test_by_time_everything_up_to_the_moment_is_past() -> None:
     """Ten ratings; the moment is that of the eighth, and what shares its second goes with it."""
     ratings = ratings_of([(row, 5, min(row, 7)) for row in range(10)])
-    assert len(split(ratings, Protocol.TIME).past) == 10
+    assert len(split(ratings, SplitProtocol.TIME).past) == 10
     ratings = ratings_of([(row, 5, row) for row in range(10)])
-    assert split(ratings, Protocol.TIME).past.times.tolist() == list(range(8))
-    assert split(ratings, Protocol.TIME, 0.5).past.times.tolist() == list(range(5))
+    assert split(ratings, SplitProtocol.TIME).past.times.tolist() == list(range(8))
+    assert split(ratings, SplitProtocol.TIME, 0.5).past.times.tolist() == list(range(5))
 
 
 def test_by_time_five_ratings_are_past_enough() -> None:
     def cut_of(n_past: int) -> Split:
         one = [(row, 5.0, row) for row in range(n_past)] + [(0 if n_past < 20 else 1, 5.0, 500)]
-        return split(ratings_of(one, [(row, 5.0, 100 + row) for row in range(20)]), Protocol.TIME, 0.9)
+        return split(ratings_of(one, [(row, 5.0, 100 + row) for row in range(20)]), SplitProtocol.TIME, 0.9)
 
     assert 0 not in truth(cut_of(4))
     assert truth(cut_of(5))[0] == [0]
 
 
 @given(
-    protocol=st.sampled_from(list(Protocol)), share=st.sampled_from([0.5, 0.8, 0.9]), seed=st.integers(0, 9)
+    protocol=st.sampled_from(list(SplitProtocol)),
+    share=st.sampled_from([0.5, 0.8, 0.9]),
+    seed=st.integers(0, 9),
 )
-def test_a_cut_loses_nothing_and_never_looks_ahead(protocol: Protocol, share: float, seed: int) -> None:
+def test_a_cut_loses_nothing_and_never_looks_ahead(protocol: SplitProtocol, share: float, seed: int) -> None:
     ratings = tastes(seed=seed)
     cut = split(ratings, protocol, share)
     rated_before = set(cut.past.movie_rows.tolist())
@@ -98,29 +100,29 @@ def test_a_cut_loses_nothing_and_never_looks_ahead(protocol: Protocol, share: fl
         assert whole.movie_rows[:n_past].tolist() == past.movie_rows.tolist()
         later = whole.movie_rows[n_past:][whole.values[n_past:] >= LIKED].tolist()
         assert future == [row for row in later if row in rated_before]
-        if protocol is Protocol.TIME:
+        if protocol is SplitProtocol.TIME:
             assert whole.times[n_past:].min() > moment
     assert cut.users.size > 0
 
 
 def test_nothing_cuts_to_nothing() -> None:
     nothing: Ratings = ratings_of([], [])
-    assert split(nothing, Protocol.USER).users.size == 0
+    assert split(nothing, SplitProtocol.USER).users.size == 0
 
 
 def test_what_counts_as_liked_can_be_told() -> None:
     ratings = ratings_of(
         [(0, 5.0, 1), (1, 5.0, 2), (2, 5.0, 3), (3, 5.0, 4), (4, 3.0, 5)], [(4, 5.0, 0), (0, 1.0, 9)]
     )
-    assert split(ratings, Protocol.USER).users.size == 0
-    (liked,) = split(ratings, Protocol.USER, liked=3.0).truth
+    assert split(ratings, SplitProtocol.USER).users.size == 0
+    (liked,) = split(ratings, SplitProtocol.USER, liked=3.0).truth
     assert liked.tolist() == [4]
 
 
 def test_many_users_are_judged_by_a_sample_and_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = split(tastes(), Protocol.USER)
+    whole = split(tastes(), SplitProtocol.USER)
     monkeypatch.setattr("training.evaluation.splits.MOST_JUDGED", 12)
-    one, other = (judged_split(tastes(), Protocol.USER) for _ in range(2))
+    one, other = (judged_split(tastes(), SplitProtocol.USER) for _ in range(2))
     assert one.users.size == 12
     assert one.eligible == whole.eligible == whole.users.size
     assert one.users.tolist() == sorted(set(one.users.tolist()))
@@ -131,7 +133,7 @@ def test_many_users_are_judged_by_a_sample_and_always_the_same(monkeypatch: pyte
 
 
 def test_a_sample_of_several_cuts_is_drawn_from_all_of_them() -> None:
-    cuts = [split(tastes(), Protocol.TIME, share) for share in (0.5, 0.8)]
+    cuts = [split(tastes(), SplitProtocol.TIME, share) for share in (0.5, 0.8)]
     assert sample_users(cuts, 1_000, np.random.default_rng(0)) == cuts
     sampled = sample_users(cuts, 30, np.random.default_rng(0))
     assert sum(cut.users.size for cut in sampled) == 30

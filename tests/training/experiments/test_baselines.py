@@ -7,11 +7,11 @@ import pytest
 from serving.ids import IdMap
 from serving.ratings import Ratings
 from tests.training.small import PROGRESS
-from training.evaluation.splits import Protocol, split
+from training.evaluation.splits import SplitProtocol, split
 from training.experiments.baselines import (
+    baseline_lists,
     choose_ease_regularization,
     lists_by_scores,
-    yardstick_lists,
 )
 from training.experiments.held_out_users import strong_generalisation
 from training.models.ease import Ease, likes
@@ -68,7 +68,7 @@ def test_item_knn_sums_cosines_with_liked_movies() -> None:
 
 
 def test_lists_hold_unseen_movies_best_first() -> None:
-    judged = split(random_ratings(30, 12), Protocol.USER)
+    judged = split(random_ratings(30, 12), SplitProtocol.USER)
     scores = np.tile(np.arange(12.0), (30, 1))
     for user_row, found in zip(judged.users, lists_by_scores(judged, lambda rows: scores[rows]), strict=True):
         seen = judged.past.of(int(user_row)).movie_rows
@@ -77,16 +77,16 @@ def test_lists_hold_unseen_movies_best_first() -> None:
 
 def test_regularization_is_chosen_on_the_past_alone() -> None:
     ratings = random_ratings(30, 12)
-    test = split(ratings, Protocol.USER)
-    chosen = choose_ease_regularization(test.past, 12, Protocol.USER)
-    assert set(yardstick_lists(test, 12, chosen)) == {"popularity", "item_knn", "ease"}
+    test = split(ratings, SplitProtocol.USER)
+    chosen = choose_ease_regularization(test.past, 12, SplitProtocol.USER)
+    assert set(baseline_lists(test, 12, chosen)) == {"popularity", "item_knn", "ease"}
 
 
-def test_yardsticks_are_skipped_beyond_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_baselines_are_skipped_beyond_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.experiments.baselines.MOST_MOVIES", 5)
-    test = split(random_ratings(30, 12), Protocol.USER)
-    assert choose_ease_regularization(test.past, 12, Protocol.USER) == {}
-    assert set(yardstick_lists(test, 12, {})) == {"popularity"}
+    test = split(random_ratings(30, 12), SplitProtocol.USER)
+    assert choose_ease_regularization(test.past, 12, SplitProtocol.USER) == {}
+    assert set(baseline_lists(test, 12, {})) == {"popularity"}
 
 
 def test_held_out_users_are_served_from_their_history() -> None:

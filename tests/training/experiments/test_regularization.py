@@ -13,7 +13,7 @@ from serving.ratings import Ratings
 from tests.training.small import N_MOVIES, RECIPE, tastes
 from training.checkpoints import Checkpoints
 from training.evaluation.judging import mean_ndcg
-from training.evaluation.splits import Protocol, Split, judged_split, split
+from training.evaluation.splits import Split, SplitProtocol, judged_split, split
 from training.experiments import regularization
 from training.experiments.regularization import (
     GRID_FACTOR,
@@ -25,7 +25,7 @@ from training.experiments.regularization import (
 )
 from training.models.als import Als
 
-SOMEBODY = split(tastes(), Protocol.USER)
+SOMEBODY = split(tastes(), SplitProtocol.USER)
 NOBODY = SOMEBODY.only(np.array([], dtype=np.int64))
 
 
@@ -57,11 +57,11 @@ def test_few_users_after_one_moment_are_replaced_by_each_users_last_ratings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     past = tastes()
-    by_user, by_time = split(past, Protocol.USER), split(past, Protocol.TIME)
+    by_user, by_time = split(past, SplitProtocol.USER), split(past, SplitProtocol.TIME)
     assert by_time.users.size < by_user.users.size
-    assert validation_part(past, Protocol.TIME).users.tolist() == by_user.users.tolist()
+    assert validation_part(past, SplitProtocol.TIME).users.tolist() == by_user.users.tolist()
     monkeypatch.setattr(regularization, "ENOUGH_USERS", 1)
-    assert validation_part(past, Protocol.TIME).users.tolist() == by_time.users.tolist()
+    assert validation_part(past, SplitProtocol.TIME).users.tolist() == by_time.users.tolist()
 
 
 def noisy(n_users: int, n_movies: int) -> Ratings:
@@ -91,8 +91,8 @@ def als_ndcg(judged: Split, n_movies: int, value: float) -> float:
 def test_als_finds_a_regularization_ten_times_that_of_the_recipe() -> None:
     """And it is right: on the test part, which it never saw, it is better than where the grid began."""
     ratings = noisy(400, 200)
-    test = judged_split(ratings, Protocol.USER)
-    tried = choose_als_regularization(test.past, 200, RECIPE.als, Protocol.USER, seed=0, threads=1)
+    test = judged_split(ratings, SplitProtocol.USER)
+    tried = choose_als_regularization(test.past, 200, RECIPE.als, SplitProtocol.USER, seed=0, threads=1)
     chosen = best_regularization(tried)
     assert chosen >= 10 * RECIPE.als.regularization
     assert als_ndcg(test, 200, chosen) > 1.1 * als_ndcg(test, 200, RECIPE.als.regularization)
@@ -106,7 +106,7 @@ def test_a_resumed_job_fits_nothing_twice(tmp_path: Path, monkeypatch: pytest.Mo
             past,
             N_MOVIES,
             RECIPE.als,
-            Protocol.USER,
+            SplitProtocol.USER,
             seed=0,
             threads=1,
             checkpoints=Checkpoints.of(tmp_path, "job"),

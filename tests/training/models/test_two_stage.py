@@ -10,7 +10,7 @@ from serving.features.sets import FeatureSet
 from serving.ids import Rows
 from serving.ratings import LIKED, Ratings
 from tests.training.small import JOB, N_MOVIES, N_USERS, RECIPE, ratings_of, tastes
-from training.evaluation.splits import Protocol, Split, split
+from training.evaluation.splits import Split, SplitProtocol, split
 from training.models import ranker_selection
 from training.models.first_stage import FirstStage, fit_first_stage
 from training.models.ranker import Groups, fit_ranker
@@ -53,14 +53,14 @@ def planted(n_groups: int = 12, *, seed: int = 0) -> Groups:
 
 def test_a_stage_that_saw_the_labels_is_refused() -> None:
     ratings = tastes()
-    cut = split(ratings, Protocol.USER)
+    cut = split(ratings, SplitProtocol.USER)
     with pytest.raises(LeakError, match="its scores may know the labels"):
         groups_of(stage_on(ratings), cut)
 
 
 def test_a_stage_of_another_cut_is_refused_though_it_is_as_long() -> None:
     ratings = tastes()
-    one, other = split(ratings, Protocol.USER), split(ratings, Protocol.USER)
+    one, other = split(ratings, SplitProtocol.USER), split(ratings, SplitProtocol.USER)
     with pytest.raises(LeakError):
         groups_of(stage_on(one.past), other)
 
@@ -72,7 +72,7 @@ def test_another_future_changes_labels_and_nothing_else() -> None:
     turned = np.where(place < 20, ratings.values, np.where(ratings.values >= LIKED, 1, 5))
     matrices = []
     for values in (ratings.values, turned.astype(np.float32)):
-        cut = split(replace(ratings, values=values), Protocol.USER)
+        cut = split(replace(ratings, values=values), SplitProtocol.USER)
         stage = stage_on(cut.past)
         everyone = np.arange(N_USERS, dtype=np.int32)
         found = list(stage.candidates(everyone))
@@ -83,7 +83,7 @@ def test_another_future_changes_labels_and_nothing_else() -> None:
 
 
 def test_labels_are_future_likes_among_unseen_candidates_of_the_past() -> None:
-    cut = split(tastes(), Protocol.USER)
+    cut = split(tastes(), SplitProtocol.USER)
     stage = stage_on(cut.past)
     groups = groups_of(stage, cut, negatives=1_000)
     truth = {int(user): rows for user, rows in zip(cut.users, cut.truth, strict=True)}
@@ -99,7 +99,7 @@ def test_labels_are_future_likes_among_unseen_candidates_of_the_past() -> None:
 
 
 def test_all_positives_and_so_many_negatives_are_kept() -> None:
-    cut = split(tastes(), Protocol.USER)
+    cut = split(tastes(), SplitProtocol.USER)
     stage = stage_on(cut.past)
     everything, some = groups_of(stage, cut, negatives=1_000), groups_of(stage, cut, negatives=7)
     assert np.unique(some.group_ids).tolist() == np.unique(everything.group_ids).tolist()
@@ -112,7 +112,7 @@ def test_all_positives_and_so_many_negatives_are_kept() -> None:
 
 
 def test_no_more_groups_than_asked_for_in_all_cuts_together() -> None:
-    recipe = replace(RECIPE, protocol=Protocol.TIME)
+    recipe = replace(RECIPE, protocol=SplitProtocol.TIME)
     bounded = replace(recipe, ranker=replace(recipe.ranker, max_users=20))
     counts = []
     for one in (recipe, bounded, bounded):
@@ -124,7 +124,7 @@ def test_no_more_groups_than_asked_for_in_all_cuts_together() -> None:
 
 
 def test_nobody_with_a_future_gives_no_groups() -> None:
-    cut = split(tastes(), Protocol.USER)
+    cut = split(tastes(), SplitProtocol.USER)
     nobody = replace(cut, users=cut.users[:0], truth=())
     groups = groups_of(stage_on(cut.past), nobody)
     assert groups.features.shape == (0, len(FeatureSet.EXTENDED.names))
@@ -135,16 +135,16 @@ def test_nobody_with_a_future_gives_no_groups() -> None:
 
 def test_inner_cuts_are_of_the_same_kind() -> None:
     past = tastes()
-    (by_user,) = inner_cuts(past, Protocol.USER, enough=1_000)
+    (by_user,) = inner_cuts(past, SplitProtocol.USER, enough=1_000)
     assert by_user.past.counts().tolist() == [20] * N_USERS
-    shares = [len(cut.past) / len(past) for cut in inner_cuts(past, Protocol.TIME, enough=1_000)]
+    shares = [len(cut.past) / len(past) for cut in inner_cuts(past, SplitProtocol.TIME, enough=1_000)]
     np.testing.assert_allclose(shares, [0.5, 0.6, 0.7, 0.8, 0.9], atol=0.01)
 
 
 @pytest.mark.parametrize(("enough", "expected"), [(10, [0.8]), (60, [0.8, 0.9]), (110, [0.7, 0.8, 0.9])])
 def test_there_are_as_many_cuts_by_time_as_give_enough_users(enough: int, expected: list[float]) -> None:
     past = tastes()
-    cuts = inner_cuts(past, Protocol.TIME, enough=enough)
+    cuts = inner_cuts(past, SplitProtocol.TIME, enough=enough)
     np.testing.assert_allclose([len(cut.past) / len(past) for cut in cuts], expected, atol=0.01)
     assert sum(cut.users.size for cut in cuts) >= enough
 

@@ -17,7 +17,7 @@ from training.models.job_context import JobContext
 from training.models.recipe import Recipe
 from training.models.recipe_record import recipe_of, recipe_record
 from training.publish import gate
-from training.publish.gate import Evaluation, judge_newcomer, pass_gate
+from training.publish.gate import Evaluation, judge_challenger, pass_gate
 
 
 def evaluation(
@@ -37,12 +37,12 @@ def evaluation(
 
 
 def test_the_first_bundle_has_only_its_own_baselines_to_beat() -> None:
-    assert judge_newcomer(evaluation(0.1), None).refusals == ()
-    (refusal,) = judge_newcomer(evaluation(0.09, spread=0.02), None).refusals
+    assert judge_challenger(evaluation(0.1), None).refusals == ()
+    (refusal,) = judge_challenger(evaluation(0.09, spread=0.02), None).refusals
     assert refusal == (
         "nDCG@10 0.0900 is below stage one alone, 0.1000: -0.0100, paired 95 % interval [-0.0119, -0.0080]"
     )
-    below_both = judge_newcomer(evaluation(0.09, popularity=0.095), None).refusals
+    below_both = judge_challenger(evaluation(0.09, popularity=0.095), None).refusals
     assert [text.split(",")[0] for text in below_both] == [
         "nDCG@10 0.0900 is below popularity",
         "nDCG@10 0.0900 is below stage one alone",
@@ -50,9 +50,9 @@ def test_the_first_bundle_has_only_its_own_baselines_to_beat() -> None:
 
 
 def test_two_percent_below_the_incumbent_is_tolerated_and_no_more() -> None:
-    incumbent = evaluation(0.2)
-    assert judge_newcomer(evaluation(0.1961), incumbent).refusals == ()
-    verdict = judge_newcomer(evaluation(0.1959), incumbent)
+    champion = evaluation(0.2)
+    assert judge_challenger(evaluation(0.1961), champion).refusals == ()
+    verdict = judge_challenger(evaluation(0.1959), champion)
     (refusal,) = verdict.refusals
     assert refusal.startswith("nDCG@10 0.1959 is more than 2% below what is served, 0.2000")
     assert "0.1959 against 0.2000 of what is served, on the same 400 users: -0.0041" in verdict.remark
@@ -60,8 +60,8 @@ def test_two_percent_below_the_incumbent_is_tolerated_and_no_more() -> None:
 
 def test_what_chance_explains_refuses_nothing() -> None:
     """As seen: 0.0311 against 0.0319, with an interval of [-0.020, +0.018], was refused."""
-    newcomer = evaluation(0.0311, als=0.0319, popularity=0.0315, spread=0.2)
-    verdict = judge_newcomer(newcomer, evaluation(0.0319))
+    challenger = evaluation(0.0311, als=0.0319, popularity=0.0315, spread=0.2)
+    verdict = judge_challenger(challenger, evaluation(0.0319))
     assert verdict.refusals == ()
     over = verdict.over_served
     assert over is not None
@@ -70,8 +70,8 @@ def test_what_chance_explains_refuses_nothing() -> None:
 
 
 def test_a_handful_of_users_refuses_nothing() -> None:
-    assert judge_newcomer(evaluation(0.01, users=19), evaluation(0.2, users=19)).refusals == ()
-    assert len(judge_newcomer(evaluation(0.01, users=20), evaluation(0.2, users=20)).refusals) == 3
+    assert judge_challenger(evaluation(0.01, users=19), evaluation(0.2, users=19)).refusals == ()
+    assert len(judge_challenger(evaluation(0.01, users=20), evaluation(0.2, users=20)).refusals) == 3
 
 
 def test_evaluations_are_read_back(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_recipe_comes_back_out_of_the_manifest(own_bundle_root: BundleStore, t
 
 
 class Case:
-    """A root with the trained bundle as the incumbent, and a newcomer measured on the same ratings."""
+    """A root with the trained bundle as the champion, and a challenger measured on the same ratings."""
 
     def __init__(self, store: BundleStore, trained: Trained) -> None:
         self.store = store
@@ -119,13 +119,13 @@ class Case:
         return cast(Measurement, SimpleNamespace(recipe=recipe, qualities=qualities, judged=self.judged))
 
     def verdict(self, measurement: Measurement, *, checkpoints: Checkpoints = NO_CHECKPOINTS) -> gate.Verdict:
-        """What the gate says of a newcomer."""
+        """What the gate says of a challenger."""
         job = JobContext(self.table, measurement.recipe, PROGRESS, checkpoints)
         _, verdict = pass_gate(self.store, measurement, self.ratings, job)
         return verdict
 
     def keep(self, measurement: Measurement) -> None:
-        """Writes what the incumbent reached into its bundle."""
+        """Writes what the champion reached into its bundle."""
         kept = Evaluation.of(measurement, self.table.movies.ids)
         kept.write(self.store.path(self.manifest.bundle_id) / "reports")
 
@@ -146,7 +146,7 @@ def test_on_an_equal_split_the_kept_numbers_are_compared(case: Case) -> None:
 def test_on_another_split_the_incumbents_recipe_is_trained_again(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its steps are kept by its name: a job that goes on after a rollback has another incumbent."""
+    """Its steps are kept by its name: a job that goes on after a rollback has another champion."""
     folder = tmp_path / "steps"
     folder.mkdir()
     asked: list[Recipe] = []
@@ -159,10 +159,10 @@ def test_on_another_split_the_incumbents_recipe_is_trained_again(
         return case.measurement(job.recipe, two_stage=0.5)
 
     monkeypatch.setattr(gate, "measure", measure)
-    newcomer = case.measurement(recipe_with(case.recipe, seed=1), two_stage=0.3)
-    verdict = case.verdict(newcomer, checkpoints=Checkpoints(folder))
+    challenger = case.measurement(recipe_with(case.recipe, seed=1), two_stage=0.3)
+    verdict = case.verdict(challenger, checkpoints=Checkpoints(folder))
     assert asked == [case.recipe]
-    assert steps == [f"incumbent-{case.manifest.bundle_id}-one.npz"]
+    assert steps == [f"champion-{case.manifest.bundle_id}-one.npz"]
     assert verdict.remark.startswith("its recipe was trained on the new split: ")
     assert len(verdict.refusals) == 1
 

@@ -21,7 +21,7 @@ from training.data.movielens.cleaning import CleanRatings
 from training.data.movielens.data_set import read_data_set
 from training.data.movielens.movies import MovieTable
 from training.evaluation.judging import Quality, lift
-from training.evaluation.splits import Protocol, split
+from training.evaluation.splits import SplitProtocol, split
 from training.experiments.experiment import Measurement, measure
 from training.models import ranker
 from training.models.als import Als
@@ -30,7 +30,7 @@ from training.models.job_context import JobContext
 from training.models.ranker_selection import LearningCurve, RankerChoice
 from training.models.recipe import Loss, RankerParameters, Recipe
 from training.models.two_stage import TwoStage, fit_two_stage
-from training.publish.gate import Evaluation, judge_newcomer
+from training.publish.gate import Evaluation, judge_challenger
 from training.publish.publish import Build, publish
 from training.report.figures import decile_coverage
 from training.report.findings import warnings_of
@@ -54,7 +54,7 @@ RECIPE = Recipe(
     als=AlsParameters(factors=32, iterations=8, regularization=10.0, alpha=5.0, confidence=Confidence.LIKES),
     ranker=RankerParameters(iterations=40, learning_rate=0.15, depth=4),
     feature_set=FeatureSet.EXTENDED,
-    protocol=Protocol.USER,
+    protocol=SplitProtocol.USER,
     seed=0,
     threads=2,
 )
@@ -165,8 +165,8 @@ def test_report_lies_in_the_bundle_and_not_in_its_identity(
 def test_nothing_is_learned_from_the_validation_part(
     sample: tuple[MovieTable, CleanRatings], measured: tuple[Measurement, TwoStage]
 ) -> None:
-    test = split(sample[1].ratings, Protocol.USER)
-    before = split(test.past, Protocol.USER)
+    test = split(sample[1].ratings, SplitProtocol.USER)
+    before = split(test.past, SplitProtocol.USER)
     n_users = {
         model: len(quality.per_user["ndcg_at_10"]) for model, quality in measured[0].validation.items()
     }
@@ -239,7 +239,7 @@ def test_a_leak_that_no_guard_sees_shows_as_a_ranker_below_stage_one(
 ) -> None:
     """The inner stage's factors come from all of the past, the labels' ratings included."""
     table, clean = sample
-    test = split(clean.ratings, Protocol.USER)
+    test = split(clean.ratings, SplitProtocol.USER)
     honest_fit = FirstStage.fit
 
     def leaking_fit(ratings: Any, *arguments: Any, **options: Any) -> FirstStage:
@@ -275,9 +275,9 @@ def test_a_ranker_that_learned_from_shuffled_labels_does_not_pass_the_gate(
     monkeypatch.setattr("training.models.ranker_selection.fit_ranker", fit_on_noise)
     monkeypatch.setattr("training.models.two_stage.choose_ranker", lambda *_: CHOICE)
     shuffled = measure(clean.ratings, JobContext(table, RECIPE, PROGRESS))
-    served, newcomer = (Evaluation.of(one, table.movies.ids) for one in (measured[0], shuffled))
-    assert judge_newcomer(served, served).refusals == ()
-    verdict = judge_newcomer(newcomer, served)
+    served, challenger = (Evaluation.of(one, table.movies.ids) for one in (measured[0], shuffled))
+    assert judge_challenger(served, served).refusals == ()
+    verdict = judge_challenger(challenger, served)
     refusals = " ".join(verdict.refusals)
     assert "below stage one alone" in refusals
     assert "more than 2% below what is served" in refusals
