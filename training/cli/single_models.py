@@ -210,7 +210,7 @@ def train_als(
         if regularization_is_open(preset, asked):
             with job.progress.step("Regularization of ALS, on a validation part"):
                 tried = choose_als_regularization(
-                    judged_split(ratings, chosen).past,
+                    judged_split(ratings, chosen).train,
                     len(table.movies.ids),
                     parameters,
                     chosen,

@@ -71,10 +71,10 @@ def judge(lists: Sequence[Rows], split: Split, *, candidates: int) -> Quality:
         candidates: recall is measured at this depth too, where a list is that long.
     """
     shown = max((int(ours.max(initial=-1)) for ours in lists), default=-1) + 1  # maybe behind the last rated
-    counts = np.bincount(split.past.movie_rows, minlength=shown)
+    counts = np.bincount(split.train.movie_rows, minlength=shown)
     rated = int(np.count_nonzero(counts))
-    information = self_information(counts, int(np.count_nonzero(split.past.counts())))
-    pairs = list(zip(lists, split.truth, strict=True))
+    information = self_information(counts, int(np.count_nonzero(split.train.counts())))
+    pairs = list(zip(lists, split.relevant, strict=True))
     per_user = {
         f"{name}_at_{k}": np.array([metric(ours, liked, k) for ours, liked in pairs])
         for name, metric in _PER_USER.items()
@@ -94,7 +94,7 @@ def judge(lists: Sequence[Rows], split: Split, *, candidates: int) -> Quality:
 
 def mean_ndcg(lists: Sequence[Rows], split: Split) -> float:
     """nDCG@10, mean over the split's judged users, of whom there is at least one."""
-    return float(np.mean([ndcg(ours, liked, 10) for ours, liked in zip(lists, split.truth, strict=True)]))
+    return float(np.mean([ndcg(ours, liked, 10) for ours, liked in zip(lists, split.relevant, strict=True)]))
 
 
 def bands(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:

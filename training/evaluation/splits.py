@@ -31,13 +31,13 @@ class SplitProtocol(StrEnum):
 
 @dataclass(frozen=True)
 class Split:
-    """A past, and what the judged users will like, over the same users and movies."""
+    """A part to learn from, and what the judged users like later, over the same users and movies."""
 
-    past: Ratings
+    train: Ratings
     """What may be learned from."""
     users: Rows
-    """User rows that are judged: with a past to go by and at least one movie in `truth`."""
-    truth: tuple[Rows, ...]
+    """User rows that are judged: with a past to go by and at least one movie in `relevant`."""
+    relevant: tuple[Rows, ...]
     """Per judged user, the movie rows of future likes. Only movies rated in the past count: no
     model can know another."""
     eligible: int
@@ -45,7 +45,9 @@ class Split:
 
     def only(self, places: npt.NDArray[np.integer]) -> "Split":
         """The split with the judged users at `places`, in their order."""
-        return replace(self, users=self.users[places], truth=tuple(self.truth[place] for place in places))
+        return replace(
+            self, users=self.users[places], relevant=tuple(self.relevant[place] for place in places)
+        )
 
     def sample(self, most: int, seed: int = 0) -> "Split":
         """The split with at most `most` judged users, drawn at random."""
@@ -78,9 +80,9 @@ def split(
     future = future.where((future.values >= liked) & rated_before[future.movie_rows])
     users = np.flatnonzero((past.counts() >= min_past) & (future.counts() > 0)).astype(np.int32)
     return Split(
-        past=past,
+        train=past,
         users=users,
-        truth=tuple(future.of(int(u)).movie_rows for u in users),
+        relevant=tuple(future.of(int(u)).movie_rows for u in users),
         eligible=users.size,
     )
 

@@ -45,8 +45,8 @@ def baseline_lists(
     """Lists of popularity, and of item-kNN and EASE if there is a λ to choose from: no seed changes them."""
     lists: dict[str, Sequence[Rows]] = {"popularity": popular_lists(judged, n_movies)}
     if ease_ndcg:
-        own = likes(judged.past, n_movies)
-        knn = ItemKnn.fit(judged.past, n_movies)
+        own = likes(judged.train, n_movies)
+        knn = ItemKnn.fit(judged.train, n_movies)
         lists["item_knn"] = lists_by_scores(judged, lambda rows: knn.scores(own[rows]))
         lists["ease"] = ease_lists(judged, n_movies, best_regularization(ease_ndcg))
     return lists
@@ -54,21 +54,21 @@ def baseline_lists(
 
 def popular_lists(judged: Split, n_movies: int) -> list[Rows]:
     """The most popular movies that each user has not seen."""
-    scores = popularity(MovieStatistics.of(judged.past, n_movies))
+    scores = popularity(MovieStatistics.of(judged.train, n_movies))
     return lists_by_scores(judged, lambda rows: np.tile(scores, (rows.size, 1)))
 
 
 def svd_lists(judged: Split, n_movies: int, seed: int) -> list[Rows]:
     """The movies that truncated SVD expects the highest stars of."""
-    model = Svd.fit(judged.past, n_movies, seed=seed)
-    unrated = np.bincount(judged.past.movie_rows, minlength=n_movies) == 0
+    model = Svd.fit(judged.train, n_movies, seed=seed)
+    unrated = np.bincount(judged.train.movie_rows, minlength=n_movies) == 0
     return lists_by_scores(judged, lambda rows: np.where(unrated, -np.inf, model.scores(rows)))
 
 
 def ease_lists(judged: Split, n_movies: int, regularization: float) -> list[Rows]:
     """The movies that EASE scores highest."""
-    own = likes(judged.past, n_movies)
-    model = Ease.fit(judged.past, n_movies, regularization)
+    own = likes(judged.train, n_movies)
+    model = Ease.fit(judged.train, n_movies, regularization)
     return lists_by_scores(judged, lambda rows: model.scores(own[rows]))
 
 
@@ -78,5 +78,5 @@ def lists_by_scores(judged: Split, scorer: Scorer) -> list[Rows]:
     for start in range(0, judged.users.size, _USERS_PER_BLOCK):
         users = judged.users[start : start + _USERS_PER_BLOCK]
         for scores, user_row in zip(scorer(users), users, strict=True):
-            lists.append(best_unseen(scores, judged.past.of(int(user_row)).movie_rows, CANDIDATES))
+            lists.append(best_unseen(scores, judged.train.of(int(user_row)).movie_rows, CANDIDATES))
     return lists

@@ -32,7 +32,7 @@ class Evidence:
     """Shape (n_users,): ratings of each judged user in the past."""
     movie_counts: npt.NDArray[np.int64]
     """Shape (n_movies,): ratings of each movie in the past."""
-    truth: Sequence[Rows]
+    relevant: Sequence[Rows]
     """Per judged user, the movies liked later."""
     lists: Mapping[str, Sequence[Rows]]
     """By model, per judged user, best first."""
@@ -69,7 +69,7 @@ def production_protocol(ratings: Ratings) -> SplitProtocol:
     says nothing.
     """
     judged = split(ratings, SplitProtocol.TIME)
-    groups = sum(cut.users.size for cut in inner_cuts(judged.past, SplitProtocol.TIME, enough=ENOUGH_USERS))
+    groups = sum(cut.users.size for cut in inner_cuts(judged.train, SplitProtocol.TIME, enough=ENOUGH_USERS))
     enough = min(judged.users.size, groups) >= ENOUGH_USERS
     return SplitProtocol.TIME if enough else SplitProtocol.USER
 
@@ -102,17 +102,17 @@ def measure(
         )
     als_ndcg: Mapping[float, float] = {}
     if job.recipe.choose_regularization:
-        als_ndcg = _als_ndcg(test.past, job)
+        als_ndcg = _als_ndcg(test.train, job)
         als = replace(job.recipe.als, regularization=best_regularization(als_ndcg))
         job = replace(job, recipe=replace(job.recipe, als=als))
-    two_stage = fit_two_stage(test.past, job, choice, users=test.users)
+    two_stage = fit_two_stage(test.train, job, choice, users=test.users)
     with job.progress.step("Regularization of EASE, on a validation part"):
-        ease_ndcg = choose_ease_regularization(test.past, job.n_movies, job.recipe.protocol)
+        ease_ndcg = choose_ease_regularization(test.train, job.n_movies, job.recipe.protocol)
     lists = _lists(test, two_stage, job, ease_ndcg)
     if variants:
         lists |= _variant_lists(test, job.part("reference"), lists["popularity"])
     qualities = _qualities(lists, test, job.progress)
-    validation = _validated(test.past, job, two_stage.choice, ease_ndcg) if validate else {}
+    validation = _validated(test.train, job, two_stage.choice, ease_ndcg) if validate else {}
     return Measurement(
         recipe=job.recipe,
         choice=two_stage.choice,
@@ -125,9 +125,9 @@ def measure(
         als_ndcg=als_ndcg,
         ease_ndcg=ease_ndcg,
         evidence=Evidence(
-            history_lengths=test.past.counts()[test.users],
-            movie_counts=np.bincount(test.past.movie_rows, minlength=job.n_movies),
-            truth=test.truth,
+            history_lengths=test.train.counts()[test.users],
+            movie_counts=np.bincount(test.train.movie_rows, minlength=job.n_movies),
+            relevant=test.relevant,
             lists=lists,
         ),
     )
@@ -168,7 +168,7 @@ def _validated(
     job.progress.enter("validation", "Measuring on the validation part: fitted on what was before it")
     before = judged_split(past, job.recipe.protocol)
     try:
-        earlier = fit_two_stage(before.past, job.part("validation"), choice, users=before.users)
+        earlier = fit_two_stage(before.train, job.part("validation"), choice, users=before.users)
     except TooFewUsersError as error:  # two cuts leave little of short histories
         job.progress.console.print(f"  left out: {error}")
         return {}
@@ -205,7 +205,7 @@ def _variant_lists(judged: Split, job: JobContext, popular: Sequence[Rows]) -> d
     """Lists of ALS with the reference's preset, and of a ranker with the reference's features."""
     with job.progress.step("ALS, reference preset", REFERENCE_PARAMETERS.iterations) as advance:
         als = Als.fit(
-            judged.past,
+            judged.train,
             job.n_movies,
             REFERENCE_PARAMETERS,
             seed=job.recipe.seed,
@@ -214,8 +214,8 @@ def _variant_lists(judged: Split, job: JobContext, popular: Sequence[Rows]) -> d
             users=judged.users,
         )
     plain_job = replace(job, recipe=replace(job.recipe, feature_set=FeatureSet.REFERENCE))
-    plain = fit_two_stage(judged.past, plain_job, users=judged.users)
-    found = [found.movie_rows for found in als.candidates(judged.users, judged.past, CANDIDATES)]
+    plain = fit_two_stage(judged.train, plain_job, users=judged.users)
+    found = [found.movie_rows for found in als.candidates(judged.users, judged.train, CANDIDATES)]
     return {
         "als_reference": else_popular(found, popular),
         "two_stage_reference": else_popular(plain.recommend(judged.users), popular),

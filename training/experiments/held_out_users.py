@@ -48,8 +48,8 @@ def strong_generalisation(
     """Holds a fifth of the users out whole; where there are few, each fifth once.
 
     A random 80 % of a held-out user's ratings come as a request's history, and ALS folds them in as the
-    candidate service does. What the user liked among the others, of movies rated in training, is the
-    truth.
+    candidate service does. What the user liked among the others, of movies rated in training, is
+    relevant.
 
     Args:
         ratings: all there are.
@@ -75,7 +75,7 @@ def strong_generalisation(
             ease = Ease.fit(trained, n_movies, best_regularization(ease_ndcg)) if ease_ndcg else None
             users = np.flatnonzero(held_out).astype(np.int32)[:_MOST_JUDGED]
             known = np.bincount(trained.movie_rows, minlength=n_movies) > 0
-            for history, truth in _requests(ratings, users, known, rng):
+            for history, relevant in _requests(ratings, users, known, rng):
                 seen = history.movie_rows
                 best = {"popularity": best_unseen(popular, seen, CUTOFF)}
                 vector = fold_in.user_vector(history)
@@ -88,7 +88,7 @@ def strong_generalisation(
                     own[0, seen[history.values >= LIKED]] = 1.0
                     best["ease"] = best_unseen(ease.scores(csr_array(own))[0], seen, CUTOFF)
                 for model, found in best.items():
-                    recalls.setdefault(model, []).append(capped_recall(found, truth, CUTOFF))
+                    recalls.setdefault(model, []).append(capped_recall(found, relevant, CUTOFF))
             advance()
     judged = len(recalls.get("popularity", ()))
     return StrongGeneralisation(
@@ -105,6 +105,6 @@ def _requests(
         sent = np.zeros(len(everything), dtype=np.bool_)
         sent[rng.permutation(len(everything))[: int(_HISTORY_SHARE * len(everything))]] = True
         rows = everything.movie_rows
-        truth = rows[~sent & (everything.values >= LIKED) & known[rows]]
-        if sent.any() and truth.size:
-            yield History(rows[sent], everything.values[sent], everything.times[sent]), truth
+        relevant = rows[~sent & (everything.values >= LIKED) & known[rows]]
+        if sent.any() and relevant.size:
+            yield History(rows[sent], everything.values[sent], everything.times[sent]), relevant

@@ -50,8 +50,8 @@ def choose_als_regularization(
     def ndcg_of(regularization: float) -> float:
         def judge() -> Arrays:
             chosen = replace(parameters, regularization=regularization)
-            als = Als.fit(judged.past, n_movies, chosen, seed=seed, threads=threads, users=judged.users)
-            found = als.candidates(judged.users, judged.past, CANDIDATES)
+            als = Als.fit(judged.train, n_movies, chosen, seed=seed, threads=threads, users=judged.users)
+            found = als.candidates(judged.users, judged.train, CANDIDATES)
             return {"ndcg": np.array(mean_ndcg([one.movie_rows for one in found], judged))}
 
         return float(checkpoints.step(f"als-regularization-{regularization:g}", judge)["ndcg"])

@@ -26,7 +26,7 @@ def measure_single(
     """
     test = judged_split(ratings, protocol)
     metrics: dict[str, float] = {}
-    for part, judged in (("val", judged_split(test.past, protocol)), ("test", test)):
+    for part, judged in (("val", judged_split(test.train, protocol)), ("test", test)):
         if not judged.users.size:  # nor is there always a past to fit on
             continue
         with progress.step(f"Fitting and judging on the {part} part", judged.users.size) as advance:
@@ -37,7 +37,7 @@ def measure_single(
 
 def _lists(judged: Split, table: MovieTable, fit: Fit, advance: Callable[[], None]) -> Sequence[Rows]:
     """Each judged user's list; what is popular for one whom the model knows nothing of, as when serving."""
-    model = fit(judged.past)
+    model = fit(judged.train)
     lists = []
     for user_row in judged.users.tolist():
         lists.append(model.scored(user_row, CANDIDATES, explain=False).movie_rows)

@@ -64,7 +64,7 @@ def tune(ratings: Ratings, job: JobContext, bounds: Bounds) -> dict[str, Study]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     bounds.storage.parent.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + bounds.seconds
-    before_test = split(ratings, recipe.protocol).past
+    before_test = split(ratings, recipe.protocol).train
     judged = split(before_test, recipe.protocol).sample(_MOST_USERS, recipe.seed)
     if not judged.users.size:  # a trial without a value fails, and there would be another for ever
         raise TooFewUsersError(f"nobody can be judged on the validation part under '{recipe.protocol}'")
@@ -72,14 +72,14 @@ def tune(ratings: Ratings, job: JobContext, bounds: Bounds) -> dict[str, Study]:
     def als_ndcg(parameters: Parameters) -> float:
         chosen = _als_parameters(parameters)
         model = Als.fit(
-            judged.past,
+            judged.train,
             job.n_movies,
             chosen,
             seed=recipe.seed,
             threads=recipe.threads,
             users=judged.users,
         )
-        found = model.candidates(judged.users, judged.past, CANDIDATES)
+        found = model.candidates(judged.users, judged.train, CANDIDATES)
         return mean_ndcg([candidates.movie_rows for candidates in found], judged)
 
     with job.progress.step("Trials of ALS", bounds.trials) as advance:
@@ -135,12 +135,12 @@ def _ranker_suggestion(trial: optuna.Trial) -> Parameters:
 def _ranker_quality(judged: Split, job: JobContext) -> Callable[[Parameters], float]:
     """The function that a trial of the ranker is judged by; all that trials share is computed here, once."""
     recipe = job.recipe
-    cuts = labelling_cuts(judged.past, recipe)
+    cuts = labelling_cuts(judged.train, recipe)
     stages = [
-        fit_first_stage(cut.past, job, f"inner cut {i + 1} of {len(cuts)}", users=cut.users)
+        fit_first_stage(cut.train, job, f"inner cut {i + 1} of {len(cuts)}", users=cut.users)
         for i, cut in enumerate(cuts)
     ]
-    stage = fit_first_stage(judged.past, job, "what was before the validation part", users=judged.users)
+    stage = fit_first_stage(judged.train, job, "what was before the validation part", users=judged.users)
     found = list(stage.candidates(judged.users))
     features = [stage.features(user, own) for user, own in zip(judged.users.tolist(), found, strict=True)]
 

@@ -75,7 +75,7 @@ def ranker_groups(past: Ratings, job: JobContext) -> tuple[Groups, npt.NDArray[n
 
         def labelled(i: int = i, cut: Split = cut) -> Arrays:
             what = f"inner cut {i + 1} of {len(cuts)}"
-            stage = fit_first_stage(cut.past, job, what, users=cut.users)
+            stage = fit_first_stage(cut.train, job, what, users=cut.users)
             # Each cut its own: it does not matter which of them were done before.
             rng = np.random.default_rng([recipe.seed, i])
             with job.progress.step("Candidates of the ranker's groups", cut.users.size) as advance:
@@ -131,15 +131,15 @@ def labelled_groups(
     Raises:
         LeakError: the stage was fitted on other ratings than the cut's past.
     """
-    if stage.ratings is not cut.past:
+    if stage.ratings is not cut.train:
         raise LeakError(
             "stage one was fitted on other ratings than the past of the labels' cut: its scores may know "
             "the labels, and the ranker would learn to trust them"
         )
     matrices, labels, group_ids = [], [], []
-    for user_row, truth, found in zip(cut.users, cut.truth, stage.candidates(cut.users), strict=True):
+    for user_row, relevant, found in zip(cut.users, cut.relevant, stage.candidates(cut.users), strict=True):
         advance()
-        liked = np.isin(found.movie_rows, truth)
+        liked = np.isin(found.movie_rows, relevant)
         if not liked.any():
             continue
         kept = liked.copy()

@@ -56,7 +56,7 @@ class Evaluation:
         judged = measurement.judged
         return cls(
             split_hash=_split_hash(judged, movie_ids),
-            user_ids=judged.past.users.ids[judged.users],
+            user_ids=judged.train.users.ids[judged.users],
             ndcg={
                 model: measurement.qualities[model].per_user[_METRIC]
                 for model in ("popularity", "als", "two_stage")
@@ -88,8 +88,8 @@ class Evaluation:
 
 
 def _split_hash(judged: Split, movie_ids: IdMap) -> str:
-    hasher = hashlib.sha256(ratings_digest(judged.past, movie_ids).encode())
-    for user_id, liked in zip(judged.past.users.ids[judged.users], judged.truth, strict=True):
+    hasher = hashlib.sha256(ratings_digest(judged.train, movie_ids).encode())
+    for user_id, liked in zip(judged.train.users.ids[judged.users], judged.relevant, strict=True):
         hasher.update(f"{user_id}:{','.join(map(str, movie_ids.ids[np.sort(liked)]))}\n".encode())
     return hasher.hexdigest()
 

@@ -133,7 +133,7 @@ def recall_by_candidates(evidence: Evidence) -> str:
         for model, lists in evidence.lists.items():
             if model in {"two_stage_reference", "als_reference"}:
                 continue
-            pairs = list(zip(lists, evidence.truth, strict=True))
+            pairs = list(zip(lists, evidence.relevant, strict=True))
             values = [np.mean([recall(ours, liked, depth) for ours, liked in pairs]) for depth in _DEPTHS]
             axes.plot(_DEPTHS, values, color=_COLOURS[model], label=TITLES[model], **_line(model))
         axes.set_xlabel("movies taken from the top of the list")

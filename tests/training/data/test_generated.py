@@ -97,7 +97,7 @@ def repeats(ratings: Ratings, gap: int) -> float:
 @pytest.mark.filterwarnings("ignore:OpenBLAS is configured")  # a matter of speed only
 def test_matrix_factorisation_beats_popularity(sample: tuple[MovieTable, CleanRatings]) -> None:
     parts = split(sample[1].ratings, SplitProtocol.USER)
-    likes = parts.past.where(parts.past.values >= LIKED)
+    likes = parts.train.where(parts.train.values >= LIKED)
     matrix = csr_matrix(
         (np.full(len(likes), 6.0, np.float32), likes.movie_rows, likes.indptr), shape=(N_USERS, N_MOVIES)
     )
@@ -112,14 +112,14 @@ def test_matrix_factorisation_beats_popularity(sample: tuple[MovieTable, CleanRa
             np.mean(
                 [
                     ndcg(best(scores[u], u), liked, 10)
-                    for u, liked in zip(parts.users, parts.truth, strict=True)
+                    for u, liked in zip(parts.users, parts.relevant, strict=True)
                 ]
             )
         )
 
     def best(scores: np.ndarray[tuple[int], np.dtype[np.float64]], user_row: int) -> Rows:
         unseen = scores.copy()
-        unseen[parts.past.of(user_row).movie_rows] = -np.inf
+        unseen[parts.train.of(user_row).movie_rows] = -np.inf
         return np.argsort(-unseen)[:10].astype(np.int32)
 
     by_als = quality(model.user_factors.astype(np.float64) @ model.item_factors.T.astype(np.float64))

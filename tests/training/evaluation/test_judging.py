@@ -16,9 +16,9 @@ from training.evaluation.judging import (
 from training.evaluation.splits import Split
 
 SPLIT = Split(
-    past=ratings_of([(0, 5, 1)], [(1, 5, 1), (2, 5, 2)], [(3, 5, 1)]),
+    train=ratings_of([(0, 5, 1)], [(1, 5, 1), (2, 5, 2)], [(3, 5, 1)]),
     users=np.array([0, 2], dtype=np.int32),
-    truth=(np.array([1, 2], np.int32), np.array([0], np.int32)),
+    relevant=(np.array([1, 2], np.int32), np.array([0], np.int32)),
     eligible=2,
 )
 """Four movies were rated in the past; user 0 will like 1 and 2, user 2 will like 0."""

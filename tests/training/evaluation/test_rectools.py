@@ -30,9 +30,9 @@ def past_of(movies: list[list[int]]) -> Ratings:
 
 
 def generated() -> tuple[list[Rows], Split]:
-    truth = tuple(rows(*movies) for movies in _ORACLE["truth"])
-    users = np.arange(len(truth), dtype=np.int32)
-    split = Split(past_of(_ORACLE["past"]), users, truth, eligible=users.size)
+    relevant = tuple(rows(*movies) for movies in _ORACLE["truth"])
+    users = np.arange(len(relevant), dtype=np.int32)
+    split = Split(past_of(_ORACLE["past"]), users, relevant, eligible=users.size)
     return [rows(*movies) for movies in _ORACLE["lists"]], split
 
 

@@ -83,8 +83,8 @@ def noisy(n_users: int, n_movies: int) -> Ratings:
 
 def als_ndcg(judged: Split, n_movies: int, value: float) -> float:
     parameters = replace(RECIPE.als, regularization=value)
-    als = Als.fit(judged.past, n_movies, parameters, seed=0, threads=1, users=judged.users)
-    found = als.candidates(judged.users, judged.past, 300)
+    als = Als.fit(judged.train, n_movies, parameters, seed=0, threads=1, users=judged.users)
+    found = als.candidates(judged.users, judged.train, 300)
     return mean_ndcg([one.movie_rows for one in found], judged)
 
 
@@ -92,7 +92,7 @@ def test_als_finds_a_regularization_ten_times_that_of_the_recipe() -> None:
     """And it is right: on the test part, which it never saw, it is better than where the grid began."""
     ratings = noisy(400, 200)
     test = judged_split(ratings, SplitProtocol.USER)
-    tried = choose_als_regularization(test.past, 200, RECIPE.als, SplitProtocol.USER, seed=0, threads=1)
+    tried = choose_als_regularization(test.train, 200, RECIPE.als, SplitProtocol.USER, seed=0, threads=1)
     chosen = best_regularization(tried)
     assert chosen >= 10 * RECIPE.als.regularization
     assert als_ndcg(test, 200, chosen) > 1.1 * als_ndcg(test, 200, RECIPE.als.regularization)

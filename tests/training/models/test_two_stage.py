@@ -62,7 +62,7 @@ def test_a_stage_of_another_cut_is_refused_though_it_is_as_long() -> None:
     ratings = tastes()
     one, other = split(ratings, SplitProtocol.USER), split(ratings, SplitProtocol.USER)
     with pytest.raises(LeakError):
-        groups_of(stage_on(one.past), other)
+        groups_of(stage_on(one.train), other)
 
 
 def test_another_future_changes_labels_and_nothing_else() -> None:
@@ -73,7 +73,7 @@ def test_another_future_changes_labels_and_nothing_else() -> None:
     matrices = []
     for values in (ratings.values, turned.astype(np.float32)):
         cut = split(replace(ratings, values=values), SplitProtocol.USER)
-        stage = stage_on(cut.past)
+        stage = stage_on(cut.train)
         everyone = np.arange(N_USERS, dtype=np.int32)
         found = list(stage.candidates(everyone))
         matrices.append(
@@ -84,15 +84,15 @@ def test_another_future_changes_labels_and_nothing_else() -> None:
 
 def test_labels_are_future_likes_among_unseen_candidates_of_the_past() -> None:
     cut = split(tastes(), SplitProtocol.USER)
-    stage = stage_on(cut.past)
+    stage = stage_on(cut.train)
     groups = groups_of(stage, cut, negatives=1_000)
-    truth = {int(user): rows for user, rows in zip(cut.users, cut.truth, strict=True)}
+    relevant = {int(user): rows for user, rows in zip(cut.users, cut.relevant, strict=True)}
     users = np.unique(groups.group_ids)
     assert users.size > 30
     for user, found in zip(users.tolist(), stage.candidates(users.astype(np.int32)), strict=True):
         own = groups.where(groups.group_ids == user)
-        assert not np.isin(found.movie_rows, cut.past.of(user).movie_rows).any()
-        assert own.labels.tolist() == np.isin(found.movie_rows, truth[user]).tolist()
+        assert not np.isin(found.movie_rows, cut.train.of(user).movie_rows).any()
+        assert own.labels.tolist() == np.isin(found.movie_rows, relevant[user]).tolist()
         assert own.labels.any()
         np.testing.assert_array_equal(own.features, stage.features(user, found))
         np.testing.assert_array_equal(own.features[:, ALS_SCORE], found.scores)
@@ -100,7 +100,7 @@ def test_labels_are_future_likes_among_unseen_candidates_of_the_past() -> None:
 
 def test_all_positives_and_so_many_negatives_are_kept() -> None:
     cut = split(tastes(), SplitProtocol.USER)
-    stage = stage_on(cut.past)
+    stage = stage_on(cut.train)
     everything, some = groups_of(stage, cut, negatives=1_000), groups_of(stage, cut, negatives=7)
     assert np.unique(some.group_ids).tolist() == np.unique(everything.group_ids).tolist()
     assert some.labels.sum() == everything.labels.sum()
@@ -125,8 +125,8 @@ def test_no_more_groups_than_asked_for_in_all_cuts_together() -> None:
 
 def test_nobody_with_a_future_gives_no_groups() -> None:
     cut = split(tastes(), SplitProtocol.USER)
-    nobody = replace(cut, users=cut.users[:0], truth=())
-    groups = groups_of(stage_on(cut.past), nobody)
+    nobody = replace(cut, users=cut.users[:0], relevant=())
+    groups = groups_of(stage_on(cut.train), nobody)
     assert groups.features.shape == (0, len(FeatureSet.EXTENDED.names))
 
 
@@ -136,8 +136,8 @@ def test_nobody_with_a_future_gives_no_groups() -> None:
 def test_inner_cuts_are_of_the_same_kind() -> None:
     past = tastes()
     (by_user,) = inner_cuts(past, SplitProtocol.USER, enough=1_000)
-    assert by_user.past.counts().tolist() == [20] * N_USERS
-    shares = [len(cut.past) / len(past) for cut in inner_cuts(past, SplitProtocol.TIME, enough=1_000)]
+    assert by_user.train.counts().tolist() == [20] * N_USERS
+    shares = [len(cut.train) / len(past) for cut in inner_cuts(past, SplitProtocol.TIME, enough=1_000)]
     np.testing.assert_allclose(shares, [0.5, 0.6, 0.7, 0.8, 0.9], atol=0.01)
 
 
@@ -145,7 +145,7 @@ def test_inner_cuts_are_of_the_same_kind() -> None:
 def test_there_are_as_many_cuts_by_time_as_give_enough_users(enough: int, expected: list[float]) -> None:
     past = tastes()
     cuts = inner_cuts(past, SplitProtocol.TIME, enough=enough)
-    np.testing.assert_allclose([len(cut.past) / len(past) for cut in cuts], expected, atol=0.01)
+    np.testing.assert_allclose([len(cut.train) / len(past) for cut in cuts], expected, atol=0.01)
     assert sum(cut.users.size for cut in cuts) >= enough
 
 

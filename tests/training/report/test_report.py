@@ -166,7 +166,7 @@ def test_nothing_is_learned_from_the_validation_part(
     sample: tuple[MovieTable, CleanRatings], measured: tuple[Measurement, TwoStage]
 ) -> None:
     test = split(sample[1].ratings, SplitProtocol.USER)
-    before = split(test.past, SplitProtocol.USER)
+    before = split(test.train, SplitProtocol.USER)
     n_users = {
         model: len(quality.per_user["ndcg_at_10"]) for model, quality in measured[0].validation.items()
     }
@@ -244,9 +244,9 @@ def test_a_leak_that_no_guard_sees_shows_as_a_ranker_below_stage_one(
 
     def leaking_fit(ratings: Any, *arguments: Any, **options: Any) -> FirstStage:
         stage = honest_fit(ratings, *arguments, **options)
-        if ratings is test.past:
+        if ratings is test.train:
             return stage
-        knowing = Als.fit(test.past, len(table.movies.ids), overfitting, seed=0, threads=2)
+        knowing = Als.fit(test.train, len(table.movies.ids), overfitting, seed=0, threads=2)
         return replace(stage, als=knowing)
 
     overfitting = replace(RECIPE.als, regularization=0.01, alpha=40.0)
