@@ -141,16 +141,25 @@ def retrieve_by_norm(
     user_vectors: npt.NDArray[np.float32],
     blocked: Iterable[npt.NDArray[np.bool_]],
     limits: Sequence[int],
+    *,
+    block_rows: int = _BLOCK_ROWS,
 ) -> list[Candidates]:
-    """What `retrieve` returns for the same factors, to the last bit; arguments as there."""
+    """What `retrieve` returns for the same factors, to the last bit; arguments as there.
+
+    After every `block_rows` rows it looks whether more are needed.
+    """
     return [
-        _scan(items, vector, out, limit)
+        _scan(items, vector, out, limit, block_rows)
         for vector, out, limit in zip(user_vectors, blocked, limits, strict=True)
     ]
 
 
 def _scan(
-    items: RowsByNorm, vector: npt.NDArray[np.float32], blocked: npt.NDArray[np.bool_], limit: int
+    items: RowsByNorm,
+    vector: npt.NDArray[np.float32],
+    blocked: npt.NDArray[np.bool_],
+    limit: int,
+    block_rows: int,
 ) -> Candidates:
     n_rows, n_factors = items.factors.shape
     allowed: npt.NDArray[np.intp] | None = None
@@ -173,8 +182,8 @@ def _scan(
 
     places = np.empty(0, np.intp)
     products = np.empty(0, np.float32)
-    for start in range(0, n_rows, _BLOCK_ROWS):
-        within = slice(start, start + _BLOCK_ROWS)
+    for start in range(0, n_rows, block_rows):
+        within = slice(start, start + block_rows)
         block = within if allowed is None else allowed[within]
         if items.norms[block][0] * length < least:
             break

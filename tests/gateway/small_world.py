@@ -8,6 +8,7 @@
 By popularity: 1 2 5 3 8 6 4 7. User 100 has seen 1 and 2, user 200 everything, user 300 nothing.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -117,6 +118,12 @@ class HeldCatalogues(Catalogues):
     @override
     def find(self, bundle_id: str) -> Catalogue | None:
         return next((one for one in self.catalogues if one.bundle_id == bundle_id), None)
+
+
+async def settle() -> None:
+    """Lets tasks go on until all wait for something: in many more turns of the loop than that takes."""
+    for _ in range(50):
+        await asyncio.sleep(0)
 
 
 def closed_breaker(stage: StageName, metrics: GatewayMetrics) -> Breaker:

@@ -26,7 +26,16 @@ from serving.stages.stage import (
     StageFailure,
     StageName,
 )
-from tests.gateway.small_world import BUNDLE, OTHER_BUNDLE, World, candidates, closed_breaker, failing, ids
+from tests.gateway.small_world import (
+    BUNDLE,
+    OTHER_BUNDLE,
+    World,
+    candidates,
+    closed_breaker,
+    failing,
+    ids,
+    settle,
+)
 
 AMPLE: Final = 60.0  # seconds: no test is decided by it
 PATIENT: Final = 3_600.0  # so much more that nothing which should happen now happens by it
@@ -158,12 +167,6 @@ async def failure(caller: Awaitable[Any]) -> StageFailure:
     return caught.value.failure
 
 
-async def turns(number: int = 5) -> None:
-    """Lets everything happen that needs no further event."""
-    for _ in range(number):
-        await asyncio.sleep(0)
-
-
 def timeout(failed: StageFailure) -> bool:
     return failed.reason is FallbackReason.DEPENDENCY_TIMEOUT
 
@@ -174,7 +177,7 @@ def timeout(failed: StageFailure) -> bool:
 async def test_an_idle_stage_is_asked_at_once(waiting: Waiting) -> None:
     for user in (1, 2, 3):
         caller = waiting.ask(user)
-        await turns(3)  # the caller's task, the departure, the call's task: and no timer
+        await settle()  # and no timer
         assert waiting.cued.calls[-1].users == [user]
         waiting.cued.calls[-1].succeed()
         assert await caller == user
@@ -200,7 +203,7 @@ async def test_what_waits_shares_a_call_in_order_as_many_as_fit(waiting: Waiting
     callers = [waiting.ask(100)]
     await waiting.cued.nth_call(1)
     callers += [waiting.ask(user) for user in range(101, 141)]
-    await turns()
+    await settle()
     assert len(waiting.cued.calls) == 2  # they wait
     for number in (1, 2, 3):
         (await waiting.cued.nth_call(number)).succeed()
@@ -227,10 +230,10 @@ async def test_the_next_call_leaves_before_the_last_ones_answers_are_read(waitin
     seen: list[int] = []
     caller.add_done_callback(lambda _: seen.append(len(waiting.cued.calls)))
     other = waiting.ask(2)
-    await turns()
+    await settle()
     call.succeed()
     await caller
-    await turns()
+    await settle()
     assert seen == [2]
     waiting.cued.calls[1].succeed()
     assert await other == 2
@@ -242,7 +245,7 @@ async def test_so_many_calls_are_out_at_once(max_calls: int) -> None:
     callers = []
     for user in range(8):
         callers.append(waiting.ask(user))
-        await turns()
+        await settle()
     assert [call.users for call in waiting.cued.calls] == [[user] for user in range(max_calls)]
     waiting.cued.calls[0].succeed()
     last = await waiting.cued.nth_call(max_calls)
@@ -283,7 +286,7 @@ async def test_a_call_has_the_request_id_of_its_first_query(waiting: Waiting) ->
     for user in (1, 2, 3):
         request_id.set(user)
         callers.append(waiting.ask(user))
-    await turns()
+    await settle()
     request_id.set(4)
     callers.append(waiting.ask(4))
     for number in (0, 1):
@@ -341,10 +344,10 @@ async def test_a_calls_own_timeout_does_not_pass_for_a_cancel(waiting: Waiting) 
     caller = waiting.ask(1, seconds=0.005)
     call = await waiting.cued.nth_call(0)
     assert timeout(await failure(caller))
-    await turns()
+    await settle()
     assert not call.cancelled  # it is about to time out by itself, which the breaker is to hear of
     call.fail(failing(STAGE, FallbackReason.DEPENDENCY_TIMEOUT))
-    await turns()
+    await settle()
     assert waiting.cued.in_flight == 0
 
 
@@ -361,7 +364,7 @@ async def test_a_cancel_does_not_touch_the_neighbours(waiting: Waiting) -> None:
     callers = [waiting.ask(user) for user in (1, 2, 3)]
     call = await waiting.cued.nth_call(0)
     late = [waiting.ask(user) for user in (4, 5, 6)]
-    await turns()
+    await settle()
     assert await cancelled(callers[0])  # out, and the first
     assert await cancelled(late[1])  # waits
     call.succeed()
@@ -385,22 +388,19 @@ async def test_a_call_without_callers_is_cancelled_and_the_next_leaves(waiting: 
     assert await other == 3
 
 
-async def test_a_caller_who_is_gone_before_the_call_begins(waiting: Waiting) -> None:
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_caller_who_goes_around_the_begin_of_the_call(waiting: Waiting, turns: int) -> None:
     caller = waiting.ask(1)
-    await turns(1)
+    for _ in range(turns):
+        await asyncio.sleep(0)
     assert await cancelled(caller)
-    await turns()
-    assert not waiting.cued.calls
-    other = waiting.ask(2)
-    await turns(2)  # its call is about to begin
-    assert await cancelled(other)
-    await turns()
+    await settle()
     assert waiting.cued.in_flight == 0
-    third = waiting.ask(3)
-    await turns()
-    assert waiting.cued.calls[-1].users == [3]
+    other = waiting.ask(2)
+    await settle()
+    assert waiting.cued.calls[-1].users == [2]
     waiting.cued.calls[-1].succeed()
-    assert await third == 3
+    assert await other == 2
 
 
 async def test_a_call_that_somebody_else_cancels_is_a_failure_of_each(waiting: Waiting) -> None:
@@ -409,7 +409,7 @@ async def test_a_call_that_somebody_else_cancels_is_a_failure_of_each(waiting: W
     call.answer.cancel()  # as grpc does when a channel is closed
     for caller in callers:
         assert (await failure(caller)).reason is FallbackReason.DEPENDENCY_UNAVAILABLE
-    await turns()
+    await settle()
     assert waiting.cued.in_flight == 0
 
 
@@ -454,7 +454,7 @@ async def test_a_query_that_spoils_a_call_spoils_it_for_nobody_else(
     callers = [waiting.ask(user) for user in (1, 2, 3)]
     call = await waiting.cued.nth_call(0)
     callers.append(waiting.ask(4))
-    await turns()
+    await settle()
     call.fail(error)
     await waiting.cued.nth_call(1)
     callers += [waiting.ask(5), waiting.ask(6)]
@@ -521,11 +521,11 @@ async def test_sixty_four_callers_of_whom_three_have_bad_luck(waiting: Waiting) 
             call.fail(REFUSED)
         else:
             call.succeed()
-        await turns(10)
+        await settle()
     others = [user for user in range(64) if user not in {gone, hasty, invalid}]
     assert [callers[user].result() for user in others] == others
     assert await failure(callers[invalid]) == REFUSED.failure
-    await turns()
+    await settle()
     assert waiting.cued.in_flight == 0
     assert asyncio.all_tasks() == tasks_before
 
@@ -629,14 +629,15 @@ async def play(steps: Sequence[tuple[str, Any]], limits: BatchLimits) -> None:
         elif how == "cancel":
             game.cancel(what)
         elif how == "turn":
-            await turns(1 + what)
+            for _ in range(1 + what):
+                await asyncio.sleep(0)
         else:
             game.end(how, what)
         assert game.waiting.cued.in_flight <= limits.max_calls + len(game.gone)  # the cancelled are going
-    await turns(10)
+    await settle()
     while game.out:
         game.end("succeed")
-        await turns(10)
+        await settle()
     outcomes = await asyncio.gather(*game.callers, return_exceptions=True)
     assert all(game.outcome_is_right(user, outcome) for user, outcome in enumerate(outcomes))
     assert game.waiting.cued.in_flight == 0

@@ -37,7 +37,7 @@ from serving.stages.ranking import RankingQuery
 from serving.stages.similarity import SimilarQuery
 from serving.stages.stage import FallbackReason, InvalidQueryError, StageError, StageFailure, StageName
 from tests.gateway.scripted_stage import Behaviour, ScriptedStage, failing_with, saying, scripted_stage
-from tests.gateway.small_world import ONE_CALL, candidates
+from tests.gateway.small_world import ONE_CALL, candidates, settle
 from tests.serving.server_under_test import until
 
 STAGE: Final = StageName.RANKING
@@ -110,12 +110,6 @@ class Guarded:
 @pytest.fixture
 def guarded() -> Guarded:
     return Guarded()
-
-
-async def turn() -> None:
-    """Lets tasks go on that can."""
-    for _ in range(3):
-        await asyncio.sleep(0)
 
 
 # Closed to open.
@@ -240,7 +234,7 @@ async def test_impatience_is_no_failure(guarded: Guarded) -> None:
 async def test_cancels_are_no_failure(guarded: Guarded) -> None:
     for _ in range(20):
         task, _end = guarded.leave()
-        await turn()
+        await settle()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -261,7 +255,7 @@ async def test_one_probe_after_a_second(guarded: Guarded) -> None:
     assert guarded.refuses()
     guarded.now += 0.001
     probe, end = guarded.leave()
-    await turn()
+    await settle()
     assert guarded.refuses()  # one is enough
     guarded.now += 100
     assert guarded.refuses()
@@ -293,7 +287,7 @@ async def test_a_probe_that_says_nothing_leaves_the_place_to_the_next(guarded: G
     await opened(guarded)
     guarded.now += 1
     probe, _end = guarded.leave()
-    await turn()
+    await settle()
     probe.cancel()
     await asyncio.wait([probe])
     assert (guarded.is_open, guarded.refuses()) == (True, False)
@@ -312,14 +306,14 @@ async def test_a_mismatch_is_an_answer_to_a_probe(guarded: Guarded) -> None:
 
 async def test_calls_of_before_change_nothing(guarded: Guarded) -> None:
     early = [guarded.leave() for _ in range(12)]
-    await turn()
+    await settle()
     await opened(guarded)
     early[0][1].set_result(ANSWERS)  # left when it was closed
     await early[0][0]
     assert guarded.refuses()
     guarded.now += 1
     probe, end = guarded.leave()
-    await turn()
+    await settle()
     early[1][1].set_exception(UNAVAILABLE)
     await asyncio.wait([early[1][0]])
     end.set_result(ANSWERS)
@@ -374,7 +368,7 @@ class Model(RuleBasedStateMachine):
 
         async def leave() -> tuple[asyncio.Task[object], asyncio.Future[object]]:
             left = self.guarded.leave()
-            await turn()
+            await settle()
             return left
 
         allowed, probe = self.may_leave(), self.opened_at is not None
@@ -423,7 +417,7 @@ class Model(RuleBasedStateMachine):
     def teardown(self) -> None:
         for task, *_ in self.out:
             task.cancel()
-        self.run(turn())
+        self.run(settle())
         self.loop.close()
 
 

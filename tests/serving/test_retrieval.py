@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving import retrieval
 from serving.retrieval import (
     Candidates,
     RowsByNorm,
@@ -126,9 +125,7 @@ def test_the_scan_by_norm_equals_the_matrix_product_to_the_last_bit(
     item_factors[rng.random(n_movies) < 0.1] = 0
     vectors = rng.normal(size=(3, n_factors)).astype(np.float32)
     masks = list(rng.random((3, n_movies)) < blocked_share)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrieval, "_BLOCK_ROWS", 16)
-        scanned = retrieve_by_norm(RowsByNorm.of(item_factors), vectors, masks, [limit] * 3)
+    scanned = retrieve_by_norm(RowsByNorm.of(item_factors), vectors, masks, [limit] * 3, block_rows=16)
     for one, vector, out in zip(scanned, vectors, masks, strict=True):
         rows = np.flatnonzero(~out).astype(np.int32)
         scores = inner_products(item_factors, vector, rows)
@@ -151,9 +148,9 @@ def test_the_scan_tells_apart_what_products_in_float32_cannot() -> None:
     item_factors = (vector * (1 + 1e-7 * normal(12, 300, 64))).astype(np.float32)
     rows = np.arange(300, dtype=np.int32)
     exact = inner_products(item_factors, vector, rows)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrieval, "_BLOCK_ROWS", 16)
-        (found,) = retrieve_by_norm(RowsByNorm.of(item_factors), vector[None], [nothing_blocked(300)], [10])
+    (found,) = retrieve_by_norm(
+        RowsByNorm.of(item_factors), vector[None], [nothing_blocked(300)], [10], block_rows=16
+    )
     assert found.movie_rows.tolist() == best_first(exact, rows)[:10].tolist()
 
 
