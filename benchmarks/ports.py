@@ -9,8 +9,17 @@ _CANDIDATES = iter(random.sample(range(15_000, 32_000), 17_000))
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on, no call returned before, and no client is given."""
+    """A port of 127.0.0.1 that nothing listens on, no call returned before, and no client is given.
+
+    A process that takes a port for its servers holds the UDP port of the same number until it ends: by that,
+    tests and benchmarks that run at the same time never take the same one.
+    """
     for port in _CANDIDATES:
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
+        held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with suppress(OSError):
+            held.bind(("127.0.0.1", port))
+            with socket.create_server(("127.0.0.1", port)):
+                held.detach()  # stays open
+                return port
+        held.close()
     raise RuntimeError("no port is left")

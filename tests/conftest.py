@@ -1,4 +1,4 @@
-"""What all tests share: one bundle, trained once on a small generated data set."""
+"""What all tests share: one bundle, trained once in a run on a small generated data set."""
 
 import os
 
@@ -10,6 +10,7 @@ from training.release.mlflow_env import MLFLOW_QUIET
 
 os.environ.update(MLFLOW_QUIET)
 
+import pickle
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from rich.console import Console
 
 from serving.bundle.store import BundleStore
 from serving.features.sets import FeatureSet
+from tests.shared import SharedFolders
 from training.data.generated import write_sample
 from training.data.movielens.data_set import read_data_set
 from training.data.movielens.movies import MovieTable
@@ -41,27 +43,42 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    folder = tmp_path_factory.mktemp("sample")
-    write_sample(folder)
-    table, clean = read_data_set(folder)
-    recipe = Recipe(
-        als=default_parameters(len(clean.ratings.users)),
-        ranker=RankerParameters(iterations=50),
-        feature_set=FeatureSet.EXTENDED,
-        protocol=SplitProtocol.USER,
-        seed=0,
-        threads=2,
-    )
-    progress = Progress(Console(quiet=True))
-    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=50, held_out_ndcg={})
-    two_stage = fit_two_stage(clean.ratings, JobContext(table, recipe, progress), choice)
-    root = tmp_path_factory.mktemp("bundles")
-    build = Build(
-        two_stage=two_stage, table=table, recipe=recipe, dataset_tag=clean.tag("sample"), metrics={}
-    )
-    bundle_id = publish(root, build, progress)
-    return Trained(root=root, bundle_id=bundle_id, two_stage=two_stage, table=table)
+def shared_folders(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> SharedFolders:
+    """What the workers of this run share."""
+    base = tmp_path_factory.getbasetemp()
+    return SharedFolders(base if worker_id == "master" else base.parent)
+
+
+@pytest.fixture(scope="session")
+def generated(shared_folders: SharedFolders) -> Path:
+    """Folder of the generated data set; not to be changed."""
+    return shared_folders.made_by(write_sample, "generated")
+
+
+@pytest.fixture(scope="session")
+def trained(shared_folders: SharedFolders, generated: Path) -> Trained:
+    def train(folder: Path) -> None:
+        table, clean = read_data_set(generated)
+        recipe = Recipe(
+            als=default_parameters(len(clean.ratings.users)),
+            ranker=RankerParameters(iterations=50),
+            feature_set=FeatureSet.EXTENDED,
+            protocol=SplitProtocol.USER,
+            seed=0,
+            threads=2,
+        )
+        progress = Progress(Console(quiet=True))
+        choice = RankerChoice(loss=Loss.LOGLOSS, iterations=50, held_out_ndcg={})
+        two_stage = fit_two_stage(clean.ratings, JobContext(table, recipe, progress), choice)
+        build = Build(
+            two_stage=two_stage, table=table, recipe=recipe, dataset_tag=clean.tag("sample"), metrics={}
+        )
+        bundle_id = publish(folder / "bundles", build, progress)
+        (folder / "models").write_bytes(pickle.dumps((bundle_id, two_stage, table)))
+
+    folder = shared_folders.made_by(train, "trained")
+    bundle_id, two_stage, table = pickle.loads((folder / "models").read_bytes())  # noqa: S301  # our own
+    return Trained(root=folder / "bundles", bundle_id=bundle_id, two_stage=two_stage, table=table)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The whole system, started once per module."""
+"""The whole system, started once by each worker: who does harm mends it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +12,13 @@ from tests.e2e.rest import Rest
 from tests.e2e.system import System, running_system
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def system(bundle_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with running_system(bundle_root, tmp_path_factory.mktemp("system")) as system:
         yield system
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def rest(system: System) -> Iterator[Rest]:
     with Rest.at(system.plan.url) as rest:
         yield rest

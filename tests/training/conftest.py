@@ -1,4 +1,4 @@
-"""What tests of whole jobs share: the generated data set, and an MLflow store that is set up already."""
+"""What tests of whole jobs share: an MLflow store that is set up already."""
 
 import logging
 import shutil
@@ -8,25 +8,15 @@ from pathlib import Path
 import pytest
 import structlog
 
-from training.data.generated import write_sample
+from tests.shared import SharedFolders
 from training.release.local_store import local_store, make_ready
 
 
 @pytest.fixture(scope="session")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the generated data set; not to be changed."""
-    folder = tmp_path_factory.mktemp("data") / "generated"
-    folder.mkdir()
-    write_sample(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_store(shared_folders: SharedFolders) -> Path:
     """An SQLite file with MLflow's tables: making them takes seconds."""
-    root = tmp_path_factory.mktemp("mlflow")
-    make_ready(local_store(root))
-    return root / "mlflow.db"
+    folder = shared_folders.made_by(lambda folder: make_ready(local_store(folder)), "mlflow")
+    return folder / "mlflow.db"
 
 
 @pytest.fixture
