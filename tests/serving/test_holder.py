@@ -463,7 +463,7 @@ async def test_leaving_does_not_wait_for_a_load_under_way(world: World) -> None:
 @pytest.mark.parametrize(
     ("options", "held"),
     [({"keep_previous": True}, {"6", "5"}), ({"settle_seconds": SETTLE}, {"6"}), ({}, {"6"})],
-    ids=str,
+    ids=["keep_previous", "settle_seconds", "neither"],
 )
 async def test_what_is_no_longer_held_is_freed(world: World, options: dict[str, Any], held: set[str]) -> None:
     alive: weakref.WeakSet[Model] = weakref.WeakSet()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from serving.bundle.store import BundleStore
 from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
@@ -22,10 +22,6 @@ OPTIONS = (
     *("train-ranker", "--sample", "--threads", "1"),
     *("--iterations", "50", "--depth", "3", "--als-factors", "8", "--als-iterations", "3"),
 )
-
-_STEPS = 16
-"""Of a job: groups and ranker, three times (test, validation, all); six fits on held-out groups; stage one on
-four histories, two of which are met twice."""
 
 
 class KilledError(Exception):
@@ -89,50 +85,53 @@ def command(generated: Path, root: Path) -> list[str]:
     return [*OPTIONS, "--data-dir", str(generated), "--bundle-root", str(root)]
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(generated: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The bundle_id of a job that nobody disturbs."""
-    root = tmp_path_factory.mktemp("uninterrupted")
-    shutil.copy(empty_store, root)
-    result = CliRunner().invoke(app, command(generated, root))
-    assert result.exit_code == 0, result.output
-    return BundleStore(root / "sample").pointer().bundle_id
-
-
-@pytest.mark.parametrize("survived", [0, 4, 13])
-def test_killed_after_any_step_it_ends_the_same(
-    generated: Path, root: Path, uninterrupted: str, monkeypatch: pytest.MonkeyPatch, survived: int
-) -> None:
+def run_and_count(arguments: list[str], steps: int | None = None) -> tuple[Result, int]:
+    """Runs a job, and dies when it asks for one more step; returns how many were computed until then."""
     step = Checkpoints.step
-    done: list[str] = []
-
-    def dying(checkpoints: Checkpoints, name: str, compute: Callable[[], Arrays]) -> Arrays:
-        if checkpoints is not NO_CHECKPOINTS:
-            if len(done) == survived:
-                raise KilledError
-            done.append(name)
-        return step(checkpoints, name, compute)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "step", dying)
-        result = CliRunner().invoke(app, command(generated, root))
-        assert isinstance(result.exception, KilledError)
-    assert not (root / "sample" / "current").exists()
-    computed: list[str] = []
+    computed = 0
 
     def counting(checkpoints: Checkpoints, name: str, compute: Callable[[], Arrays]) -> Arrays:
         def counted() -> Arrays:
+            nonlocal computed
             if checkpoints is not NO_CHECKPOINTS:
-                computed.append(name)
+                if computed == steps:
+                    raise KilledError
+                computed += 1
             return compute()
 
         return step(checkpoints, name, counted)
 
-    monkeypatch.setattr(Checkpoints, "step", counting)
-    result = CliRunner().invoke(app, command(generated, root))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "step", counting)
+        return CliRunner().invoke(app, arguments), computed
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    generated: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, int]:
+    """The bundle_id of a job that nobody disturbs, and in how many steps it was made."""
+    root = tmp_path_factory.mktemp("uninterrupted")
+    shutil.copy(empty_store, root)
+    result, steps = run_and_count(command(generated, root))
     assert result.exit_code == 0, result.output
-    assert BundleStore(root / "sample").pointer().bundle_id == uninterrupted
-    assert len(computed) == _STEPS - survived
+    return BundleStore(root / "sample").pointer().bundle_id, steps
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_killed_after_any_step_it_ends_the_same(
+    generated: Path, root: Path, uninterrupted: tuple[str, int], share: float
+) -> None:
+    bundle_id, steps = uninterrupted
+    survived = int(share * steps)
+    killed, computed = run_and_count(command(generated, root), survived)
+    assert isinstance(killed.exception, KilledError)
+    assert computed == survived > 0
+    assert not (root / "sample" / "current").exists()
+    result, computed = run_and_count(command(generated, root))
+    assert result.exit_code == 0, result.output
+    assert BundleStore(root / "sample").pointer().bundle_id == bundle_id
+    assert computed == steps - survived
     assert not (root / "sample" / "checkpoints").exists()
 
 
