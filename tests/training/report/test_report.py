@@ -16,7 +16,6 @@ from typing_extensions import override
 from serving.features.sets import FeatureSet
 from serving.fold_in import AlsParameters, Confidence
 from tests.training.small import PROGRESS
-from training.data.generated import write_sample
 from training.data.movielens.cleaning import CleanRatings
 from training.data.movielens.data_set import read_data_set
 from training.data.movielens.movies import MovieTable
@@ -44,10 +43,8 @@ CHOICE = RankerChoice(loss=Loss.LOGLOSS, iterations=40, held_out_ndcg={}, curves
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[MovieTable, CleanRatings]:
-    folder = tmp_path_factory.mktemp("sample")
-    write_sample(folder)
-    return read_data_set(folder)
+def sample(generated: Path) -> tuple[MovieTable, CleanRatings]:
+    return read_data_set(generated)
 
 
 RECIPE = Recipe(
