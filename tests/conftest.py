@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from rich.console import Console
 
 from serving.bundle.store import BundleStore
@@ -30,6 +31,10 @@ from training.models.recipe import Loss, RankerParameters, Recipe, default_param
 from training.models.two_stage import TwoStage, fit_two_stage
 from training.progress import Progress
 from training.publish.publish import Build, publish
+
+# A timing never decides a test.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @dataclass(frozen=True)

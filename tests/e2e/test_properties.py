@@ -25,8 +25,8 @@ UNKNOWN_MOVIE = 2**31 - 1
 GENRES = ("drama", "COMEDY", "War", "Film-Noir", "Documentary", "Telenovela")
 STARS = [half / 2 for half in range(1, 11)]
 
-thorough = settings(max_examples=200, deadline=None, derandomize=True)
-brief = settings(max_examples=30, deadline=None, derandomize=True)
+thorough = settings(max_examples=80, derandomize=True)
+brief = settings(max_examples=20, derandomize=True)
 
 limits = st.sampled_from([0, 1, 7, 20, 100, 1_000])
 places = st.integers(0, 10_000)

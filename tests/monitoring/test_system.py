@@ -186,7 +186,7 @@ def test_log_lines_lead_to_the_trace(system: System, rest: Rest, traces: Collect
 
 @pytest.mark.usefixtures("traffic")
 def test_every_panel_of_the_dashboard_has_data(prometheus: Prometheus) -> None:
-    end = time.monotonic() + 10  # some scrapes' time
+    end = time.monotonic() + PATIENCE_SECONDS
     while (empty := [query for query in dashboard_queries() if not prometheus.values(query)]) and (
         time.monotonic() < end
     ):
