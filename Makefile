@@ -66,9 +66,9 @@ preprocess extract-movies build-similarity tune promote rollback mlflow-ui $(TRA
 $(TRAINERS:=-sample): %-sample: .venv/installed # the same on a tenth of the users
 	exec python -m training $* --sample $(OPTIONS)
 
-# A worker without work steals from the end of another's: modules, whose tests share what they start, stay whole.
+# A worker takes a whole module at a time, whose tests share what they train and start.
 test: .venv/installed protos/vendor ## run every test, on all processors; WORKERS=1
-	exec pytest --numprocesses $(WORKERS) --dist worksteal
+	exec pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 fuzz: .venv/installed protos/vendor ## of `test`: requests made up from the OpenAPI document, 200 per operation
 	MOVIEREC_FUZZ_EXAMPLES=200 exec pytest tests/e2e/test_fuzz.py

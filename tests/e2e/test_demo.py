@@ -1,4 +1,4 @@
-"""The demo as a user runs it, in a folder of its own: trained once, then reused, harmed and stopped."""
+"""The demo as a user runs it, in a folder of its own: begun, trained, then reused, harmed and stopped."""
 
 import json
 import os
@@ -33,10 +33,11 @@ QUALITY_ROW = re.compile(r"^â”‚ (popularity|SVD|ALS \(stage one\)|two-stage) +â”
 
 @dataclass(frozen=True)
 class Home:
-    """A folder like a fresh clone: no data, no bundles, no way to the network."""
+    """A folder like a fresh clone: no bundles, no way to the network."""
 
     folder: Path
-    ports: dict[str, str]
+    settings: dict[str, str]
+    """Environment variables: ports, and where there are data."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -45,12 +46,12 @@ class Home:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(own)}
         # What goes through this proxy fails at once. The demo's own servers must be reached without it.
         offline = {f"{kind}_proxy": CLOSED for kind in ("http", "https", "HTTP", "HTTPS")} | {"no_proxy": ""}
-        return {**kept, **offline, **self.ports, "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"}
+        return {**kept, **offline, **self.settings, "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"}
 
     @property
     def url(self) -> str:
         """Where the demo serves."""
-        return f"http://127.0.0.1:{self.ports['MOVIEREC_ENVOY_PORT']}"
+        return f"http://127.0.0.1:{self.settings['MOVIEREC_ENVOY_PORT']}"
 
     def run(self, *options: str, **settings: str) -> str:
         """Runs the demo to its end, and gives what it printed."""
@@ -87,16 +88,30 @@ def quality_rows(output: str) -> list[tuple[str, str]]:
     return QUALITY_ROW.findall(output.partition("by segment")[0])
 
 
+def few_users(folder: Path, seed: int) -> dict[str, str]:
+    """Ratings of some users in a new folder, and the setting that leads there.
+
+    Another seed gives the same ids to other movies.
+    """
+    folder.mkdir()
+    write_sample(folder, seed=seed)
+    ratings = folder / "ratings.csv"
+    header, *lines = ratings.read_text().splitlines()
+    kept = [line for line in lines if int(line.partition(",")[0]) <= FEW_USERS]
+    ratings.write_text("\n".join([header, *kept, ""]))
+    return {"MOVIEREC_DATA_DIR": str(folder)}
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     folder = tmp_path_factory.mktemp("home").resolve()
     shutil.copytree(ROOT / "deploy/envoy", folder / "deploy/envoy")
-    return Home(folder, port_settings())
+    return Home(folder, port_settings() | few_users(folder / "few", 0))
 
 
 @pytest.fixture(scope="module")
 def first_output(home: Home) -> str:
-    """What the first run prints: the only one that trains."""
+    """What the first run to its end prints."""
     return home.run()
 
 
@@ -113,8 +128,18 @@ def serving_demo(home: Home, output: Path) -> Iterator[subprocess.Popen[bytes]]:
             demo.kill()  # takes what it started along
 
 
-def test_from_nothing_to_a_tour_that_finds_no_fault(home: Home, first_output: str) -> None:
-    assert "Data set: generated-sample, generated in " in first_output
+def test_from_nothing_it_trains_on_a_generated_sample_until_interrupted(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "deploy/envoy", tmp_path / "deploy/envoy")
+    fresh = Home(tmp_path.resolve(), port_settings())
+    output = tmp_path / "output"
+    with serving_demo(fresh, output) as demo:
+        eventually(lambda: "Data set: generated-sample, generated in " in output.read_text())
+        demo.send_signal(signal.SIGINT)
+        demo.wait()
+    assert fresh.processes() == {}
+
+
+def test_a_tour_that_finds_no_fault(home: Home, first_output: str) -> None:
     quality = {model: float(ndcg) for model, ndcg in quality_rows(first_output)}
     assert quality.keys() == {"popularity", "SVD", "ALS (stage one)", "two-stage"}
     assert quality["two-stage"] > quality["popularity"] > 0
@@ -167,27 +192,16 @@ def restarted(home: Home, command: str) -> Iterator[None]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def few_users(folder: Path) -> None:
-    """Other ratings than the demo's own, of some users: with the same ids for other movies."""
-    folder.mkdir()
-    write_sample(folder, seed=1)
-    ratings = folder / "ratings.csv"
-    header, *lines = ratings.read_text().splitlines()
-    kept = [line for line in lines if int(line.partition(",")[0]) <= FEW_USERS]
-    ratings.write_text("\n".join([header, *kept, ""]))
-
-
 def test_each_run_shows_the_bundle_that_was_just_published(
     home: Home, first_output: str, tmp_path: Path
 ) -> None:
-    few_users(tmp_path / "few")
     store = BundleStore(home.folder / "artifacts")
     assert first_output
     before = store.pointer()
     # Long ago: training must not wait, as if for servers that still follow.
     aged = before.model_copy(update={"published_at": 0.0})
     (store.root / "current").write_text(aged.model_dump_json())
-    output = home.run("--seed", "1", MOVIEREC_DATA_DIR=str(tmp_path / "few"))
+    output = home.run("--seed", "1", **few_users(tmp_path / "other", 1))
     pointer = store.pointer()
     assert pointer.previous == before.bundle_id
     assert f"all serve bundle {pointer.bundle_id}\n" in output

@@ -121,8 +121,8 @@ class HeldCatalogues(Catalogues):
 
 
 async def settle() -> None:
-    """Lets tasks go on until all wait for something: in many more turns of the loop than that takes."""
-    for _ in range(50):
+    """Lets tasks go on until all wait for something: in more turns of the loop than that takes."""
+    for _ in range(10):
         await asyncio.sleep(0)
 
 

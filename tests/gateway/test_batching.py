@@ -189,7 +189,7 @@ async def test_what_was_answered_goes_at_once(waiting: Waiting, without_garbage_
     caller = asyncio.create_task(waiting.queue.ask(asked, seconds=PATIENT))
     (await waiting.cued.nth_call(0)).succeed()
     await caller
-    await turns()
+    await settle()
     waiting.cued.calls.clear()
     known = weakref.ref(asked)
     del asked, caller

@@ -14,14 +14,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from serving.bundle.store import BundleStore
+from tests.training.cli.test_commands import QUICK, write_tastes
 from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
 from training.cli.train import app
 from training.lock import alone
-
-OPTIONS = (
-    *("train-ranker", "--sample", "--threads", "1"),
-    *("--iterations", "50", "--depth", "3", "--als-factors", "8", "--als-iterations", "3"),
-)
 
 
 class KilledError(Exception):
@@ -81,8 +77,15 @@ def test_nothing_is_kept_once_forgotten(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def command(generated: Path, root: Path) -> list[str]:
-    return [*OPTIONS, "--data-dir", str(generated), "--bundle-root", str(root)]
+@pytest.fixture(scope="module")
+def few_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("few")
+    write_tastes(folder)
+    return folder
+
+
+def command(data: Path, root: Path) -> list[str]:
+    return ["train-ranker", "--force", *QUICK, "--data-dir", str(data), "--bundle-root", str(root)]
 
 
 def run_and_count(arguments: list[str], steps: int | None = None) -> tuple[Result, int]:
@@ -108,47 +111,47 @@ def run_and_count(arguments: list[str], steps: int | None = None) -> tuple[Resul
 
 @pytest.fixture(scope="module")
 def uninterrupted(
-    generated: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory
+    few_data: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, int]:
     """The bundle_id of a job that nobody disturbs, and in how many steps it was made."""
     root = tmp_path_factory.mktemp("uninterrupted")
     shutil.copy(empty_store, root)
-    result, steps = run_and_count(command(generated, root))
+    result, steps = run_and_count(command(few_data, root))
     assert result.exit_code == 0, result.output
-    return BundleStore(root / "sample").pointer().bundle_id, steps
+    return BundleStore(root).pointer().bundle_id, steps
 
 
 @pytest.mark.parametrize("share", [0.3, 0.8])
 def test_killed_after_any_step_it_ends_the_same(
-    generated: Path, root: Path, uninterrupted: tuple[str, int], share: float
+    few_data: Path, root: Path, uninterrupted: tuple[str, int], share: float
 ) -> None:
     bundle_id, steps = uninterrupted
     survived = int(share * steps)
-    killed, computed = run_and_count(command(generated, root), survived)
+    killed, computed = run_and_count(command(few_data, root), survived)
     assert isinstance(killed.exception, KilledError)
     assert computed == survived > 0
-    assert not (root / "sample" / "current").exists()
-    result, computed = run_and_count(command(generated, root))
+    assert not (root / "current").exists()
+    result, computed = run_and_count(command(few_data, root))
     assert result.exit_code == 0, result.output
-    assert BundleStore(root / "sample").pointer().bundle_id == bundle_id
+    assert BundleStore(root).pointer().bundle_id == bundle_id
     assert computed == steps - survived
-    assert not (root / "sample" / "checkpoints").exists()
+    assert not (root / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(("sign", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)])
 def test_signals_end_a_real_job_and_leave_nothing_half_done(
-    generated: Path, tmp_path: Path, sign: signal.Signals, status: int
+    few_data: Path, tmp_path: Path, sign: signal.Signals, status: int
 ) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    arguments = [sys.executable, "-m", "training", *command(generated, tmp_path)]
+    arguments = [sys.executable, "-m", "training", *command(few_data, tmp_path)]
     with subprocess.Popen(
         arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as job:
-        while job.poll() is None and not list((tmp_path / "sample" / "checkpoints").glob("train/*/past-*")):
+        while job.poll() is None and not list((tmp_path / "checkpoints").glob("train/*/past-*")):
             time.sleep(0.02)
         job.send_signal(sign)
         assert job.wait() == status
-    assert not (tmp_path / "sample" / "current").exists()
+    assert not (tmp_path / "current").exists()
 
 
 def test_a_killed_evaluation_fits_nothing_again(
@@ -182,8 +185,8 @@ def test_a_killed_evaluation_fits_nothing_again(
     assert not folder.parent.exists()
 
 
-def test_a_second_job_in_the_folder_stops_with_a_clear_line(generated: Path, tmp_path: Path) -> None:
+def test_a_second_job_in_the_folder_stops_with_a_clear_line(few_data: Path, tmp_path: Path) -> None:
     with alone(tmp_path):
-        result = CliRunner().invoke(app, command(generated, tmp_path))
+        result = CliRunner().invoke(app, command(few_data, tmp_path))
     assert result.exit_code == 1
     assert result.output == f"Another training job is at work in {tmp_path}.\n"

@@ -36,6 +36,11 @@ from training.release.registry import BUNDLE_TAG, CANDIDATE, Registry
 
 pytestmark = pytest.mark.usefixtures("own_logs")
 
+QUICK = (
+    *("--threads", "1", "--iterations", "50", "--depth", "3"),
+    *("--als-factors", "8", "--als-iterations", "3"),
+)
+
 
 @pytest.fixture
 def no_data(tmp_path: Path) -> Path:
@@ -189,7 +194,7 @@ def test_train_publishes_and_reuses_a_bundle_of_the_same_data_and_recipe(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     write_tastes(no_data)
     root = tmp_path / "bundles"
-    arguments = ("train", "--data-dir", no_data, "--bundle-root", root, "--threads", "1", "--force")
+    arguments = ("train", "--data-dir", no_data, "--bundle-root", root, "--force", *QUICK)
     trained = run(*arguments)
     assert trained.exit_code == 0, trained.output
     pointer = BundleStore(root).pointer()
@@ -355,7 +360,7 @@ def test_evaluating_leaves_out_a_protocol_that_the_data_are_too_few_for(
         return measure_seeds(ratings, job, *rest, **options)
 
     monkeypatch.setattr(evaluate, "measure_seeds", measured)
-    options = ("--data-dir", no_data, "--bundle-root", tmp_path / "bundles", "--threads", "1", "--seeds", "1")
+    options = ("--data-dir", no_data, "--bundle-root", tmp_path / "bundles", "--seeds", "1", *QUICK)
     both = run("evaluate", *options)
     assert both.exit_code == 0, both.output
     assert "left out: only 3 users" in both.stdout

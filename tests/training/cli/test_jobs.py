@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from serving.bundle.store import BundleStore
 from tests.conftest import Trained
+from tests.training.cli.test_commands import QUICK, write_tastes
 from training.cli.train import app
 from training.experiments.studies import Tuning
 from training.jobs import train
@@ -20,18 +21,24 @@ from training.publish.gate import Evaluation, Verdict, pass_gate
 from training.release.local_store import local_store
 from training.release.registry import CANDIDATE, Registry
 
-SMALL = (
-    *("--sample", "--threads", "1", "--iterations", "50", "--depth", "3"),
-    *("--als-factors", "8", "--als-iterations", "3"),
-)
+SMALL = ("--sample", *QUICK)
+
+
+@pytest.fixture
+def few_data(tmp_path: Path) -> Path:
+    """Folder of few ratings, which nobody leaves for a sample."""
+    folder = tmp_path / "few"
+    folder.mkdir()
+    write_tastes(folder)
+    return folder
 
 
 @pytest.fixture
 def run(generated: Path, root: Path) -> Any:
-    """Runs a command on the generated data, in a folder with an empty MLflow store."""
+    """Runs a command on the generated data, or others, in a folder with an empty MLflow store."""
 
-    def invoke(*arguments: str, status: int = 0) -> Result:
-        options = ("--data-dir", str(generated), "--bundle-root", str(root))
+    def invoke(*arguments: str, status: int = 0, data: Path = generated) -> Result:
+        options = ("--data-dir", str(data), "--bundle-root", str(root))
         result = CliRunner().invoke(app, [*arguments, *options])
         assert result.exit_code == status, result.output
         return result
@@ -135,38 +142,39 @@ def test_the_two_stage_run_and_its_bundle(run: Any, root: Path) -> None:
 
 
 def test_a_refusal_publishes_nothing_and_says_why(
-    run: Any, root: Path, monkeypatch: pytest.MonkeyPatch
+    run: Any, root: Path, few_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: Any, **options: Any) -> tuple[Evaluation, Verdict]:
         evaluation, verdict = pass_gate(*arguments, **options)
         return evaluation, Verdict(("nDCG@10 is below popularity",), verdict.remark)
 
     monkeypatch.setattr(train, "pass_gate", refuse)
-    whole = (*SMALL[1:], "--max-ranker-users", "60")
-    result = run("train-ranker", *whole, status=3)
+    options = (*QUICK, "--max-ranker-users", "40")
+    result = run("train-ranker", *options, status=3, data=few_data)
     assert "Gate: refused: nDCG@10 is below popularity" in result.output
     assert "--force" in result.output
     assert not (root / "current").exists()
     assert runs(root, "two_stage_ranker")[0].data.tags["published"] == "false"
-    forced = run("train-ranker", *whole, "--force")
+    forced = run("train-ranker", *options, "--force", data=few_data)
     assert "Gate: overridden: nDCG@10 is below popularity" in forced.output
     candidate = Registry(local_store(root)).aliased(CANDIDATE)
     assert candidate is not None
     assert candidate.tags["bundle_id"] == BundleStore(root).pointer().bundle_id
 
 
-def test_what_tuning_finds_is_what_training_takes(run: Any, root: Path) -> None:
-    options = ("tune", "--sample", "--threads", "1", "--minutes", "5")
-    assert "after 1 trials" in run(*options, "--trials", "1").output
-    assert "after 2 trials" in run(*options, "--trials", "2").output
-    found = json.loads((root / "best_params.json").read_text())
+def test_what_tuning_finds_is_what_training_takes(run: Any, root: Path, few_data: Path) -> None:
+    options = ("tune", "--threads", "1", "--minutes", "5")
+    assert "after 1 trials" in run(*options, "--trials", "1", data=few_data).output
+    assert "after 2 trials" in run(*options, "--trials", "2", data=few_data).output
+    best = root / "best_params.json"
+    found = json.loads(best.read_text())
     assert set(found) == {"als", "ranker", "tuning"}
-    tuning = Tuning.read(root / "best_params.json")
+    tuning = Tuning.read(best)
     assert tuning is not None
     assert [len(study.trials) for study in tuning.studies.values()] == [2, 2]
     assert found["als"] == tuning.studies["als"].best.parameters
-    run("train", *SMALL[:3], "--params", str(root / "best_params.json"), "--depth", "2", "--iterations", "50")
-    store = BundleStore(root / "sample")
+    run("train", *QUICK[:4], "--params", str(best), "--depth", "2", "--force", data=few_data)
+    store = BundleStore(root)
     bundle_id = store.pointer().bundle_id
     report = (store.path(bundle_id) / "reports" / "report.html").read_text()
     assert "Where its parameters came from" in report
