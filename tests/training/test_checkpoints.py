@@ -176,14 +176,12 @@ def test_a_killed_evaluation_fits_nothing_again(
     lifts = [line for line in printed.splitlines() if line.startswith("two-stage over ")]
     assert lifts
     written = {path: path.stat().st_mtime_ns for path in folder.glob("*/[!.]*")}
-    forgotten: list[Checkpoints] = []
-    monkeypatch.setattr(Checkpoints, "forget", forgotten.append)
+    monkeypatch.setattr(Checkpoints, "forget", lambda _checkpoints: None)
     result = CliRunner().invoke(app, options)
     assert result.exit_code == 0, result.output
     assert set(lifts) < set(result.output.splitlines())
     assert written == {path: path.stat().st_mtime_ns for path in written}
     assert any(path not in written for path in folder.glob("*/time-seed-0-*"))
-    assert len(forgotten) == 1
 
 
 def test_a_second_job_in_the_folder_stops_with_a_clear_line(few_data: Path, tmp_path: Path) -> None:
