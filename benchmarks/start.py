@@ -74,7 +74,7 @@ def write_bundle(root: Path, *, n_movies: int, n_users: int, ratings_per_user: i
     movies = Movies(
         ids=IdMap(np.arange(1, n_movies + 1)),
         years=rng.integers(1930, 2020, n_movies, dtype=np.int16),
-        genre_bits=rng.integers(1, 2**20, n_movies, dtype=np.uint32),
+        genre_bits=rng.integers(1, 2**20, n_movies, dtype=np.uint64),
     )
     n_ratings = n_users * ratings_per_user
     first_rows = rng.integers(0, n_movies, (n_users, 1))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.lists.catalogue import Catalogue, Catalogues, catalogue_with
+from gateway.lists.genres import require_genres
 from gateway.lists.list_builder import ListAnswer
 from gateway.lists.personal_pipeline import PersonalPipeline
 from gateway.lists.popular import PopularLists
@@ -35,7 +36,8 @@ class MovieApi:
     """Everything that the public API can do.
 
     Every method takes a checked request, and the seconds that the client leaves, None when it did not say. It
-    raises DeadlineError, or UnavailableError when no bundle is loaded.
+    raises DeadlineError, or UnavailableError when no bundle is loaded; one that takes a filter raises
+    InvalidArgumentError when the catalogue lacks a genre of it.
     """
 
     catalogues: Catalogues
@@ -90,6 +92,7 @@ class MovieApi:
     async def popular(self, request: PopularRequest, client_seconds: float | None) -> ListAnswer:
         """The most popular movies."""
         self._begin(client_seconds)
+        require_genres(self.catalogues, {"": request.movie_filter})
         answer = self.popular_lists.answer(request)
         self._report(Method.POPULAR, answer)
         return answer
@@ -100,7 +103,9 @@ class MovieApi:
         Raises:
             NotFoundError: the user is unknown and the request denies fallbacks.
         """
-        answer = (await self.personal_pipeline.run(request, self._begin(client_seconds))).answer
+        deadline = self._begin(client_seconds)
+        require_genres(self.catalogues, {"": request.movie_filter})
+        answer = (await self.personal_pipeline.run(request, deadline)).answer
         self._report(Method.PERSONAL, answer, StageName.CANDIDATE)
         return answer
 
@@ -110,6 +115,10 @@ class MovieApi:
         """Movies for 1 to 100 users, in their order. A fault steps down one user's list alone."""
         deadline = self._begin(client_seconds, self.budgets.batch)
         self.catalogues.get()  # without a bundle the batch fails as a whole, and before any work
+        require_genres(
+            self.catalogues,
+            {f"requests[{place}].": request.movie_filter for place, request in enumerate(requests)},
+        )
         places = asyncio.Semaphore(self.batch_concurrency)
 
         async def one(request: PersonalRequest) -> ListAnswer:
@@ -128,7 +137,9 @@ class MovieApi:
         Raises:
             NotFoundError: the movie is not in the catalogue.
         """
-        answer = await self.similar_lists.answer(request, self._begin(client_seconds))
+        deadline = self._begin(client_seconds)
+        require_genres(self.catalogues, {"": request.movie_filter})
+        answer = await self.similar_lists.answer(request, deadline)
         self._report(Method.SIMILAR, answer, StageName.SIMILARITY)
         return answer
 
@@ -148,7 +159,9 @@ class MovieApi:
             NotFoundError: the movie is not in the catalogue.
         """
         answers = self._why_answers()
-        why = await answers.answer(request, self._begin(client_seconds))
+        deadline = self._begin(client_seconds)
+        require_genres(self.catalogues, {"": request.movie_filter})
+        why = await answers.answer(request, deadline)
         self._report(Method.WHY, why.answer, StageName.CANDIDATE)
         return why
 

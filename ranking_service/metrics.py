@@ -33,8 +33,9 @@ class RankingMetrics:
                 "unknown_items", "Candidates without features.", namespace=PREFIX, registry=registry
             ),
         )
-        for feature in FeatureSet.EXTENDED.names:  # holds the other set's too
-            metrics.missing_features.labels(feature)
+        for group in FeatureSet.EXTENDED.groups:  # holds those of the other sets, too
+            for feature in group.FEATURES:
+                metrics.missing_features.labels(feature.name)
         return metrics
 
     def count(self, ranking: Ranking) -> None:

@@ -28,7 +28,7 @@ class FieldViolation:
     field: str
     """Path of the field, as `filter.min_year` or `history[3].rating`."""
     description: str
-    """The rule, in words; never what the client sent."""
+    """The rule, in words; never what the client sent, but for a genre's name: short, and printable."""
 
 
 class ServiceError(Exception):

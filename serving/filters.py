@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from serving.movies import UNKNOWN_YEAR, Movies, genre_bits
+from serving.movies import UNKNOWN_YEAR, Movies
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class MovieFilter:
         """Shape (n_movies,): whether each movie of the catalogue matches."""
         mask = np.ones(len(movies.ids), dtype=np.bool_)
         if self.genres:
-            mask &= (movies.genre_bits & np.uint32(genre_bits(self.genres))) != 0
+            mask &= (movies.genre_bits & movies.bits_of(self.genres)) != 0
         if self.exclude_genres:
-            mask &= (movies.genre_bits & np.uint32(genre_bits(self.exclude_genres))) == 0
+            mask &= (movies.genre_bits & movies.bits_of(self.exclude_genres)) == 0
         if self.min_year is not None or self.max_year is not None:
             mask &= movies.years != UNKNOWN_YEAR
         if self.min_year is not None:

@@ -1,14 +1,16 @@
 """What is known of every movie of the catalogue, as arrays: identifiers, years, genres."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from serving.ids import IdMap
 
-GENRES = (
+MOVIELENS_GENRES: Final = (
     "(no genres listed)",
     "Action",
     "Adventure",
@@ -30,10 +32,12 @@ GENRES = (
     "War",
     "Western",
 )
-"""The genres of MovieLens in the order of the genre bits and flags; the first means "none"."""
+"""The genres of MovieLens; the first means "none"."""
 
-NO_GENRE = GENRES[0]
-UNKNOWN_YEAR = 0
+NO_GENRE: Final = MOVIELENS_GENRES[0]
+MAX_GENRES: Final = 64
+"""Genres of a catalogue at the most, `NO_GENRE` included: one bit each."""
+UNKNOWN_YEAR: Final = 0
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,16 @@ class Movies:
     """movie_id against movie row."""
     years: npt.NDArray[np.int16]
     """Shape (n_movies,); release year, 0 when unknown."""
-    genre_bits: npt.NDArray[np.uint32]
-    """Shape (n_movies,); bit g is set when the movie has genre `GENRES[g]`."""
+    genre_bits: npt.NDArray[np.uint64]
+    """Shape (n_movies,); bit g is set when the movie has genre `genres[g]`."""
+    genres: tuple[str, ...] = MOVIELENS_GENRES
+    """The catalogue's own, at most 64, in the order of bits and flags; the first is `NO_GENRE`."""
 
     def __post_init__(self) -> None:
         if not self.years.shape == self.genre_bits.shape == (len(self.ids),):
             raise ValueError("ids, years and genre_bits must be of one length")
+        if len(self.genres) > MAX_GENRES or self.genres[:1] != (NO_GENRE,):
+            raise ValueError(f"genres must be at most {MAX_GENRES}, and the first {NO_GENRE!r}")
 
     @cached_property
     def known_years(self) -> npt.NDArray[np.float32]:
@@ -58,20 +66,37 @@ class Movies:
 
     def genres_of(self, row: int) -> tuple[str, ...]:
         """Genre names of one movie; empty when none is listed."""
-        return _names(self.genre_bits.item(row))
+        return self._names_by_bits[self.genre_bits.item(row)]
 
     def genre_flags(self) -> npt.NDArray[np.float32]:
-        """Shape (n_movies, 20): 1 where the movie has the genre, in the order of `GENRES`."""
-        shifts = np.arange(len(GENRES), dtype=np.uint32)
-        return (self.genre_bits[:, None] >> shifts & 1).astype(np.float32)
+        """Shape (n_movies, n_genres): 1 where the movie has the genre, in the order of `genres`."""
+        shifts = np.arange(len(self.genres), dtype=np.uint64)
+        return (self.genre_bits[:, None] >> shifts & np.uint64(1)).astype(np.float32)
+
+    def bits_of(self, names: Sequence[str]) -> np.uint64:
+        """Bits of the named genres, compared without case; names that the catalogue lacks have none."""
+        return genre_bits(names, self.genres)
+
+    @cached_property
+    def used_genres(self) -> tuple[str, ...]:
+        """Genres that at least one movie has, `NO_GENRE` included where one has none."""
+        used = np.bitwise_or.reduce(self.genre_bits, initial=np.uint64(0))
+        return _names(int(used), self.genres)
+
+    @cached_property
+    def _names_by_bits(self) -> Mapping[int, tuple[str, ...]]:
+        """As many as there are combinations of genres."""
+        return {
+            bits: tuple(name for name in _names(bits, self.genres) if name != NO_GENRE)
+            for bits in np.unique(self.genre_bits).tolist()
+        }
 
 
-@cache  # of as many values as there are combinations of genres
-def _names(bits: int) -> tuple[str, ...]:
-    return tuple(name for g, name in enumerate(GENRES) if bits >> g & 1 and name != NO_GENRE)
+def _names(bits: int, genres: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for g, name in enumerate(genres) if bits >> g & 1)
 
 
-def genre_bits(names: list[str] | tuple[str, ...]) -> int:
-    """Bits of the named genres, compared without case; unknown names have none."""
+def genre_bits(names: Sequence[str], genres: Sequence[str] = MOVIELENS_GENRES) -> np.uint64:
+    """Bits of the named ones among `genres`, compared without case; unknown names have none."""
     wanted = {name.casefold() for name in names}
-    return sum(1 << g for g, name in enumerate(GENRES) if name.casefold() in wanted)
+    return np.uint64(sum(1 << g for g, name in enumerate(genres) if name.casefold() in wanted))

@@ -66,7 +66,7 @@ class Ratings:
     values: npt.NDArray[np.float32]
     """Shape (n_ratings,); stars, 0.5 to 5."""
     times: npt.NDArray[np.int64]
-    """Shape (n_ratings,); Unix seconds."""
+    """Shape (n_ratings,); Unix seconds, all 0 where the data set has none."""
 
     def __post_init__(self) -> None:
         n_ratings = self.movie_rows.size
@@ -87,6 +87,11 @@ class Ratings:
         """Ratings of one user; views, not copies."""
         one = slice(self.indptr[user_row], self.indptr[user_row + 1])
         return History(self.movie_rows[one], self.values[one], self.times[one])
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the times are known: where none is, all are 0, and a user's ratings have no order."""
+        return bool(self.times.any())
 
     def counts(self) -> npt.NDArray[np.int64]:
         """Shape (n_users,): ratings per user."""

@@ -7,7 +7,7 @@ from serving.ids import Rows
 from serving.movies import Movies
 from serving.retrieval import best
 
-_NO_GENRE_BIT = np.uint32(1)
+_NO_GENRE_BIT = np.uint64(1)
 
 
 def unit_factors(item_factors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

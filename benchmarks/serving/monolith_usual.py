@@ -118,7 +118,7 @@ class Recommender:
             retrieval_scores=candidates["als_score"].to_numpy(),
         )
         values = tables.compute([query])
-        return pd.DataFrame(values, columns=tables.feature_set.names)
+        return pd.DataFrame(values, columns=tables.names)
 
 
 def _with_none(values: npt.NDArray[Any], *, unknown: float) -> pd.Series:

@@ -15,6 +15,8 @@ class PublishedBundle:
     bundle_id: str
     titles: Mapping[int, str]
     """Of all its movies, by their ids."""
+    genres: frozenset[str] = frozenset()
+    """Those that a filter may name."""
 
     @classmethod
     def read(cls, root: Path, bundle_id: str) -> "PublishedBundle":
@@ -24,8 +26,9 @@ class PublishedBundle:
             BundleError: it is missing or damaged.
         """
         folder = BundleStore(root).folder(bundle_id, "gateway")
-        movie_ids = read_movies(folder).ids.ids.tolist()
-        return cls(bundle_id, dict(zip(movie_ids, CatalogueContent.read(folder).titles, strict=True)))
+        movies = read_movies(folder)
+        titles = zip(movies.ids.ids.tolist(), CatalogueContent.read(folder).titles, strict=True)
+        return cls(bundle_id, dict(titles), frozenset(movies.used_genres))
 
     def has(self, movie_id: int, title: str) -> bool:
         """Whether this is one of its movies: another data set may use the same id for another movie."""

@@ -154,8 +154,11 @@ class Tour:
     @property
     def _history(self) -> Sequence[pb.RecommendedMovie]:
         """Five well-known movies of one taste; of any taste where that genre is not to be had."""
-        movies = self._popular_movies(("filter.genres", HISTORY_GENRE))
-        return movies if len(movies) == PAGE else self._popular_movies()
+        if HISTORY_GENRE in self.published.genres:
+            movies = self._popular_movies(("filter.genres", HISTORY_GENRE))
+            if len(movies) == PAGE:
+                return movies
+        return self._popular_movies()
 
     @property
     def _reference_movie(self) -> pb.Movie:

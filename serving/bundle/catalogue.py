@@ -23,13 +23,19 @@ def write_movies(folder: Path, movies: Movies) -> None:
         movie_ids=movies.ids.ids,
         years=movies.years,
         genre_bits=movies.genre_bits,
+        genres=np.array(movies.genres),
     )
 
 
 def read_movies(folder: BundleFolder) -> Movies:
     """Reads what `write_movies` wrote."""
-    arrays = folder.arrays(MOVIES_FILE, "movie_ids", "years", "genre_bits")
-    return Movies(ids=IdMap(arrays["movie_ids"]), years=arrays["years"], genre_bits=arrays["genre_bits"])
+    arrays = folder.arrays(MOVIES_FILE, "movie_ids", "years", "genre_bits", "genres")
+    return Movies(
+        ids=IdMap(arrays["movie_ids"]),
+        years=arrays["years"],
+        genre_bits=arrays["genre_bits"],
+        genres=tuple(arrays["genres"].tolist()),
+    )
 
 
 @dataclass(frozen=True)

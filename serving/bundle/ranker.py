@@ -91,9 +91,9 @@ class RankerContent:
         feature_set = self.tables.feature_set
         record = {
             "feature_set": feature_set,
-            "names": feature_set.names,
+            "names": self.tables.names,
             "dtype": "float32",
-            "hash": feature_set.hash,
+            "hash": feature_set.hash(self.tables.catalogue.movies.genres),
         }
         (folder / _FEATURES_FILE).write_text(json.dumps(record, indent=1), encoding="utf-8")
         for group in self.tables.groups:
@@ -118,14 +118,15 @@ class RankerContent:
         """
         record = json.loads(folder.read(_FEATURES_FILE))
         feature_set = FeatureSet(record["feature_set"])
-        if record["hash"] != feature_set.hash:
+        movies = read_movies(folder)
+        if record["hash"] != feature_set.hash(movies.genres):
             raise BundleError(
                 f"bundle {folder.manifest.bundle_id}: its '{feature_set}' features are not those that "
                 "this version computes; train again or serve with the version that trained it"
             )
         model = CatBoost()
         model.load_model(blob=folder.read(_MODEL_FILE))
-        catalogue = CatalogueArrays(read_movies(folder), unit_factors(read_item_factors(folder)))
+        catalogue = CatalogueArrays(movies, unit_factors(read_item_factors(folder)))
         groups = tuple(_read_group(folder, group, catalogue) for group in feature_set.groups)
         tables = FeatureTables(feature_set, catalogue, groups)
         leaves = dict(

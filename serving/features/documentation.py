@@ -4,22 +4,25 @@ from collections.abc import Iterator
 
 from serving.features.group import Feature, FeatureGroup
 from serving.features.sets import FeatureSet
+from serving.movies import MOVIELENS_GENRES
 
 _HEAD = """# Features
 
 <!-- Written by `make features` from serving/features; edit it there. -->
 
 What the ranker sees of a candidate. `--features reference` takes the groups {reference} alone, `extended`
-takes all. An explanation names a feature, its value, and what the value says; `{{movie}}` is the title of a
-movie that the user rated, whose id stands beside the phrase. How to add a group:
-[CONTRIBUTING](../CONTRIBUTING.md#adding-a-feature).
+takes all, `untimed` those that need neither times nor order: {untimed}.
+The flags of genres are those of the catalogue; below are MovieLens's. An explanation names a feature, its
+value, and what the value says; `{{movie}}` is the title of a movie that the user rated, whose id stands
+beside the phrase. How to add a group: [CONTRIBUTING](../CONTRIBUTING.md#adding-a-feature).
 """
 
 
 def document() -> str:
     """The page as Markdown."""
     reference = ", ".join(group.NAME for group in FeatureSet.REFERENCE.groups)
-    parts = [_HEAD.format(reference=reference)]
+    untimed = ", ".join(group.NAME for group in FeatureSet.UNTIMED.groups)
+    parts = [_HEAD.format(reference=reference, untimed=untimed)]
     parts += ["\n".join(_section(group)) for group in FeatureSet.EXTENDED.groups]
     return "\n".join(parts)
 
@@ -34,7 +37,7 @@ def _section(group: type[FeatureGroup]) -> Iterator[str]:
     yield ""
     yield "| Feature | What a value says | At 0 and below | When missing |"
     yield "|---|---|---|---|"
-    yield from map(_row, group.FEATURES)
+    yield from map(_row, group.features_for(MOVIELENS_GENRES))
     yield ""
 
 

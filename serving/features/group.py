@@ -100,7 +100,7 @@ class FeatureGroup(ABC):
     VERSION: ClassVar[int]
     """Counts up when values change while names do not."""
     FEATURES: ClassVar[tuple[Feature, ...]]
-    """In column order."""
+    """In column order, those that every catalogue has."""
 
     catalogue: CatalogueArrays
 
@@ -108,6 +108,16 @@ class FeatureGroup(ABC):
     def array_names(cls) -> tuple[str, ...]:
         """Names of the arrays that training builds for the group; none for most."""
         return tuple(one.name for one in fields(cls) if one.name != "catalogue")
+
+    @classmethod
+    def features_for(cls, genres: Sequence[str]) -> tuple[Feature, ...]:  # noqa: ARG003
+        """In column order, the features that the group has for a catalogue of these genres."""
+        return cls.FEATURES
+
+    @cached_property
+    def features(self) -> tuple[Feature, ...]:
+        """In column order, those for the catalogue at hand."""
+        return self.features_for(self.catalogue.movies.genres)
 
     @property
     def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
@@ -120,7 +130,7 @@ class FeatureGroup(ABC):
 
         Args:
             call: whose movies.
-            out: shape (len(FEATURES), n_rows), written.
+            out: shape (len(features), n_rows), written.
         """
 
     def movies_behind(self, history: History, movie_rows: Rows) -> Mapping[str, Rows]:  # noqa: ARG002

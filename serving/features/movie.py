@@ -1,5 +1,7 @@
 """What a movie is, and how it was rated."""
 
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Final
@@ -8,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import override
 
+from serving.features.genre import GenreFeatures
 from serving.features.group import Columns, Feature, FeatureCall, FeatureGroup
-from serving.movies import GENRES, NO_GENRE
+from serving.movies import NO_GENRE
 
 _STATISTICS: Final = (
     Feature("movie_avg_rating", "rated {value:.1f} stars on average", unknown="rated by nobody"),
@@ -25,11 +28,18 @@ _STATISTICS: Final = (
 )
 
 
-def _genre_flag(genre: str) -> Feature:
-    name = genre.strip("()").lower().replace(" ", "_").replace("-", "_")
-    if genre == NO_GENRE:
-        return Feature(f"genre_{name}", "no genre listed", "genres are listed")
-    return Feature(f"genre_{name}", f"of the genre {genre}", f"not of the genre {genre}")
+def _genre_flags(genres: Sequence[str]) -> Iterator[Feature]:
+    taken = {"genre_", *(feature.name for feature in GenreFeatures.FEATURES)}
+    for place, genre in enumerate(genres):
+        name = f"genre_{re.sub(r'[^0-9a-z]+', '_', genre.lower()).strip('_')}"
+        if name in taken:  # of another genre that differs in signs alone, or there is no Latin letter in it
+            name = f"{name.rstrip('_')}__{place}"
+        taken.add(name)
+        text = genre.replace("{", "{{").replace("}", "}}")
+        if genre == NO_GENRE:
+            yield Feature(name, "no genre listed", "genres are listed")
+        else:
+            yield Feature(name, f"of the genre {text}", f"not of the genre {text}")
 
 
 @dataclass(frozen=True)
@@ -38,10 +48,15 @@ class MovieFeatures(FeatureGroup):
 
     NAME: ClassVar = "movie"
     VERSION: ClassVar = 1
-    FEATURES: ClassVar = (*_STATISTICS, *map(_genre_flag, GENRES))
+    FEATURES: ClassVar = _STATISTICS
 
     values: npt.NDArray[np.float32]
-    """Shape (n_movies, len(FEATURES)); NaN where unknown."""
+    """Shape (n_movies, len(features)); NaN where unknown."""
+
+    @classmethod
+    @override
+    def features_for(cls, genres: Sequence[str]) -> tuple[Feature, ...]:
+        return (*cls.FEATURES, *_genre_flags(genres))
 
     @override
     def compute(self, call: FeatureCall, out: Columns) -> None:
@@ -49,5 +64,5 @@ class MovieFeatures(FeatureGroup):
 
     @cached_property
     def _columns(self) -> Columns:
-        """Shape (len(FEATURES), n_movies)."""
+        """Shape (len(features), n_movies)."""
         return np.ascontiguousarray(self.values.T)

@@ -1,7 +1,7 @@
 """Which features a ranker sees: sets of groups."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -26,24 +26,25 @@ class FeatureSet(StrEnum):
     EXTENDED = "extended"
     """Those, and the candidate's place in the list, its closeness to what the user rated last, and what
     the movie was at that time."""
+    UNTIMED = "untimed"
+    """Those of the reference, the place in the list and the match of genres: ratings without times have no
+    order, and nobody knows which was the last."""
 
     @property
     def groups(self) -> tuple[type[FeatureGroup], ...]:
         """The set's groups in column order."""
         return _GROUPS[self]
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Feature names in column order."""
-        return tuple(feature.name for group in self.groups for feature in group.FEATURES)
+    def names(self, genres: Sequence[str]) -> tuple[str, ...]:
+        """Feature names in column order, for a catalogue of these genres."""
+        return tuple(feature.name for group in self.groups for feature in group.features_for(genres))
 
-    @property
-    def hash(self) -> str:
+    def hash(self, genres: Sequence[str]) -> str:
         """Identifies groups, their versions, names and order: the first 16 hex digits of a sha256."""
         lines = [
             f"{group.NAME} {group.VERSION}: {feature.name}"
             for group in self.groups
-            for feature in group.FEATURES
+            for feature in group.features_for(genres)
         ]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -61,5 +62,6 @@ _GROUPS: Final[Mapping[FeatureSet, tuple[type[FeatureGroup], ...]]] = MappingPro
             TimeFeatures,
             GenreFeatures,
         ),
+        FeatureSet.UNTIMED: (*_REFERENCE, PlaceFeatures, GenreFeatures),
     }
 )

@@ -32,7 +32,12 @@ class FeatureTables:
     @cached_property
     def features(self) -> tuple[tuple[FeatureGroup, Feature], ...]:
         """Every feature with its group, in column order."""
-        return tuple((group, feature) for group in self.groups for feature in group.FEATURES)
+        return tuple((group, feature) for group in self.groups for feature in group.features)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Feature names in column order."""
+        return tuple(feature.name for _, feature in self.features)
 
     def group(self, kind: type[Group]) -> Group:
         """The group of a kind that is in the set."""
@@ -52,8 +57,8 @@ class FeatureTables:
         columns = np.empty((len(self.features), n_rows), np.float32)
         start = 0
         for group in self.groups if queries else ():
-            group.compute(call, columns[start : start + len(group.FEATURES)])
-            start += len(group.FEATURES)
+            group.compute(call, columns[start : start + len(group.features)])
+            start += len(group.features)
         return columns.T
 
     def movies_behind(
@@ -67,7 +72,7 @@ class FeatureTables:
         return {
             name: [ids.item(row) if row >= 0 else None for row in rows.tolist()]
             for group in self.groups
-            if any(feature.name in names for feature in group.FEATURES)
+            if any(feature.name in names for feature in group.features)
             for name, rows in group.movies_behind(history, movie_rows).items()
             if name in names
         }

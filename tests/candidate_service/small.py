@@ -13,7 +13,7 @@ MOVIES = Movies(
     years=np.array([1990, 1991, 1992, 0, 1994], dtype=np.int16),
     genre_bits=np.array(
         [genre_bits(names) for names in (["Drama"], ["Drama"], ["War"], ["War"], ["Drama", "War"])],
-        dtype=np.uint32,
+        dtype=np.uint64,
     ),
 )
 ITEM_FACTORS = np.array([[1, 0], [2, 0], [0, 1], [0, 0], [1, 1]], dtype=np.float32)

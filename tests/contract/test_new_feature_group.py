@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from serving.features.sets import FeatureSet
+from serving.movies import MOVIELENS_GENRES
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,6 +62,7 @@ from pathlib import Path
 from ranking_service.ranking import Ranker
 from serving.bundle.store import BundleStore
 from serving.features.documentation import document
+from serving.movies import MOVIELENS_GENRES
 from serving.stages.ranking import RankingQuery, decode_request, encode_response
 from tests.training.small import JOB, PROGRESS, RECIPE, table_of, tastes
 from training.models.two_stage import fit_two_stage
@@ -125,9 +127,9 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_it_trains(outcome: dict[str, Any]) -> None:
-    assert outcome["trained on"] == [*FeatureSet.EXTENDED.names, "weekend_share"]
+    assert outcome["trained on"] == [*FeatureSet.EXTENDED.names(MOVIELENS_GENRES), "weekend_share"]
     assert "ranking/features_weekend.npz" in outcome["files"]
-    assert outcome["hash"] != FeatureSet.EXTENDED.hash
+    assert outcome["hash"] != FeatureSet.EXTENDED.hash(MOVIELENS_GENRES)
 
 
 def test_it_serves_what_training_built(outcome: dict[str, Any]) -> None:

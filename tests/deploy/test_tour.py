@@ -29,7 +29,9 @@ def movie(movie_id: int) -> pb.Movie:
     return pb.Movie(movie_id=movie_id, title=title, year=1995, genres=["Comedy", "Sci-Fi"])
 
 
-PUBLISHED = PublishedBundle("b1", {movie_id: movie(movie_id).title for movie_id in range(1, 1000)})
+PUBLISHED = PublishedBundle(
+    "b1", {movie_id: movie(movie_id).title for movie_id in range(1, 1000)}, frozenset({"Sci-Fi"})
+)
 
 
 def page(source: str, explained: int = 0) -> list[pb.RecommendedMovie]:

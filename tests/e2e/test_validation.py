@@ -93,6 +93,7 @@ REFUSED: dict[str, tuple[Method, Fields]] = {
     "because_of": (PERSONAL, {"user_id": 1, "because_of": -1}),
     "filter.genres": (POPULAR, filtered(genres=numbered(21))),
     "filter.genres[1]": (POPULAR, filtered(genres=["War", "Wa\x7fr"])),
+    "filter.genres[0]": (PERSONAL, {"user_id": 1, **filtered(genres=["Telenovela"])}),
     "filter.exclude_genres": (SIMILAR, {"movie_id": 1, **filtered(exclude_genres=numbered(21))}),
     "filter.exclude_genres[2]": (
         SIMILAR,
@@ -127,7 +128,7 @@ AT_MOST: Fields = {
     "limit": MAX_INT32,
     "exclude_movie_ids": list(range(2, 1_002)),
     "explain_features": 100,
-    "filter": {"genres": numbered(20), "exclude_genres": ["ドラマ"], "min_year": 1870, "max_year": 2200},
+    "filter": {"genres": ["war"], "exclude_genres": ["Drama"], "min_year": 1870, "max_year": 2200},
 }
 
 ACCEPTED: dict[str, tuple[Method, Fields]] = {
@@ -135,7 +136,7 @@ ACCEPTED: dict[str, tuple[Method, Fields]] = {
     "personal": (PERSONAL, {**AT_MOST, "user_id": MAX_INT64, "diversity": 1, "because_of": 3}),
     "personal, known": (PERSONAL, {"user_id": 1, "fallback_policy": 2}),
     "personal, rated": (PERSONAL, {**AT_MOST, "history": rated(MAX_INT32, *range(1, 500), rating=3.25)}),
-    "similar": (SIMILAR, {"movie_id": 1, "limit": 101, "fallback_policy": 1, **filtered(genres=["x" * 40])}),
+    "similar": (SIMILAR, {"movie_id": 1, "limit": 101, "fallback_policy": 1, **filtered(genres=["WAR"])}),
     "movie": (MOVIE, {"movie_id": 1}),
     "why": (WHY, {**AT_MOST, "movie_id": 1, "user_id": MAX_INT64}),
     "batch": (BATCH, {"requests": [{"user_id": 1}] * 100}),

@@ -82,7 +82,7 @@ def catalogue(
         movies=Movies(
             ids=ids,
             years=np.array(YEARS[:n_movies], np.int16),
-            genre_bits=np.array([genre_bits(names) for names in GENRES[:n_movies]], np.uint32),
+            genre_bits=np.array([genre_bits(names) for names in GENRES[:n_movies]], np.uint64),
         ),
         content=CatalogueContent(
             titles=tuple(f"Movie {movie_id}" for movie_id in range(1, n_movies + 1)),

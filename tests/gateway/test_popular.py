@@ -55,11 +55,6 @@ async def test_an_unknown_user_has_seen_nothing(world: World) -> None:
     assert (await ask(world, exclude_seen_by_user_id=2**63 - 1)).total_size == 8
 
 
-async def test_an_unknown_genre_matches_nothing(world: World) -> None:
-    answer = await ask(world, movie_filter=MovieFilter(genres=("Telenovela",)))
-    assert (ids(answer), answer.total_size) == ([], 0)
-
-
 async def test_no_stage_is_asked(world: World) -> None:
     await ask(world)
     assert not world.candidates.queries

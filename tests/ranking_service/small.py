@@ -13,13 +13,13 @@ from serving.features.sets import FeatureSet
 from serving.features.tables import FeatureTables
 from serving.ids import IdMap
 from serving.leaf_tables import LeafTables
-from serving.movies import Movies
+from serving.movies import MOVIELENS_GENRES, Movies
 from serving.ratings import Ratings
 
 MOVIES = Movies(
     ids=IdMap([10, 20, 30, 40, 50]),
     years=np.array([1990, 1991, 1992, 0, 1994], dtype=np.int16),
-    genre_bits=np.full(5, 2, dtype=np.uint32),
+    genre_bits=np.full(5, 2, dtype=np.uint64),
 )
 DIRECTIONS = np.array([[1, 0], [1, 0], [0, 1], [0, 0], [0.6, 0.8]], dtype=np.float32)
 """10 and 20 are alike, 30 is at a right angle, 40 is cold, 50 lies between."""
@@ -33,11 +33,11 @@ RATINGS = Ratings(
 )
 """User 1 likes 20; user 2 has rated nothing."""
 
-ALS_SCORE = FeatureSet.EXTENDED.names.index("als_score")
+ALS_SCORE = FeatureSet.EXTENDED.names(MOVIELENS_GENRES).index("als_score")
 """Column of the retrieval score."""
-YEAR = FeatureSet.EXTENDED.names.index("year")
+YEAR = FeatureSet.EXTENDED.names(MOVIELENS_GENRES).index("year")
 """Column of the year, missing for movie 40."""
-USER_MEAN = FeatureSet.EXTENDED.names.index("user_avg_rating")
+USER_MEAN = FeatureSet.EXTENDED.names(MOVIELENS_GENRES).index("user_avg_rating")
 """Column of the user's mean rating."""
 
 
@@ -57,8 +57,8 @@ class ReversingModel:
 
 def ranker(model: Any = None) -> Ranker:
     """A ranker over all this."""
-    movie_values = np.zeros((5, len(MovieFeatures.FEATURES)), dtype=np.float32)
-    year = [feature.name for feature in MovieFeatures.FEATURES].index("year")
+    movie_values = np.zeros((5, len(MovieFeatures.features_for(MOVIELENS_GENRES))), dtype=np.float32)
+    year = [feature.name for feature in MovieFeatures.features_for(MOVIELENS_GENRES)].index("year")
     movie_values[:, year] = [1990, 1991, 1992, np.nan, 1994]
     # 20 leads to 30, and nothing else to anything
     links = {

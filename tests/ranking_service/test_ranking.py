@@ -13,6 +13,7 @@ from serving.bundle.store import BundleError
 from serving.errors import InvalidArgumentError
 from serving.explanations import Contribution
 from serving.features.sets import FeatureSet
+from serving.movies import MOVIELENS_GENRES
 from serving.ratings import NO_TIME, RatedMovies
 from serving.stages.ranking import RankedList, RankingQuery
 from tests.ranking_service.small import ALS_SCORE, ReversingModel, ranker
@@ -99,7 +100,7 @@ def test_explanations_strongest_first_ties_in_feature_order() -> None:
 
 def test_all_explanations_add_up_and_missing_values_are_none() -> None:
     (contributions,) = ask(query(40, explain_features=100)).explanations
-    assert len(contributions) == len(FeatureSet.EXTENDED.names)
+    assert len(contributions) == len(FeatureSet.EXTENDED.names(MOVIELENS_GENRES))
     by_feature = {c.feature: c for c in contributions}
     assert by_feature["year"] == Contribution("year", None, -1.0, "of an unknown year")
     assert sum(c.contribution for c in contributions) == -2.0

@@ -15,7 +15,7 @@ MOVIES = Movies(
             genre_bits(names)
             for names in (["Drama"], ["Drama", "War"], ["War"], ["Sci-Fi"], ["(no genres listed)"])
         ],
-        dtype=np.uint32,
+        dtype=np.uint64,
     ),
 )
 

@@ -21,7 +21,7 @@ GENRES = [
 MOVIES = Movies(
     ids=IdMap(range(1, 8)),
     years=np.zeros(7, dtype=np.int16),
-    genre_bits=np.array([genre_bits(names) for names in GENRES], dtype=np.uint32),
+    genre_bits=np.array([genre_bits(names) for names in GENRES], dtype=np.uint64),
 )
 
 

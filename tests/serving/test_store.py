@@ -94,6 +94,7 @@ def test_what_is_read_is_what_was_trained(trained: Trained) -> None:
         np.testing.assert_array_equal(movies.ids.ids, trained.table.movies.ids.ids)
         np.testing.assert_array_equal(movies.years, trained.table.movies.years)
         np.testing.assert_array_equal(movies.genre_bits, trained.table.movies.genre_bits)
+        assert movies.genres == trained.table.movies.genres
     for name in ("candidate", "ranking"):
         ratings = read_ratings(folders[name])
         np.testing.assert_array_equal(ratings.users.ids, stage.ratings.users.ids)
@@ -125,7 +126,7 @@ def test_the_ranker_that_is_read_is_the_one_trained(trained: Trained) -> None:
         assert type(read) is type(written)
         for name, array in written.arrays.items():
             np.testing.assert_array_equal(read.arrays[name], array)
-    rows = np.random.default_rng(0).normal(size=(50, len(tables.feature_set.names))).astype(np.float32)
+    rows = np.random.default_rng(0).normal(size=(50, len(tables.names))).astype(np.float32)
     scores = content.predict(np.asfortranarray(rows))
     assert scores.tolist() == trained.two_stage.ranker.predict(rows, "RawFormulaVal").tolist()
     explained = content.leaf_tables.contributions(rows).sum(axis=1) + content.leaf_tables.base_value

@@ -15,7 +15,7 @@ MOVIES = Movies(
             genre_bits(names)
             for names in (["Drama"], ["Drama"], ["War"], ["Drama", "War"], ["War"], ["(no genres listed)"])
         ],
-        dtype=np.uint32,
+        dtype=np.uint64,
     ),
 )
 ITEM_FACTORS = np.array([[2, 0], [1, 0], [3, 4], [0, 0], [0, -1], [0, 0]], dtype=np.float32)

@@ -66,7 +66,7 @@ def table_of(n_movies: int = N_MOVIES) -> MovieTable:
         movies=Movies(
             ids=IdMap(10 * (rows + 1)),
             years=np.where(rows == 0, 0, 1950 + rows % 60).astype(np.int16),
-            genre_bits=(1 << rows % 20).astype(np.uint32),
+            genre_bits=(1 << rows % 20).astype(np.uint64),
         ),
         titles=tuple(f"Film {row}" for row in rows),
         title_lengths=(10 + rows).astype(np.int32),

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from serving.movies import GENRES, NO_GENRE
+from serving.movies import MOVIELENS_GENRES, NO_GENRE
 
 VERSION: Final = 1
 """Counts up when the same seed gives another data set."""
@@ -135,7 +135,7 @@ def _write(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[object, ..
 
 def draw_movies(rng: np.random.Generator, n_movies: int) -> SampleMovies:
     """Invents movies, at least two shelves full."""
-    names = [genre for genre in GENRES if genre not in {NO_GENRE, "IMAX"}]
+    names = [genre for genre in MOVIELENS_GENRES if genre not in {NO_GENRE, "IMAX"}]
     frequency = 1 / np.arange(3, 3 + len(names))
     frequency = rng.permutation(frequency) / frequency.sum()
     n_genres = rng.choice([1, 2, 3, 4], n_movies, p=[0.35, 0.35, 0.2, 0.1])

@@ -106,7 +106,11 @@ def _write(folder: Path, table: MovieTable, clean: CleanRatings) -> None:
         }
     )
     movies.to_parquet(aside / _MOVIES, index=False)
-    summary = {"digest": clean.digest, "counts": asdict(clean.counts)}
+    summary = {
+        "digest": clean.digest,
+        "counts": asdict(clean.counts),
+        "genres": table.movies.genres,
+    }
     (aside / _SUMMARY).write_text(json.dumps(summary, indent=1), encoding="utf-8")
     for path in aside.iterdir():
         with path.open("rb") as file:
@@ -134,7 +138,8 @@ def _read(folder: Path) -> tuple[MovieTable, CleanRatings]:
         movies=Movies(
             ids=IdMap(movies["movieId"].to_numpy()),
             years=movies["year"].to_numpy(np.int16),
-            genre_bits=movies["genre_bits"].to_numpy(np.uint32),
+            genre_bits=movies["genre_bits"].to_numpy(np.uint64),
+            genres=tuple(summary["genres"]),
         ),
         titles=tuple(movies["title"]),
         title_lengths=movies["title_length"].to_numpy(np.int32),

@@ -158,7 +158,7 @@ def _ranker_quality(judged: Split, job: JobContext) -> Callable[[Parameters], fl
             Loss.YETI_RANK,
             chosen,
             iterations=chosen.iterations,
-            feature_names=stage.tables.feature_set.names,
+            feature_names=stage.tables.names,
             seed=recipe.seed,
             threads=recipe.threads,
         )

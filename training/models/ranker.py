@@ -62,11 +62,14 @@ def fit_ranker(
     parameters: RankerParameters,
     *,
     iterations: int,
-    feature_names: tuple[str, ...],
     seed: int,
     threads: int,
+    feature_names: tuple[str, ...] | None = None,
 ) -> CatBoost:
-    """Trains on all groups with a fixed number of trees; the result depends on seed and threads."""
+    """Trains on all groups with a fixed number of trees; the result depends on seed and threads.
+
+    Names are kept in the model, and change nothing else.
+    """
     model = CatBoost(
         {
             "loss_function": loss.value,
@@ -85,7 +88,7 @@ def fit_ranker(
         groups.features.copy(order="F"),
         label=groups.labels,
         group_id=groups.group_ids,
-        feature_names=list(feature_names),
+        feature_names=None if feature_names is None else list(feature_names),
     )
     model.fit(pool)
     return model

@@ -148,4 +148,4 @@ def labelled_groups(
         matrices.append(stage.features(int(user_row), found)[kept])
         labels.append(liked[kept])
         group_ids.append(np.full(int(kept.sum()), user_row, dtype=np.int64))
-    return Groups.of_lists(matrices, labels, group_ids, n_features=len(stage.tables.feature_set.names))
+    return Groups.of_lists(matrices, labels, group_ids, n_features=len(stage.tables.names))

@@ -101,16 +101,18 @@ def _at_most(groups: Groups, most: int, seed: int) -> Groups:
     return groups.where(np.isin(groups.group_ids, chosen))
 
 
-def fit_trees(groups: Groups, loss: Loss, iterations: int, recipe: Recipe) -> CatBoost:
-    """Fits a ranker of so many trees, with all else as the recipe says."""
+def fit_trees(
+    groups: Groups, loss: Loss, iterations: int, recipe: Recipe, names: tuple[str, ...] | None = None
+) -> CatBoost:
+    """Fits a ranker of so many trees, with all else as the recipe says; `names` of the features."""
     return fit_ranker(
         groups,
         loss,
         recipe.ranker,
         iterations=iterations,
-        feature_names=recipe.feature_set.names,
         seed=recipe.seed,
         threads=recipe.threads,
+        feature_names=names,
     )
 
 

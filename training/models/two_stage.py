@@ -83,7 +83,8 @@ def fit_two_stage(
 
 def _fit_ranker(groups: Groups, job: JobContext, choice: RankerChoice) -> CatBoost:
     def trees() -> Arrays:
-        return {"cbm": model_bytes(fit_trees(groups, choice.loss, choice.iterations, job.recipe))}
+        names = job.recipe.feature_set.names(job.table.movies.genres)
+        return {"cbm": model_bytes(fit_trees(groups, choice.loss, choice.iterations, job.recipe, names))}
 
     with job.progress.step(f"Ranker: {choice.iterations} trees, {choice.loss}"):
         # Always by way of its bytes: a resumed job must end with those of an uninterrupted one.

@@ -1,7 +1,7 @@
 """What a bundle holds for analysts, in `exports/`: tables, importances, a summary. Servers read none."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import parquet
 
 from serving.bundle.neighbours import NeighboursContent
-from serving.features.group import FeatureGroup
+from serving.features.group import Feature
 from serving.features.movie import MovieFeatures
 from serving.features.user import UserFeatures, user_statistics
 from serving.ids import IdMap
@@ -37,16 +37,17 @@ def write_exports(
     folder.mkdir(parents=True, exist_ok=True)
     stage = two_stage.stage
     users = np.stack([user_statistics(stage.ratings.of(row)) for row in range(len(stage.ratings.users))])
-    by_user = pd.DataFrame(users, columns=_names(UserFeatures))
+    by_user = pd.DataFrame(users, columns=_names(UserFeatures.FEATURES))
     by_user.insert(0, "userId", stage.ratings.users.ids)
     by_user.to_parquet(folder / "user_features.parquet", index=False)
-    by_movie = pd.DataFrame(stage.tables.group(MovieFeatures).values, columns=_names(MovieFeatures))
+    movies = stage.tables.group(MovieFeatures)
+    by_movie = pd.DataFrame(movies.values, columns=_names(movies.features))
     by_movie.insert(0, "movieId", table.movies.ids.ids)
     by_movie.to_parquet(folder / "item_features.parquet", index=False)
     write_similarity_index(folder / "similarity_index.parquet", neighbours, table.movies.ids)
     importances = pd.DataFrame(
         {
-            "feature": stage.tables.feature_set.names,
+            "feature": stage.tables.names,
             "importance": two_stage.ranker.get_feature_importance(type="PredictionValuesChange"),
         }
     )
@@ -56,8 +57,8 @@ def write_exports(
     (folder / "training_summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
 
 
-def _names(group: type[FeatureGroup]) -> list[str]:
-    return [feature.name for feature in group.FEATURES]
+def _names(features: Sequence[Feature]) -> list[str]:
+    return [feature.name for feature in features]
 
 
 def write_similarity_index(path: Path, neighbours: NeighboursContent, movie_ids: IdMap) -> None:

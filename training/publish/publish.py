@@ -208,5 +208,9 @@ def _golden(build: Build, ranker: RankerContent, neighbours: NeighboursContent) 
 
 
 def _feature_record(build: Build) -> FeatureRecord:
-    feature_set = build.recipe.feature_set
-    return FeatureRecord(feature_set=feature_set, names=feature_set.names, hash=feature_set.hash)
+    tables = build.two_stage.stage.tables
+    return FeatureRecord(
+        feature_set=tables.feature_set,
+        names=tables.names,
+        hash=tables.feature_set.hash(tables.catalogue.movies.genres),
+    )

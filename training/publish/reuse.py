@@ -26,19 +26,19 @@ def reusable(root: Path, prepared: Prepared, recipe: Recipe) -> Manifest | None:
     store = BundleStore(root)
     try:
         manifest = store.manifest(store.pointer().bundle_id)
-        same = _is_of(manifest, prepared.dataset_tag, recipe) and _holds(store, manifest.bundle_id, prepared)
+        same = _is_of(manifest, prepared, recipe) and _holds(store, manifest.bundle_id, prepared)
     except BundleError:
         return None
     return manifest if same else None
 
 
-def _is_of(manifest: Manifest, dataset_tag: str, recipe: Recipe) -> bool:
+def _is_of(manifest: Manifest, prepared: Prepared, recipe: Recipe) -> bool:
     asked = recipe_record(recipe)
     if recipe.choose_regularization:  # the same data and recipe would choose the same
         del asked["als_regularization"]
     return (
-        manifest.dataset_tag == dataset_tag
-        and manifest.features.hash == recipe.feature_set.hash
+        manifest.dataset_tag == prepared.dataset_tag
+        and manifest.features.hash == recipe.feature_set.hash(prepared.table.movies.genres)
         and asked.items() <= manifest.recipe.items()
     )
 
@@ -53,8 +53,9 @@ def _holds(store: BundleStore, bundle_id: str, prepared: Prepared) -> bool:
         store.folder(bundle_id, name) for name in ("candidate", "gateway", "ranking")
     )
     table, ratings = prepared.table, prepared.clean.ratings
-    movie_ids = read_movies(candidate).ids
-    if not np.array_equal(movie_ids.ids, table.movies.ids.ids):
+    movies = read_movies(candidate)
+    movie_ids = movies.ids
+    if not np.array_equal(movie_ids.ids, table.movies.ids.ids) or movies.genres != table.movies.genres:
         return False
     catalogue = CatalogueContent.read(gateway)
     # Of years, genres and the lengths of raw titles.

@@ -74,7 +74,7 @@ def render_report(
         ratings=served.stage.ratings,
         rated_movies=np.unique(served.stage.ratings.movie_rows).size,
         groups=served.stage.tables.feature_set.groups,
-        feature_names=served.stage.tables.feature_set.names,
+        feature_names=served.stage.tables.names,
         titles=TITLES,
         columns=_COLUMNS,
         cutoffs=CUTOFFS,
@@ -132,7 +132,7 @@ def _figures_of_ranker(
     importance = served.ranker.get_feature_importance(type="PredictionValuesChange")
     return {
         "importance": figures.feature_importance(tables.features, importance),
-        "beeswarm": figures.beeswarm(shap_values, sample, tables.feature_set.names),
+        "beeswarm": figures.beeswarm(shap_values, sample, tables.names),
         "scores": figures.score_distributions(served.inner_scores, refit_scores),
     }
 

@@ -19,7 +19,7 @@ from serving.features.time import RECENT_SECONDS
 from serving.features.transitions import TransitionFeatures
 from serving.features.user import UserFeatures, user_statistics
 from serving.ids import IdMap
-from serving.movies import Movies, genre_bits
+from serving.movies import MOVIELENS_GENRES, Movies, genre_bits
 from serving.ratings import EMPTY_HISTORY, NO_TIME, History
 
 _IN_ORDER = """
@@ -41,7 +41,7 @@ YEAR_2000 = 30 * 31_556_952
 
 NAN = float("nan")
 
-MOVIE_NAMES = [feature.name for feature in MovieFeatures.FEATURES]
+MOVIE_NAMES = [feature.name for feature in MovieFeatures.features_for(MOVIELENS_GENRES)]
 USER_NAMES = [feature.name for feature in UserFeatures.FEATURES]
 
 
@@ -81,7 +81,7 @@ def tables(feature_set: FeatureSet = FeatureSet.EXTENDED) -> FeatureTables:
         Movies(
             ids=IdMap([10, 20, 30, 40]),
             years=np.array([1990, 2000, 0, 2010], np.int16),
-            genre_bits=np.array([genre_bits(names) for names in genres], np.uint32),
+            genre_bits=np.array([genre_bits(names) for names in genres], np.uint64),
         ),
         np.array([[1, 0], [0, 1], [0, 0], [0.6, 0.8]], dtype=np.float32),
     )
@@ -103,7 +103,7 @@ def computed(
     """Columns by name."""
     query = asked(of, movie_rows, scores, probe_context)
     matrix = tables(feature_set).compute([query])
-    return dict(zip(feature_set.names, matrix.T.tolist(), strict=True))
+    return dict(zip(feature_set.names(MOVIELENS_GENRES), matrix.T.tolist(), strict=True))
 
 
 def asked(
@@ -123,11 +123,11 @@ SCORES = np.array([3, 2, 1], dtype=np.float32)
 
 def test_the_reference_features_by_name_and_order() -> None:
     assert len(REFERENCE) == 38
-    assert list(FeatureSet.REFERENCE.names) == REFERENCE
+    assert list(FeatureSet.REFERENCE.names(MOVIELENS_GENRES)) == REFERENCE
 
 
 def test_extended_features_come_after_those_of_the_reference() -> None:
-    extended = FeatureSet.EXTENDED.names
+    extended = FeatureSet.EXTENDED.names(MOVIELENS_GENRES)
     assert list(extended[:38]) == REFERENCE
     assert len(set(extended)) == len(extended) == 53
 
@@ -136,21 +136,41 @@ def test_the_hash_is_of_groups_versions_and_names(monkeypatch: pytest.MonkeyPatc
     text = "\n".join(
         f"{group.NAME} {group.VERSION}: {feature.name}"
         for group in FeatureSet.EXTENDED.groups
-        for feature in group.FEATURES
+        for feature in group.features_for(MOVIELENS_GENRES)
     )
-    before = FeatureSet.EXTENDED.hash
+    before = FeatureSet.EXTENDED.hash(MOVIELENS_GENRES)
     assert before == hashlib.sha256(text.encode()).hexdigest()[:16]
-    assert before != FeatureSet.REFERENCE.hash
+    assert before != FeatureSet.REFERENCE.hash(MOVIELENS_GENRES)
     monkeypatch.setattr(TransitionFeatures, "VERSION", 2)
-    assert FeatureSet.EXTENDED.hash != before
+    assert FeatureSet.EXTENDED.hash(MOVIELENS_GENRES) != before
 
 
 def test_published_bundles_stay_readable() -> None:
     """Other hashes refuse every bundle there is: change these when that is what you want."""
-    assert {name: name.hash for name in FeatureSet} == {
+    assert {name: name.hash(MOVIELENS_GENRES) for name in FeatureSet} == {
         FeatureSet.REFERENCE: "d77c6b77b3e70fe3",
         FeatureSet.EXTENDED: "747fc1613fed1f6c",
+        FeatureSet.UNTIMED: "0658ac297e903ec9",
     }
+
+
+def test_features_of_the_genres_follow_the_catalogue() -> None:
+    genres = ("(no genres listed)", "Sci-Fi & Fantasy", "Драма", "Taste", "sci fi, {fantasy}")
+    features = MovieFeatures.features_for(genres)[len(MovieFeatures.FEATURES) :]
+    flags = "genre_no_genres_listed genre_sci_fi_fantasy genre__2 genre_taste__3 genre_sci_fi_fantasy__4"
+    assert [feature.name for feature in features] == flags.split()
+    assert features[4].phrase.format(value=1, movie="") == "of the genre sci fi, {fantasy}"
+    for feature_set in FeatureSet:
+        names = feature_set.names(genres)
+        assert len(set(names)) == len(names)
+
+
+def test_untimed_features_say_nothing_of_order_or_time() -> None:
+    columns = computed(RATED, [2, 0], [0.5, -1.5], FeatureSet.UNTIMED)
+    of_all = computed(RATED, [2, 0], [0.5, -1.5])
+    assert list(columns) == [*REFERENCE, "als_rank", "als_z", "genre_taste", "genre_share_last20"]
+    for name, values in columns.items():
+        np.testing.assert_array_equal(values, of_all[name])
 
 
 # User features
@@ -389,7 +409,7 @@ def test_every_feature_says_something(value: float | None) -> None:
 
 def test_the_one_movie_behind_a_value() -> None:
     """After 40 and then 10: the strongest link to 20 and 30 is from 40, of the last movie alone from 10."""
-    names = FeatureSet.EXTENDED.names
+    names = FeatureSet.EXTENDED.names(MOVIELENS_GENRES)
     assert tables().movies_behind(RATED, np.array([0, 1, 2, 3], np.int32), names) == {
         "trans_last1": [None, 10, 10, None],
         "trans_last5": [None, 40, 40, None],
@@ -409,7 +429,7 @@ def test_a_phrase_speaks_of_a_movie_where_one_is_behind_the_value() -> None:
     """Where a value is 0, no link leads to the movie, and the phrase names none."""
     model, rows = tables(), np.array([0, 1, 2, 3], np.int32)
     columns = computed(RATED, rows.tolist(), [0] * 4)
-    behind = model.movies_behind(RATED, rows, FeatureSet.EXTENDED.names)
+    behind = model.movies_behind(RATED, rows, FeatureSet.EXTENDED.names(MOVIELENS_GENRES))
     for group, feature in model.features:
         for place, value in enumerate(columns[feature.name]):
             said = group.phrase(feature, None if np.isnan(value) else value, 4)
@@ -418,7 +438,9 @@ def test_a_phrase_speaks_of_a_movie_where_one_is_behind_the_value() -> None:
 
 
 def test_nobody_has_no_movie_behind_anything() -> None:
-    behind = tables().movies_behind(EMPTY_HISTORY, np.array([0, 1], np.int32), FeatureSet.EXTENDED.names)
+    behind = tables().movies_behind(
+        EMPTY_HISTORY, np.array([0, 1], np.int32), FeatureSet.EXTENDED.names(MOVIELENS_GENRES)
+    )
     assert list(behind.values()) == [[None, None]] * 6
 
 

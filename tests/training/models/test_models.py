@@ -14,7 +14,7 @@ from serving.features.sets import FeatureSet
 from serving.features.time import RECENT_SECONDS, TimeFeatures
 from serving.fold_in import Confidence, FoldIn
 from serving.ids import IdMap
-from serving.movies import Movies, genre_bits
+from serving.movies import MOVIELENS_GENRES, Movies, genre_bits
 from serving.ratings import Ratings
 from tests.training.small import N_MOVIES, N_USERS, RECIPE, ratings_of, table_of, tastes
 from training.data.movielens.movies import MovieTable
@@ -201,7 +201,7 @@ def test_movie_features_by_hand() -> None:
             ids=IdMap([1, 2, 3]),
             years=np.array([1999, 0, 2004], dtype=np.int16),
             genre_bits=np.array(
-                [genre_bits(["Action", "War"]), genre_bits(["(no genres listed)"]), 0], dtype=np.uint32
+                [genre_bits(["Action", "War"]), genre_bits(["(no genres listed)"]), 0], dtype=np.uint64
             ),
         ),
         titles=("a", "b", "c"),
@@ -210,7 +210,7 @@ def test_movie_features_by_hand() -> None:
     )
     stage = FirstStage.fit(ratings, table, RECIPE.als, FeatureSet.EXTENDED, seed=0, threads=1)
     found = stage.tables.group(MovieFeatures).values
-    names = [feature.name for feature in MovieFeatures.FEATURES]
+    names = [feature.name for feature in MovieFeatures.features_for(MOVIELENS_GENRES)]
     columns = dict(zip(names, found.T.tolist(), strict=True))
     expected = {
         "movie_avg_rating": [3.5, 3, NAN],
@@ -260,7 +260,7 @@ def test_served_are_those_with_a_taste_and_a_movie_left() -> None:
     assert stage.served_users().tolist() == [2, 3]
     sizes = [found.movie_rows.size for found in stage.candidates(np.arange(4, dtype=np.int32))]
     assert sizes == [0, 0, 1, 4]
-    assert stage.sample_features().shape == (5, len(stage.tables.feature_set.names))
+    assert stage.sample_features().shape == (5, len(stage.tables.names))
 
 
 # Similarity
@@ -289,7 +289,7 @@ def test_cold_movies_are_near_by_genre_and_nobodys_neighbour() -> None:
     movies = Movies(
         ids=IdMap(range(1, 7)),
         years=np.zeros(6, dtype=np.int16),
-        genre_bits=np.array([genre_bits(some) for some in names], dtype=np.uint32),
+        genre_bits=np.array([genre_bits(some) for some in names], dtype=np.uint64),
     )
     factors = np.zeros((6, 2), dtype=np.float32)
     factors[:2] = [[1, 0], [3, 4]]

@@ -8,6 +8,7 @@ import pytest
 
 from serving.features.sets import FeatureSet
 from serving.ids import Rows
+from serving.movies import MOVIELENS_GENRES
 from serving.ratings import LIKED, Ratings
 from tests.training.small import JOB, N_MOVIES, N_USERS, RECIPE, ratings_of, tastes
 from training.evaluation.splits import Split, SplitProtocol, split
@@ -25,7 +26,7 @@ from training.models.ranker_selection import RankerChoice, choose_ranker
 from training.models.recipe import Loss, RankerParameters, Recipe
 from training.models.two_stage import TwoStage, fit_two_stage
 
-ALS_SCORE = FeatureSet.EXTENDED.names.index("als_score")
+ALS_SCORE = FeatureSet.EXTENDED.names(MOVIELENS_GENRES).index("als_score")
 
 
 def stage_on(ratings: Ratings, recipe: Recipe = RECIPE) -> FirstStage:
@@ -42,7 +43,7 @@ def planted(n_groups: int = 12, *, seed: int = 0) -> Groups:
     rng = np.random.default_rng(seed)
     labels = (rng.random(10 * n_groups) < 0.3).astype(np.float32)
     labels[::10] = 1
-    features = rng.normal(size=(labels.size, len(FeatureSet.EXTENDED.names)))
+    features = rng.normal(size=(labels.size, len(FeatureSet.EXTENDED.names(MOVIELENS_GENRES))))
     features[:, 1] += 3 * labels
     ids = np.repeat(np.arange(n_groups), 10)
     return Groups(np.asfortranarray(features, dtype=np.float32), labels, ids)
@@ -127,7 +128,7 @@ def test_nobody_with_a_future_gives_no_groups() -> None:
     cut = split(tastes(), SplitProtocol.USER)
     nobody = replace(cut, users=cut.users[:0], relevant=())
     groups = groups_of(stage_on(cut.train), nobody)
-    assert groups.features.shape == (0, len(FeatureSet.EXTENDED.names))
+    assert groups.features.shape == (0, len(FeatureSet.EXTENDED.names(MOVIELENS_GENRES)))
 
 
 # Cuts and groups
@@ -235,7 +236,7 @@ def test_ratings_that_give_no_group_are_the_same_error(ratings: Ratings) -> None
 @pytest.mark.parametrize("loss", list(Loss))
 def test_the_ranker_puts_likes_first_and_leaves_its_input_alone(loss: Loss) -> None:
     groups = planted(30)
-    names = FeatureSet.EXTENDED.names
+    names = FeatureSet.EXTENDED.names(MOVIELENS_GENRES)
     before = groups.features.copy()
     models = [
         fit_ranker(groups, loss, RECIPE.ranker, iterations=20, feature_names=names, seed=0, threads=1)
@@ -314,7 +315,7 @@ def test_a_user_without_a_vector_gets_an_empty_list() -> None:
         Loss.LOGLOSS,
         RECIPE.ranker,
         iterations=5,
-        feature_names=FeatureSet.EXTENDED.names,
+        feature_names=FeatureSet.EXTENDED.names(MOVIELENS_GENRES),
         seed=0,
         threads=1,
     )

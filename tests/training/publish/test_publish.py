@@ -12,7 +12,7 @@ import pytest
 from serving.bundle.manifest import Manifest
 from serving.bundle.store import SERVED_FOLDERS, BundleStore
 from serving.features.sets import FeatureSet
-from serving.movies import Movies
+from serving.movies import MOVIELENS_GENRES, Movies
 from tests.conftest import Trained
 from tests.training.small import JOB, N_USERS, PROGRESS, RECIPE, ratings_of, table_of, tastes
 from training.models import first_stage
@@ -124,8 +124,8 @@ def test_the_manifest_says_what_the_bundle_is(manifest: Manifest) -> None:
     assert {path.partition("/")[0] for path in manifest.files} == set(SERVED_FOLDERS)
     assert manifest.dataset_tag == "tastes-00000000"
     assert (manifest.features.names, manifest.features.hash) == (
-        FeatureSet.EXTENDED.names,
-        FeatureSet.EXTENDED.hash,
+        FeatureSet.EXTENDED.names(MOVIELENS_GENRES),
+        FeatureSet.EXTENDED.hash(MOVIELENS_GENRES),
     )
     assert manifest.recipe == {
         "als_factors": 8,

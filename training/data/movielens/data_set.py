@@ -7,7 +7,8 @@ from pathlib import Path
 import structlog
 
 from training.data.movielens.cleaning import CleanRatings, clean
-from training.data.movielens.headers import check_columns
+from training.data.movielens.dialect import MOVIELENS, Dialect
+from training.data.movielens.headers import check_columns, spoken
 from training.data.movielens.layouts import LINKS, layout_of
 from training.data.movielens.movies import MovieTable, movie_table, read_links, read_movies
 from training.data.movielens.problems import DataError, Problems
@@ -16,24 +17,27 @@ from training.data.movielens.ratings import read_ratings
 _logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-def read_data_set(folder: Path, *, now: float | None = None) -> tuple[MovieTable, CleanRatings]:
+def read_data_set(
+    folder: Path, dialect: Dialect = MOVIELENS, *, now: float | None = None
+) -> tuple[MovieTable, CleanRatings]:
     """Reads the catalogue and the ratings, checks both, and cleans the ratings.
 
     Args:
         folder: holds files in one of `LAYOUTS`.
+        dialect: how they are written, where not as MovieLens does.
         now: Unix seconds of the present; the clock's, unless told.
 
     Raises:
         DataError: all that is wrong, in all files at once; wrong columns before all else.
     """
-    layout = layout_of(folder)
+    layout = spoken(layout_of(folder), dialect)
     problems = Problems(folder)
     try:
-        check_columns(folder, layout, problems)
+        check_columns(folder, layout, dialect, problems)
         problems.raise_any()
-        movies = read_movies(folder / layout.movies, problems)
-        links = read_links(folder / LINKS, problems)
-        ratings, out_of_range = read_ratings(folder / layout.ratings, layout, problems)
+        movies = read_movies(folder / layout.movies, dialect, problems)
+        links = read_links(folder / LINKS, dialect, problems)
+        ratings, out_of_range = read_ratings(folder / layout.ratings, layout, dialect.rating_scale, problems)
     except OSError as error:  # gone, or not ours to read
         raise DataError(f"{error.filename}: {error.strerror}") from error
     problems.raise_any()

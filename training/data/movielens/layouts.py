@@ -1,5 +1,6 @@
 """How the files of a data set are named and written."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,8 +19,8 @@ class Layout:
     movies: str
     separator: str
     """Between the fields of a rating."""
-    columns: tuple[str, str, str, str]
-    """Names of user, movie, rating and time."""
+    columns: tuple[str, ...]
+    """Names of user, movie, rating and time; without the last where there are no times."""
     has_header: bool
     """Whether the first line names the columns; else they are in the order of `columns`."""
 
@@ -36,15 +37,21 @@ MOVIE_COLUMNS: Final = ("movieId", "title", "genres")
 LINK_COLUMNS: Final = ("movieId", "tmdbId")
 
 
+def layouts_in(folder: Path) -> Iterator[Layout]:
+    """The layouts whose files are in `folder`; the first of them is read."""
+    for layout in LAYOUTS:
+        if (folder / layout.ratings).is_file() and (folder / layout.movies).is_file():
+            yield layout
+
+
 def layout_of(folder: Path) -> Layout:
     """The layout of the data set in `folder`.
 
     Raises:
         DataError: it holds no ratings with movies beside them.
     """
-    for layout in LAYOUTS:
-        if (folder / layout.ratings).is_file() and (folder / layout.movies).is_file():
-            return layout
+    for layout in layouts_in(folder):
+        return layout
     state = "is not a data set" if folder.is_dir() else "is not a folder"
     expected = ", or ".join(f"{layout.ratings} and {layout.movies}" for layout in LAYOUTS)
     raise DataError(f"{folder} {state}: expected {expected}")

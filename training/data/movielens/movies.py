@@ -14,16 +14,18 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from pandera.pandas import Column, DataFrameSchema
 
 from serving.ids import IdMap
-from serving.movies import GENRES, NO_GENRE, Movies, genre_bits
+from serving.movies import MOVIELENS_GENRES, NO_GENRE, Movies, genre_bits
+from training.data.movielens.dialect import Dialect
 from training.data.movielens.encodings import decoded
-from training.data.movielens.headers import header_of
+from training.data.movielens.genres import SEPARATOR, catalogue_genres, check_genres, genres_of
+from training.data.movielens.headers import columns_of, header_of
 from training.data.movielens.layouts import LINK_COLUMNS, MOVIE_COLUMNS
 from training.data.movielens.numerals import whole
 from training.data.movielens.problems import LineError, Problems
 from training.data.movielens.rules import MOVIE_ID, ONE_ROW, TITLE, TMDB_ID, failures_of
 from training.data.movielens.titles import parse_title
 
-_ITEM_GENRES: Final = (NO_GENRE, *(genre for genre in GENRES[1:] if genre != "IMAX"))
+_ITEM_GENRES: Final = (NO_GENRE, *(genre for genre in MOVIELENS_GENRES[1:] if genre != "IMAX"))
 """Genres of the flags at the end of a line of u.item; the first is called "unknown" there."""
 
 
@@ -44,23 +46,37 @@ class MovieTable:
             raise ValueError("movies, titles, title_lengths and tmdb_ids must be of one length")
 
 
-def read_movies(path: Path, problems: Problems) -> pd.DataFrame:
-    """Columns movieId, title, genres ("|" between them); the index is the line."""
-    movies = _read_by_movie(path, MOVIE_COLUMNS, problems)
+def read_movies(path: Path, dialect: Dialect, problems: Problems) -> pd.DataFrame:
+    """Columns movieId, title, genres (tuples of names); the index is the line.
+
+    Args:
+        path: the file.
+        dialect: how it is written.
+        problems: is told what is wrong.
+    """
+    columns = columns_of(path, MOVIE_COLUMNS, dialect)
+    movies = _read_by_movie(path, columns, problems)
+    movie_id, title, _ = columns
     schema = DataFrameSchema(
-        {"movieId": Column(checks=[MOVIE_ID, ONE_ROW]), "title": Column(checks=list(TITLE))}
+        {movie_id: Column(checks=[MOVIE_ID, ONE_ROW]), title: Column(checks=list(TITLE))}
     )
     problems.add_all(path.name, failures_of(schema, movies))
     if movies.empty:
         problems.add(path.name, "there are no movies in it")
+    movies.columns = pd.Index(MOVIE_COLUMNS)
+    separator = SEPARATOR if path.suffix == ".item" else dialect.genre_separator  # its flags were joined here
+    check_genres(path.name, movies["genres"], separator, problems)
+    movies["genres"] = [tuple(genres_of(text, separator)) for text in movies["genres"]]
     return movies
 
 
-def read_links(path: Path, problems: Problems) -> pd.DataFrame:
+def read_links(path: Path, dialect: Dialect, problems: Problems) -> pd.DataFrame:
     """Columns movieId, tmdbId (0 when unknown); no rows without the file."""
     if not path.is_file():
         return pd.DataFrame({"movieId": [], "tmdbId": []}, dtype=np.int64)
-    links = _read_by_movie(path, LINK_COLUMNS, problems)
+    columns = columns_of(path, LINK_COLUMNS, dialect)
+    links = _read_by_movie(path, columns, problems)
+    links.columns = pd.Index(LINK_COLUMNS)
     known = links["tmdbId"].str.strip() != ""
     links["tmdbId"] = whole(pa.array(links["tmdbId"], pa.string())).fill_null(-1).to_numpy()
     links["tmdbId"] = links["tmdbId"].where(known, 0)
@@ -72,7 +88,7 @@ def read_links(path: Path, problems: Problems) -> pd.DataFrame:
 
 
 def _read_by_movie(path: Path, columns: Sequence[str], problems: Problems) -> pd.DataFrame:
-    """These columns as texts, but for movieId, which is 0 where it is no number. The index is the line."""
+    """These columns as texts, but for the first, a movie's id: 0 where it is no number. Indexed by line."""
     lines: list[int] = []
     rows: list[list[str]] = []
     wrong: list[int] = []
@@ -88,7 +104,7 @@ def _read_by_movie(path: Path, columns: Sequence[str], problems: Problems) -> pd
     if wrong:
         problems.add(path.name, "wrong number of fields", wrong)
     frame = pd.DataFrame(rows, index=lines, columns=list(columns), dtype="str")
-    frame["movieId"] = whole(pa.array(frame["movieId"], pa.string())).fill_null(0).to_numpy()
+    frame[columns[0]] = whole(pa.array(frame[columns[0]], pa.string())).fill_null(0).to_numpy()
     return frame
 
 
@@ -110,7 +126,7 @@ def _records(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str
         if path.suffix == ".item" and len(fields) >= len(_ITEM_GENRES):
             flags = fields[-len(_ITEM_GENRES) :]
             genres = [genre for genre, flag in zip(_ITEM_GENRES, flags, strict=True) if flag == "1"]
-            yield line, [*fields[:2], "|".join(genres)]
+            yield line, [*fields[:2], SEPARATOR.join(genres)]
         elif content.strip():
             yield line, fields
 
@@ -136,21 +152,18 @@ def _csv_records(text: str) -> Iterator[tuple[int, list[str]]]:
 def movie_table(movies: pd.DataFrame, links: pd.DataFrame) -> MovieTable:
     """The catalogue that the frames of `read_movies` and `read_links` make."""
     movies = movies.sort_values("movieId")
-    bits = {text: _genre_bits(text) for text in movies["genres"].unique()}
+    genres = catalogue_genres(movies["genres"])
+    bits = {names: genre_bits(names or [NO_GENRE], genres) for names in set(movies["genres"])}
     parsed = [parse_title(title) for title in movies["title"]]
     tmdb_ids = movies["movieId"].map(links.set_index("movieId")["tmdbId"]).fillna(0)
     return MovieTable(
         movies=Movies(
             ids=IdMap(movies["movieId"].to_numpy()),
             years=np.array([year for _, year in parsed], dtype=np.int16),
-            genre_bits=np.array([bits[text] for text in movies["genres"]], dtype=np.uint32),
+            genre_bits=np.array([bits[names] for names in movies["genres"]], dtype=np.uint64),
+            genres=genres,
         ),
         titles=tuple(title for title, _ in parsed),
         title_lengths=np.array([len(title) for title in movies["title"]], dtype=np.int32),
         tmdb_ids=tmdb_ids.to_numpy(np.int32),
     )
-
-
-def _genre_bits(text: str) -> int:
-    names = ["Children" if name == "Children's" else name for name in text.split("|")]
-    return genre_bits(names) or genre_bits([NO_GENRE])

@@ -2,11 +2,13 @@
 
 from typing import Any, Final
 
+import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import compute
 
 MISSING: Final = ["", "NA", "N/A", "NULL", "NaN", "nan", "null"]
 _MAX_INT64: Final = str(2**63 - 1)
+_DATE: Final = r"^\d{4}-\d\d"
 _NUMBER: Final = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?$|^[+-]?inf$"
 
 
@@ -27,6 +29,20 @@ def whole(texts: Any) -> Any:
         ),
     )
     return compute.cast(compute.if_else(fits, digits, None), pa.int64())
+
+
+def seconds(texts: Any) -> Any:
+    """Arrow texts as int64, Unix seconds; null where one is neither a number nor a time of ISO 8601.
+
+    A time without an offset is in UTC. Fractions of a second are cut off.
+    """
+    numbers = whole(compute.replace_substring_regex(texts, r"\.\d*$", ""))
+    if numbers.null_count == texts.null_count:
+        return numbers
+    dates = compute.if_else(compute.match_substring_regex(texts, _DATE), texts, None)  # not "today"
+    times = pd.to_datetime(dates.to_pandas(), format="ISO8601", errors="coerce", utc=True, cache=False)
+    parsed = pa.array(times.dt.tz_convert(None).dt.floor("s"), pa.timestamp("s"))
+    return compute.coalesce(numbers, parsed.cast(pa.int64()))
 
 
 def decimal(texts: Any) -> Any:

@@ -18,15 +18,20 @@ from pyarrow import csv as arrow_csv
 from serving.ids import Ids
 from training.data.movielens.headers import header_of
 from training.data.movielens.layouts import Layout
-from training.data.movielens.numerals import MISSING, decimal, trimmed, whole
+from training.data.movielens.numerals import MISSING, decimal, seconds, trimmed, whole
 from training.data.movielens.problems import Problems, lines_in_words
-from training.data.movielens.rules import MOVIE_ID, TIME, USER_ID, VALUE, failures_of
+from training.data.movielens.rules import MOVIE_ID, TIME, USER_ID, failures_of, value_on
 
 MAX_BAD_SHARE: Final = 0.001
 """Share of ratings that may be out of range, and are dropped; beyond it something else is wrong."""
 
+MOVIELENS_SCALE: Final = (0.5, 5.0)
+"""Lowest and highest rating, in stars."""
+
 _TYPES: Final = (pa.int64(), pa.int64(), pa.float32(), pa.int64())
 _TEXTS: Final = (pa.string(),) * len(_TYPES)
+_MISSING: Final = (0, 0, np.nan, -1)
+"""What stands for a missing id, value and time; no rule lets any of them through."""
 
 _logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -50,23 +55,39 @@ class RatingColumns:
         )
 
 
-def read_ratings(path: Path, layout: Layout, problems: Problems) -> tuple[RatingColumns, int]:
-    """The ratings that are in range, and how many are not. What is not tolerable goes to `problems`."""
+def read_ratings(
+    path: Path, layout: Layout, scale: tuple[float, float] | None, problems: Problems
+) -> tuple[RatingColumns, int]:
+    """The ratings that are in range, and how many are not. What is not tolerable goes to `problems`.
+
+    Args:
+        path: the file.
+        layout: what is in it. Without a column of times, all times are 0.
+        scale: lowest and highest rating; None: that of MovieLens.
+        problems: where to.
+    """
+    advice = "; another scale is told by --rating-scale LOW:HIGH" if scale is None else ""
+    scale = scale or MOVIELENS_SCALE
     try:
-        table = _read_arrow(path, layout, _TYPES)
+        table = _read_fast(path, layout)
         first = 2 if layout.has_header else 1
         lines = np.arange(first, first + table.num_rows)
     except pa.ArrowInvalid:  # does not say where, or what else
         table, lines = _read_arrow_carefully(path, layout, problems)
     frame = _as_frame(table, layout, lines)
-    user, movie, value, moment = layout.columns
+    user, movie, value, *moment = layout.columns
     if frame.empty:
         problems.add(path.name, "there are no ratings in it")
 
     ids = DataFrameSchema({user: Column(checks=USER_ID), movie: Column(checks=MOVIE_ID)})
     problems.add_all(path.name, failures_of(ids, frame))
 
-    ranges = DataFrameSchema({value: Column(nullable=True, checks=VALUE), moment: Column(checks=TIME)})
+    ranges = DataFrameSchema(
+        {
+            value: Column(nullable=True, checks=value_on(scale, advice)),
+            **{time: Column(checks=TIME) for time in moment},
+        }
+    )
     failures = failures_of(ranges, frame)
     bad_lines = sorted(set().union(*failures.values()))
     if len(bad_lines) > MAX_BAD_SHARE * len(frame):
@@ -78,14 +99,37 @@ def read_ratings(path: Path, layout: Layout, problems: Problems) -> tuple[Rating
     columns = RatingColumns(
         user_ids=frame[user].to_numpy(),
         movie_ids=frame[movie].to_numpy(),
-        stars=frame[value].to_numpy(),
-        times=frame[moment].to_numpy(),
+        stars=_stars(frame[value].to_numpy(), scale),
+        times=frame[moment[0]].to_numpy() if moment else np.zeros(len(frame), np.int64),
     )
     return columns, len(bad_lines)
 
 
+def _stars(values: npt.NDArray[np.float32], scale: tuple[float, float]) -> npt.NDArray[np.float32]:
+    """Ratings on a scale as stars."""
+    if scale == MOVIELENS_SCALE:
+        return values
+    low, high = MOVIELENS_SCALE
+    share = (values.astype(np.float64) - scale[0]) / (scale[1] - scale[0])
+    return (low + share * (high - low)).astype(np.float32)
+
+
+def _read_fast(path: Path, layout: Layout) -> Any:
+    """The columns as an Arrow table, one row a line. Raises `ArrowInvalid` if anything is unusual in it."""
+    try:
+        return _read_arrow(path, layout, _TYPES)
+    except pa.ArrowInvalid:
+        if len(layout.columns) < len(_TYPES):
+            raise
+    table = _read_arrow(path, layout, (*_TYPES[:-1], pa.string()))
+    times = seconds(trimmed(table[layout.columns[-1]]))
+    if times.null_count:
+        raise pa.ArrowInvalid("some times cannot be read")
+    return table.set_column(len(_TYPES) - 1, layout.columns[-1], times)
+
+
 def _read_arrow(path: Path, layout: Layout, types: Sequence[Any], *, skip: Any = None) -> Any:
-    """The four columns as an Arrow table, one row a line; an empty line is a row of nulls.
+    """The columns as an Arrow table, one row a line; an empty line is a row of nulls.
 
     Args:
         path: the file.
@@ -114,7 +158,7 @@ def _read_arrow(path: Path, layout: Layout, types: Sequence[Any], *, skip: Any =
         ),
         convert_options=arrow_csv.ConvertOptions(
             include_columns=layout.columns,
-            column_types=dict(zip(layout.columns, types, strict=True)),
+            column_types=dict(zip(layout.columns, types, strict=False)),
             null_values=MISSING,
             strings_can_be_null=True,
         ),
@@ -136,7 +180,7 @@ def _read_arrow_carefully(
     except pa.ArrowInvalid as error:
         if path.read_bytes().count(b"\n") > 1:  # else there is nothing below the header
             problems.add(path.name, f"cannot be read: {error}")
-        texts = pa.table([pa.array([], pa.string())] * len(_TYPES), names=layout.columns)
+        texts = pa.table([pa.array([], pa.string())] * len(layout.columns), names=layout.columns)
     if skipped:
         n_fields = len(header_of(path)) if layout.has_header else len(layout.columns)
         problems.add(path.name, f"must have {n_fields} fields", skipped)
@@ -144,28 +188,25 @@ def _read_arrow_carefully(
     lines = np.arange(first, first + texts.num_rows + len(skipped))
     lines = np.delete(lines, np.array(skipped, dtype=np.int64) - first)
 
-    user, movie, value, moment = layout.columns
-    values, times = trimmed(texts[value]), trimmed(texts[moment])
-    table = pa.table(
-        {
-            user: whole(texts[user]),
-            movie: whole(texts[movie]),
-            value: decimal(values),
-            moment: whole(compute.replace_substring_regex(times, r"\.\d*$", "")),
-        }
-    )
+    user, movie, value, *moment = layout.columns
+    columns = {user: whole(texts[user]), movie: whole(texts[movie])}
     readable = np.ones(lines.size, dtype=np.bool_)
-    for column, present, rule in ((value, values, "a number"), (moment, times, "whole seconds")):
-        wrong = compute.and_(present.is_valid(), table[column].is_null()).to_numpy()
+    for name, read, rule in (
+        (value, decimal, "a number"),
+        *((time, seconds, "whole seconds or a time of ISO 8601") for time in moment),
+    ):
+        present = trimmed(texts[name])
+        columns[name] = read(present)
+        wrong = compute.and_(present.is_valid(), columns[name].is_null()).to_numpy()
         if wrong.any():
-            problems.add(path.name, f"{column} must be {rule}", lines[wrong].tolist())
+            problems.add(path.name, f"{name} must be {rule}", lines[wrong].tolist())
         readable &= ~wrong
-    return table.filter(readable), lines[readable]
+    return pa.table(columns).filter(readable), lines[readable]
 
 
 def _as_frame(table: Any, layout: Layout, lines: npt.NDArray[np.int64]) -> pd.DataFrame:
     """Without empty lines; a missing id is 0, a missing value NaN, a missing time -1. Indexed by line."""
-    fills = dict(zip(layout.columns, (0, 0, np.nan, -1), strict=True))
+    fills = dict(zip(layout.columns, _MISSING, strict=False))
     missing = [table[name].is_null().to_numpy() for name in layout.columns if table[name].null_count]
     columns = {name: table[name].fill_null(fill).to_numpy() for name, fill in fills.items()}
     frame = pd.DataFrame(columns, index=lines, copy=False)

@@ -53,5 +53,10 @@ TITLE: Final = (
     Check(_without_controls, error="must not hold control characters"),
 )
 TMDB_ID: Final = _within(0, MAX_MOVIE_ID, "must be a whole number or empty")
-VALUE: Final = _within(0.5, 5, "must be 0.5 to 5")
-TIME: Final = _within(0, MAX_TIME, f"must be whole seconds from 0 to {MAX_TIME}")
+TIME: Final = _within(0, MAX_TIME, f"must be whole seconds from 0 to {MAX_TIME}, or a time of ISO 8601")
+
+
+def value_on(scale: tuple[float, float], advice: str = "") -> Check:
+    """The rule of ratings between two bounds, both included; `advice` follows it in words."""
+    low, high = scale
+    return _within(low, high, f"must be {low:g} to {high:g}{advice}")

@@ -6,6 +6,7 @@ import pytest
 
 from training.data.movielens.cleaning import CleanRatings
 from training.data.movielens.data_set import read_data_set
+from training.data.movielens.dialect import MOVIELENS, Dialect
 from training.data.movielens.movies import MovieTable
 from training.data.movielens.problems import DataError
 
@@ -27,11 +28,11 @@ def write(folder: Path, ratings: str = RATINGS, movies: str = MOVIES, **others: 
     return folder
 
 
-def read(folder: Path) -> tuple[MovieTable, CleanRatings]:
-    return read_data_set(folder, now=NOW)
+def read(folder: Path, dialect: Dialect = MOVIELENS) -> tuple[MovieTable, CleanRatings]:
+    return read_data_set(folder, dialect, now=NOW)
 
 
-def message(folder: Path) -> str:
+def message(folder: Path, dialect: Dialect = MOVIELENS) -> str:
     with pytest.raises(DataError) as error:
-        read(folder)
+        read(folder, dialect)
     return str(error.value)

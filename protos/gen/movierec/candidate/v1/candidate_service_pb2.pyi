@@ -324,7 +324,9 @@ class MovieFilter(_message.Message):
     """Last release year. A movie of unknown year does not match."""
     @_builtins.property
     def genres(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Keeps movies with at least one of these genres."""
+        """Keeps movies with at least one of these genres, compared without case; a name that the catalogue
+        lacks matches nothing.
+        """
 
     @_builtins.property
     def exclude_genres(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -1070,7 +1070,10 @@ class MovieFilter(_message.Message):
     """Last release year, not before min_year. A movie of unknown year does not match."""
     @_builtins.property
     def genres(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Keeps movies with at least one of these genres; at most 20, each 1 to 40 characters."""
+        """Keeps movies with at least one of these genres; at most 20, each 1 to 40 characters. Compared without
+        case. Which genres there are depends on the catalogue: a name that it lacks is refused, and the error
+        lists those that it has.
+        """
 
     @_builtins.property
     def exclude_genres(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -1,0 +1,67 @@
+"""A filter on a genre that the catalogue lacks is refused by name."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gateway.lists.genres import require_genres
+from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest, WhyRequest
+from serving.errors import InvalidArgumentError, UnavailableError
+from serving.filters import UNRESTRICTED, MovieFilter
+from serving.movies import NO_GENRE, Movies
+from tests.gateway.small_world import HeldCatalogues, World, catalogue
+
+LACKING = MovieFilter(genres=("drama", "Telenovela"), exclude_genres=("Western",))
+FIELDS = ["filter.genres[1]", "filter.exclude_genres[0]"]
+
+
+def fields(error: pytest.ExceptionInfo[InvalidArgumentError]) -> list[str]:
+    return [violation.field for violation in error.value.violations]
+
+
+async def test_every_list_refuses_it(world: World) -> None:
+    for ask in (
+        world.api.popular(PopularRequest(movie_filter=LACKING), None),
+        world.api.personal(PersonalRequest(user_id=100, movie_filter=LACKING), None),
+        world.api.similar(SimilarRequest(movie_id=1, movie_filter=LACKING), None),
+        world.api.why(WhyRequest(movie_id=1, user_id=100, movie_filter=LACKING), None),
+    ):
+        with pytest.raises(InvalidArgumentError) as error:
+            await ask
+        assert fields(error) == FIELDS
+    assert not world.candidates.queries
+
+
+async def test_a_batch_names_the_request(world: World) -> None:
+    requests = [PersonalRequest(user_id=100), PersonalRequest(user_id=100, movie_filter=LACKING)]
+    with pytest.raises(InvalidArgumentError) as error:
+        await world.api.personal_batch(requests, None)
+    assert fields(error) == [f"requests[1].{field}" for field in FIELDS]
+
+
+def test_the_error_names_the_genre_and_those_that_there_are() -> None:
+    with pytest.raises(InvalidArgumentError) as error:
+        require_genres(HeldCatalogues([catalogue()]), {"": LACKING})
+    assert error.value.violations[0].description == (
+        "must be a genre of the catalogue, which has no 'Telenovela'; it has (no genres listed), Comedy, "
+        "Drama, Horror, War"
+    )
+
+
+def test_what_any_bundle_that_is_held_has_is_let_through() -> None:
+    current = catalogue()
+    movies = current.movies
+    own = Movies(movies.ids, movies.years, np.full(8, 2, np.uint64), (NO_GENRE, "Family"))
+    held = HeldCatalogues([replace(current, movies=own), catalogue()])
+    require_genres(held, {"": MovieFilter(genres=("FAMILY", "War"))})
+    with pytest.raises(InvalidArgumentError) as error:
+        require_genres(held, {"": MovieFilter(genres=("Western",))})
+    assert "it has Family, (no genres listed), Comedy" in error.value.violations[0].description
+
+
+def test_without_a_bundle_only_filters_on_genres_need_one() -> None:
+    none = HeldCatalogues([])
+    require_genres(none, {"": UNRESTRICTED, "requests[1].": MovieFilter(min_year=1990)})
+    with pytest.raises(UnavailableError):
+        require_genres(none, {"": LACKING})
