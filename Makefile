@@ -48,7 +48,7 @@ web-down: PROFILES = tracking monitoring
 web-down: ## stop the containers of `web`; what was trained is kept
 	$(COMPOSE) down
 
-# Training jobs; OPTIONS="--alpha 3" passes options on, `python -m training JOB --help` lists them.
+# Training jobs; OPTIONS="--als-alpha 3" passes options on, `python -m training JOB --help` lists them.
 preprocess: .venv/installed ## check and clean the ratings, once
 extract-movies: .venv/installed ## the catalogue for people: artifacts/exports/movies.parquet
 train-popularity: .venv/installed ## measure plain popularity

@@ -24,7 +24,6 @@ from rich.table import Table
 
 from benchmarks.servers import Server, serving, settings_of, users_of
 from candidate_service.retrieval import Retriever
-from gateway.settings import GatewaySettings
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
 from ranking_service.ranking import Ranker
@@ -38,7 +37,6 @@ from training.cli.terminal import Terminal
 _STAGES: Final = ("candidate", "ranking", "similarity")
 _PAGE: Final = 20
 _MOST_USERS: Final = 200
-_CANDIDATES: Final = GatewaySettings.model_fields["candidates_per_user"].default
 _ANSWER_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.1
 _PATIENCE: Final = {"request_seconds": "30", "candidate_seconds": "10", "ranking_seconds": "10"}
@@ -121,7 +119,7 @@ def _lists(store: BundleStore, bundle_id: str, users: Sequence[int]) -> dict[int
     retriever, ranker = Retriever.load(store, bundle_id), Ranker.load(store, bundle_id)
     lists = {}
     for user_id in users:
-        (candidates,) = retriever.retrieve([CandidateQuery(user_id, _CANDIDATES)])
+        (candidates,) = retriever.retrieve([CandidateQuery(user_id)])
         query = RankingQuery(user_id, candidates.movie_ids, candidates.scores, limit=_PAGE)
         (ranked,) = ranker.rank([query]).lists
         lists[user_id] = list(zip(ranked.movie_ids.tolist(), ranked.scores.tolist(), strict=True))

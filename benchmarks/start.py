@@ -29,6 +29,7 @@ from serving.bundle.manifest import (
 from serving.bundle.store import SERVED_FOLDERS, BundleStore, file_records
 from serving.fold_in import AlsParameters, Confidence
 from serving.ids import IdMap
+from serving.limits import DEFAULT_CANDIDATES
 from serving.movies import Movies
 from serving.ratings import Ratings
 from serving.stages.candidate import CandidateQuery
@@ -96,6 +97,7 @@ def write_bundle(root: Path, *, n_movies: int, n_users: int, ratings_per_user: i
         item_factors=item_factors,
         user_factors=user_factors,
         parameters=_PARAMETERS,
+        n_candidates=DEFAULT_CANDIDATES,
     )
     (answer,) = retriever.retrieve([CandidateQuery(user_id=1, limit=_GOLDEN_MOVIES)])
     movie_ids, scores = tuple(answer.movie_ids.tolist()), tuple(answer.scores.tolist())
@@ -114,6 +116,7 @@ def write_bundle(root: Path, *, n_movies: int, n_users: int, ratings_per_user: i
             files=files,
             dataset_tag="invented",
             features=FeatureRecord(feature_set="none", names=(), hash=""),
+            n_candidates=DEFAULT_CANDIDATES,
             recipe={},
             metrics={},
             libraries={},

@@ -61,6 +61,7 @@ class Retriever:
         item_factors: shape (n_movies, n_factors); a zero row for a cold movie.
         user_factors: shape (n_users, n_factors); a zero row for a user who has no vector.
         parameters: what the factors were fitted with.
+        n_candidates: what a query without a limit gets.
         scan_share: share of the item factors that a scan by norm reads, which is chosen where this is small;
             None where it was not measured. It changes what a request costs, not what it is answered.
     """
@@ -74,9 +75,11 @@ class Retriever:
         item_factors: npt.NDArray[np.float32],
         user_factors: npt.NDArray[np.float32],
         parameters: AlsParameters,
+        n_candidates: int,
         scan_share: float | None = None,
     ) -> None:
         self.bundle_id = bundle_id
+        self._n_candidates = n_candidates
         self._movies = movies
         self._ratings = ratings
         self._item_factors = finite_factors(item_factors)
@@ -107,6 +110,7 @@ class Retriever:
             item_factors=read_item_factors(folder),
             user_factors=user_factors,
             parameters=parameters,
+            n_candidates=folder.manifest.n_candidates,
             scan_share=folder.manifest.scan_share,
         )
         for _ in range(WARM_UP_REQUESTS):
@@ -134,7 +138,7 @@ class Retriever:
             self._best(
                 np.stack([user.vector for _, user in asking]),
                 (self._blocked(query, user) for query, user in asking),
-                [query.limit for query, _ in asking],
+                [query.limit or self._n_candidates for query, _ in asking],
             )
         )
         answers = []

@@ -69,7 +69,6 @@ async def serve(settings: GatewaySettings) -> None:
             ),
             similarity=await stage(similarity.CODEC, settings.similarity_target, UNBATCHED),
             budgets=settings.budgets,
-            candidates_per_user=settings.candidates_per_user,
             batch_concurrency=settings.batch_concurrency,
             why_movie=settings.why_movie,
             metrics=metrics,

@@ -61,7 +61,6 @@ class MovieApi:
         ranking: Stage[RankingQuery, RankedList],
         similarity: Stage[SimilarQuery, SimilarMovies],
         budgets: Budgets,
-        candidates_per_user: int,
         batch_concurrency: int,
         why_movie: bool,
         metrics: GatewayMetrics,
@@ -72,7 +71,6 @@ class MovieApi:
             candidates=candidates,
             ranking=ranking,
             budgets=budgets,
-            candidates_per_user=candidates_per_user,
             metrics=metrics,
         )
         return cls(

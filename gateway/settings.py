@@ -52,8 +52,6 @@ class GatewaySettings(ServerSettings):
     """Certificate in PEM to show them, with those between it and its authority."""
     stage_key_file: Path | None = None
     """Its private key in PEM, without a passphrase."""
-    candidates_per_user: Annotated[int, Field(ge=100, le=1_000)] = 300
-    """How many candidates are ranked; at least the longest list."""
     batch_concurrency: Annotated[int, Field(ge=1, le=100)] = 32
     """Users of one batch that are at work at once."""
 

@@ -15,6 +15,8 @@ DEFAULT_COMPARISONS: Final = 10
 """What explain_features of 0 stands for in WhyMovie, whose answer they are."""
 MAX_LIMIT: Final = 100
 """What a higher limit stands for: not an error, as the client cannot know what is too much."""
+DEFAULT_CANDIDATES: Final = 300
+"""Movies that stage one hands to stage two for a user, unless the recipe says otherwise."""
 MAX_CONTRIBUTIONS: Final = 20_000
 """Of a batch, and of a call to ranking: limit times explain_features, summed up."""
 CONTRIBUTIONS_RULE: Final = (
@@ -80,12 +82,16 @@ _GENRE: Final = Limits(
 _YEAR: Final = Limits(1870, 2200)
 _MOVIES_OF_A_LIST: Final = Limits(1, 1_000)
 
+N_CANDIDATES: Final = Limits(MAX_LIMIT, _MOVIES_OF_A_LIST.high)
+"""How many a recipe may say: enough for the longest list, and no more than a call to ranking may hold."""
+
 _TABLE: Final[Mapping[str, _Row]] = MappingProxyType(
     {
         "movie_id": _Row(_ID),
         "user_id": _Row(Limits(1, _MAX_INT64), stage=Limits(0, _MAX_INT64)),
         "exclude_seen_by_user_id": _Row(Limits(1, _MAX_INT64)),
         "limit": _Row(Limits(0, _MAX_INT32), stage=_MOVIES_OF_A_LIST),
+        "CandidateQuery.limit": _Row(stage=Limits(0, 1_000)),  # 0: as many as the bundle says
         "RankingQuery.limit": _Row(stage=Limits(0, 1_000)),  # 0: all movies of the query
         "offset": _Row(Limits(0, 100_000)),
         "exclude_movie_ids": _Row(

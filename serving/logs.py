@@ -1,4 +1,4 @@
-"""Logs: one line of JSON per event on stdout, ours and those of libraries alike."""
+"""Logs: one line per event on stdout, of JSON unless told otherwise, ours and those of libraries alike."""
 
 import json
 import logging
@@ -22,13 +22,20 @@ _EXCEPTION: Final = "exception"
 _MAX_EXCEPTION_CHARACTERS: Final = 10_000
 
 
-def configure_logs(service: str, level: LogLevel = LogLevel.INFO, stream: TextIO | None = None) -> None:
+def configure_logs(
+    service: str,
+    level: LogLevel = LogLevel.INFO,
+    stream: TextIO | None = None,
+    *,
+    render: structlog.typing.Processor | None = None,
+) -> None:
     """Sends every event of this process to one stream.
 
     Args:
         service: name that every line carries.
         level: less important events are dropped.
         stream: where lines go; stdout when None.
+        render: turns an event into a line; JSON when None.
     """
 
     def add_service(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -49,7 +56,7 @@ def configure_logs(service: str, level: LogLevel = LogLevel.INFO, stream: TextIO
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 cut_values,
-                structlog.processors.JSONRenderer(serializer=_json),
+                render or structlog.processors.JSONRenderer(serializer=_json),
             ],
         )
     )

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -36,10 +37,14 @@ _REQUEST_SECONDS: Final = 5.0
 
 def main() -> int:
     """Run the demo and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.demo", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.demo",
+        description=__doc__,
+        epilog="All other options are those of the training: see python -m training train --help.",
+        allow_abbrev=False,
+    )
     parser.add_argument("--once", action="store_true", help="end after the tour")
-    parser.add_argument("--seed", type=int, default=0, help="of the training (default: %(default)s)")
-    options = parser.parse_args()
+    options, of_training = parser.parse_known_args()
     console = new_console()
     if not CONFIG.exists():
         say(console, "run this from the root of the repository", "red")
@@ -58,7 +63,7 @@ def main() -> int:
     with stop_requests() as stop_request:
         supervisor = Supervisor(BUNDLE_ROOT / "logs", stop_request)
         try:
-            return _run(plan, supervisor, stop_request, console, seed=options.seed, once=options.once)
+            return _run(plan, supervisor, stop_request, console, of_training, once=options.once)
         except StartError as error:
             log = supervisor.log_path(error.process)
             say(console, f"{error}; the end of {log}:", "red")
@@ -75,12 +80,12 @@ def _run(
     supervisor: Supervisor,
     stop_request: StopRequest,
     console: Console,
+    of_training: Sequence[str],
     *,
-    seed: int,
     once: bool,
 ) -> int:
     say(console, f"1/4 Training and publishing to {BUNDLE_ROOT}/", "bold")
-    training = training_process(seed)
+    training = training_process(of_training)
     status = run_to_end(training, stop_request)
     if stop_request.made:
         return stop_request.exit_status

@@ -112,10 +112,10 @@ def read_plan(environment: Mapping[str, str]) -> Plan:
     )
 
 
-def training_process(seed: int) -> Process:
-    """Return the job that trains and publishes, or says what it reuses."""
+def training_process(options: Sequence[str]) -> Process:
+    """Return the job that trains and publishes with these options, or says what it reuses."""
     # The gate guards what is served for real; the demo shows what was trained, and what the gate says.
-    arguments = ("train", "--bundle-root", str(BUNDLE_ROOT), "--seed", str(seed), "--reuse", "--force")
+    arguments = ("train", "--bundle-root", str(BUNDLE_ROOT), "--reuse", "--force", *options)
     return Process(name="training", command=(_python(), "-m", "training", *arguments))
 
 

@@ -42,7 +42,6 @@ class PersonalPipeline:
         candidates: stage one.
         ranking: stage two.
         budgets: how long the stages may take.
-        candidates_per_user: how many candidates are ranked.
         metrics: what is counted.
     """
 
@@ -53,14 +52,12 @@ class PersonalPipeline:
         candidates: Stage[CandidateQuery, CandidateList],
         ranking: Stage[RankingQuery, RankedList],
         budgets: Budgets,
-        candidates_per_user: int,
         metrics: GatewayMetrics,
     ) -> None:
         self._catalogues = catalogues
         self._candidates = candidates
         self._ranking = ranking
         self._budgets = budgets
-        self._candidates_per_user = candidates_per_user
         self._metrics = metrics
 
     async def run(
@@ -106,7 +103,6 @@ class PersonalPipeline:
     ) -> CandidateList:
         query = CandidateQuery(
             user_id=request.user_id,
-            limit=self._candidates_per_user,
             movie_filter=request.movie_filter,
             exclude_movie_ids=request.exclude_movie_ids,
             include_seen=request.include_seen,

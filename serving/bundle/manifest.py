@@ -100,7 +100,9 @@ class Manifest(_Record):
     """Name of the data set and the first 8 digits of the hash of its cleaned ratings."""
     features: FeatureRecord
     """What the ranker reads."""
-    recipe: Mapping[str, str | int | float | bool]
+    n_candidates: Annotated[int, Field(ge=1, le=1_000)]
+    """Movies that stage one hands to stage two for a user: as many as the ranker learned from."""
+    recipe: Mapping[str, str | int | float | bool | None]
     """How the served models were trained: the recipe that `metrics` were measured with."""
     metrics: Mapping[str, Mapping[str, float]]
     """By model, then metric, as `ndcg_at_10`: on the test part, before the last refit."""

@@ -13,11 +13,13 @@ import numpy.typing as npt
 from movierec.candidate.v1 import candidate_service_pb2 as pb
 from serving.filters import UNRESTRICTED, MovieFilter
 from serving.ids import NO_IDS, Ids
+from serving.limits import STAGE_LIMITS
 from serving.ratings import RatedMovies
 from serving.stages.messages import decode_filter, decode_history, encode_filter, encode_history
 from serving.stages.reading import each, read_scored, require
 from serving.stages.stage import StageCodec, StageFailure, StageName
 
+_MOST: Final = int(STAGE_LIMITS["CandidateQuery.limit"].high)
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["CandidateService"]
 
 
@@ -38,8 +40,8 @@ class CandidateQuery:
 
     user_id: int
     """0: only the history counts."""
-    limit: int
-    """Most candidates to return, at least 1."""
+    limit: int = 0
+    """Most candidates to return; 0: as many as the bundle's ranker learned from."""
     movie_filter: MovieFilter = UNRESTRICTED
     exclude_movie_ids: Ids = field(default_factory=lambda: NO_IDS)
     """Movies to leave out; unknown ones are ignored."""
@@ -170,7 +172,7 @@ def _decode_response(
     require(bool(bundle_id), "a bundle_id")
 
     def read(message: pb.CandidateList, query: CandidateQuery) -> CandidateList:
-        movie_ids, scores = read_scored(message.movie_ids, message.scores, query.limit)
+        movie_ids, scores = read_scored(message.movie_ids, message.scores, query.limit or _MOST)
         require(message.user_vector in _USER_VECTORS_READ, "to be told where the user's vector came from")
         vector = _USER_VECTORS_READ[message.user_vector]
         require(vector is not UserVector.NONE or not movie_ids.size, "no movies without a vector")

@@ -41,6 +41,7 @@ def retriever(
 ) -> Retriever:
     """A retriever over all this."""
     return Retriever(
+        n_candidates=2,
         bundle_id="b",
         movies=MOVIES,
         ratings=RATINGS,

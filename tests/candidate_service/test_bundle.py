@@ -58,6 +58,18 @@ def test_folding_the_training_ratings_in_gives_the_trained_list(
         assert trained.scores.tobytes() == folded_in.scores.tobytes()
 
 
+@pytest.mark.parametrize("n_candidates", [100, 300])
+def test_the_bundle_says_how_many_candidates_a_user_gets(
+    bundle_root: Path, monkeypatch: pytest.MonkeyPatch, n_candidates: int
+) -> None:
+    store = BundleStore(bundle_root)
+    bundle_id = store.pointer().bundle_id
+    manifest = store.manifest(bundle_id).model_copy(update={"n_candidates": n_candidates})
+    monkeypatch.setattr(store, "manifest", lambda _: manifest)
+    (answer,) = Retriever.load(store, bundle_id).retrieve([CandidateQuery(user_id=1)])
+    assert answer.movie_ids.size == n_candidates
+
+
 def test_a_scan_by_norm_answers_as_the_matrix_product_does(
     bundle_root: Path, retriever: Retriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:

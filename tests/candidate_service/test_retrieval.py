@@ -34,6 +34,10 @@ def test_limit() -> None:
     assert ask(CandidateQuery(user_id=1, limit=1)).movie_ids.tolist() == [10]
 
 
+def test_without_a_limit_as_many_as_the_ranker_learned_from() -> None:
+    assert ask(CandidateQuery(user_id=1)).movie_ids.tolist() == [10, 50]
+
+
 def test_include_seen() -> None:
     answer = ask(CandidateQuery(user_id=1, limit=10, include_seen=True))
     assert answer.movie_ids.tolist() == [20, 10, 50, 30]

@@ -65,7 +65,7 @@ async def test_answers_in_order(stub: pb_grpc.CandidateServiceStub) -> None:
         ([], ["queries"]),
         ([Query(limit=1)] * 101, ["queries"]),
         ([Query(user_id=-1, limit=1)], ["queries[0].user_id"]),
-        ([Query(limit=1), Query(limit=0)], ["queries[1].limit"]),
+        ([Query(limit=0), Query(limit=-1)], ["queries[1].limit"]),
         ([Query(limit=1001)], ["queries[0].limit"]),
         ([Query(limit=1, exclude_movie_ids=[0])], ["queries[0].exclude_movie_ids[0]"]),
         ([Query(limit=1, exclude_movie_ids=[1] * 100_001)], ["queries[0].exclude_movie_ids"]),
@@ -81,7 +81,7 @@ async def test_answers_in_order(stub: pb_grpc.CandidateServiceStub) -> None:
         ([Query(limit=1, because_of=4)], ["queries[0].because_of"]),
         (
             [Query(user_id=-1), Query(limit=-1)],
-            ["queries[0].user_id", "queries[0].limit", "queries[1].limit"],
+            ["queries[0].user_id", "queries[1].limit"],
         ),
     ],
     ids=lambda value: None if isinstance(value, list) and value and isinstance(value[0], str) else "q",

@@ -139,7 +139,6 @@ async def stages(models: tuple[Catalogue, Retriever, Ranker], tmp_path: Path) ->
                 ranking=batching_ranking,
                 similarity=queue(similarity.CODEC, to_candidates, metrics),  # not asked
                 budgets=BUDGETS,
-                candidates_per_user=300,
                 batch_concurrency=32,
                 why_movie=True,
                 metrics=metrics,

@@ -21,7 +21,6 @@ from serving.stages.candidate import CandidateList, CandidateQuery, UserVector
 from serving.stages.ranking import RankingQuery
 from similarity_service.neighbours import SimilarityIndex
 from tests.conftest import Trained
-from training.models.first_stage import CANDIDATES
 
 Floats = npt.NDArray[np.float32]
 
@@ -95,7 +94,7 @@ def test_candidates_are_the_same_for_every_user(
 ) -> None:
     user_ids = trained.two_stage.stage.ratings.users.ids
     for users in calls(everyone):
-        queries = [CandidateQuery(user_id=int(user_ids[user]), limit=CANDIDATES) for user in users]
+        queries = [CandidateQuery(user_id=int(user_ids[user])) for user in users]
         for user, answer in zip(users, retriever.retrieve(queries), strict=True):
             assert_same(trained, answer, learned[user])
             assert (answer.user_vector is UserVector.TRAINED) == (answer.movie_ids.size > 0)
@@ -106,10 +105,7 @@ def test_ratings_sent_as_history_give_the_trained_list(
     trained: Trained, retriever: Retriever, everyone: Rows, learned: list[Candidates]
 ) -> None:
     for users in calls(everyone):
-        queries = [
-            CandidateQuery(0, CANDIDATES, history=newest_first(own_ratings(trained, int(user))))
-            for user in users
-        ]
+        queries = [CandidateQuery(0, history=newest_first(own_ratings(trained, int(user)))) for user in users]
         for user, answer in zip(users, retriever.retrieve(queries), strict=True):
             assert_same(trained, answer, learned[user])
             assert (answer.user_vector is UserVector.FOLDED_IN) == (answer.movie_ids.size > 0)

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.containers, pytest.mark.e2e]
 NETWORK = "movierec-test"
 PODS = ("mlflow", "first-training", *SERVERS)
 SECONDS = 120
-LESS = ["--als-iterations=3", "--iterations=20"]
+LESS = ["--als-iterations=3", "--ranker-iterations=20"]
 """Of training, which is not what is tested here."""
 INIT = {"io.podman.annotations.init.container.type": "always"}
 """Kept when they have ended: podman 4.3 fails on removing one that is about to end."""

@@ -8,7 +8,6 @@ import numpy as np
 
 from candidate_service.retrieval import Retriever
 from gateway.lists.catalogue import Catalogue
-from gateway.settings import GatewaySettings
 from ranking_service.ranking import Ranker
 from serving.bundle.factors import read_item_factors, read_ratings
 from serving.bundle.store import BundleStore
@@ -19,8 +18,6 @@ from serving.stages.candidate import CandidateList, CandidateQuery
 from serving.stages.ranking import RankingQuery
 from serving.stages.similarity import SimilarQuery
 from similarity_service.neighbours import SimilarityIndex
-
-CANDIDATES_PER_USER: int = GatewaySettings.model_fields["candidates_per_user"].default
 
 Scored = list[tuple[int, float]]
 """Movie ids and scores, best first."""
@@ -121,7 +118,6 @@ class Oracle:
     def _candidates(self, wish: Wish) -> CandidateList:
         query = CandidateQuery(
             user_id=wish.user_id,
-            limit=CANDIDATES_PER_USER,
             movie_filter=wish.movie_filter,
             exclude_movie_ids=np.array(wish.excluded, dtype=np.int64),
             include_seen=wish.include_seen,

@@ -185,7 +185,6 @@ async def running_cluster(store: BundleStore) -> AsyncIterator[Cluster]:
             ranking=queue(ranking.CODEC, ranked, limits),
             similarity=queue(similarity.CODEC, alike, UNBATCHED),
             budgets=BUDGETS,
-            candidates_per_user=300,
             batch_concurrency=32,
             why_movie=True,
             metrics=metrics,

@@ -289,7 +289,6 @@ class World:
             "ranking": self.ranking,
             "similarity": self.similarity,
             "budgets": BUDGETS,
-            "candidates_per_user": 300,
             "batch_concurrency": 32,
             "why_movie": True,
             "metrics": self.metrics,

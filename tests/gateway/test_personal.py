@@ -230,7 +230,7 @@ async def test_the_exclusions_of_the_request_go_down_to_retrieval(world: World) 
     (query,) = world.candidates.queries
     assert query.exclude_movie_ids.tolist() == [7, 3, 7]  # what the user has seen, retrieval knows itself
     assert query.movie_filter == HORROR
-    assert (query.user_id, query.limit, query.include_seen) == (100, 300, False)
+    assert (query.user_id, query.limit, query.include_seen) == (100, 0, False)
 
 
 async def test_include_seen_brings_back_seen_movies_and_history(world: World) -> None:

@@ -68,6 +68,7 @@ def store(tmp_path: Path) -> BundleStore:
             files=files,
             dataset_tag="small",
             features=FeatureRecord(feature_set="none", names=(), hash=""),
+            n_candidates=300,
             recipe={},
             metrics={},
             libraries={},

@@ -1,6 +1,7 @@
 """WhyMovie and because_of over real stages and channels on a trained bundle: they agree with the lists."""
 
 import asyncio
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from movierec.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServi
 from ranking_service.metrics import RankingMetrics
 from ranking_service.ranking import Ranker
 from ranking_service.servicer import RankingServicer
+from serving.bundle.manifest import MANIFEST_NAME
 from serving.bundle.store import BundleStore
 from serving.filters import UNRESTRICTED, MovieFilter
 from serving.stages import candidate, ranking
@@ -31,8 +33,8 @@ from serving.stages.candidate import CandidateQuery
 from tests.gateway.small_world import World, ids, queue
 from tests.serving.stage_under_test import stage
 
-CANDIDATES_PER_USER = 100
-"""Fewer than production's, so that many movies of the small bundle are not retrieved."""
+N_CANDIDATES = 100
+"""Fewer than the default, so that many movies of the small bundle are not retrieved."""
 LIMITS = (1, 10, 100)
 AT_ONCE = 10
 FILTERS = (
@@ -56,9 +58,13 @@ class Models:
 
 
 @pytest.fixture(scope="module")
-def models(bundle_root: Path) -> Models:
-    store = BundleStore(bundle_root)
+def models(bundle_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Models:
+    root = tmp_path_factory.mktemp("few") / "root"
+    shutil.copytree(bundle_root, root)
+    store = BundleStore(root)
     bundle_id = store.pointer().bundle_id
+    manifest = store.manifest(bundle_id).model_copy(update={"n_candidates": N_CANDIDATES})
+    (store.path(bundle_id) / MANIFEST_NAME).write_text(manifest.model_dump_json(), encoding="utf-8")
     return Models(
         Catalogue.load(store, bundle_id), Retriever.load(store, bundle_id), Ranker.load(store, bundle_id)
     )
@@ -89,7 +95,6 @@ async def gateway(models: Models, tmp_path_factory: pytest.TempPathFactory) -> A
         yield World(models.catalogue).gateway(
             candidates=queue(candidate.CODEC, to_candidate, metrics),
             ranking=queue(ranking.CODEC, to_ranking, metrics),
-            candidates_per_user=CANDIDATES_PER_USER,
         )
 
 
@@ -146,7 +151,7 @@ async def test_the_answers_agree_with_the_lists(models: Models, gateway: MovieAp
         if why.verdict is Verdict.NOT_RETRIEVED:
             assert why.retrieval is not None
             assert why.retrieval.cut_score is not None
-            assert why.retrieval.rank > CANDIDATES_PER_USER
+            assert why.retrieval.rank > N_CANDIDATES
             assert why.retrieval.score <= why.retrieval.cut_score
         if why.last is None or why.ranking is None:
             continue
@@ -178,7 +183,7 @@ async def test_reasons_follow_their_movies(models: Models, gateway: MovieApi) ->
         request = PersonalRequest(user_id=user_id, limit=20)
         page = await gateway.personal(replace(request, because_of=3), None)
         assert shown(page.items) == shown((await gateway.personal(request, None)).items)
-        (found,) = models.retriever.retrieve([CandidateQuery(user_id, CANDIDATES_PER_USER, because_of=3)])
+        (found,) = models.retriever.retrieve([CandidateQuery(user_id, because_of=3)])
         expected = {
             movie_id: [(m, w) for m, w in zip(movies, weights, strict=True) if m]
             for movie_id, movies, weights in zip(

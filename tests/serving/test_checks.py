@@ -1,6 +1,7 @@
 """The table of limits: accepted and refused values of every row, in requests of clients and of stages."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -128,8 +129,9 @@ PUBLIC_ROWS: Mapping[str, Row] = {
 
 STAGE_ROWS: Mapping[str, Row] = {
     "movie_id": (lambda value: similar(movie_id=value), *ID),
+    "limit": (lambda value: similar(limit=value), [1, 1_000], [0, -1, 1_001]),
     "queries[].user_id": (lambda value: candidates(user_id=value), [0, MAX_INT64], [-1]),
-    "queries[].limit": (lambda value: candidates(limit=value), [1, 1_000], [0, -1, 1_001]),
+    "queries[].CandidateQuery.limit": (lambda value: candidates(limit=value), [0, 1_000], [-1, 1_001]),
     "queries[].RankingQuery.limit": (lambda value: ranked(limit=value), [0, 1_000], [-1, 1_001]),
     "queries[].exclude_movie_ids": (
         lambda value: candidates(exclude_movie_ids=value),
@@ -217,7 +219,7 @@ def fields(checker: Checker, request: Message) -> list[str]:
 def cases(rows: Mapping[str, Row], *, accepted: bool) -> list[Any]:
     """Requests with the accepted or the refused values of all rows, and the field of each."""
     return [
-        pytest.param(build(value), name.replace("RankingQuery.", "").replace("[]", "[0]"), id=f"{name}-{n}")
+        pytest.param(build(value), re.sub(r"\w+Query\.", "", name).replace("[]", "[0]"), id=f"{name}-{n}")
         for name, (build, good, bad) in rows.items()
         for n, value in enumerate(good if accepted else bad)
     ]

@@ -52,6 +52,7 @@ def manifest_of(staging: Path) -> Manifest:
         files=files,
         dataset_tag="tiny",
         features=FeatureRecord(feature_set="none", names=(), hash=""),
+        n_candidates=300,
         recipe={},
         metrics={},
         libraries={},

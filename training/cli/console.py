@@ -1,8 +1,9 @@
 """How a command speaks to people, and how it ends when something is wrong."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 
@@ -11,13 +12,23 @@ from training.errors import TrainingError
 
 
 def open_console() -> Terminal:
-    """The console of a command; only warnings are logged beside it."""
+    """The console of a command; only warnings are logged beside it, in sentences."""
     from serving.logs import configure_logs
     from serving.settings import LogLevel
 
-    configure_logs("training", LogLevel.WARNING)
+    configure_logs("training", LogLevel.WARNING, render=_sentence)
     # Where there is no terminal to ask: wide enough for the table.
     return Terminal(width=None if sys.stdout.isatty() else 110)
+
+
+def _sentence(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    """A log event as people read it: what it is, what it is about, and why."""
+    level, text = str(event["level"]).capitalize(), str(event["event"])
+    known = {"event", "error", "exception", "level", "logger", "service", "timestamp"}
+    details = [f"{name.replace('_', ' ')} {value}" for name, value in event.items() if name not in known]
+    about = f" ({', '.join(details)})" if details else ""
+    reasons = "".join(f": {event[name]}" for name in ("error", "exception") if name in event)
+    return printable(f"{level}: {text}{about}{reasons}")
 
 
 @contextmanager

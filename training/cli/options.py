@@ -1,8 +1,12 @@
 """Options that several commands share, and the recipe that they make."""
 
+import dataclasses
+import functools
+import inspect
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -12,15 +16,18 @@ import typer
 
 from serving.features.sets import FeatureSet
 from serving.fold_in import AlsParameters, Confidence
+from serving.limits import DEFAULT_CANDIDATES, N_CANDIDATES
 from serving.ratings import Ratings
+from training.data.movielens.dialect import COLUMN_KEYS, Dialect
 from training.data.movielens.layouts import DATA_DIR_VARIABLE
 from training.errors import TrainingError
 from training.evaluation.splits import SplitProtocol
-from training.models.recipe import REFERENCE_PARAMETERS, RankerParameters, Recipe, default_parameters
+from training.models.recipe import REFERENCE_PARAMETERS, Loss, RankerParameters, Recipe, default_parameters
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+    from training.data.datasets import DatasetFolder
     from training.experiments.studies import Tuning
 
 
@@ -60,6 +67,7 @@ _LIMITS: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = MappingProxyTy
             "relevance_threshold": (0.5, 5.0),
             "negatives": (1, 1_000_000),
             "max_users": (1, 10_000_000),
+            "early_stopping_rounds": (1, 10_000),
         },
     }
 )
@@ -67,13 +75,97 @@ _LIMITS: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = MappingProxyTy
 
 _PANELS: Final = MappingProxyType({"als": "ALS", "ranker": "Ranker"})
 
-DataDir: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        envvar=DATA_DIR_VARIABLE,
-        help="Folder of a MovieLens data set. Unset: data/ml-latest-small, else a download, else a sample.",
-    ),
-]
+_DATA_PANEL: Final = "Data as they come"
+
+
+def _columns_of(text: str) -> dict[str, str]:
+    keys = tuple(COLUMN_KEYS.values())
+    columns: dict[str, str] = {}
+    for part in text.split(","):
+        key, sign, name = (piece.strip() for piece in part.partition("="))
+        if key not in keys or not sign or not name or key in columns:
+            raise typer.BadParameter(
+                f"expected user_id=NAME,movie_id=NAME and so on, each once, found {part.strip()!r}; "
+                f"there are {', '.join(keys)}"
+            )
+        columns[key] = name
+    return columns
+
+
+def _scale_of(text: str) -> tuple[float, float]:
+    try:
+        low, high = map(float, text.split(":"))
+        if not -math.inf < low < high < math.inf:
+            raise ValueError  # noqa: TRY301  # as what float raises
+    except ValueError:
+        raise typer.BadParameter(f"expected lowest and highest rating, as 1:10, found {text!r}") from None
+    return low, high
+
+
+def _read_separator(text: str | None) -> str | None:
+    if text == "":
+        raise typer.BadParameter("must not be empty")
+    return text
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which data set, and how its files are written."""
+
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=DATA_DIR_VARIABLE,
+            help="Folder of a data set. Unset: data/ml-latest-small, else a download, else a sample.",
+        ),
+    ] = None
+    columns: Annotated[
+        Any,  # a mapping: typer asks no more of it than a parser
+        typer.Option(
+            parser=_columns_of,
+            metavar="KEY=NAME,…",
+            help="Other names of columns, as user_id=user,time=created_at. Keys: "
+            f"{', '.join(COLUMN_KEYS.values())}.",
+            rich_help_panel=_DATA_PANEL,
+        ),
+    ] = None
+    rating_scale: Annotated[
+        Any,  # a pair
+        typer.Option(
+            parser=_scale_of,
+            metavar="LOW:HIGH",
+            help="Lowest and highest rating, as 1:10: mapped to 0.5 and 5 stars. Unset: they are stars.",
+            rich_help_panel=_DATA_PANEL,
+        ),
+    ] = None
+    genre_separator: Annotated[
+        str | None,
+        typer.Option(
+            callback=_read_separator, help='Between two genres. Unset: "|".', rich_help_panel=_DATA_PANEL
+        ),
+    ] = None
+    no_times: Annotated[
+        bool,
+        typer.Option("--no-times", help="Read ratings without times.", rich_help_panel=_DATA_PANEL),
+    ] = False
+
+    def resolve(self) -> "DatasetFolder":
+        """Finds the data set, or gets one.
+
+        Raises:
+            DataError: there is none.
+        """
+        from training.data.datasets import resolve
+
+        dialect = Dialect(
+            columns=self.columns or {},
+            rating_scale=self.rating_scale,
+            genre_separator=self.genre_separator,
+            has_times=not self.no_times,
+        )
+        return resolve(self.data_dir, dialect)
+
+
 BundleRoot: TypeAlias = Annotated[
     Path, typer.Option(help="Folder of the bundles, the pointer, preprocessed ratings and MLflow's store.")
 ]
@@ -94,9 +186,6 @@ Threads: TypeAlias = Annotated[
 ]
 ProtocolChoice: TypeAlias = Annotated[ProtocolOption, typer.Option(help="How the future is cut off.")]
 Features: TypeAlias = Annotated[FeatureSet, typer.Option(help="What the ranker sees.")]
-PresetOption: TypeAlias = Annotated[
-    Preset, typer.Option(help="Parameters of ALS.", rich_help_panel=_PANELS["als"])
-]
 ParamsFile: TypeAlias = Annotated[
     Path | None,
     typer.Option("--params", exists=True, dir_okay=False, help="Parameters that `tune` found; options win."),
@@ -141,34 +230,127 @@ def _parameter(stage: str, name: str, help_text: str) -> Any:
 
 
 _PRESETS: Final = "Unset: the preset's."
-Factors: TypeAlias = Annotated[int | None, _parameter("als", "factors", f"Length of a vector. {_PRESETS}")]
-AlsIterations: TypeAlias = Annotated[int | None, _parameter("als", "iterations", f"Alternations. {_PRESETS}")]
-Regularization: TypeAlias = Annotated[
-    float | None, _parameter("als", "regularization", "λ. Unset: chosen on a validation part.")
-]
-Alpha: TypeAlias = Annotated[float | None, _parameter("als", "alpha", f"α of the confidence. {_PRESETS}")]
-ConfidenceMode: TypeAlias = Annotated[
-    Confidence | None,
-    typer.Option(help=f"How ratings become confidence. {_PRESETS}", rich_help_panel=_PANELS["als"]),
-]
-RankerIterations: TypeAlias = Annotated[
-    int | None,
-    _parameter(
-        "ranker", "iterations", "Trees at the most: how many is chosen on held-out groups. Unset: 300."
+
+
+@dataclass(frozen=True)
+class AlsOptions:
+    """Parameters of ALS; None: not asked for, and the preset's is taken."""
+
+    preset: Annotated[Preset, typer.Option(help="Parameters of ALS.", rich_help_panel=_PANELS["als"])] = (
+        Preset.DEFAULT
+    )
+    als_factors: Annotated[int | None, _parameter("als", "factors", f"Length of a vector. {_PRESETS}")] = None
+    als_iterations: Annotated[int | None, _parameter("als", "iterations", f"Alternations. {_PRESETS}")] = None
+    als_regularization: Annotated[
+        float | None, _parameter("als", "regularization", "λ. Unset: chosen on a validation part.")
+    ] = None
+    als_alpha: Annotated[float | None, _parameter("als", "alpha", f"α of the confidence. {_PRESETS}")] = None
+    als_confidence_mode: Annotated[
+        Confidence | None,
+        typer.Option(help=f"How ratings become confidence. {_PRESETS}", rich_help_panel=_PANELS["als"]),
+    ] = None
+
+    @property
+    def asked(self) -> "Asked":
+        """By the name of the parameter."""
+        return {
+            "factors": self.als_factors,
+            "iterations": self.als_iterations,
+            "regularization": self.als_regularization,
+            "alpha": self.als_alpha,
+            "confidence": self.als_confidence_mode,
+        }
+
+
+@dataclass(frozen=True)
+class RankerOptions:
+    """Parameters of the ranker; None: not asked for."""
+
+    ranker_iterations: Annotated[
+        int | None,
+        _parameter(
+            "ranker", "iterations", "Trees at the most: how many is chosen on held-out groups. Unset: 300."
+        ),
+    ] = None
+    ranker_learning_rate: Annotated[float | None, _parameter("ranker", "learning_rate", "Unset: 0.05.")] = (
+        None
+    )
+    ranker_depth: Annotated[int | None, _parameter("ranker", "depth", "Of a tree. Unset: 6.")] = None
+    ranker_loss: Annotated[
+        Loss | None,
+        typer.Option(
+            help="Unset: both are tried on held-out groups, and the better is taken.",
+            rich_help_panel=_PANELS["ranker"],
+        ),
+    ] = None
+    early_stopping_rounds: Annotated[
+        int | None,
+        _parameter(
+            "ranker",
+            "early_stopping_rounds",
+            "Trees without a better held-out nDCG@10 that end a fit on held-out groups. Unset: none does.",
+        ),
+    ] = None
+    relevance_threshold: Annotated[
+        float | None,
+        _parameter("ranker", "relevance_threshold", "Stars from which a label is positive. Unset: 4."),
+    ] = None
+    negatives: Annotated[
+        int | None, _parameter("ranker", "negatives", "Unliked candidates kept per group. Unset: 75.")
+    ] = None
+    max_ranker_users: Annotated[
+        int | None, _parameter("ranker", "max_users", "Groups at the most. Unset: 10,000.")
+    ] = None
+
+    @property
+    def asked(self) -> "Asked":
+        """By the name of the parameter."""
+        return {
+            "iterations": self.ranker_iterations,
+            "learning_rate": self.ranker_learning_rate,
+            "depth": self.ranker_depth,
+            "only_loss": self.ranker_loss,
+            "early_stopping_rounds": self.early_stopping_rounds,
+            "relevance_threshold": self.relevance_threshold,
+            "negatives": self.negatives,
+            "max_users": self.max_ranker_users,
+        }
+
+
+NCandidates: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        min=int(N_CANDIDATES.low),
+        max=int(N_CANDIDATES.high),
+        help="Movies that stage one hands to stage two for a user, in training and in serving.",
     ),
 ]
-LearningRate: TypeAlias = Annotated[float | None, _parameter("ranker", "learning_rate", "Unset: 0.05.")]
-Depth: TypeAlias = Annotated[int | None, _parameter("ranker", "depth", "Of a tree. Unset: 6.")]
-RelevanceThreshold: TypeAlias = Annotated[
-    float | None,
-    _parameter("ranker", "relevance_threshold", "Stars from which a label is positive. Unset: 4."),
-]
-Negatives: TypeAlias = Annotated[
-    int | None, _parameter("ranker", "negatives", "Unliked candidates kept per group. Unset: 75.")
-]
-MaxRankerUsers: TypeAlias = Annotated[
-    int | None, _parameter("ranker", "max_users", "Groups at the most. Unset: 10,000.")
-]
+
+
+def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Lets a command take groups of options: of a parameter that is a dataclass, each field is an option."""
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, Any] = {
+        name: parameter.annotation
+        for name, parameter in signature.parameters.items()
+        if dataclasses.is_dataclass(parameter.annotation)
+    }
+    flat: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        of_group = inspect.signature(groups[name], eval_str=True).parameters if name in groups else {}
+        flat += [one.replace(kind=one.KEYWORD_ONLY) for one in of_group.values()] or [parameter]
+
+    @functools.wraps(command)
+    def run(**options: Any) -> None:
+        for name, group in groups.items():
+            options[name] = group(
+                **{field.name: options.pop(field.name) for field in dataclasses.fields(group)}
+            )
+        command(**options)
+
+    run.__annotations__ = {}  # typer would take those of the command
+    run.__signature__ = signature.replace(parameters=flat)  # type: ignore[attr-defined]
+    return run
 
 
 class ParametersError(TrainingError):
@@ -178,25 +360,32 @@ class ParametersError(TrainingError):
 Asked: TypeAlias = Mapping[str, Any]
 """Parameters by name; None: not asked for, and the preset's is taken."""
 
+_ALS_DEFAULTS: Final = AlsOptions()
+_RANKER_DEFAULTS: Final = RankerOptions()
 
-def regularization_is_open(preset: Preset, asked: Asked) -> bool:
+
+def regularization_is_open(options: AlsOptions, found: Asked = MappingProxyType({})) -> bool:
     """Whether λ of ALS is to be chosen: nobody asked for one, nor for the preset of another project."""
-    return preset is Preset.DEFAULT and asked.get("regularization") is None
+    given = {**found, **_given(options.asked)}
+    return options.preset is Preset.DEFAULT and "regularization" not in given
 
 
-def als_of_options(ratings: Ratings, preset: Preset, asked: Asked) -> AlsParameters:
-    """Parameters of ALS: the preset, but for what was asked for."""
-    chosen = REFERENCE_PARAMETERS if preset is Preset.REFERENCE else default_parameters(len(ratings.users))
-    return replace(chosen, **_given(asked))
+def als_of_options(
+    ratings: Ratings, options: AlsOptions, found: Asked = MappingProxyType({})
+) -> AlsParameters:
+    """Parameters of ALS: the preset, but for what was `found` in a file and what was asked for."""
+    is_reference = options.preset is Preset.REFERENCE
+    chosen = REFERENCE_PARAMETERS if is_reference else default_parameters(len(ratings.users))
+    return replace(chosen, **{**found, **_given(options.asked)})
 
 
 def recipe_of_options(
     ratings: Ratings,
     *,
-    preset: Preset = Preset.DEFAULT,
     params: Path | None = None,
-    als: Asked = MappingProxyType({}),
-    ranker: Asked = MappingProxyType({}),
+    als: AlsOptions = _ALS_DEFAULTS,
+    ranker: RankerOptions = _RANKER_DEFAULTS,
+    n_candidates: int = DEFAULT_CANDIDATES,
     features: FeatureSet = FeatureSet.EXTENDED,
     protocol: ProtocolOption = ProtocolOption.AUTO,
     seed: int = 0,
@@ -204,19 +393,24 @@ def recipe_of_options(
 ) -> Recipe:
     """The recipe: the preset, then the file, then single parameters.
 
+    Ratings without times have no features of time.
+
     Raises:
-        ParametersError: the file holds something else than parameters.
+        ParametersError: the file holds something else than parameters; or the protocol is `time`, and the
+            ratings have none.
     """
     found = _read(params) if params is not None else {}
-    asked = {**found.get("als", {}), **_given(als)}
+    if features is FeatureSet.EXTENDED and not ratings.is_timed:
+        features = FeatureSet.UNTIMED
     return Recipe(
-        als=als_of_options(ratings, preset, asked),
-        ranker=replace(RankerParameters(), **{**found.get("ranker", {}), **_given(ranker)}),
+        als=als_of_options(ratings, als, found.get("als", {})),
+        ranker=replace(RankerParameters(), **{**found.get("ranker", {}), **_given(ranker.asked)}),
         feature_set=features,
         protocol=chosen_protocol(ratings, protocol),
         seed=seed,
         threads=threads,
-        choose_regularization=regularization_is_open(preset, asked),
+        choose_regularization=regularization_is_open(als, found.get("als", {})),
+        n_candidates=n_candidates,
     )
 
 
@@ -239,10 +433,27 @@ def _given(asked: Asked) -> dict[str, Any]:
 
 
 def chosen_protocol(ratings: Ratings, protocol: ProtocolOption) -> SplitProtocol:
-    """The protocol that an option means for these ratings."""
+    """The protocol that an option means for these ratings.
+
+    Raises:
+        ParametersError: it is `time`, and the ratings have none.
+    """
     from training.experiments.experiment import production_protocol
 
+    if protocol is ProtocolOption.TIME and not ratings.is_timed:
+        raise ParametersError("--protocol time needs times, and these ratings have none: take user")
     return production_protocol(ratings) if protocol is ProtocolOption.AUTO else SplitProtocol(protocol)
+
+
+def protocols(ratings: Ratings, protocol: SplitProtocol | None) -> Sequence[SplitProtocol]:
+    """The protocols to measure under: the one asked for, else both, where the ratings have times.
+
+    Raises:
+        ParametersError: `time` is asked for, and the ratings have none.
+    """
+    if protocol is not None:
+        return [chosen_protocol(ratings, ProtocolOption(protocol))]
+    return list(SplitProtocol) if ratings.is_timed else [SplitProtocol.USER]
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

@@ -9,22 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serving.limits import DEFAULT_CANDIDATES
 from serving.ratings import Ratings
 from training.cli.console import failing_clearly, open_console
 from training.cli.options import (
     ROOT,
-    Alpha,
-    AlsIterations,
+    AlsOptions,
     BundleRoot,
-    ConfidenceMode,
-    DataDir,
+    DataOptions,
     DatasetTag,
-    Factors,
-    Preset,
-    PresetOption,
+    NCandidates,
     ProtocolChoice,
     ProtocolOption,
-    Regularization,
     Sample,
     Seed,
     Threads,
@@ -32,6 +28,7 @@ from training.cli.options import (
     als_of_options,
     chosen_protocol,
     regularization_is_open,
+    with_option_groups,
 )
 from training.lock import alone
 from training.progress import Progress
@@ -45,14 +42,14 @@ _EXPORTS = "exports"
 
 
 @app.command()
-def preprocess(*, data_dir: DataDir = None, bundle_root: BundleRoot = ROOT) -> None:
+@with_option_groups
+def preprocess(*, data: DataOptions, bundle_root: BundleRoot = ROOT) -> None:
     """Check and clean a data set, and write it as parquet; nothing to do if it is there and unchanged."""
-    from training.data.datasets import resolve
     from training.data.preprocessed import preprocess as preprocess_data
 
     console = open_console()
     with failing_clearly(), alone(bundle_root):
-        dataset = resolve(data_dir)
+        dataset = data.resolve()
         console.print(f"Data set: {dataset.source}")
         with Progress(console).step("Reading, checking and cleaning"):
             found = preprocess_data(dataset, bundle_root)
@@ -62,17 +59,17 @@ def preprocess(*, data_dir: DataDir = None, bundle_root: BundleRoot = ROOT) -> N
 
 
 @app.command()
-def extract_movies(*, data_dir: DataDir = None, bundle_root: BundleRoot = ROOT) -> None:
+@with_option_groups
+def extract_movies(*, data: DataOptions, bundle_root: BundleRoot = ROOT) -> None:
     """Write the catalogue for people, exports/movies.parquet: titles as shown, years, genres, ids at TMDB."""
     import numpy as np
     import pandas as pd
 
-    from training.data.datasets import resolve
     from training.data.preprocessed import preprocess as preprocess_data
 
     console = open_console()
     with failing_clearly(), alone(bundle_root):
-        dataset = resolve(data_dir)
+        dataset = data.resolve()
         table = preprocess_data(dataset, bundle_root).table
         movies = table.movies
         frame = pd.DataFrame(
@@ -90,9 +87,10 @@ def extract_movies(*, data_dir: DataDir = None, bundle_root: BundleRoot = ROOT) 
 
 
 @app.command()
+@with_option_groups
 def train_popularity(
     *,
-    data_dir: DataDir = None,
+    data: DataOptions,
     bundle_root: BundleRoot = ROOT,
     sample: Sample = False,
     dataset_tag: DatasetTag = None,
@@ -113,7 +111,7 @@ def train_popularity(
     from training.data.popularity import MovieStatistics, popularity
     from training.models.recommenders import PopularityRecommender
 
-    with _single(data_dir, bundle_root, sample=sample, dataset_tag=dataset_tag) as job:
+    with _single(data, bundle_root, sample=sample, dataset_tag=dataset_tag) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
         weights = {"rating_weight": rating_weight, "count_weight": count_weight}
 
@@ -142,9 +140,10 @@ def train_popularity(
 
 
 @app.command()
+@with_option_groups
 def train_cf(
     *,
-    data_dir: DataDir = None,
+    data: DataOptions,
     bundle_root: BundleRoot = ROOT,
     sample: Sample = False,
     dataset_tag: DatasetTag = None,
@@ -159,7 +158,7 @@ def train_cf(
     from training.models.recommenders import SVDRecommender
     from training.models.svd import Svd
 
-    with _single(data_dir, bundle_root, sample=sample, dataset_tag=dataset_tag) as job:
+    with _single(data, bundle_root, sample=sample, dataset_tag=dataset_tag) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
         metrics = job.measure(
             lambda past: SVDRecommender.fit(past, table, n_factors=factors, seed=seed),
@@ -171,18 +170,15 @@ def train_cf(
 
 
 @app.command()
+@with_option_groups
 def train_als(
     *,
-    data_dir: DataDir = None,
+    data: DataOptions,
     bundle_root: BundleRoot = ROOT,
     sample: Sample = False,
     dataset_tag: DatasetTag = None,
-    preset: PresetOption = Preset.DEFAULT,
-    factors: Factors = None,
-    iterations: AlsIterations = None,
-    regularization: Regularization = None,
-    alpha: Alpha = None,
-    confidence_mode: ConfidenceMode = None,
+    als: AlsOptions,
+    n_candidates: NCandidates = DEFAULT_CANDIDATES,
     protocol: ProtocolChoice = ProtocolOption.AUTO,
     seed: Seed = 0,
     threads: Threads = 2,
@@ -196,18 +192,11 @@ def train_als(
     from training.models.als import Als
     from training.models.recommenders import ALSRecommender
 
-    asked = {
-        "factors": factors,
-        "iterations": iterations,
-        "regularization": regularization,
-        "alpha": alpha,
-        "confidence": confidence_mode,
-    }
-    with _single(data_dir, bundle_root, sample=sample, dataset_tag=dataset_tag) as job:
+    with _single(data, bundle_root, sample=sample, dataset_tag=dataset_tag) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
-        parameters = als_of_options(ratings, preset, asked)
+        parameters = als_of_options(ratings, als)
         chosen = chosen_protocol(ratings, protocol)
-        if regularization_is_open(preset, asked):
+        if regularization_is_open(als):
             with job.progress.step("Regularization of ALS, on a validation part"):
                 tried = choose_als_regularization(
                     judged_split(ratings, chosen).train,
@@ -219,7 +208,9 @@ def train_als(
                 )
             parameters = replace(parameters, regularization=best_regularization(tried))
         metrics = job.measure(
-            lambda past: ALSRecommender.fit(past, table, parameters, seed=seed, threads=threads), chosen
+            lambda past: ALSRecommender.fit(past, table, parameters, seed=seed, threads=threads),
+            chosen,
+            n_candidates,
         )
         model = Als.fit(ratings, len(table.movies.ids), parameters, seed=seed, threads=threads)
         np.savez(
@@ -233,20 +224,21 @@ def train_als(
         job.track(
             "als_candidate_generator",
             "als",
-            asdict(parameters) | {"seed": seed, "threads": threads},
+            asdict(parameters) | {"n_candidates": n_candidates, "seed": seed, "threads": threads},
             metrics,
             tracking_uri,
         )
 
 
 @app.command()
+@with_option_groups
 def build_similarity(
     *,
-    data_dir: DataDir = None,
+    data: DataOptions,
     bundle_root: BundleRoot = ROOT,
     sample: Sample = False,
     dataset_tag: DatasetTag = None,
-    preset: PresetOption = Preset.DEFAULT,
+    als: AlsOptions,
     seed: Seed = 0,
     threads: Threads = 2,
     tracking_uri: TrackingUri = None,
@@ -262,9 +254,9 @@ def build_similarity(
     from training.models.similarity import build_index
     from training.publish.exports import write_similarity_index
 
-    with _single(data_dir, bundle_root, sample=sample, dataset_tag=dataset_tag) as job:
+    with _single(data, bundle_root, sample=sample, dataset_tag=dataset_tag) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
-        parameters = als_of_options(ratings, preset, {})
+        parameters = als_of_options(ratings, als)
         n_movies = len(table.movies.ids)
         with job.progress.step("ALS on all ratings", parameters.iterations) as advance:
             model = Als.fit(ratings, n_movies, parameters, seed=seed, threads=threads, progress=advance)
@@ -296,7 +288,7 @@ def _exports(root: Path) -> Path:
 
 @contextmanager
 def _single(
-    data_dir: Path | None, root: Path, *, sample: bool, dataset_tag: str | None
+    data: DataOptions, root: Path, *, sample: bool, dataset_tag: str | None
 ) -> "Iterator[SingleModelJob]":
     from training.data.preparation import prepare
     from training.jobs.single_model import SingleModelJob
@@ -305,6 +297,11 @@ def _single(
     progress = Progress(console)
     with failing_clearly(), alone(root), TemporaryDirectory() as folder:
         prepared = prepare(
-            data_dir, root, sample=sample, dataset_tag=dataset_tag, console=console, progress=progress
+            data.resolve(),
+            root,
+            sample=sample,
+            dataset_tag=dataset_tag,
+            console=console,
+            progress=progress,
         )
         yield SingleModelJob(console, progress, prepared, root, Path(folder), sample)

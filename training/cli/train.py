@@ -8,37 +8,30 @@ import typer
 
 from serving.bundle import SETTLE_SECONDS
 from serving.features.sets import FeatureSet
+from serving.limits import DEFAULT_CANDIDATES
 from training.cli import release, single_models
 from training.cli.console import failing_clearly, open_console
 from training.cli.options import (
     ROOT,
-    Alpha,
-    AlsIterations,
+    AlsOptions,
     BundleRoot,
-    ConfidenceMode,
-    DataDir,
+    DataOptions,
     DatasetTag,
-    Depth,
-    Factors,
     Features,
-    LearningRate,
-    MaxRankerUsers,
-    Negatives,
+    NCandidates,
     ParamsFile,
-    Preset,
-    PresetOption,
     ProtocolChoice,
     ProtocolOption,
-    RankerIterations,
-    Regularization,
-    RelevanceThreshold,
+    RankerOptions,
     Sample,
     Seed,
     SettleSeconds,
     Threads,
     TrackingUri,
+    protocols,
     recipe_of_options,
     tuning_of_options,
+    with_option_groups,
 )
 from training.evaluation.splits import SplitProtocol
 from training.lock import alone
@@ -56,9 +49,10 @@ _REFUSED: Final = 3
 
 @app.command("train", help="The same as train-ranker.")
 @app.command("train-ranker")
+@with_option_groups
 def train(
     *,
-    data_dir: DataDir = None,
+    data: DataOptions,
     bundle_root: BundleRoot = ROOT,
     sample: Sample = False,
     dataset_tag: DatasetTag = None,
@@ -67,18 +61,9 @@ def train(
     protocol: ProtocolChoice = ProtocolOption.AUTO,
     features: Features = FeatureSet.EXTENDED,
     params: ParamsFile = None,
-    preset: PresetOption = Preset.DEFAULT,
-    als_factors: Factors = None,
-    als_iterations: AlsIterations = None,
-    als_regularization: Regularization = None,
-    als_alpha: Alpha = None,
-    als_confidence_mode: ConfidenceMode = None,
-    iterations: RankerIterations = None,
-    learning_rate: LearningRate = None,
-    depth: Depth = None,
-    relevance_threshold: RelevanceThreshold = None,
-    negatives: Negatives = None,
-    max_ranker_users: MaxRankerUsers = None,
+    als: AlsOptions,
+    ranker: RankerOptions,
+    n_candidates: NCandidates = DEFAULT_CANDIDATES,
     reuse: Annotated[
         bool, typer.Option("--reuse", help="Keep the current bundle if it is of this data and recipe.")
     ] = False,
@@ -103,27 +88,19 @@ def train(
     root = bundle_root / SAMPLE_FOLDER if sample else bundle_root
     with failing_clearly(), alone(bundle_root):
         prepared = prepare(
-            data_dir, bundle_root, sample=sample, dataset_tag=dataset_tag, console=console, progress=progress
+            data.resolve(),
+            bundle_root,
+            sample=sample,
+            dataset_tag=dataset_tag,
+            console=console,
+            progress=progress,
         )
         recipe = recipe_of_options(
             prepared.clean.ratings,
-            preset=preset,
             params=params,
-            als={
-                "factors": als_factors,
-                "iterations": als_iterations,
-                "regularization": als_regularization,
-                "alpha": als_alpha,
-                "confidence": als_confidence_mode,
-            },
-            ranker={
-                "iterations": iterations,
-                "learning_rate": learning_rate,
-                "depth": depth,
-                "relevance_threshold": relevance_threshold,
-                "negatives": negatives,
-                "max_users": max_ranker_users,
-            },
+            als=als,
+            ranker=ranker,
+            n_candidates=n_candidates,
             features=features,
             protocol=protocol,
             seed=seed,
@@ -158,15 +135,19 @@ def train(
 
 
 @app.command()
+@with_option_groups
 def evaluate(
     *,
-    data_dir: DataDir = None,
+    data: DataOptions,
     bundle_root: BundleRoot = ROOT,
+    dataset_tag: DatasetTag = None,
     seeds: Annotated[
         int, typer.Option(min=1, max=100, help="Seeds 0 to n - 1; the table shows their mean.")
     ] = 3,
     params: ParamsFile = None,
-    preset: PresetOption = Preset.DEFAULT,
+    als: AlsOptions,
+    ranker: RankerOptions,
+    n_candidates: NCandidates = DEFAULT_CANDIDATES,
     features: Features = FeatureSet.EXTENDED,
     protocol: Annotated[SplitProtocol | None, typer.Option(help="One protocol. Unset: both.")] = None,
     threads: Threads = 2,
@@ -188,12 +169,19 @@ def evaluate(
     progress = Progress(console)
     with failing_clearly(), alone(bundle_root):
         prepared = prepare(
-            data_dir, bundle_root, sample=False, dataset_tag=None, console=console, progress=progress
+            data.resolve(),
+            bundle_root,
+            sample=False,
+            dataset_tag=dataset_tag,
+            console=console,
+            progress=progress,
         )
         recipe = recipe_of_options(
             prepared.clean.ratings,
-            preset=preset,
             params=params,
+            als=als,
+            ranker=ranker,
+            n_candidates=n_candidates,
             features=features,
             protocol=ProtocolOption.USER,
             threads=threads,
@@ -202,7 +190,7 @@ def evaluate(
             bundle_root,
             prepared,
             recipe,
-            protocols=[protocol] if protocol else list(SplitProtocol),
+            protocols=protocols(prepared.clean.ratings, protocol),
             seeds=range(seeds),
             progress=progress,
             variants=everything,
@@ -210,9 +198,10 @@ def evaluate(
 
 
 @app.command()
+@with_option_groups
 def tune(
     *,
-    data_dir: DataDir = None,
+    data: DataOptions,
     bundle_root: BundleRoot = ROOT,
     sample: Sample = False,
     dataset_tag: DatasetTag = None,
@@ -247,7 +236,12 @@ def tune(
     progress = Progress(console)
     with failing_clearly(), alone(bundle_root):
         prepared = prepare(
-            data_dir, bundle_root, sample=sample, dataset_tag=dataset_tag, console=console, progress=progress
+            data.resolve(),
+            bundle_root,
+            sample=sample,
+            dataset_tag=dataset_tag,
+            console=console,
+            progress=progress,
         )
         ratings = prepared.clean.ratings
         recipe = recipe_of_options(ratings, features=features, protocol=protocol, seed=seed, threads=threads)

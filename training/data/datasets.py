@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from zipfile import BadZipFile
@@ -14,7 +14,8 @@ import structlog
 from requests.exceptions import ChunkedEncodingError, ConnectionError, RequestException, Timeout  # noqa: A004
 
 from training.data.generated import SAMPLE_FILES, VERSION, write_sample
-from training.data.movielens.layouts import DATA_DIR_VARIABLE, layout_of
+from training.data.movielens.dialect import MOVIELENS, Dialect
+from training.data.movielens.layouts import DATA_DIR_VARIABLE, layout_of, layouts_in
 from training.data.movielens.problems import DataError
 
 DATA_ROOT: Final = Path("data")
@@ -56,11 +57,17 @@ class DatasetFolder:
     """First part of the dataset tag."""
     folder: Path
     source: str
-    """Where it comes from: one sentence for the user."""
+    """Where it comes from, in words for the user."""
+    dialect: Dialect = MOVIELENS
+    """How its files are written."""
 
 
 def resolve(
-    chosen: Path | None, *, root: Path = DATA_ROOT, download: Download = ML_LATEST_SMALL
+    chosen: Path | None,
+    dialect: Dialect = MOVIELENS,
+    *,
+    root: Path = DATA_ROOT,
+    download: Download = ML_LATEST_SMALL,
 ) -> DatasetFolder:
     """Finds a data set, and gets one if there is none.
 
@@ -69,12 +76,17 @@ def resolve(
 
     Args:
         chosen: the folder that `MOVIEREC_DATA_DIR` names, if it is set.
+        dialect: how its files are written.
         root: where data sets are kept.
         download: what to get.
 
     Raises:
         DataError: what there is, or what the server sent, is not the data set.
     """
+    return replace(_located(chosen, root, download), dialect=dialect)
+
+
+def _located(chosen: Path | None, root: Path, download: Download) -> DatasetFolder:
     if chosen is not None:
         return _chosen(chosen)
     folder = root / download.name
@@ -99,7 +111,8 @@ def _chosen(folder: Path) -> DatasetFolder:
     except DataError as error:
         raise DataError(f"{DATA_DIR_VARIABLE} does not name a data set: {error}") from error
     name = folder.resolve().name or "data"
-    return DatasetFolder(name, folder, f"{name} in {folder}, as {DATA_DIR_VARIABLE} says.")
+    source = f"{name} in {folder}, as {DATA_DIR_VARIABLE} says.{_unread(folder)}"
+    return DatasetFolder(name, folder, source)
 
 
 def _found(folder: Path) -> DatasetFolder:
@@ -107,7 +120,16 @@ def _found(folder: Path) -> DatasetFolder:
         layout_of(folder)
     except DataError as error:
         raise DataError(f"{error}. Complete the folder, or remove it to have it downloaded") from error
-    return DatasetFolder(folder.name, folder, f"{folder.name}, found in {folder}.")
+    return DatasetFolder(folder.name, folder, f"{folder.name}, found in {folder}.{_unread(folder)}")
+
+
+def _unread(folder: Path) -> str:
+    """What to say of a folder with files in several layouts; nothing of any other."""
+    read, *others = layouts_in(folder)
+    if not others:
+        return ""
+    unread = " and ".join(f"{layout.ratings}, {layout.movies}" for layout in others)
+    return f" Read are {read.ratings} and {read.movies}; also there, and not read: {unread}."
 
 
 # Download

@@ -6,7 +6,7 @@ from typing import Final
 
 from rich.console import Console
 
-from training.data import datasets
+from training.data.datasets import DatasetFolder
 from training.data.movielens.cleaning import CleanRatings, ratings_digest
 from training.data.movielens.movies import MovieTable
 from training.data.preprocessed import preprocess
@@ -31,7 +31,7 @@ class Prepared:
 
 
 def prepare(
-    data_dir: Path | None,
+    dataset: DatasetFolder,
     root: Path,
     *,
     sample: bool,
@@ -39,12 +39,11 @@ def prepare(
     console: Console,
     progress: Progress,
 ) -> Prepared:
-    """Finds the data set, cleans it or reads what was cleaned before, and says so.
+    """Cleans the data set or reads what was cleaned before, and says so.
 
     Raises:
-        DataError: there is none, or it cannot be used.
+        DataError: it cannot be used.
     """
-    dataset = datasets.resolve(data_dir)
     console.print(f"Data set: {dataset.source}")
     with progress.step("Reading and checking ratings"):
         found = preprocess(dataset, root)
@@ -56,4 +55,8 @@ def prepare(
         clean, name = replace(clean, ratings=ratings, digest=digest), f"{name}-{SAMPLE_FOLDER}"
     tag = dataset_tag or clean.tag(name)
     console.print(f"{tag}: {len(clean.ratings):,} ratings, {len(clean.ratings.users):,} users")
+    if clean.counts.kept < clean.counts.read:
+        console.print(f"  dropped: {clean.counts.dropped}")
+    if not clean.ratings.is_timed:
+        console.print("  without times: no features of time or order, and the protocol is 'user'")
     return Prepared(found.table, clean, tag, dataset.source, found.folder.name)

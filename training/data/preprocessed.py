@@ -48,8 +48,8 @@ class Preprocessed:
 def preprocess(dataset: DatasetFolder, root: Path) -> Preprocessed:
     """Reads the parquet files of this data set, or cleans it and writes them.
 
-    They are known by the bytes of the inputs and of the modules that clean them, where all settings of
-    cleaning are. What is read back is the same to the bit; what is not is written again.
+    They are known by the bytes of the inputs, by their dialect, and by the bytes of the modules that clean
+    them. What is read back is the same to the bit; what is not is written again.
 
     Args:
         dataset: what to read.
@@ -58,7 +58,7 @@ def preprocess(dataset: DatasetFolder, root: Path) -> Preprocessed:
     Raises:
         DataError: the data set cannot be used.
     """
-    folder = root / _FOLDER / f"{dataset.name}-{_key(dataset.folder)}"
+    folder = root / _FOLDER / f"{dataset.name}-{_key(dataset)}"
     try:
         table, clean = _read(folder)
     except FileNotFoundError:
@@ -67,7 +67,7 @@ def preprocess(dataset: DatasetFolder, root: Path) -> Preprocessed:
         _logger.warning("preprocessed files are damaged; written again", folder=str(folder), error=str(error))
     else:
         return Preprocessed(table, clean, folder, reused=True)
-    table, clean = read_data_set(dataset.folder)
+    table, clean = read_data_set(dataset.folder, dataset.dialect)
     _write(folder, table, clean)
     for older in folder.parent.glob(f"{glob.escape(dataset.name)}-{'[0-9a-f]' * _KEY_DIGITS}"):
         if older != folder:
@@ -75,9 +75,10 @@ def preprocess(dataset: DatasetFolder, root: Path) -> Preprocessed:
     return Preprocessed(table, clean, folder, reused=False)
 
 
-def _key(source: Path) -> str:
+def _key(dataset: DatasetFolder) -> str:
+    source = dataset.folder
     layout = layout_of(source)
-    hasher = hashlib.sha256()
+    hasher = hashlib.sha256(repr(dataset.dialect).encode())
     modules = sorted(Path(str(movielens.__file__)).parent.glob("*.py"))
     for module in (*modules, Path(str(catalogue.__file__))):
         hasher.update(module.read_bytes())

@@ -32,13 +32,22 @@ _PER_USER: Final[Mapping[str, Callable[[Rows, Rows, int], float]]] = MappingProx
 _RESAMPLES: Final = 2_000
 
 
+def shown_metrics(n_candidates: int) -> tuple[str, ...]:
+    """The metrics that a table of models shows, in its order."""
+    return (
+        *("ndcg_at_10", "recall_at_10", "precision_at_10", "map_at_10", "coverage_at_10", "novelty_at_10"),
+        *(f"recall_at_{n_candidates}", "ceiling_ndcg_at_10"),
+    )
+
+
 @dataclass(frozen=True)
 class Quality:
     """How good one model's lists are. Keys are as `ndcg_at_10`."""
 
     per_user: Mapping[str, npt.NDArray[np.float64]]
     """By metric, shape (n_users,), in the order of the split's users. Besides metrics at the cutoffs:
-    `recall_at_300`; `ceiling_ndcg_at_10`, what ordering the list's 300 perfectly would reach; and
+    recall at the number of candidates, as `recall_at_300`; `ceiling_ndcg_at_10`, what ordering these
+    perfectly would reach; and
     `recall_at_10_head`, `_mid`, `_tail`, of the relevant movies of one band: NaN for a user without."""
     coverage: Mapping[str, float]
     """Share of the movies rated in the past that are in anybody's first k."""

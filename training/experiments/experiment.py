@@ -14,14 +14,12 @@ from training.evaluation.splits import ENOUGH_USERS, Split, SplitProtocol, judge
 from training.experiments.baselines import baseline_lists, choose_ease_regularization, svd_lists
 from training.experiments.regularization import best_regularization, choose_als_regularization
 from training.models.als import Als
-from training.models.first_stage import CANDIDATES
 from training.models.job_context import JobContext
 from training.models.lists import else_popular
 from training.models.ranker_groups import TooFewUsersError, inner_cuts
 from training.models.ranker_selection import RankerChoice
 from training.models.recipe import REFERENCE_PARAMETERS, Recipe
 from training.models.two_stage import TwoStage, fit_two_stage
-from training.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def measure(
     lists = _lists(test, two_stage, job, ease_ndcg)
     if variants:
         lists |= _variant_lists(test, job.part("reference"), lists["popularity"])
-    qualities = _qualities(lists, test, job.progress)
+    qualities = _qualities(lists, test, job)
     validation = _validated(test.train, job, two_stage.choice, ease_ndcg) if validate else {}
     return Measurement(
         recipe=job.recipe,
@@ -172,14 +170,14 @@ def _validated(
     except TooFewUsersError as error:  # two cuts leave little of short histories
         job.progress.console.print(f"  left out: {error}")
         return {}
-    return _qualities(_lists(before, earlier, job, ease_ndcg), before, job.progress)
+    return _qualities(_lists(before, earlier, job, ease_ndcg), before, job)
 
 
-def _qualities(lists: Mapping[str, Sequence[Rows]], judged: Split, progress: Progress) -> dict[str, Quality]:
-    with progress.step("Judging", len(lists)) as advance:
+def _qualities(lists: Mapping[str, Sequence[Rows]], judged: Split, job: JobContext) -> dict[str, Quality]:
+    with job.progress.step("Judging", len(lists)) as advance:
         qualities = {}
         for model, found in lists.items():
-            qualities[model] = judge(found, judged, candidates=CANDIDATES)
+            qualities[model] = judge(found, judged, candidates=job.recipe.n_candidates)
             advance()
     return qualities
 
@@ -188,10 +186,11 @@ def _lists(
     judged: Split, two_stage: TwoStage, job: JobContext, ease_ndcg: Mapping[float, float]
 ) -> dict[str, Sequence[Rows]]:
     """Lists of all models, by name, weakest first as a rule."""
+    limit = job.recipe.n_candidates
     with job.progress.step("Baselines"):
-        baselines = baseline_lists(judged, job.n_movies, ease_ndcg)
+        baselines = baseline_lists(judged, job.n_movies, ease_ndcg, limit=limit)
         popular = baselines.pop("popularity")
-        lists = {"popularity": popular, "svd": svd_lists(judged, job.n_movies, job.recipe.seed)}
+        lists = {"popularity": popular, "svd": svd_lists(judged, job.n_movies, job.recipe.seed, limit=limit)}
         lists |= baselines
         lists["als"] = else_popular(
             [found.movie_rows for found in two_stage.stage.candidates(judged.users)], popular
@@ -215,7 +214,9 @@ def _variant_lists(judged: Split, job: JobContext, popular: Sequence[Rows]) -> d
         )
     plain_job = replace(job, recipe=replace(job.recipe, feature_set=FeatureSet.REFERENCE))
     plain = fit_two_stage(judged.train, plain_job, users=judged.users)
-    found = [found.movie_rows for found in als.candidates(judged.users, judged.train, CANDIDATES)]
+    found = [
+        found.movie_rows for found in als.candidates(judged.users, judged.train, job.recipe.n_candidates)
+    ]
     return {
         "als_reference": else_popular(found, popular),
         "two_stage_reference": else_popular(plain.recommend(judged.users), popular),

@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 
 from serving.fold_in import AlsParameters
+from serving.limits import DEFAULT_CANDIDATES
 from serving.ratings import Ratings
 from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
 from training.evaluation.judging import mean_ndcg
 from training.evaluation.splits import ENOUGH_USERS, Split, SplitProtocol, split
 from training.models.als import Als
-from training.models.first_stage import CANDIDATES
 
 GRID_FACTOR: Final = 2.0
 """From one λ of a grid to the next."""
@@ -51,7 +51,7 @@ def choose_als_regularization(
         def judge() -> Arrays:
             chosen = replace(parameters, regularization=regularization)
             als = Als.fit(judged.train, n_movies, chosen, seed=seed, threads=threads, users=judged.users)
-            found = als.candidates(judged.users, judged.train, CANDIDATES)
+            found = als.candidates(judged.users, judged.train, DEFAULT_CANDIDATES)
             return {"ndcg": np.array(mean_ndcg([one.movie_rows for one in found], judged))}
 
         return float(checkpoints.step(f"als-regularization-{regularization:g}", judge)["ndcg"])

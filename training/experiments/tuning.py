@@ -21,7 +21,7 @@ from training.evaluation.judging import mean_ndcg
 from training.evaluation.splits import Split, split
 from training.experiments.studies import Parameters, Study, Trial
 from training.models.als import Als
-from training.models.first_stage import CANDIDATES, fit_first_stage
+from training.models.first_stage import fit_first_stage
 from training.models.job_context import JobContext
 from training.models.ranker import Groups, fit_ranker
 from training.models.ranker_groups import TooFewUsersError, labelled_groups, labelling_cuts, require_groups
@@ -79,7 +79,7 @@ def tune(ratings: Ratings, job: JobContext, bounds: Bounds) -> dict[str, Study]:
             threads=recipe.threads,
             users=judged.users,
         )
-        found = model.candidates(judged.users, judged.train, CANDIDATES)
+        found = model.candidates(judged.users, judged.train, recipe.n_candidates)
         return mean_ndcg([candidates.movie_rows for candidates in found], judged)
 
     with job.progress.step("Trials of ALS", bounds.trials) as advance:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from serving.limits import DEFAULT_CANDIDATES
 from training.data.preparation import Prepared
 from training.evaluation.splits import SplitProtocol
 from training.experiments.single import Fit, measure_single
@@ -26,15 +27,22 @@ class SingleModelJob:
     """For artefacts; gone when the job is over."""
     sample: bool
 
-    def measure(self, fit: Fit, protocol: SplitProtocol) -> dict[str, float]:
+    def measure(
+        self, fit: Fit, protocol: SplitProtocol, n_candidates: int = DEFAULT_CANDIDATES
+    ) -> dict[str, float]:
         """Judges a model and shows the result."""
         metrics = measure_single(
-            self.prepared.clean.ratings, self.prepared.table, protocol, fit, self.progress
+            self.prepared.clean.ratings,
+            self.prepared.table,
+            protocol,
+            fit,
+            self.progress,
+            n_candidates=n_candidates,
         )
         for part in ("val", "test"):
             shown = ", ".join(
                 f"{name} {metrics[f'{part}_{name}']:.4f}"
-                for name in ("ndcg_at_10", "recall_at_10", "coverage_at_10", "recall_at_300")
+                for name in ("ndcg_at_10", "recall_at_10", "coverage_at_10", f"recall_at_{n_candidates}")
                 if f"{part}_{name}" in metrics
             )
             self.console.print(f"{part}, protocol '{protocol}': {shown or 'nobody can be judged'}")

@@ -22,8 +22,6 @@ from training.features.build import build
 from training.models.als import Als, fit_item_factors
 from training.models.job_context import JobContext
 
-CANDIDATES = 300
-"""Movies that stage one hands to stage two."""
 _SAMPLED_USERS = 100
 _SAMPLED_MOVIES = 10
 
@@ -36,6 +34,8 @@ class FirstStage:
     """The history it was fitted on, and all that it may look at."""
     als: Als
     tables: FeatureTables
+    n_candidates: int
+    """Movies that it hands to stage two for a user."""
 
     @classmethod
     def fit(
@@ -45,6 +45,7 @@ class FirstStage:
         parameters: AlsParameters,
         feature_set: FeatureSet,
         *,
+        n_candidates: int,
         seed: int,
         threads: int,
         progress: Callable[[], None] = lambda: None,
@@ -61,6 +62,7 @@ class FirstStage:
             table: the catalogue.
             parameters: of ALS.
             feature_set: what the ranker will see.
+            n_candidates: movies that it will hand to the ranker for a user.
             seed: of ALS.
             threads: of ALS; the result does not depend on it.
             progress: called after each iteration of ALS.
@@ -88,7 +90,7 @@ class FirstStage:
             return group(catalogue, **arrays)
 
         tables = FeatureTables(feature_set, catalogue, tuple(map(fitted, feature_set.groups)))
-        return cls(ratings=ratings, als=als, tables=tables)
+        return cls(ratings=ratings, als=als, tables=tables, n_candidates=n_candidates)
 
     def served_users(self) -> Rows:
         """Rows of the users who have candidates: with a vector, and with a movie left that has factors."""
@@ -111,7 +113,7 @@ class FirstStage:
         if self.als.item_factors.shape[0] < LARGE_CATALOGUE or not users.size:
             return None
         worst = [
-            found.scores[-1] if found.scores.size == CANDIDATES else -np.inf
+            found.scores[-1] if found.scores.size == self.n_candidates else -np.inf
             for found in self.candidates(users)
         ]
         items = RowsByNorm.of(self.als.item_factors)
@@ -123,7 +125,7 @@ class FirstStage:
 
     def candidates(self, user_rows: Rows) -> Iterator[Candidates]:
         """Each user's best unseen movies, as the candidate service retrieves them."""
-        return self.als.candidates(user_rows, self.ratings, CANDIDATES)
+        return self.als.candidates(user_rows, self.ratings, self.n_candidates)
 
     def features(self, user_row: int, candidates: Candidates) -> npt.NDArray[np.float32]:
         """Features of one user's candidates, as the ranking service computes them."""
@@ -140,6 +142,7 @@ def fit_first_stage(ratings: Ratings, job: JobContext, what: str, *, users: Rows
             job.table,
             recipe.als,
             recipe.feature_set,
+            n_candidates=recipe.n_candidates,
             seed=recipe.seed,
             threads=recipe.threads,
             progress=advance,

@@ -65,10 +65,19 @@ def fit_ranker(
     seed: int,
     threads: int,
     feature_names: tuple[str, ...] | None = None,
+    held_out: Groups | None = None,
 ) -> CatBoost:
-    """Trains on all groups with a fixed number of trees; the result depends on seed and threads.
+    """Trains on all groups; the result depends on seed and threads.
 
-    Names are kept in the model, and change nothing else.
+    Args:
+        groups: what it learns from.
+        loss: what it minimises.
+        parameters: of the model.
+        iterations: trees; fewer where it stops early.
+        seed: of CatBoost.
+        threads: of CatBoost.
+        feature_names: kept in the model; they change nothing else.
+        held_out: what early stopping looks at, if the parameters ask for it.
     """
     model = CatBoost(
         {
@@ -83,15 +92,27 @@ def fit_ranker(
             "verbose": False,
         }
     )
+    if held_out is None or parameters.early_stopping_rounds is None:
+        model.fit(_pool(groups, feature_names))
+    else:
+        model.set_params(eval_metric="NDCG:top=10;type=Base")
+        model.fit(
+            _pool(groups, feature_names),
+            eval_set=_pool(held_out, feature_names),
+            early_stopping_rounds=parameters.early_stopping_rounds,
+            use_best_model=False,  # the trees are chosen by the mean over all held-out groups
+        )
+    return model
+
+
+def _pool(groups: Groups, feature_names: tuple[str, ...] | None) -> Pool:
     # The pool locks the array it is given: our groups are used again.
-    pool = Pool(
+    return Pool(
         groups.features.copy(order="F"),
         label=groups.labels,
         group_id=groups.group_ids,
         feature_names=None if feature_names is None else list(feature_names),
     )
-    model.fit(pool)
-    return model
 
 
 def model_bytes(model: CatBoost) -> npt.NDArray[np.uint8]:

@@ -65,31 +65,42 @@ def choose_ranker(groups: Groups, job: JobContext) -> RankerChoice:
     fold_of = np.random.default_rng(recipe.seed).permutation(unique.size) % n_folds
     folds = range(n_folds if unique.size < _FEW_GROUPS else 1)
     grid = range(_TREES_STEP, recipe.ranker.iterations + 1, _TREES_STEP) or [recipe.ranker.iterations]
+    losses = tuple(Loss) if recipe.ranker.only_loss is None else (recipe.ranker.only_loss,)
     qualities: dict[Loss, npt.NDArray[np.float64]] = {}
-    with job.progress.step("Choosing loss and trees on held-out groups", len(folds) * len(Loss)) as advance:
-        for loss in Loss:
+    with job.progress.step("Choosing loss and trees on held-out groups", len(folds) * len(losses)) as advance:
+        for loss in losses:
             rows = []
             for fold in folds:
                 out = np.isin(groups.group_ids, unique[fold_of == fold])
 
                 def held_out(loss: Loss = loss, out: npt.NDArray[np.bool_] = out) -> Arrays:
-                    model = fit_trees(groups.where(~out), loss, recipe.ranker.iterations, recipe)
-                    return {"ndcg": _held_out_ndcg(model, groups.where(out), grid)}
+                    held = groups.where(out)
+                    model = fit_trees(
+                        groups.where(~out), loss, recipe.ranker.iterations, recipe, held_out=held
+                    )
+                    return {"ndcg": _held_out_ndcg(model, held, grid)}
 
                 rows.append(job.checkpoints.step(f"held-out-{loss}-{fold}", held_out)["ndcg"])
                 advance()
             qualities[loss] = np.concatenate(rows)
     means = {loss: _smoothed(quality.mean(axis=0)) for loss, quality in qualities.items()}
     best = {loss: int(mean.argmax()) for loss, mean in means.items()}
-    (other,) = set(Loss) - {preferred}
-    lead = qualities[other][:, best[other]] - qualities[preferred][:, best[preferred]]
-    loss = other if lead.mean() > lead.std() / np.sqrt(lead.size) else preferred
+    loss = losses[0] if len(losses) == 1 else _better(preferred, qualities, best)
     return RankerChoice(
         loss=loss,
         iterations=grid[best[loss]],
         held_out_ndcg={name: float(mean.max()) for name, mean in means.items()},
         curves=tuple(_curve(name, tuple(grid), quality) for name, quality in qualities.items()),
     )
+
+
+def _better(
+    preferred: Loss, qualities: Mapping[Loss, npt.NDArray[np.float64]], best: Mapping[Loss, int]
+) -> Loss:
+    """The other loss if its lead is more than a standard error, else the preferred one."""
+    (other,) = set(Loss) - {preferred}
+    lead = qualities[other][:, best[other]] - qualities[preferred][:, best[preferred]]
+    return other if lead.mean() > lead.std() / np.sqrt(lead.size) else preferred
 
 
 def _at_most(groups: Groups, most: int, seed: int) -> Groups:
@@ -102,9 +113,15 @@ def _at_most(groups: Groups, most: int, seed: int) -> Groups:
 
 
 def fit_trees(
-    groups: Groups, loss: Loss, iterations: int, recipe: Recipe, names: tuple[str, ...] | None = None
+    groups: Groups,
+    loss: Loss,
+    iterations: int,
+    recipe: Recipe,
+    *,
+    feature_names: tuple[str, ...] | None = None,
+    held_out: Groups | None = None,
 ) -> CatBoost:
-    """Fits a ranker of so many trees, with all else as the recipe says; `names` of the features."""
+    """Fits a ranker of so many trees, with all else as the recipe says; see `fit_ranker`."""
     return fit_ranker(
         groups,
         loss,
@@ -112,7 +129,8 @@ def fit_trees(
         iterations=iterations,
         seed=recipe.seed,
         threads=recipe.threads,
-        feature_names=names,
+        feature_names=feature_names,
+        held_out=held_out,
     )
 
 
@@ -120,7 +138,10 @@ def _held_out_ndcg(model: CatBoost, groups: Groups, grid: Sequence[int]) -> npt.
     """nDCG@10 of each group by number of trees, shape (n_groups, len(grid))."""
     starts = np.flatnonzero(np.diff(groups.group_ids, prepend=-1))
     scores = [
-        np.split(model.predict(groups.features, "RawFormulaVal", ntree_end=trees), starts[1:])
+        np.split(
+            model.predict(groups.features, "RawFormulaVal", ntree_end=min(trees, model.tree_count_)),
+            starts[1:],
+        )
         for trees in grid
     ]
     labels = np.split(groups.labels, starts[1:])

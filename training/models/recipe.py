@@ -6,6 +6,7 @@ from typing import Final
 
 from serving.features.sets import FeatureSet
 from serving.fold_in import AlsParameters, Confidence
+from serving.limits import DEFAULT_CANDIDATES
 from serving.ratings import LIKED
 from training.evaluation.splits import SplitProtocol
 
@@ -49,6 +50,10 @@ class RankerParameters:
     """Unliked candidates kept per group, at random."""
     max_users: int = 10_000
     """Groups at the most, of all inner cuts together, at random."""
+    only_loss: Loss | None = None
+    """The loss; None: both are tried on held-out groups."""
+    early_stopping_rounds: int | None = None
+    """Trees without a higher nDCG@10 of the held-out groups that end a fit; None: none ends early."""
     relevance_threshold: float = LIKED
     """Stars from which a rating is a positive label. What is judged counts likes, whatever this says."""
 
@@ -68,3 +73,5 @@ class Recipe:
     choose_regularization: bool = False
     """Whether λ of ALS is chosen on a validation part: that of `als` is where the grid begins, and then what
     was found."""
+    n_candidates: int = DEFAULT_CANDIDATES
+    """Movies that stage one hands to stage two for a user, in training and in serving alike."""

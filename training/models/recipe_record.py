@@ -11,7 +11,9 @@ from training.models.ranker_selection import RankerChoice
 from training.models.recipe import Loss, RankerParameters, Recipe
 
 
-def recipe_record(recipe: Recipe, choice: RankerChoice | None = None) -> dict[str, str | int | float | bool]:
+def recipe_record(
+    recipe: Recipe, choice: RankerChoice | None = None
+) -> dict[str, str | int | float | bool | None]:
     """Writes a recipe down, and loss and trees of the ranker if they are known."""
     fields = asdict(recipe)
     als, ranker = fields.pop("als"), fields.pop("ranker")
@@ -24,7 +26,7 @@ def recipe_record(recipe: Recipe, choice: RankerChoice | None = None) -> dict[st
     )
 
 
-def recipe_of(record: Mapping[str, str | int | float | bool]) -> tuple[Recipe, RankerChoice]:
+def recipe_of(record: Mapping[str, str | int | float | bool | None]) -> tuple[Recipe, RankerChoice]:
     """Reads what was written with a choice.
 
     Raises:
@@ -39,6 +41,7 @@ def recipe_of(record: Mapping[str, str | int | float | bool]) -> tuple[Recipe, R
         for prefix in ("als_", "ranker_")
     )
     als["confidence"] = Confidence(als["confidence"])
+    ranker["only_loss"] = None if ranker["only_loss"] is None else Loss(ranker["only_loss"])
     rest["feature_set"] = FeatureSet(rest["feature_set"])
     rest["protocol"] = SplitProtocol(rest["protocol"])
     return Recipe(als=AlsParameters(**als), ranker=RankerParameters(**ranker), **rest), choice

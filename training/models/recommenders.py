@@ -292,7 +292,12 @@ class TwoStageRecommender(Recommender):
     def read(cls, store: BundleStore, bundle_id: str) -> Self:
         catalogue = CatalogueContext.read(store, bundle_id)
         ranker = RankerContent.read(store.folder(bundle_id, "ranking"))
-        stage = FirstStage(ratings=catalogue.ratings, als=_read_als(store, bundle_id), tables=ranker.tables)
+        stage = FirstStage(
+            ratings=catalogue.ratings,
+            als=_read_als(store, bundle_id),
+            tables=ranker.tables,
+            n_candidates=store.manifest(bundle_id).n_candidates,
+        )
         return cls(catalogue, stage, ranker)
 
     @property

@@ -84,7 +84,8 @@ def fit_two_stage(
 def _fit_ranker(groups: Groups, job: JobContext, choice: RankerChoice) -> CatBoost:
     def trees() -> Arrays:
         names = job.recipe.feature_set.names(job.table.movies.genres)
-        return {"cbm": model_bytes(fit_trees(groups, choice.loss, choice.iterations, job.recipe, names))}
+        model = fit_trees(groups, choice.loss, choice.iterations, job.recipe, feature_names=names)
+        return {"cbm": model_bytes(model)}
 
     with job.progress.step(f"Ranker: {choice.iterations} trees, {choice.loss}"):
         # Always by way of its bytes: a resumed job must end with those of an uninterrupted one.

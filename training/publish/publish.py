@@ -86,6 +86,7 @@ def publish(root: Path, build: Build, progress: Progress, *, settle_seconds: flo
             files=files,
             dataset_tag=build.dataset_tag,
             features=_feature_record(build),
+            n_candidates=build.recipe.n_candidates,
             recipe=recipe_record(build.recipe, build.two_stage.choice),
             metrics=build.metrics,
             libraries={name: version(name) for name in LIBRARIES},

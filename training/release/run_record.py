@@ -23,7 +23,7 @@ class RunRecord:
 
     experiment: str
     name: str
-    parameters: Mapping[str, str | int | float | bool]
+    parameters: Mapping[str, str | int | float | bool | None]
     metrics: Mapping[str, float]
     tags: Mapping[str, str] = field(default_factory=dict)
     artifacts: tuple[Path, ...] = ()

@@ -74,7 +74,7 @@ _FAMILIES: Final = (
 )
 _OF_THE_MOVIE: Final = ("the movie", "#9aa1ab")
 """All others: a flag for each genre of the catalogue is among them."""
-_DEPTHS: Final = (5, 10, 20, 30, 50, 75, 100, 150, 200, 250, 300)
+_DEPTHS: Final = (5, 10, 20, 30, 50, 75, 100, 150, 200, 250, 300, 400, 500, 700)
 _SHOWN_FEATURES: Final = 18
 _WIDTH: Final = 9.6
 
@@ -127,8 +127,9 @@ def quality_by_segment(qualities: Mapping[str, Quality], evidence: Evidence) -> 
         return _embedded(figure)
 
 
-def recall_by_candidates(evidence: Evidence) -> str:
+def recall_by_candidates(evidence: Evidence, n_candidates: int) -> str:
     """Recall by how many movies of the list are looked at, of the models that could retrieve."""
+    depths = [*(depth for depth in _DEPTHS if depth < n_candidates), n_candidates]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 3.7), layout="constrained")
         axes = figure.subplots()
@@ -136,13 +137,13 @@ def recall_by_candidates(evidence: Evidence) -> str:
             if model in {"two_stage_reference", "als_reference"}:
                 continue
             pairs = list(zip(lists, evidence.relevant, strict=True))
-            values = [np.mean([recall(ours, liked, depth) for ours, liked in pairs]) for depth in _DEPTHS]
-            axes.plot(_DEPTHS, values, color=_COLOURS[model], label=TITLES[model], **_line(model))
+            values = [np.mean([recall(ours, liked, depth) for ours, liked in pairs]) for depth in depths]
+            axes.plot(depths, values, color=_COLOURS[model], label=TITLES[model], **_line(model))
         axes.set_xlabel("movies taken from the top of the list")
         axes.set_title("share of the movies liked later that are among them")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_ylim(bottom=0)
-        axes.set_xlim(0, max(_DEPTHS) * 1.01)
+        axes.set_xlim(0, n_candidates * 1.01)
         axes.legend(loc="lower right")
         return _embedded(figure)
 

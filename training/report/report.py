@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 
 from training.data.movielens.cleaning import CleaningCounts
 from training.data.movielens.movies import MovieTable
-from training.evaluation.judging import CUTOFFS, Lift, Quality, interval
+from training.evaluation.judging import CUTOFFS, Lift, Quality, interval, shown_metrics
 from training.experiments.experiment import Measurement
 from training.experiments.studies import Tuning
 from training.models.ranker_groups import candidate_scores
@@ -25,10 +25,6 @@ from training.report import figures
 from training.report.findings import TITLES, lifts, merged, warnings_of
 
 _LIBRARIES: Final = ("movierec", "numpy", "scipy", "implicit", "catboost", "shap", "matplotlib")
-_COLUMNS: Final = (
-    *("ndcg_at_10", "recall_at_10", "precision_at_10", "map_at_10"),
-    *("coverage_at_10", "novelty_at_10", "recall_at_300", "ceiling_ndcg_at_10"),
-)
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ def render_report(
         groups=served.stage.tables.feature_set.groups,
         feature_names=served.stage.tables.names,
         titles=TITLES,
-        columns=_COLUMNS,
+        columns=shown_metrics(measurement.recipe.n_candidates),
         cutoffs=CUTOFFS,
         rows=_rows(qualities, measurement.validation),
         lifts=lifts(qualities),
@@ -116,7 +112,7 @@ def _figures_of_quality(qualities: Mapping[str, Quality], measurement: Measureme
         drawn = {
             "quality": figures.quality_by_model(qualities),
             "segments": figures.quality_by_segment(qualities, measurement.evidence),
-            "recall": figures.recall_by_candidates(measurement.evidence),
+            "recall": figures.recall_by_candidates(measurement.evidence, measurement.recipe.n_candidates),
             "coverage": figures.coverage_by_decile(measurement.evidence),
         }
     if measurement.choice.curves:

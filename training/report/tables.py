@@ -6,22 +6,20 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.bundle.manifest import Manifest
-from training.evaluation.judging import BANDS, by_history_length
+from training.evaluation.judging import BANDS, by_history_length, shown_metrics
 from training.experiments.experiment import Measurement
 from training.experiments.held_out_users import CUTOFF, StrongGeneralisation
 from training.models.recommenders import Recommendation
 from training.report.findings import TITLES, lifts, merged, warnings_of
 
-_COLUMNS = (
-    *("ndcg_at_10", "recall_at_10", "precision_at_10", "map_at_10"),
-    *("coverage_at_10", "novelty_at_10", "recall_at_300", "ceiling_ndcg_at_10"),
-)
 _SHORT = {"precision_at_10": "prec@10", "coverage_at_10": "cover@10", "ceiling_ndcg_at_10": "ceiling"}
 
 
-def quality_table(metrics: Mapping[str, Mapping[str, float]], caption: str) -> Table:
+def quality_table(metrics: Mapping[str, Mapping[str, float]], caption: str, *, n_candidates: int) -> Table:
     """Models against metrics, as means over the judged users; a metric of no model is left out."""
-    columns = [name for name in _COLUMNS if any(name in means for means in metrics.values())]
+    columns = [
+        name for name in shown_metrics(n_candidates) if any(name in means for means in metrics.values())
+    ]
     table = Table("model", caption=caption, caption_justify="left")
     for name in columns:
         title = _SHORT.get(name, name).replace("_at_", "@").replace("ndcg", "nDCG").replace("map", "MAP")
@@ -38,7 +36,7 @@ def bundle_table(manifest: Manifest) -> Table:
         f"{manifest.dataset_tag}, protocol '{recipe['protocol']}', features '{recipe['feature_set']}', "
         f"seed {recipe['seed']}, ranker {recipe['ranker_loss']} with {recipe['ranker_trees']} trees"
     )
-    return quality_table(manifest.metrics, caption)
+    return quality_table(manifest.metrics, caption, n_candidates=manifest.n_candidates)
 
 
 def print_measurements(console: Console, runs: Sequence[Measurement], dataset_tag: str) -> None:
@@ -49,10 +47,10 @@ def print_measurements(console: Console, runs: Sequence[Measurement], dataset_ta
         f"{dataset_tag}, protocol '{first.recipe.protocol}', {_users(first)}, "
         f"features '{first.recipe.feature_set}', "
         f"{'mean of seeds' if len(runs) > 1 else 'seed'} {seeds}. Novelty in bits; ceiling: nDCG@10 if the "
-        "model's 300 were ordered perfectly"
+        f"model's {first.recipe.n_candidates} were ordered perfectly"
     )
     metrics = {model: quality.means() for model, quality in qualities.items()}
-    console.print(quality_table(metrics, caption))
+    console.print(quality_table(metrics, caption, n_candidates=first.recipe.n_candidates))
     if first.judged_users:
         console.print(_segment_table(runs))
         for one in lifts(qualities):

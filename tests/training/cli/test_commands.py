@@ -42,14 +42,6 @@ QUICK = (
 )
 
 
-@pytest.fixture
-def no_data(tmp_path: Path) -> Path:
-    """A folder that is not a data set."""
-    folder = tmp_path / "no-data"
-    folder.mkdir()
-    return folder
-
-
 def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
@@ -247,7 +239,7 @@ def test_what_fails_once_the_bundle_is_served_does_not_undo_its_publication(
         for age, folder in enumerate(old):
             folder.mkdir(exist_ok=True)
             os.utime(folder, (1_000 - age, 1_000 - age))
-        options = ("--data-dir", no_data, "--threads", "1", "--iterations", "5", "--force")
+        options = ("--data-dir", no_data, "--threads", "1", "--ranker-iterations", "5", "--force")
         trained = run("train", *options, "--bundle-root", root)
     assert trained.exit_code == 0, trained.output
     bundle_id = BundleStore(root).pointer().bundle_id
@@ -331,8 +323,9 @@ def test_where_everybody_has_seen_everything_nothing_is_published(tmp_path: Path
     (no_data / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *lines, ""]))
     movies = [f"{movie},Film {movie} (1999),Drama" for movie in range(1, 21)]
     (no_data / "movies.csv").write_text("\n".join(["movieId,title,genres", *movies, ""]))
-    options = ("--data-dir", no_data, "--bundle-root", tmp_path / "bundles", "--force", "--iterations", "20")
-    assert_said_in_words(run("train", *options), "each user whose taste is known has rated every movie")
+    options = ("--data-dir", no_data, "--bundle-root", tmp_path / "bundles", "--force")
+    job = run("train", *options, "--ranker-iterations", "20")
+    assert_said_in_words(job, "each user whose taste is known has rated every movie")
     assert not (tmp_path / "bundles" / "current").exists()
 
 

@@ -78,9 +78,9 @@ def test_the_catalogue_for_people(run: Any, root: Path) -> None:
         ("train-popularity --min-ratings 2", "popularity_baseline", {"min_ratings": "2"}),
         ("train-cf --factors 4", "collaborative_filtering", {"factors": "4"}),
         (
-            "train-als --factors 4 --iterations 2 --alpha 3 --regularization 2 --confidence-mode log",
+            "train-als --als-factors 4 --als-iterations 2 --als-alpha 3 --als-confidence-mode log",
             "als_candidate_generator",
-            {"factors": "4", "iterations": "2", "alpha": "3.0", "regularization": "2.0", "confidence": "log"},
+            {"factors": "4", "iterations": "2", "alpha": "3.0", "confidence": "log", "n_candidates": "300"},
         ),
         ("build-similarity", "similarity_index", {"confidence": "likes"}),
     ],
@@ -101,6 +101,33 @@ def test_single_models_have_experiments_of_their_own(
             for k in (5, 10, 20)
         }
         assert expected <= set(found.data.metrics)
+
+
+def test_the_command_line_of_the_reference_runs(run: Any, root: Path) -> None:
+    run(
+        *("train-ranker", "--sample", "--threads", "1", "--dataset-tag", "T"),
+        *("--als-factors", "128", "--als-confidence-mode", "log", "--ranker-iterations", "600"),
+        *("--n-candidates", "300", "--max-ranker-users", "10000", "--ranker-learning-rate", "0.05"),
+        *("--ranker-depth", "6", "--ranker-loss", "YetiRank", "--early-stopping-rounds", "50"),
+    )
+    store = BundleStore(root / "sample")
+    manifest = store.manifest(store.pointer().bundle_id)
+    assert (manifest.dataset_tag, manifest.n_candidates) == ("T", 300)
+    asked = {
+        "als_factors": 128,
+        "als_confidence": "log",
+        "ranker_iterations": 600,
+        "n_candidates": 300,
+        "ranker_max_users": 10_000,
+        "ranker_learning_rate": 0.05,
+        "ranker_depth": 6,
+        "ranker_loss": "YetiRank",
+        "ranker_only_loss": "YetiRank",
+        "ranker_early_stopping_rounds": 50,
+    }
+    assert asked.items() <= manifest.recipe.items()
+    (parent,) = (one for one in runs(root, "two_stage_ranker") if one.info.run_name == "two_stage on T")
+    assert {name: str(value) for name, value in asked.items()}.items() <= parent.data.params.items()
 
 
 def test_the_similarity_index_is_two_lists_a_movie(run: Any, root: Path) -> None:
@@ -173,7 +200,7 @@ def test_what_tuning_finds_is_what_training_takes(run: Any, root: Path, few_data
     assert tuning is not None
     assert [len(study.trials) for study in tuning.studies.values()] == [2, 2]
     assert found["als"] == tuning.studies["als"].best.parameters
-    run("train", *QUICK[:4], "--params", str(best), "--depth", "2", "--force", data=few_data)
+    run("train", *QUICK[:4], "--params", str(best), "--ranker-depth", "2", "--force", data=few_data)
     store = BundleStore(root)
     bundle_id = store.pointer().bundle_id
     report = (store.path(bundle_id) / "reports" / "report.html").read_text()

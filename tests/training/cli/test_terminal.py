@@ -23,9 +23,9 @@ JOBS = (
     "extract-movies",
     "train-popularity",
     "train-cf --factors 2",
-    "train-als --factors 2",
+    "train-als --als-factors 2",
     "build-similarity",
-    "train --iterations 2 --threads 1 --force --settle-seconds 0",
+    "train --ranker-iterations 2 --threads 1 --force --settle-seconds 0",
     "evaluate --seeds 1 --protocol user",
     "tune --trials 1",
 )
@@ -83,7 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data").mkdir(parents=True)
     write_tastes(folder / "data", title=TITLE)
     options = ("--data-dir", folder / "data", "--bundle-root", folder / "root", "--threads", "1", "--force")
-    done = python("-m", "training", "train", *options, "--iterations", "5", **LATIN_1)
+    done = python("-m", "training", "train", *options, "--ranker-iterations", "5", **LATIN_1)
     assert (done.returncode, done.stderr) == (0, b"")
     shown = b" ".join(done.stdout.split())  # long lines are wrapped
     assert b"my [old] [/] r\xe9cs \\u03bb/root after " in shown

@@ -113,6 +113,15 @@ def content(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir())
 
 
+def test_a_folder_with_two_layouts_says_which_was_taken(tmp_path: Path) -> None:
+    for name in ("u.data", "u.item", "ratings.csv", "movies.csv"):
+        (tmp_path / name).touch()
+    source = resolve(tmp_path).source
+    assert source.endswith("Read are ratings.csv and movies.csv; also there, and not read: u.data, u.item.")
+    (tmp_path / "u.item").unlink()
+    assert "not read" not in resolve(tmp_path).source
+
+
 def test_the_download_is_that_of_grouplens() -> None:
     assert ML_LATEST_SMALL.name == "ml-latest-small"
     assert ML_LATEST_SMALL.url.startswith("https://files.grouplens.org/")

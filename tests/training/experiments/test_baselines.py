@@ -70,7 +70,8 @@ def test_item_knn_sums_cosines_with_liked_movies() -> None:
 def test_lists_hold_unseen_movies_best_first() -> None:
     judged = split(random_ratings(30, 12), SplitProtocol.USER)
     scores = np.tile(np.arange(12.0), (30, 1))
-    for user_row, found in zip(judged.users, lists_by_scores(judged, lambda rows: scores[rows]), strict=True):
+    lists = lists_by_scores(judged, lambda rows: scores[rows], 300)
+    for user_row, found in zip(judged.users, lists, strict=True):
         seen = judged.train.of(int(user_row)).movie_rows
         assert found.tolist() == sorted(set(range(12)) - set(seen.tolist()), reverse=True)
 
@@ -79,14 +80,14 @@ def test_regularization_is_chosen_on_the_past_alone() -> None:
     ratings = random_ratings(30, 12)
     test = split(ratings, SplitProtocol.USER)
     chosen = choose_ease_regularization(test.train, 12, SplitProtocol.USER)
-    assert set(baseline_lists(test, 12, chosen)) == {"popularity", "item_knn", "ease"}
+    assert set(baseline_lists(test, 12, chosen, limit=300)) == {"popularity", "item_knn", "ease"}
 
 
 def test_baselines_are_skipped_beyond_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.experiments.baselines.MOST_MOVIES", 5)
     test = split(random_ratings(30, 12), SplitProtocol.USER)
     assert choose_ease_regularization(test.train, 12, SplitProtocol.USER) == {}
-    assert set(baseline_lists(test, 12, {})) == {"popularity"}
+    assert set(baseline_lists(test, 12, {}, limit=300)) == {"popularity"}
 
 
 def test_held_out_users_are_served_from_their_history() -> None:

@@ -193,6 +193,12 @@ def test_als_presets() -> None:
 # Stage one
 
 
+def first_stage(ratings: Ratings, table: MovieTable) -> FirstStage:
+    return FirstStage.fit(
+        ratings, table, RECIPE.als, FeatureSet.EXTENDED, n_candidates=300, seed=0, threads=1
+    )
+
+
 def test_movie_features_by_hand() -> None:
     newest = int(datetime(2010, 6, 1, tzinfo=UTC).timestamp())
     ratings = ratings_of([(0, 5, 10), (1, 3, newest)], [(0, 2, 30)])
@@ -208,7 +214,9 @@ def test_movie_features_by_hand() -> None:
         title_lengths=np.array([11, 12, 13], dtype=np.int32),
         tmdb_ids=np.zeros(3, dtype=np.int32),
     )
-    stage = FirstStage.fit(ratings, table, RECIPE.als, FeatureSet.EXTENDED, seed=0, threads=1)
+    stage = FirstStage.fit(
+        ratings, table, RECIPE.als, FeatureSet.EXTENDED, n_candidates=300, seed=0, threads=1
+    )
     found = stage.tables.group(MovieFeatures).values
     names = [feature.name for feature in MovieFeatures.features_for(MOVIELENS_GENRES)]
     columns = dict(zip(names, found.T.tolist(), strict=True))
@@ -241,7 +249,9 @@ def test_times_and_recent_ratings_by_hand() -> None:
         [(0, 5, start + bin_ - 1), (1, 5, start + 3 * bin_)],
         [(0, 5, start + 2 * bin_)],
     )
-    tables = FirstStage.fit(ratings, table_of(3), RECIPE.als, FeatureSet.EXTENDED, seed=0, threads=1).tables
+    tables = FirstStage.fit(
+        ratings, table_of(3), RECIPE.als, FeatureSet.EXTENDED, n_candidates=300, seed=0, threads=1
+    ).tables
     found = tables.group(TimeFeatures)
     np.testing.assert_array_equal(found.first_times, [start, start + bin_, NAN])
     assert found.recent_ratings.tolist() == [[2, 2, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0]]
@@ -256,7 +266,7 @@ def test_served_are_those_with_a_taste_and_a_movie_left() -> None:
         [(row, 5.0, row) for row in range(4)],
         [(4, 5.0, 1)],
     )
-    stage = FirstStage.fit(ratings, table_of(9), RECIPE.als, FeatureSet.EXTENDED, seed=0, threads=1)
+    stage = first_stage(ratings, table_of(9))
     assert stage.served_users().tolist() == [2, 3]
     sizes = [found.movie_rows.size for found in stage.candidates(np.arange(4, dtype=np.int32))]
     assert sizes == [0, 0, 1, 4]

@@ -33,7 +33,7 @@ def stage_on(ratings: Ratings, recipe: Recipe = RECIPE) -> FirstStage:
     return fit_first_stage(ratings, replace(JOB, recipe=recipe), "a test")
 
 
-def groups_of(stage: FirstStage, cut: Split, *, seed: int = 0, **parameters: int) -> Groups:
+def groups_of(stage: FirstStage, cut: Split, *, seed: int = 0, **parameters: Any) -> Groups:
     ranker = replace(RECIPE.ranker, **parameters)
     return labelled_groups(stage, cut, ranker, rng=np.random.default_rng(seed))
 
@@ -182,6 +182,30 @@ def test_the_choice_looks_at_a_bounded_number_of_groups(monkeypatch: pytest.Monk
     monkeypatch.setattr(ranker_selection, "fit_ranker", counted)
     assert choose_ranker(planted(40), JOB) == choose_ranker(planted(40), JOB)
     assert set(learned_from) == {8}  # two thirds
+
+
+@pytest.mark.parametrize("loss", list(Loss))
+def test_a_loss_that_was_asked_for_is_the_only_one_tried(loss: Loss) -> None:
+    recipe = replace(RECIPE, ranker=RankerParameters(iterations=100, depth=2))
+    free = choose_ranker(planted(), replace(JOB, recipe=recipe))
+    recipe = replace(recipe, ranker=replace(recipe.ranker, only_loss=loss))
+    only = choose_ranker(planted(), replace(JOB, recipe=recipe))
+    assert only.loss is loss
+    assert only.held_out_ndcg == {loss: free.held_out_ndcg[loss]}
+
+
+@pytest.mark.parametrize("loss", list(Loss))
+def test_a_fit_stops_early_where_held_out_groups_gain_nothing(loss: Loss) -> None:
+    parameters = RankerParameters(iterations=400, depth=2, early_stopping_rounds=5)
+    learned, held_out = planted(12), planted(6, seed=1)
+    stopped, whole = (
+        fit_ranker(learned, loss, parameters, iterations=400, seed=0, threads=1, held_out=groups)
+        for groups in (held_out, None)
+    )
+    assert whole.tree_count_ == 400
+    assert 5 < stopped.tree_count_ < 400
+    recipe = replace(RECIPE, ranker=replace(parameters, only_loss=loss))
+    assert choose_ranker(planted(), replace(JOB, recipe=recipe)).iterations < 400
 
 
 def test_below_the_step_of_the_grid_all_trees_are_used() -> None:

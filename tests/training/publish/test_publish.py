@@ -139,14 +139,18 @@ def test_the_manifest_says_what_the_bundle_is(manifest: Manifest) -> None:
         "ranker_negatives": 10,
         "ranker_max_users": 10_000,
         "ranker_relevance_threshold": 4.0,
+        "ranker_only_loss": None,
+        "ranker_early_stopping_rounds": None,
+        "choose_regularization": False,
+        "n_candidates": 300,
         "feature_set": "extended",
         "protocol": "user",
         "seed": 0,
         "threads": 1,
-        "choose_regularization": False,
         "ranker_loss": "YetiRank",
         "ranker_trees": 20,
     }
+    assert manifest.n_candidates == 300
     assert recipe_record(RECIPE).items() <= manifest.recipe.items()
     assert manifest.metrics == METRICS
     assert {"catboost", "implicit", "numpy", "scipy"} <= manifest.libraries.keys()
@@ -195,8 +199,7 @@ def test_only_a_large_catalogue_is_told_what_a_scan_by_norm_reads(
 ) -> None:
     assert "scan_share" not in (store.path(bundle_id) / "manifest.json").read_text()
     monkeypatch.setattr(first_stage, "LARGE_CATALOGUE", 60)
-    monkeypatch.setattr(first_stage, "CANDIDATES", 10)
-    one = build()
+    one = build(replace(RECIPE, n_candidates=10))
     manifest = BundleStore(tmp_path).manifest(publish(tmp_path, one, PROGRESS))
     stage = one.two_stage.stage
     norms = np.linalg.norm(stage.als.item_factors, axis=1)

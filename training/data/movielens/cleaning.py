@@ -30,6 +30,16 @@ class CleaningCounts:
     """Kept, though more than a day ahead of the clock."""
     kept: int
 
+    @property
+    def dropped(self) -> str:
+        """How many were, in words."""
+        parts = (
+            (self.repeated, "rated again later"),
+            (self.out_of_range, "out of range"),
+            (self.unknown_movies, "of movies that the movies file lacks"),
+        )
+        return ", ".join(f"{count:,} {why}" for count, why in parts if count)
+
 
 @dataclass(frozen=True)
 class CleanRatings:

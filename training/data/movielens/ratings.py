@@ -94,7 +94,7 @@ def read_ratings(
         problems.add_all(path.name, failures)
     elif bad_lines:
         for rule, where in failures.items():
-            _logger.warning("ratings dropped", file=path.name, rule=rule, lines=lines_in_words(where).strip())
+            _logger.warning("ratings dropped", error=f"{path.name}{lines_in_words(where)}: {rule}")
         frame = frame[~frame.index.isin(bad_lines)]
     columns = RatingColumns(
         user_ids=frame[user].to_numpy(),

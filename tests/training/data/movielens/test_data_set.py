@@ -32,10 +32,10 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         "movies.csv line 5: movieId must be a whole number from 1 to 2147483647",
         "links.csv line 2: tmdbId must be a whole number or empty",
         "ratings.csv line 5: must have 4 fields",
-        "ratings.csv line 3: timestamp must be whole seconds",
+        "ratings.csv line 3: timestamp must be whole seconds or a time of ISO 8601",
         "ratings.csv line 2: userId must be a whole number from 1",
         "ratings.csv line 6: movieId must be a whole number from 1 to 2147483647",
-        "ratings.csv line 4: rating must be 0.5 to 5",
+        "ratings.csv line 4: rating must be 0.5 to 5; another scale is told by --rating-scale LOW:HIGH",
     ]
 
 

@@ -121,7 +121,7 @@ class CandidateQuery(_message.Message):
     user_id: _builtins.int
     """User to retrieve for, at least 1; 0: only the history counts."""
     limit: _builtins.int
-    """Candidates to return, 1 to 1000."""
+    """Candidates to return, at most 1000; 0: as many as the bundle's ranker learned from."""
     include_seen: _builtins.bool
     """Also returns movies the user has rated, in training or in history."""
     because_of: _builtins.int
