@@ -35,11 +35,12 @@ def _section(group: type[FeatureGroup]) -> Iterator[str]:
         arrays = ", ".join(f"`{name}`" for name in group.array_names())
         yield f"Built in training: {arrays}."
     yield ""
-    yield "| Feature | What a value says | At 0 and below | When missing |"
-    yield "|---|---|---|---|"
+    yield "| Feature | What a value says | At 1 | At 0 and below | When missing |"
+    yield "|---|---|---|---|---|"
     yield from map(_row, group.features_for(MOVIELENS_GENRES))
     yield ""
 
 
 def _row(feature: Feature) -> str:
-    return f"| `{feature.name}` | {feature.phrase} | {feature.otherwise} | {feature.unknown} |"
+    phrases = (feature.phrase, feature.one, feature.otherwise, feature.unknown)
+    return f"| `{feature.name}` | {' | '.join(phrases)} |"

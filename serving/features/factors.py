@@ -18,9 +18,11 @@ class FactorFeatures(FeatureGroup):
     VERSION: ClassVar = 1
     LAST: ClassVar = (1, 5, 20)
     FEATURES: ClassVar = (
-        Feature("cos_last1", "liked by the same people as {movie}", "liked by other people than {movie}"),
-        Feature("cos_last5", "close to your last 5 movies", "far from your last 5 movies"),
-        Feature("cos_last20", "close to your last 20 movies", "far from your last 20 movies"),
+        Feature(
+            "cos_last1", "liked by the same people as {movie}", "not liked by the same people as {movie}"
+        ),
+        Feature("cos_last5", "close to your last 5 movies", "not close to your last 5 movies"),
+        Feature("cos_last20", "close to your last 20 movies", "not close to your last 20 movies"),
     )
 
     @override

@@ -15,7 +15,7 @@ _LAST: Final = 20
 
 
 class GenreFeatures(FeatureGroup):
-    """Means over the candidate's genres: how far above their mean the user rates each; its share of late."""
+    """Means over the candidate's genres: how far above the user's mean each is rated; its share of late."""
 
     NAME: ClassVar = "genre"
     VERSION: ClassVar = 1

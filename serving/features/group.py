@@ -29,9 +29,11 @@ class Feature(NamedTuple):
     phrase: str
     """For `str.format`, of `value` and `movie`."""
     otherwise: str = ""
-    """The phrase of values of 0 and below, where it is another."""
+    """The phrase of values of 0 and below, where it is another; its `value` has no sign."""
     unknown: str = "unknown"
     """The phrase of a missing value."""
+    one: str = ""
+    """The phrase of values that are shown as 1, where `phrase` has a plural."""
 
 
 class ProbeContext(NamedTuple):
@@ -152,5 +154,8 @@ class FeatureGroup(ABC):
         """
         if value is None:
             return feature.unknown
-        template = feature.otherwise if feature.otherwise and value <= 0 else feature.phrase
-        return template.format(value=value, movie=MOVIE)
+        if feature.otherwise and value <= 0:
+            return feature.otherwise.format(value=abs(value), movie=MOVIE)
+        if feature.one and round(value) == 1:
+            return feature.one
+        return feature.phrase.format(value=value, movie=MOVIE)

@@ -17,14 +17,20 @@ from serving.movies import NO_GENRE
 _STATISTICS: Final = (
     Feature("movie_avg_rating", "rated {value:.1f} stars on average", unknown="rated by nobody"),
     Feature("movie_rating_std", "its ratings differ by {value:.1f} stars", unknown="rated by nobody"),
-    Feature("movie_num_ratings", "rated {value:.0f} times", "never rated"),
-    Feature("movie_num_users", "rated by {value:.0f} users", "rated by nobody"),
+    Feature("movie_num_ratings", "rated {value:.0f} times", "never rated", one="rated once"),
+    Feature("movie_num_users", "rated by {value:.0f} users", "rated by nobody", one="rated by 1 user"),
     Feature("movie_popularity", "popularity of {value:.2f}", "rated by nobody"),
     Feature("year", "released in {value:.0f}", unknown="of an unknown year"),
-    Feature("movie_age", "{value:.0f} years old", "of the newest year", unknown="of an unknown year"),
+    Feature(
+        "movie_age",
+        "{value:.0f} years older than the newest rating",
+        "not older than the newest rating",
+        "of an unknown year",
+        "1 year older than the newest rating",
+    ),
     Feature("decade", "from the {value:.0f}s", unknown="of an unknown decade"),
     Feature("title_length", "a title of {value:.0f} characters"),
-    Feature("num_genres", "{value:.0f} genres", "no genre listed"),
+    Feature("num_genres", "{value:.0f} genres", "no genre listed", one="1 genre"),
 )
 
 

@@ -20,7 +20,7 @@ class PlaceFeatures(FeatureGroup):
         Feature(
             "als_z",
             "an ALS score {value:.1f} standard deviations above the candidates' mean",
-            "an ALS score {value:.1f} standard deviations from the candidates' mean",
+            "an ALS score {value:.1f} standard deviations below the candidates' mean",
         ),
     )
 

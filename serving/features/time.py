@@ -28,17 +28,20 @@ class TimeFeatures(FeatureGroup):
             "{value:.0f} years old when you last rated",
             "not older than your last rating",
             "of an unknown year",
+            "1 year old when you last rated",
         ),
         Feature(
             "movie_days_at_last",
             "first rated {value:.0f} days before your last rating",
             "first rated after your last rating",
             "never rated",
+            "first rated 1 day before your last rating",
         ),
         Feature(
             "movie_recent_ratings",
-            "rated {value:.0f} times shortly before your last rating",
-            "not rated shortly before your last rating",
+            "rated {value:.0f} times around the time of your last rating",
+            "not rated around the time of your last rating",
+            one="rated once around the time of your last rating",
         ),
     )
 

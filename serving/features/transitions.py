@@ -13,7 +13,7 @@ class TransitionFeatures(LinkFeatures):
     VERSION: ClassVar = 1
     LAST: ClassVar = (1, 5, 10)
     FEATURES: ClassVar = (
-        Feature("trans_last1", "often rated right after {movie}", "seldom rated right after your last movie"),
+        Feature("trans_last1", "often rated soon after {movie}", "seldom rated soon after your last movie"),
         Feature(
             "trans_last5", "often rated soon after {movie}", "seldom rated soon after your last 5 movies"
         ),

@@ -23,10 +23,10 @@ class UserFeatures(FeatureGroup):
         Feature(
             "user_rating_std", "your ratings differ by {value:.1f} stars", "you always give the same stars"
         ),
-        Feature("user_num_ratings", "you rated {value:.0f} movies"),
+        Feature("user_num_ratings", "you rated {value:.0f} movies", one="you rated 1 movie"),
         Feature("user_min_rating", "your lowest rating is {value:g}"),
         Feature("user_max_rating", "your highest rating is {value:g}"),
-        Feature("user_activity_days", "you rated for {value:.0f} days"),
+        Feature("user_activity_days", "you rated for {value:.0f} days", one="you rated for 1 day"),
         Feature("user_rating_velocity", "you rated {value:.1f} movies a day"),
     )
 

@@ -214,7 +214,7 @@ class StubRanking(Stage[RankingQuery, RankedList]):
         order = query.movie_ids[known][::-1]
         movie_ids = order[: query.limit]
         explanation = (
-            Contribution("als_score", 0.5, 0.25, "often rated right after {movie}", 1),
+            Contribution("als_score", 0.5, 0.25, "often rated soon after {movie}", 1),
             Contribution("year", None, -0.125, "of an unknown year"),
         )
         probes = tuple(

@@ -69,7 +69,7 @@ async def test_personal(api: MovieServiceStub, world: World) -> None:
     assert answer.base_value == -2.0
     als_score, year = answer.movies[0].explanation
     assert (als_score.feature, als_score.value, als_score.contribution) == ("als_score", 0.5, 0.25)
-    assert (als_score.phrase, als_score.movie_id) == ("often rated right after Movie 1", 1)
+    assert (als_score.phrase, als_score.movie_id) == ("often rated soon after Movie 1", 1)
     assert (year.feature, year.HasField("value"), year.contribution) == ("year", False, -0.125)
     assert (year.phrase, year.HasField("movie_id")) == ("of an unknown year", False)
     assert not answer.movies[2].explanation

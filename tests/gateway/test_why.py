@@ -75,7 +75,7 @@ async def test_the_largest_difference_of_contributions_comes_first(world: World)
         ),
         Comparison(
             Contribution("als_score", 0.4, 0.125, "far from {movie}", 999),
-            Contribution("als_score", 0.5, 0.25, "often rated right after {movie}", 1),
+            Contribution("als_score", 0.5, 0.25, "often rated soon after {movie}", 1),
         ),
     )
     one = await why(world, 3, limit=1, explain_features=1)

@@ -791,7 +791,7 @@ class ContributionComparison(_message.Message):
     last_contribution: _builtins.float
     """Contribution to the last movie's score."""
     phrase: _builtins.str
-    """What the value says to a reader, as "often rated right after Heat" or "12th of 300 by ALS"."""
+    """What the value says to a reader, as "often rated soon after Heat" or "12th of 300 by ALS"."""
     movie_id: _builtins.int
     """The one movie behind the value, which the user rated; unset when there is none."""
     last_phrase: _builtins.str
@@ -993,7 +993,7 @@ class FeatureContribution(_message.Message):
     contribution: _builtins.float
     """Contribution, in units of the score."""
     phrase: _builtins.str
-    """What the value says to a reader, as "often rated right after Heat" or "12th of 300 by ALS"."""
+    """What the value says to a reader, as "often rated soon after Heat" or "12th of 300 by ALS"."""
     movie_id: _builtins.int
     """The one movie behind the value, which the user rated; unset when there is none."""
     def __init__(
