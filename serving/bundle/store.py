@@ -153,7 +153,9 @@ class BundleStore:
         try:
             manifest = Manifest.model_validate_json(_read_without_links(bundle, MANIFEST_NAME))
         except ValidationError as error:
-            raise BundleError(f"bundle {bundle_id}: the manifest is unreadable") from error
+            first = error.errors()[0]
+            reason = ": ".join([*map(str, first["loc"]), first["msg"]])
+            raise BundleError(f"bundle {bundle_id}: the manifest is unreadable: {reason}") from error
         if not manifest.bundle_id == bundle_id == bundle_id_of(manifest.files):
             raise BundleError(f"bundle {bundle_id}: the manifest is that of another bundle")
         return manifest

@@ -90,5 +90,7 @@ def search_grid(judged: Split, start: float, ndcg_of: Callable[[float], float]) 
 
 
 def best_regularization(ndcg: Mapping[float, float]) -> float:
-    """The λ with the best nDCG, the smallest of equals in an ascending mapping."""
-    return max(ndcg, key=lambda regularization: ndcg[regularization])
+    """The λ with the best nDCG; of equals, between which nothing tells, the one in their middle."""
+    best = max(ndcg.values())
+    equals = sorted(regularization for regularization, value in ndcg.items() if value == best)
+    return equals[len(equals) // 2]

@@ -165,8 +165,8 @@ def pass_gate(
     challenger = Evaluation.of(measurement, movie_ids)
     try:
         manifest = store.manifest(store.pointer().bundle_id)
-    except BundleError:
-        return challenger, judge_challenger(challenger, None, "nothing is served yet")
+    except BundleError as error:
+        return challenger, judge_challenger(challenger, None, f"nothing to compare with: {error}")
     kept = Evaluation.read(store.path(manifest.bundle_id) / "reports")
     if kept is not None and kept.split_hash == challenger.split_hash:
         return challenger, judge_challenger(challenger, kept)

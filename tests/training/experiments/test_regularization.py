@@ -49,6 +49,12 @@ def test_a_grid_without_a_best_ends(growing: float) -> None:
     assert best_regularization(found) == (max(found) if growing > 0 else min(found))
 
 
+def test_a_part_that_tells_nothing_keeps_what_there_was() -> None:
+    found = search_grid(SOMEBODY, 30.0, lambda _: 0.25)
+    assert found == {15.0: 0.25, 30.0: 0.25, 60.0: 0.25}
+    assert best_regularization(found) == 30.0
+
+
 def test_nobody_to_judge_by_keeps_what_there_was() -> None:
     assert search_grid(NOBODY, 30.0, peak_at(1.0)) == {30.0: 0.0}
 

@@ -1,12 +1,14 @@
 """The rules of the gate on numbers that can be checked by eye, and what it compares with."""
 
 from pathlib import Path
+from shutil import copytree
 from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
 import pytest
 
+from serving.bundle.manifest import MANIFEST_NAME
 from serving.bundle.store import BundleStore
 from tests.conftest import Trained
 from tests.training.small import PROGRESS
@@ -178,7 +180,19 @@ def test_the_same_recipe_on_other_ratings_needs_no_second_training(
 def test_nothing_served_is_nothing_to_compare_with(case: Case, tmp_path: Path) -> None:
     case.store = BundleStore(tmp_path / "empty")
     assert case.verdict(case.measurement(case.recipe, two_stage=0.3)) == gate.Verdict(
-        (), "nothing is served yet"
+        (), f"nothing to compare with: no bundle is published in {tmp_path / 'empty'}"
+    )
+
+
+def test_what_is_served_and_cannot_be_read_is_named(case: Case, tmp_path: Path) -> None:
+    """As a bundle of an earlier layout is, after an update."""
+    copytree(case.store.root, tmp_path / "copy")
+    case.store = BundleStore(tmp_path / "copy")
+    manifest = case.store.path(case.manifest.bundle_id) / MANIFEST_NAME
+    manifest.write_text(manifest.read_text().replace('"format_version": 2', '"format_version": 1'))
+    assert case.verdict(case.measurement(case.recipe, two_stage=0.3)).remark == (
+        f"nothing to compare with: bundle {case.manifest.bundle_id}: the manifest is unreadable: "
+        "format_version: Input should be 2"
     )
 
 
