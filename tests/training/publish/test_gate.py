@@ -51,7 +51,7 @@ def test_the_first_bundle_has_only_its_own_baselines_to_beat() -> None:
     ]
 
 
-def test_two_percent_below_the_incumbent_is_tolerated_and_no_more() -> None:
+def test_two_percent_below_the_champion_is_tolerated_and_no_more() -> None:
     champion = evaluation(0.2)
     assert judge_challenger(evaluation(0.1961), champion).refusals == ()
     verdict = judge_challenger(evaluation(0.1959), champion)
