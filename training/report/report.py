@@ -69,7 +69,7 @@ def render_report(
         measurement=measurement,
         ratings=served.stage.ratings,
         rated_movies=np.unique(served.stage.ratings.movie_rows).size,
-        groups=served.stage.tables.feature_set.groups,
+        groups=served.stage.tables.groups,
         feature_names=served.stage.tables.names,
         titles=TITLES,
         columns=shown_metrics(measurement.recipe.n_candidates),

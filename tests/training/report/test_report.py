@@ -144,6 +144,14 @@ def test_report_says_what_was_trained_on_what(page: str, sample: tuple[MovieTabl
     assert cells["ranker"] == "Logloss, 40 trees, 53 features"
 
 
+def test_report_says_what_every_feature_means(page: str, measured: tuple[Measurement, TwoStage]) -> None:
+    """Those of genres, too, which are the catalogue's own."""
+    _, served = measured
+    meanings = page[page.index("What the features mean") :]
+    for _, feature in served.stage.tables.features:
+        assert f"<dt><code>{feature.name}</code></dt>" in meanings
+
+
 def test_report_lies_in_the_bundle_and_not_in_its_identity(
     page: str,
     sample: tuple[MovieTable, CleanRatings],
