@@ -14,7 +14,7 @@ def build(ratings: Ratings, table: MovieTable) -> dict[str, npt.NDArray[np.float
     """The values of `MovieFeatures`, in the order of its names; NaN where unknown."""
     statistics = MovieStatistics.of(ratings, len(table.movies.ids))
     years = table.movies.known_years.astype(np.float64)
-    newest = datetime.fromtimestamp(int(ratings.times.max(initial=0)), UTC).year
+    newest = datetime.fromtimestamp(int(ratings.times.max()), UTC).year if ratings.is_timed else np.nan
     flags = table.movies.genre_flags()
     columns = [
         statistics.means,

@@ -19,6 +19,7 @@ from serving.ratings import Ratings
 from tests.training.small import N_MOVIES, N_USERS, RECIPE, ratings_of, table_of, tastes
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
+from training.features import movie
 from training.models.als import Als
 from training.models.first_stage import FirstStage
 from training.models.recipe import REFERENCE_PARAMETERS, default_parameters
@@ -239,6 +240,14 @@ def test_movie_features_by_hand() -> None:
     for name, values in expected.items():
         np.testing.assert_allclose(columns[name], values, rtol=1e-6, err_msg=name)
     assert found.dtype == np.dtype(np.float32)
+
+
+def test_a_movie_has_no_age_where_ratings_have_no_times() -> None:
+    """1970, in which an unknown time would be, is not when anybody rated."""
+    values = movie.build(ratings_of([(0, 5, 0), (1, 3, 0)]), table_of(2))["values"]
+    names = [feature.name for feature in MovieFeatures.features_for(MOVIELENS_GENRES)]
+    assert np.isnan(values[:, names.index("movie_age")]).all()
+    assert values[1, names.index("year")] == 1951
 
 
 def test_times_and_recent_ratings_by_hand() -> None:
