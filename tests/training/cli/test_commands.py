@@ -37,7 +37,7 @@ from training.release.registry import BUNDLE_TAG, CANDIDATE, Registry
 pytestmark = pytest.mark.usefixtures("own_logs")
 
 QUICK = (
-    *("--threads", "1", "--iterations", "50", "--depth", "3"),
+    *("--threads", "1", "--ranker-iterations", "50", "--ranker-depth", "3"),
     *("--als-factors", "8", "--als-iterations", "3"),
 )
 

@@ -224,7 +224,7 @@ def test_what_tuning_finds_is_what_training_takes(run: Any, root: Path, few_data
         ('{"als": {"factors": "many"}}', "als, factors: Input should be a valid integer"),
         ('{"ranker": {"depth": 2.5}}', "ranker, depth: Input should be a valid integer"),
         ('{"als": {}, "tuning": {"studies": 3}}', "expected the JSON that `tune` writes"),
-        ('{"ranker": {"trees": 3}}', "ranker has no parameter trees; there are depth, iterations"),
+        ('{"ranker": {"trees": 3}}', "ranker has no parameter trees; there are depth, early_stopping_rounds"),
     ],
 )
 def test_a_file_of_parameters_that_is_none(run: Any, tmp_path: Path, content: str, words: str) -> None:
