@@ -167,7 +167,7 @@ def test_the_page_on_own_data_leads_from_an_export_to_ratings(
     assert (
         Path("items.csv").read_text()
         == numbers
-        == "number,id\n" + "".join(f"{n},film-{n}\n" for n in range(5))
+        == "number,id\n" + "".join(f"{n + 1},film-{n}\n" for n in range(5))
     )
     words = shlex.split(command.replace("\\\n", " "))
     assert words[:3] == ["python", "-m", "training"]
