@@ -14,5 +14,6 @@ def test_every_load_is_measured(bundle_root: Path, capsys: pytest.CaptureFixture
     measured = [[cell.strip() for cell in row] for row in rows if row[0].strip()]
     assert len(measured) == 10
     for load, _, _, _, at_stage, at_gateways in measured:
-        assert 0 < float(at_gateways) <= 1  # on a busy machine the edge refuses some
+        # At most one attempt; 0.94 was seen once, and it was not looked into why so many never arrived.
+        assert 0 < float(at_gateways) <= 1
         assert float(at_stage) <= (1.25 if load.endswith("at once") else 3)
