@@ -108,9 +108,14 @@ def _read_separator(text: str | None) -> str | None:
     return text
 
 
+BundleRoot: TypeAlias = Annotated[
+    Path, typer.Option(help="Folder of the bundles, the pointer, preprocessed ratings and MLflow's store.")
+]
+
+
 @dataclass(frozen=True)
 class DataOptions:
-    """Which data set, and how its files are written."""
+    """Which data set, how its files are written, and where goes what is made of it."""
 
     data_dir: Annotated[
         Path | None,
@@ -148,6 +153,7 @@ class DataOptions:
         bool,
         typer.Option("--no-times", help="Read ratings without times.", rich_help_panel=_DATA_PANEL),
     ] = False
+    bundle_root: BundleRoot = ROOT
 
     def resolve(self) -> "DatasetFolder":
         """Finds the data set, or gets one.
@@ -166,30 +172,14 @@ class DataOptions:
         return resolve(self.data_dir, dialect)
 
 
-BundleRoot: TypeAlias = Annotated[
-    Path, typer.Option(help="Folder of the bundles, the pointer, preprocessed ratings and MLflow's store.")
-]
-Sample: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--sample", help="A tenth of the users, idle and active alike; bundles go to `sample` below the root."
-    ),
-]
 DatasetTag: TypeAlias = Annotated[
     str | None, typer.Option(help="Name of the data and their state. Unset: name and hash of the ratings.")
-]
-Seed: TypeAlias = Annotated[
-    int, typer.Option(min=0, max=2**31 - 1, help="Of every random choice: equal seeds, equal bundles.")
 ]
 Threads: TypeAlias = Annotated[
     int, typer.Option(min=1, max=256, help="Of ALS and CatBoost. Another number, another bundle.")
 ]
 ProtocolChoice: TypeAlias = Annotated[ProtocolOption, typer.Option(help="How the future is cut off.")]
 Features: TypeAlias = Annotated[FeatureSet, typer.Option(help="What the ranker sees.")]
-ParamsFile: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--params", exists=True, dir_okay=False, help="Parameters that `tune` found; options win."),
-]
 
 
 def _tracking_uri(uri: str | None) -> str | None:
@@ -214,14 +204,22 @@ TrackingUri: TypeAlias = Annotated[
 ]
 
 
-SettleSeconds: TypeAlias = Annotated[
-    float,
-    typer.Option(
-        min=0.0,
-        max=3_600.0,
-        help="Least time between two bundles, as long as the servers' settle delay: else it waits.",
-    ),
-]
+@dataclass(frozen=True)
+class JobOptions(DataOptions):
+    """What each job asks whose run is recorded."""
+
+    sample: Annotated[
+        bool,
+        typer.Option(
+            "--sample",
+            help="A tenth of the users, idle and active alike; bundles go to `sample` below the root.",
+        ),
+    ] = False
+    dataset_tag: DatasetTag = None
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Of every random choice: equal seeds, equal bundles.")
+    ] = 0
+    tracking_uri: TrackingUri = None
 
 
 def _parameter(stage: str, name: str, help_text: str) -> Any:
@@ -328,29 +326,40 @@ NCandidates: TypeAlias = Annotated[
 
 
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Lets a command take groups of options: of a parameter that is a dataclass, each field is an option."""
+    """Lets a command take groups of options: of a parameter that is a dataclass, each field is an option.
+
+    A field that is a dataclass is a group in turn.
+    """
     signature = inspect.signature(command, eval_str=True)
-    groups: dict[str, Any] = {
-        name: parameter.annotation
-        for name, parameter in signature.parameters.items()
-        if dataclasses.is_dataclass(parameter.annotation)
-    }
-    flat: list[inspect.Parameter] = []
-    for name, parameter in signature.parameters.items():
-        of_group = inspect.signature(groups[name], eval_str=True).parameters if name in groups else {}
-        flat += [one.replace(kind=one.KEYWORD_ONLY) for one in of_group.values()] or [parameter]
 
     @functools.wraps(command)
     def run(**options: Any) -> None:
-        for name, group in groups.items():
-            options[name] = group(
-                **{field.name: options.pop(field.name) for field in dataclasses.fields(group)}
-            )
-        command(**options)
+        command(**_grouped(signature, options))
 
     run.__annotations__ = {}  # typer would take those of the command
-    run.__signature__ = signature.replace(parameters=flat)  # type: ignore[attr-defined]
+    run.__signature__ = signature.replace(parameters=_flat(signature))  # type: ignore[attr-defined]
     return run
+
+
+def _flat(signature: inspect.Signature) -> list[inspect.Parameter]:
+    flat = []
+    for parameter in signature.parameters.values():
+        group = _group(parameter.annotation)
+        flat += [parameter.replace(kind=parameter.KEYWORD_ONLY)] if group is None else _flat(group)
+    return flat
+
+
+def _grouped(signature: inspect.Signature, options: Mapping[str, Any]) -> dict[str, Any]:
+    grouped = {}
+    for name, parameter in signature.parameters.items():
+        group = _group(parameter.annotation)
+        grouped[name] = options[name] if group is None else parameter.annotation(**_grouped(group, options))
+    return grouped
+
+
+def _group(annotation: Any) -> inspect.Signature | None:
+    is_group = isinstance(annotation, type) and dataclasses.is_dataclass(annotation)
+    return inspect.signature(annotation, eval_str=True) if is_group else None
 
 
 class ParametersError(TrainingError):
@@ -359,9 +368,6 @@ class ParametersError(TrainingError):
 
 Asked: TypeAlias = Mapping[str, Any]
 """Parameters by name; None: not asked for, and the preset's is taken."""
-
-_ALS_DEFAULTS: Final = AlsOptions()
-_RANKER_DEFAULTS: Final = RankerOptions()
 
 
 def regularization_is_open(options: AlsOptions, found: Asked = MappingProxyType({})) -> bool:
@@ -379,53 +385,56 @@ def als_of_options(
     return replace(chosen, **{**found, **_given(options.asked)})
 
 
-def recipe_of_options(
-    ratings: Ratings,
-    *,
-    params: Path | None = None,
-    als: AlsOptions = _ALS_DEFAULTS,
-    ranker: RankerOptions = _RANKER_DEFAULTS,
-    n_candidates: int = DEFAULT_CANDIDATES,
-    features: FeatureSet = FeatureSet.EXTENDED,
-    protocol: ProtocolOption = ProtocolOption.AUTO,
-    seed: int = 0,
-    threads: int = 2,
-) -> Recipe:
-    """The recipe: the preset, then the file, then single parameters.
+@dataclass(frozen=True)
+class RecipeOptions:
+    """What both stages are trained with."""
 
-    Ratings without times have no features of time.
+    params: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Parameters that `tune` found; options win."),
+    ] = None
+    als: AlsOptions = AlsOptions()
+    ranker: RankerOptions = RankerOptions()
+    n_candidates: NCandidates = DEFAULT_CANDIDATES
+    features: Features = FeatureSet.EXTENDED
+    threads: Threads = 2
 
-    Raises:
-        ParametersError: the file holds something else than parameters; or the protocol is `time`, and the
-            ratings have none.
-    """
-    found = _read(params) if params is not None else {}
-    if features is FeatureSet.EXTENDED and not ratings.is_timed:
-        features = FeatureSet.UNTIMED
-    return Recipe(
-        als=als_of_options(ratings, als, found.get("als", {})),
-        ranker=replace(RankerParameters(), **{**found.get("ranker", {}), **_given(ranker.asked)}),
-        feature_set=features,
-        protocol=chosen_protocol(ratings, protocol),
-        seed=seed,
-        threads=threads,
-        choose_regularization=regularization_is_open(als, found.get("als", {})),
-        n_candidates=n_candidates,
-    )
+    def recipe(
+        self, ratings: Ratings, protocol: ProtocolOption = ProtocolOption.AUTO, *, seed: int = 0
+    ) -> Recipe:
+        """The recipe: the preset, then the file, then single parameters.
 
+        Ratings without times have no features of time.
 
-def tuning_of_options(params: Path | None) -> "Tuning | None":
-    """The search behind a file of parameters, if there was one.
+        Raises:
+            ParametersError: the file holds something else than parameters; or the protocol is `time`, and
+                the ratings have none.
+        """
+        found = _read(self.params) if self.params is not None else {}
+        untimed = self.features is FeatureSet.EXTENDED and not ratings.is_timed
+        return Recipe(
+            als=als_of_options(ratings, self.als, found.get("als", {})),
+            ranker=replace(RankerParameters(), **{**found.get("ranker", {}), **_given(self.ranker.asked)}),
+            feature_set=FeatureSet.UNTIMED if untimed else self.features,
+            protocol=chosen_protocol(ratings, protocol),
+            seed=seed,
+            threads=self.threads,
+            choose_regularization=regularization_is_open(self.als, found.get("als", {})),
+            n_candidates=self.n_candidates,
+        )
 
-    Raises:
-        ParametersError: the file holds something else.
-    """
-    from training.experiments.studies import Tuning
+    def tuning(self) -> "Tuning | None":
+        """The search behind the file of parameters, if there was one.
 
-    try:
-        return None if params is None else Tuning.read(params)
-    except ValueError as error:
-        raise ParametersError(f"{params}: expected the JSON that `tune` writes: {error}") from error
+        Raises:
+            ParametersError: the file holds something else.
+        """
+        from training.experiments.studies import Tuning
+
+        try:
+            return None if self.params is None else Tuning.read(self.params)
+        except ValueError as error:
+            raise ParametersError(f"{self.params}: expected the JSON that `tune` writes: {error}") from error
 
 
 def _given(asked: Asked) -> dict[str, Any]:

@@ -13,23 +13,19 @@ from serving.limits import DEFAULT_CANDIDATES
 from serving.ratings import Ratings
 from training.cli.console import failing_clearly, open_console
 from training.cli.options import (
-    ROOT,
     AlsOptions,
-    BundleRoot,
     DataOptions,
-    DatasetTag,
+    JobOptions,
     NCandidates,
     ProtocolChoice,
     ProtocolOption,
-    Sample,
-    Seed,
     Threads,
-    TrackingUri,
     als_of_options,
     chosen_protocol,
     regularization_is_open,
     with_option_groups,
 )
+from training.cli.preparation import prepared_data
 from training.lock import alone
 from training.progress import Progress
 
@@ -43,16 +39,16 @@ _EXPORTS = "exports"
 
 @app.command()
 @with_option_groups
-def preprocess(*, data: DataOptions, bundle_root: BundleRoot = ROOT) -> None:
+def preprocess(*, data: DataOptions) -> None:
     """Check and clean a data set, and write it as parquet; nothing to do if it is there and unchanged."""
     from training.data.preprocessed import preprocess as preprocess_data
 
     console = open_console()
-    with failing_clearly(), alone(bundle_root):
+    with failing_clearly(), alone(data.bundle_root):
         dataset = data.resolve()
         console.print(f"Data set: {dataset.source}")
         with Progress(console).step("Reading, checking and cleaning"):
-            found = preprocess_data(dataset, bundle_root)
+            found = preprocess_data(dataset, data.bundle_root)
         counts = ", ".join(f"{name} {count:,}" for name, count in asdict(found.clean.counts).items())
         console.print(f"{found.clean.tag(dataset.name)}: {counts}")
         console.print(f"{'Unchanged in' if found.reused else 'Written to'} {found.folder}")
@@ -60,7 +56,7 @@ def preprocess(*, data: DataOptions, bundle_root: BundleRoot = ROOT) -> None:
 
 @app.command()
 @with_option_groups
-def extract_movies(*, data: DataOptions, bundle_root: BundleRoot = ROOT) -> None:
+def extract_movies(*, data: DataOptions) -> None:
     """Write the catalogue for people, exports/movies.parquet: titles as shown, years, genres, ids at TMDB."""
     import numpy as np
     import pandas as pd
@@ -68,9 +64,9 @@ def extract_movies(*, data: DataOptions, bundle_root: BundleRoot = ROOT) -> None
     from training.data.preprocessed import preprocess as preprocess_data
 
     console = open_console()
-    with failing_clearly(), alone(bundle_root):
+    with failing_clearly(), alone(data.bundle_root):
         dataset = data.resolve()
-        table = preprocess_data(dataset, bundle_root).table
+        table = preprocess_data(dataset, data.bundle_root).table
         movies = table.movies
         frame = pd.DataFrame(
             {
@@ -81,7 +77,7 @@ def extract_movies(*, data: DataOptions, bundle_root: BundleRoot = ROOT) -> None
                 "tmdbId": pd.array(np.where(table.tmdb_ids > 0, table.tmdb_ids, np.nan), dtype="Int32"),
             }
         )
-        path = _exports(bundle_root) / "movies.parquet"
+        path = _exports(data.bundle_root) / "movies.parquet"
         frame.to_parquet(path, index=False)
         console.print(f"{len(frame):,} movies of {dataset.name} in {path}")
 
@@ -90,10 +86,7 @@ def extract_movies(*, data: DataOptions, bundle_root: BundleRoot = ROOT) -> None
 @with_option_groups
 def train_popularity(
     *,
-    data: DataOptions,
-    bundle_root: BundleRoot = ROOT,
-    sample: Sample = False,
-    dataset_tag: DatasetTag = None,
+    options: JobOptions,
     min_ratings: Annotated[int, typer.Option(min=1, max=1_000_000, help="Movies with fewer score 0.")] = 1,
     rating_weight: Annotated[
         float, typer.Option(min=0.0, max=1_000.0, help="Of a movie's mean rating.")
@@ -102,8 +95,6 @@ def train_popularity(
         float, typer.Option(min=0.0, max=1_000.0, help="Of log(1 + number of ratings).")
     ] = 1.0,
     protocol: ProtocolChoice = ProtocolOption.AUTO,
-    seed: Seed = 0,
-    tracking_uri: TrackingUri = None,
 ) -> None:
     """Measure plain popularity: the baseline of all, and what unknown users get."""
     import pandas as pd
@@ -111,7 +102,7 @@ def train_popularity(
     from training.data.popularity import MovieStatistics, popularity
     from training.models.recommenders import PopularityRecommender
 
-    with _single(data, bundle_root, sample=sample, dataset_tag=dataset_tag) as job:
+    with _single(options) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
         weights = {"rating_weight": rating_weight, "count_weight": count_weight}
 
@@ -135,22 +126,17 @@ def train_popularity(
             }
         )
         frame.to_parquet(job.folder / "popularity.parquet", index=False)
-        parameters = {"min_ratings": min_ratings, "seed": seed, **weights}
-        job.track("popularity_baseline", "popularity", parameters, metrics, tracking_uri)
+        parameters = {"min_ratings": min_ratings, "seed": options.seed, **weights}
+        job.track("popularity_baseline", "popularity", parameters, metrics)
 
 
 @app.command()
 @with_option_groups
 def train_cf(
     *,
-    data: DataOptions,
-    bundle_root: BundleRoot = ROOT,
-    sample: Sample = False,
-    dataset_tag: DatasetTag = None,
+    options: JobOptions,
     factors: Annotated[int, typer.Option(min=1, max=2_000, help="Rank of the factorisation.")] = 50,
     protocol: ProtocolChoice = ProtocolOption.AUTO,
-    seed: Seed = 0,
-    tracking_uri: TrackingUri = None,
 ) -> None:
     """Measure truncated SVD of the user-centred rating matrix: a baseline, never served."""
     import numpy as np
@@ -158,31 +144,26 @@ def train_cf(
     from training.models.recommenders import SVDRecommender
     from training.models.svd import Svd
 
-    with _single(data, bundle_root, sample=sample, dataset_tag=dataset_tag) as job:
+    with _single(options) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
         metrics = job.measure(
-            lambda past: SVDRecommender.fit(past, table, n_factors=factors, seed=seed),
+            lambda past: SVDRecommender.fit(past, table, n_factors=factors, seed=options.seed),
             chosen_protocol(ratings, protocol),
         )
-        model = Svd.fit(ratings, len(table.movies.ids), n_factors=factors, seed=seed)
+        model = Svd.fit(ratings, len(table.movies.ids), n_factors=factors, seed=options.seed)
         np.savez(job.folder / "svd.npz", allow_pickle=False, **vars(model))
-        job.track("collaborative_filtering", "svd", {"factors": factors, "seed": seed}, metrics, tracking_uri)
+        job.track("collaborative_filtering", "svd", {"factors": factors, "seed": options.seed}, metrics)
 
 
 @app.command()
 @with_option_groups
 def train_als(
     *,
-    data: DataOptions,
-    bundle_root: BundleRoot = ROOT,
-    sample: Sample = False,
-    dataset_tag: DatasetTag = None,
+    options: JobOptions,
     als: AlsOptions,
     n_candidates: NCandidates = DEFAULT_CANDIDATES,
     protocol: ProtocolChoice = ProtocolOption.AUTO,
-    seed: Seed = 0,
     threads: Threads = 2,
-    tracking_uri: TrackingUri = None,
 ) -> None:
     """Measure implicit ALS, stage one, by itself."""
     import numpy as np
@@ -192,7 +173,7 @@ def train_als(
     from training.models.als import Als
     from training.models.recommenders import ALSRecommender
 
-    with _single(data, bundle_root, sample=sample, dataset_tag=dataset_tag) as job:
+    with _single(options) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
         parameters = als_of_options(ratings, als)
         chosen = chosen_protocol(ratings, protocol)
@@ -203,16 +184,16 @@ def train_als(
                     len(table.movies.ids),
                     parameters,
                     chosen,
-                    seed=seed,
+                    seed=options.seed,
                     threads=threads,
                 )
             parameters = replace(parameters, regularization=best_regularization(tried))
         metrics = job.measure(
-            lambda past: ALSRecommender.fit(past, table, parameters, seed=seed, threads=threads),
+            lambda past: ALSRecommender.fit(past, table, parameters, seed=options.seed, threads=threads),
             chosen,
             n_candidates,
         )
-        model = Als.fit(ratings, len(table.movies.ids), parameters, seed=seed, threads=threads)
+        model = Als.fit(ratings, len(table.movies.ids), parameters, seed=options.seed, threads=threads)
         np.savez(
             job.folder / "als.npz",
             allow_pickle=False,
@@ -224,9 +205,8 @@ def train_als(
         job.track(
             "als_candidate_generator",
             "als",
-            asdict(parameters) | {"n_candidates": n_candidates, "seed": seed, "threads": threads},
+            asdict(parameters) | {"n_candidates": n_candidates, "seed": options.seed, "threads": threads},
             metrics,
-            tracking_uri,
         )
 
 
@@ -234,14 +214,9 @@ def train_als(
 @with_option_groups
 def build_similarity(
     *,
-    data: DataOptions,
-    bundle_root: BundleRoot = ROOT,
-    sample: Sample = False,
-    dataset_tag: DatasetTag = None,
+    options: JobOptions,
     als: AlsOptions,
-    seed: Seed = 0,
     threads: Threads = 2,
-    tracking_uri: TrackingUri = None,
 ) -> None:
     """Fit ALS on all ratings and write each movie's nearest to exports/similarity_index.parquet.
 
@@ -254,12 +229,14 @@ def build_similarity(
     from training.models.similarity import build_index
     from training.publish.exports import write_similarity_index
 
-    with _single(data, bundle_root, sample=sample, dataset_tag=dataset_tag) as job:
+    with _single(options) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
         parameters = als_of_options(ratings, als)
         n_movies = len(table.movies.ids)
         with job.progress.step("ALS on all ratings", parameters.iterations) as advance:
-            model = Als.fit(ratings, n_movies, parameters, seed=seed, threads=threads, progress=advance)
+            model = Als.fit(
+                ratings, n_movies, parameters, seed=options.seed, threads=threads, progress=advance
+            )
         popular = popularity(MovieStatistics.of(ratings, n_movies))
         with job.progress.step("Similarity index", n_movies) as advance:
             neighbours = build_index(model.item_factors, table.movies, popular, advance)
@@ -271,12 +248,15 @@ def build_similarity(
             "movies_by_factors": float(np.count_nonzero(np.any(model.item_factors, axis=1))),
             "movies_without_neighbours": float(np.count_nonzero((neighbours.movie_rows < 0).all(axis=1))),
         }
-        job.console.print(
+        job.progress.console.print(
             f"{n_movies:,} movies, {metrics['movies_by_factors']:,.0f} of them by ALS factors, in "
             f"{_exports(job.root) / name}",
         )
         job.track(
-            "similarity_index", "similarity", asdict(parameters) | {"seed": seed}, metrics, tracking_uri
+            "similarity_index",
+            "similarity",
+            asdict(parameters) | {"seed": options.seed},
+            metrics,
         )
 
 
@@ -287,21 +267,16 @@ def _exports(root: Path) -> Path:
 
 
 @contextmanager
-def _single(
-    data: DataOptions, root: Path, *, sample: bool, dataset_tag: str | None
-) -> "Iterator[SingleModelJob]":
-    from training.data.preparation import prepare
+def _single(options: JobOptions) -> "Iterator[SingleModelJob]":
     from training.jobs.single_model import SingleModelJob
 
-    console = open_console()
-    progress = Progress(console)
-    with failing_clearly(), alone(root), TemporaryDirectory() as folder:
-        prepared = prepare(
-            data.resolve(),
-            root,
-            sample=sample,
-            dataset_tag=dataset_tag,
-            console=console,
-            progress=progress,
+    data = prepared_data(options, sample=options.sample, dataset_tag=options.dataset_tag)
+    with data as (prepared, progress), TemporaryDirectory() as folder:
+        yield SingleModelJob(
+            progress,
+            prepared,
+            root=options.bundle_root,
+            folder=Path(folder),
+            sample=options.sample,
+            tracking_uri=options.tracking_uri,
         )
-        yield SingleModelJob(console, progress, prepared, root, Path(folder), sample)

@@ -4,8 +4,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-
 from training.data.datasets import DatasetFolder
 from training.data.movielens.cleaning import CleanRatings, ratings_digest
 from training.data.movielens.movies import MovieTable
@@ -36,7 +34,6 @@ def prepare(
     *,
     sample: bool,
     dataset_tag: str | None,
-    console: Console,
     progress: Progress,
 ) -> Prepared:
     """Cleans the data set or reads what was cleaned before, and says so.
@@ -44,6 +41,7 @@ def prepare(
     Raises:
         DataError: it cannot be used.
     """
+    console = progress.console
     console.print(f"Data set: {dataset.source}")
     with progress.step("Reading and checking ratings"):
         found = preprocess(dataset, root)

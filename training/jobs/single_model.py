@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from serving.limits import DEFAULT_CANDIDATES
 from training.data.preparation import Prepared
 from training.evaluation.splits import SplitProtocol
@@ -19,13 +17,13 @@ from training.release.tracking import track
 class SingleModelJob:
     """The state of one such command."""
 
-    console: Console
     progress: Progress
     prepared: Prepared
     root: Path
     folder: Path
     """For artefacts; gone when the job is over."""
     sample: bool
+    tracking_uri: str | None
 
     def measure(
         self, fit: Fit, protocol: SplitProtocol, n_candidates: int = DEFAULT_CANDIDATES
@@ -45,7 +43,7 @@ class SingleModelJob:
                 for name in ("ndcg_at_10", "recall_at_10", "coverage_at_10", f"recall_at_{n_candidates}")
                 if f"{part}_{name}" in metrics
             )
-            self.console.print(f"{part}, protocol '{protocol}': {shown or 'nobody can be judged'}")
+            self.progress.console.print(f"{part}, protocol '{protocol}': {shown or 'nobody can be judged'}")
         return metrics
 
     def track(
@@ -54,7 +52,6 @@ class SingleModelJob:
         model: str,
         parameters: Mapping[str, str | int | float | bool],
         metrics: Mapping[str, float],
-        tracking_uri: str | None,
     ) -> None:
         """Writes the run down, with all that lies in the folder."""
         record = RunRecord(
@@ -70,4 +67,4 @@ class SingleModelJob:
             artifacts=(self.folder,),
         )
         with self.progress.step("Recording the run in MLflow"):
-            track(self.root, record, tracking_uri)
+            track(self.root, record, self.tracking_uri)
