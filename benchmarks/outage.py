@@ -42,7 +42,8 @@ _HOST: Final = "127.0.0.1"
 _REPLICAS: Final = 2
 _IN_FLIGHT: Final = (1, 8, 64)
 _A_SECOND: Final = (1, 4)
-_TIMEOUT_SECONDS: Final = 2.0
+_PATIENCE_SECONDS: Final = 60.0
+"""Of clients and edge: a call that they give up, because the machine stalls, may never reach a gateway."""
 _LOOK_SECONDS: Final = 0.05
 _WELL: Final = 20
 """Good answers in a row, after which every gateway takes the stage for well."""
@@ -134,7 +135,7 @@ class Outage:
     async def _ask(self, policy: "pb.FallbackPolicy.ValueType") -> str:
         request = pb.ListPersonalMoviesRequest(user_id=next(self.users), fallback_policy=policy)
         try:
-            answer = await self.stub.ListPersonalMovies(request, timeout=_TIMEOUT_SECONDS)
+            answer = await self.stub.ListPersonalMovies(request, timeout=_PATIENCE_SECONDS)
         except aio.AioRpcError as error:
             return error.code().name
         return "DEGRADED" if answer.degraded else StatusCode.OK.name
@@ -197,7 +198,8 @@ async def _running(bundle_root: Path) -> AsyncIterator[Outage]:
             stages=(Stage("candidate", _SERVICE, mesh, tuple(replicas), per_try_seconds=0.06),),
             admin=(_HOST, admin),
         )
-        stack.enter_context(_envoy(render(place, Options(requests_per_second=_ANY_RATE)), logs))
+        options = Options(deadline_seconds=_PATIENCE_SECONDS, requests_per_second=_ANY_RATE)
+        stack.enter_context(_envoy(render(place, options), logs))
         channel = await stack.enter_async_context(aio.insecure_channel(f"{_HOST}:{edge}"))
         urls = [f"http://{_HOST}:{port}/metrics" for port in metrics]
         yield Outage(stage, MovieServiceStub(channel), urls, cycle(users_of(bundle_root)))

@@ -13,7 +13,6 @@ def test_every_load_is_measured(bundle_root: Path, capsys: pytest.CaptureFixture
     rows = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     measured = [[cell.strip() for cell in row] for row in rows if row[0].strip()]
     assert len(measured) == 10
-    for load, _, _, _, at_stage, at_gateways in measured:
-        # At most one attempt; 0.94 was seen once, and it was not looked into why so many never arrived.
-        assert 0 < float(at_gateways) <= 1
+    for load, _, _, ends, at_stage, at_gateways in measured:
+        assert float(at_gateways) == 1, ends
         assert float(at_stage) <= (1.25 if load.endswith("at once") else 3)
