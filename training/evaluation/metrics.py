@@ -13,7 +13,8 @@ Places: TypeAlias = npt.NDArray[np.integer]
 def hits(recommended: Places, relevant: Places, k: int) -> npt.NDArray[np.float64]:
     """Shape (k,): 1 where the list holds a relevant movie at that place; 0 past its end."""
     found = np.zeros(k)
-    found[: min(k, recommended.size)] = np.isin(recommended[:k], relevant)
+    # Both are short: np.isin, which sorts, takes many times as long.
+    found[: min(k, recommended.size)] = (recommended[:k, np.newaxis] == relevant).any(axis=1)
     return found
 
 
