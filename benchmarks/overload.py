@@ -113,7 +113,7 @@ def main(
             **{name: gateway.target for name, gateway in gateways.items()},
         }
         for target in targets.values():
-            uvloop.run(_Run(Tally(), users, seconds=_WARM_UP_SECONDS).closed(target))
+            uvloop.run(_Run(Tally(), users, seconds=min(seconds, _WARM_UP_SECONDS)).closed(target))
         for _ in track(range(rounds), "Asking", console=console, transient=True):
             uvloop.run(_Run(tallies[_PEAK], users, seconds=seconds).closed(targets[_BEHIND_EDGE]))
             rate = _TIMES * tallies[_PEAK].goodput
