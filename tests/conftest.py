@@ -13,6 +13,7 @@ os.environ.update(MLFLOW_QUIET)
 import pickle
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,8 @@ from training.publish.publish import Build, publish
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+FEW_USERS = 150
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -58,6 +61,21 @@ def shared_folders(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> 
 def generated(shared_folders: SharedFolders) -> Path:
     """Folder of the generated data set; not to be changed."""
     return shared_folders.made_by(write_sample, "generated")
+
+
+def write_first_users(n_users: int, source: Path, folder: Path) -> None:
+    """Writes a data set with the movies of another, and the ratings of its first users."""
+    for name in ("movies.csv", "links.csv"):
+        shutil.copy(source / name, folder)
+    header, *lines = (source / "ratings.csv").read_text().splitlines()
+    kept = [line for line in lines if int(line.partition(",")[0]) <= n_users]
+    (folder / "ratings.csv").write_text("\n".join([header, *kept, ""]))
+
+
+@pytest.fixture(scope="session")
+def few_generated(shared_folders: SharedFolders, generated: Path) -> Path:
+    """Folder of the generated data set with the first of its users; not to be changed."""
+    return shared_folders.made_by(partial(write_first_users, FEW_USERS, generated), "few")
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from serving.bundle.store import BundleStore
+from tests.conftest import FEW_USERS, write_first_users
 from tests.deploy.edge import ROOT
 from tests.e2e.rest import Rest
 from tests.e2e.system import eventually, port_settings, python_path
@@ -26,7 +27,11 @@ pytestmark = [
 ]
 
 DEMO = (sys.executable, "-m", "deploy.demo")
-FEW_USERS = 150
+QUICK = (
+    *("--ranker-loss", "Logloss", "--ranker-iterations", "20", "--ranker-depth", "4"),
+    *("--negatives", "20", "--n-candidates", "100"),
+)
+"""Options of the training: what it does otherwise, tests of the training say."""
 CLOSED = "http://127.0.0.1:1"
 QUALITY_ROW = re.compile(r"^│ (popularity|SVD|ALS \(stage one\)|two-stage) +│ +(\d\.\d{3}) │", re.MULTILINE)
 
@@ -56,7 +61,7 @@ class Home:
     def run(self, *options: str, **settings: str) -> str:
         """Runs the demo to its end, and gives what it printed."""
         done = subprocess.run(
-            [*DEMO, "--once", *options],
+            [*DEMO, "--once", *QUICK, *options],
             cwd=self.folder,
             env=self.environment | settings,
             capture_output=True,
@@ -88,25 +93,11 @@ def quality_rows(output: str) -> list[tuple[str, str]]:
     return QUALITY_ROW.findall(output.partition("by segment")[0])
 
 
-def few_users(folder: Path, seed: int) -> dict[str, str]:
-    """Ratings of some users in a new folder, and the setting that leads there.
-
-    Another seed gives the same ids to other movies.
-    """
-    folder.mkdir()
-    write_sample(folder, seed=seed)
-    ratings = folder / "ratings.csv"
-    header, *lines = ratings.read_text().splitlines()
-    kept = [line for line in lines if int(line.partition(",")[0]) <= FEW_USERS]
-    ratings.write_text("\n".join([header, *kept, ""]))
-    return {"MOVIEREC_DATA_DIR": str(folder)}
-
-
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+def home(few_generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     folder = tmp_path_factory.mktemp("home").resolve()
     shutil.copytree(ROOT / "deploy/envoy", folder / "deploy/envoy")
-    return Home(folder, port_settings() | few_users(folder / "few", 0))
+    return Home(folder, {**port_settings(), "MOVIEREC_DATA_DIR": str(few_generated)})
 
 
 @pytest.fixture(scope="module")
@@ -116,11 +107,13 @@ def first_output(home: Home) -> str:
 
 
 @contextmanager
-def serving_demo(home: Home, output: Path) -> Iterator[subprocess.Popen[bytes]]:
+def serving_demo(home: Home, output: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """The demo, left to serve while the block runs."""
     with (
         output.open("wb") as log,
-        subprocess.Popen(DEMO, cwd=home.folder, env=home.environment, stdout=log, stderr=log) as demo,
+        subprocess.Popen(
+            [*DEMO, *options], cwd=home.folder, env=home.environment, stdout=log, stderr=log
+        ) as demo,
     ):
         try:
             yield demo
@@ -154,7 +147,7 @@ def test_the_next_run_reuses_serves_names_the_dead_and_leaves_nothing(
     home: Home, first_output: str, tmp_path: Path
 ) -> None:
     output = tmp_path / "output"
-    with serving_demo(home, output) as demo:
+    with serving_demo(home, output, *QUICK) as demo:
 
         def says(line: str) -> bool:
             assert demo.poll() is None, output.read_text()
@@ -201,7 +194,12 @@ def test_each_run_shows_the_bundle_that_was_just_published(
     # Long ago: training must not wait, as if for servers that still follow.
     aged = before.model_copy(update={"published_at": 0.0})
     (store.root / "current").write_text(aged.model_dump_json())
-    output = home.run("--seed", "1", **few_users(tmp_path / "other", 1))
+    other_movies, few = tmp_path / "other", tmp_path / "few"  # with the same ids
+    for folder in (other_movies, few):
+        folder.mkdir()
+    write_sample(other_movies, seed=1)
+    write_first_users(FEW_USERS, other_movies, few)
+    output = home.run("--seed", "1", MOVIEREC_DATA_DIR=str(few))
     pointer = store.pointer()
     assert pointer.previous == before.bundle_id
     assert f"all serve bundle {pointer.bundle_id}\n" in output

@@ -37,8 +37,8 @@ from tests.faults.cluster import (
 from tests.serving.test_store import flip
 from tests.training.small import N_MOVIES, N_USERS
 
-SWAPS: Final = int(os.environ.get("MOVIEREC_TEST_SWAPS", "12"))
-KILLS: Final = int(os.environ.get("MOVIEREC_TEST_KILLS", "5"))
+SWAPS: Final = int(os.environ.get("MOVIEREC_TEST_SWAPS", "6"))
+KILLS: Final = int(os.environ.get("MOVIEREC_TEST_KILLS", "3"))
 LIMIT: Final = 10
 USERS: Final = range(1, N_USERS + 1)
 MOVIES: Final = range(10, 10 * N_MOVIES + 1, 10)

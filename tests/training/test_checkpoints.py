@@ -156,13 +156,13 @@ def test_signals_end_a_real_job_and_leave_nothing_half_done(
 
 
 def test_a_killed_evaluation_fits_nothing_again(
-    generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few_generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed under its second protocol: it has printed the table of the first, and keeps what it fitted."""
     params = tmp_path / "params.json"
     als = {"factors": 8, "iterations": 3, "regularization": 30}
-    params.write_text(json.dumps({"als": als, "ranker": {"iterations": 50, "depth": 3, "max_users": 60}}))
-    options = ["evaluate", "--data-dir", str(generated), "--bundle-root", str(tmp_path), "--threads", "1"]
+    params.write_text(json.dumps({"als": als, "ranker": {"iterations": 10, "depth": 3, "max_users": 60}}))
+    options = ["evaluate", "--data-dir", str(few_generated), "--bundle-root", str(tmp_path), "--threads", "1"]
     options += ["--seeds", "1", "--params", str(params)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     arguments = [sys.executable, "-m", "training", *options]

@@ -103,14 +103,15 @@ def test_single_models_have_experiments_of_their_own(
         assert expected <= set(found.data.metrics)
 
 
-def test_the_command_line_of_the_reference_runs(run: Any, root: Path) -> None:
+def test_the_command_line_of_the_reference_runs(run: Any, root: Path, few_data: Path) -> None:
     run(
-        *("train-ranker", "--sample", "--threads", "1", "--dataset-tag", "T"),
+        *("train-ranker", "--force", "--threads", "1", "--dataset-tag", "T"),
         *("--als-factors", "128", "--als-confidence-mode", "log", "--ranker-iterations", "600"),
         *("--n-candidates", "300", "--max-ranker-users", "10000", "--ranker-learning-rate", "0.05"),
         *("--ranker-depth", "6", "--ranker-loss", "YetiRank", "--early-stopping-rounds", "50"),
+        data=few_data,
     )
-    store = BundleStore(root / "sample")
+    store = BundleStore(root)
     manifest = store.manifest(store.pointer().bundle_id)
     assert (manifest.dataset_tag, manifest.n_candidates) == ("T", 300)
     asked = {
@@ -200,7 +201,8 @@ def test_what_tuning_finds_is_what_training_takes(run: Any, root: Path, few_data
     assert tuning is not None
     assert [len(study.trials) for study in tuning.studies.values()] == [2, 2]
     assert found["als"] == tuning.studies["als"].best.parameters
-    run("train", *QUICK[:4], "--params", str(best), "--ranker-depth", "2", "--force", data=few_data)
+    options = ("--params", str(best), "--ranker-depth", "2", "--force")
+    run("train", *QUICK[:4], *options, data=few_data)
     store = BundleStore(root)
     bundle_id = store.pointer().bundle_id
     report = (store.path(bundle_id) / "reports" / "report.html").read_text()

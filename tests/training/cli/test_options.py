@@ -110,7 +110,6 @@ def foreign(folder: Path) -> tuple[str | Path, ...]:
     )
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
 def test_an_export_of_another_site_is_trained_and_served(
     root: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Whatever is printed is data: brackets stay, control characters are shown, no character is too much."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +26,7 @@ JOBS = (
     "train-cf --factors 2",
     "train-als --als-factors 2",
     "build-similarity",
-    "train --ranker-iterations 2 --threads 1 --force --settle-seconds 0",
-    "evaluate --seeds 1 --protocol user",
+    "evaluate --seeds 1 --protocol user --threads 1 --ranker-iterations 2",
     "tune --trials 1",
 )
 LISTS = (
@@ -77,10 +77,12 @@ def python(*arguments: str | Path, **environment: str) -> subprocess.CompletedPr
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Has a data set and, in `root`, a bundle of it, trained where standard output is Latin-1."""
     folder = tmp_path_factory.mktemp("words") / "my [old] [/] r\u00e9cs \u03bb"
-    (folder / "data").mkdir(parents=True)
+    for name in ("data", "root"):
+        (folder / name).mkdir(parents=True)
+    shutil.copy(empty_store, folder / "root")
     write_tastes(folder / "data", title=TITLE)
     options = ("--data-dir", folder / "data", "--bundle-root", folder / "root", "--threads", "1", "--force")
     done = python("-m", "training", "train", *options, "--ranker-iterations", "5", **LATIN_1)
@@ -113,7 +115,6 @@ def test_help_is_shown_in_any_encoding() -> None:
     assert b"\\u03bb" in done.stdout
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow")
 @pytest.mark.parametrize(
     ("command", "shown"),
     [

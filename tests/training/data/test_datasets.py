@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -196,6 +197,15 @@ def test_no_connection_leads_to_the_sample(tmp_path: Path, nobody: Download) -> 
     assert content(tmp_path) == [SAMPLE_NAME]
 
 
+@pytest.fixture
+def copied_sample(generated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample is copied, not made: that takes a second each time."""
+    monkeypatch.setattr(
+        datasets, "write_sample", lambda folder: shutil.copytree(generated, folder, dirs_exist_ok=True)
+    )
+
+
+@pytest.mark.usefixtures("copied_sample")
 def test_a_lost_connection_leads_to_the_sample(tmp_path: Path) -> None:
     with serving(Answer(zipped(), missing=10)) as download:
         found = resolve(None, root=tmp_path, download=download)
@@ -203,6 +213,7 @@ def test_a_lost_connection_leads_to_the_sample(tmp_path: Path) -> None:
     assert content(tmp_path) == [SAMPLE_NAME]
 
 
+@pytest.mark.usefixtures("copied_sample")
 def test_silence_leads_to_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "_READ_SECONDS", 0.2)
     with serving(Answer(zipped(), missing=10, stalls=True)) as download:
@@ -211,6 +222,7 @@ def test_silence_leads_to_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert download.url in found.source
 
 
+@pytest.mark.usefixtures("copied_sample")
 def test_the_sample_is_used_again_only_if_it_is_whole(tmp_path: Path, nobody: Download) -> None:
     first = resolve(None, root=tmp_path, download=nobody)
     seal, ratings = first.folder / "sample.json", first.folder / "ratings.csv"

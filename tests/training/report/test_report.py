@@ -15,12 +15,13 @@ from typing_extensions import override
 
 from serving.features.sets import FeatureSet
 from serving.fold_in import AlsParameters, Confidence
+from tests.conftest import write_first_users
 from tests.training.small import PROGRESS
 from training.data.movielens.cleaning import CleanRatings
 from training.data.movielens.data_set import read_data_set
 from training.data.movielens.movies import MovieTable
 from training.evaluation.judging import Quality, lift
-from training.evaluation.splits import SplitProtocol, split
+from training.evaluation.splits import ENOUGH_USERS, SplitProtocol, split
 from training.experiments.experiment import Measurement, measure
 from training.models import ranker
 from training.models.als import Als
@@ -43,8 +44,11 @@ CHOICE = RankerChoice(loss=Loss.LOGLOSS, iterations=40, held_out_ndcg={}, curves
 
 
 @pytest.fixture(scope="module")
-def sample(generated: Path) -> tuple[MovieTable, CleanRatings]:
-    return read_data_set(generated)
+def sample(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[MovieTable, CleanRatings]:
+    """No more users than it takes for numbers not to be called chance."""
+    folder = tmp_path_factory.mktemp("sample")
+    write_first_users(ENOUGH_USERS + 20, generated, folder)
+    return read_data_set(folder)
 
 
 RECIPE = Recipe(
