@@ -10,6 +10,7 @@ from training.release.mlflow_env import MLFLOW_QUIET
 
 os.environ.update(MLFLOW_QUIET)
 
+import gc
 import pickle
 import shutil
 from dataclasses import dataclass
@@ -38,6 +39,12 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 FEW_USERS = 150
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: to look through it for garbage takes a third of small tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)
