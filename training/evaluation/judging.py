@@ -30,6 +30,8 @@ _PER_USER: Final[Mapping[str, Callable[[Rows, Rows, int], float]]] = MappingProx
     {"ndcg": ndcg, "recall": recall, "precision": precision, "map": average_precision}
 )
 _RESAMPLES: Final = 2_000
+_DRAWN_AT_ONCE: Final = 1_000_000
+"""Values: many small samples are drawn in one step, and large ones take no memory to speak of."""
 
 
 def shown_metrics(n_candidates: int) -> tuple[str, ...]:
@@ -135,8 +137,12 @@ def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     if not values.size:
         return np.nan, np.nan
     rng = np.random.default_rng(0)
-    means = [rng.choice(values, values.size).mean() for _ in range(_RESAMPLES)]
-    low, high = np.quantile(means, (0.025, 0.975))
+    at_once = max(1, _DRAWN_AT_ONCE // values.size)
+    means = [
+        values[rng.integers(values.size, size=(min(at_once, _RESAMPLES - done), values.size))].mean(axis=1)
+        for done in range(0, _RESAMPLES, at_once)
+    ]
+    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
     return float(low), float(high)
 
 
