@@ -291,16 +291,17 @@ def _table(tallies: Mapping[str, Tally]) -> Table:
     table.add_column("")
     for name in tallies:
         table.add_column(name, justify="right")
-    for heading, cell in _rows(tallies[_PEAK], tallies[_ACCOMPANIED]):
+    for heading, cell in rows(tallies[_PEAK], tallies[_ACCOMPANIED]):
         table.add_row(heading, *map(cell, tallies.values()))
     return table
 
 
-def _rows(peak: Tally, accompanied: Tally) -> Iterator[tuple[str, Callable[[Tally], str]]]:
+def rows(peak: Tally, accompanied: Tally) -> Iterator[tuple[str, Callable[[Tally], str]]]:
+    """What the table says of each load, by the heading of its row."""
     yield "asked/s", lambda tally: f"{tally.asked:.0f}"
     yield "answers/s", lambda tally: f"{tally.goodput:.0f}"
-    yield "of peak", lambda tally: f"{tally.goodput / peak.goodput:.2f}"
-    yield "of second", lambda tally: f"{tally.goodput / accompanied.goodput:.2f}"
+    yield "of peak", lambda tally: _share(tally, peak)
+    yield "of second", lambda tally: _share(tally, accompanied)
     yield "answer", lambda tally: _times(tally.answers)
     yield "refusal", lambda tally: _times(tally.refusals)
     yield "ends", lambda tally: "\n".join(f"{end} {count}" for end, count in tally.ends.most_common())
@@ -309,6 +310,10 @@ def _rows(peak: Tally, accompanied: Tally) -> Iterator[tuple[str, Callable[[Tall
     yield "health check", lambda tally: _times(tally.health)
     yield "failed", lambda tally: f"{tally.unhealthy} of {tally.unhealthy + len(tally.health)}"
     yield "recovered", lambda tally: f"{max(tally.recovery) * 1_000:.0f}"
+
+
+def _share(part: Tally, whole: Tally) -> str:
+    return f"{part.goodput / whole.goodput:.2f}" if whole.answers else "-"
 
 
 def _times(seconds: Sequence[float]) -> str:
