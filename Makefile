@@ -67,7 +67,7 @@ $(TRAINERS:=-sample): %-sample: .venv/installed # the same on a tenth of the use
 	exec python -m training $* --sample $(OPTIONS)
 
 # A worker takes a whole module at a time, whose tests share what they train and start.
-test: .venv/installed protos/vendor ## run every test, on all processors; WORKERS=1
+test: .venv/installed protos/vendor ## run every test, three at once on two processors; WORKERS=1
 	exec pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 fuzz: .venv/installed protos/vendor ## of `test`: requests made up from the OpenAPI document, 200 per operation

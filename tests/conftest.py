@@ -41,6 +41,11 @@ settings.load_profile("untimed")
 FEW_USERS = 150
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Three workers to two processors: many tests wait, for servers or for what must not come."""
+    return max(1, 3 * (os.cpu_count() or 1) // 2)
+
+
 def pytest_collection_finish() -> None:
     """What was imported and collected stays: to look through it for garbage takes a third of small tests."""
     gc.collect()
