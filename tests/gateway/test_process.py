@@ -21,26 +21,13 @@ from movierec.gateway.v1 import movie_service_pb2 as public
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
 from serving.bundle.catalogue import write_movies
 from serving.bundle.factors import write_ratings
-from serving.bundle.manifest import (
-    FeatureRecord,
-    Golden,
-    GoldenCandidates,
-    GoldenRanking,
-    GoldenSimilar,
-    Manifest,
-    bundle_id_of,
-)
-from serving.bundle.store import SERVED_FOLDERS, BundleError, BundleStore, file_records
+from serving.bundle.store import SERVED_FOLDERS, BundleError, BundleStore
 from serving.ratings import Ratings
 from serving.rpc.channels import open_channel
 from tests.gateway.small_world import catalogue
+from tests.serving.test_store import manifest_of
 
 SECONDS = 60.0  # ample: no test is decided by it
-GOLDEN = Golden(
-    candidate=GoldenCandidates(user_id=1, movie_ids=(), scores=()),
-    ranking=GoldenRanking(user_id=1, movie_ids=(), retrieval_scores=(), scores=()),
-    similarity=GoldenSimilar(movie_id=1, movie_ids=(), scores=()),
-)
 
 
 @pytest.fixture
@@ -62,18 +49,7 @@ def store(tmp_path: Path) -> BundleStore:
             times=np.zeros(n_ratings, np.int64),
         )
         write_ratings(staging / "gateway", ratings)
-        files = file_records(staging)
-        manifest = Manifest(
-            bundle_id=bundle_id_of(files),
-            files=files,
-            dataset_tag="small",
-            features=FeatureRecord(feature_set="none", names=(), hash=""),
-            n_candidates=300,
-            recipe={},
-            metrics={},
-            libraries={},
-            golden=GOLDEN,
-        )
+        manifest = manifest_of(staging)
         store.publish(staging, manifest)
     store.point_to(manifest.bundle_id, published_at=0)
     return store
