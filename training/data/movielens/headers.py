@@ -13,6 +13,8 @@ from training.data.movielens.problems import Problems
 _IN_EVERY_FILE: Final = "movie_id"
 """Files other than that of the ratings may keep MovieLens's name for it."""
 
+_MAX_HEADER_BYTES: Final = 64 * 1024
+
 
 def spoken(layout: Layout, dialect: Dialect) -> Layout:
     """The layout with the columns of ratings as the dialect names them, and without times if it has none."""
@@ -77,4 +79,4 @@ def header_of(path: Path) -> list[str]:
 
 def _first_line(path: Path) -> str:
     with path.open("rb") as file:
-        return file.readline().decode("utf-8-sig", errors="replace").strip("\r\n")
+        return file.readline(_MAX_HEADER_BYTES).decode("utf-8-sig", errors="replace").strip("\r\n")

@@ -122,6 +122,8 @@ def _records(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str
             yield line, [fields[p] for p in places] if len(fields) == len(header) else []
         return
     for line, content in enumerate(io.StringIO(text), start=1):
+        if len(content) > csv.field_size_limit():  # what the csv module takes in one field
+            raise LineError(f"must have at most {csv.field_size_limit()} characters", [line])
         fields = content.rstrip("\r\n").split("::" if path.suffix == ".dat" else "|")
         if path.suffix == ".item" and len(fields) >= len(_ITEM_GENRES):
             flags = fields[-len(_ITEM_GENRES) :]

@@ -13,6 +13,9 @@ MAX_MOVIE_ID: Final = 2**31 - 1
 MAX_TIME: Final = 2**32 - 1
 """Unix seconds, in the year 2106. What is beyond counts something else, as milliseconds."""
 
+MAX_TITLE_CHARACTERS: Final = 1_000
+"""Of a raw title: several times the longest of MovieLens."""
+
 _CONTROL: Final = r"[\x00-\x08\x0e-\x1f\x7f-\x9f]"  # but for those that count as blanks
 
 
@@ -41,6 +44,10 @@ def _filled(texts: "pd.Series[str]") -> "pd.Series[bool]":
     return texts.str.strip() != ""
 
 
+def _short(texts: "pd.Series[str]") -> "pd.Series[bool]":
+    return texts.str.len() <= MAX_TITLE_CHARACTERS
+
+
 def _without_controls(texts: "pd.Series[str]") -> "pd.Series[bool]":
     return ~texts.str.contains(_CONTROL)
 
@@ -50,6 +57,7 @@ MOVIE_ID: Final = _within(1, MAX_MOVIE_ID, f"must be a whole number from 1 to {M
 ONE_ROW: Final = Check(_once, error="must be there only once")
 TITLE: Final = (
     Check(_filled, error="must not be empty"),
+    Check(_short, error=f"must have at most {MAX_TITLE_CHARACTERS} characters"),
     Check(_without_controls, error="must not hold control characters"),
 )
 TMDB_ID: Final = _within(0, MAX_MOVIE_ID, "must be a whole number or empty")

@@ -6,7 +6,7 @@ from typing import Final
 from serving.movies import UNKNOWN_YEAR
 
 # Also "(2006-2008)" and "(2007-)" for series, and "(1995) (V)" for video. \u2013 is the longer dash.
-_YEAR: Final = re.compile(r"\s*\(((?:18|19|20)\d\d)(?:[-\u2013](?:\d{4})?)?\)\s*(?:\((?:V|TV)\)\s*)?$")
+_YEAR: Final = re.compile(r"\(((?:18|19|20)\d\d)(?:[-\u2013](?:\d{4})?)?\)(?: ?\((?:V|TV)\))?$")
 
 _ARTICLES: Final = (
     *("A", "An", "The", "Da", "Das", "De", "Den", "Der", "Det", "Die", "Ein", "Eine", "El", "En", "Et"),
@@ -16,8 +16,8 @@ _ARTICLES: Final = (
 # "Boot, Das (Boat, The)": an article ends the title, or a title in parentheses. Only with a capital:
 # "One, Two, Three" and "Paris, Texas" end in a word after a comma, too.
 _ARTICLE_LAST: Final = re.compile(
-    r"(?P<before>^|\((?:a\.k\.a\.\s+)?)(?P<name>[^()]+?),\s+"
-    rf"(?P<article>{'|'.join(_ARTICLES)})(?=\s*(?:[()]|$))"
+    r"(?P<before>^|\((?:a\.k\.a\. )?)(?P<name>[^()]+?), "
+    rf"(?P<article>{'|'.join(_ARTICLES)})(?= ?(?:[()]|$))"
 )
 
 
@@ -26,10 +26,11 @@ def parse_title(raw: str) -> tuple[str, int]:
 
     Other titles in parentheses stay, theirs articles put back as well. The year is 0 when there is none.
     """
+    raw = " ".join(raw.split())  # first: searching runs of blanks would take the square of their length
     found = _YEAR.search(raw)
     title = raw[: found.start()] if found else raw
     title = " ".join(_ARTICLE_LAST.sub(_with_article_first, title.strip()).split())
-    return title or raw.strip(), int(found[1]) if found else UNKNOWN_YEAR
+    return title or raw, int(found[1]) if found else UNKNOWN_YEAR
 
 
 def _with_article_first(match: re.Match[str]) -> str:

@@ -47,6 +47,14 @@ def test_reads_the_old_layout_with_double_colons(tmp_path: Path, encoding: str) 
     assert cleaned.digest == read(write(tmp_path / "csv"))[1].digest
 
 
+def test_a_line_that_is_no_line_fails(tmp_path: Path) -> None:
+    """Of the layouts that the csv module, which has a limit of its own, does not read."""
+    (tmp_path / "ratings.dat").write_text("7::20::4::100\n")
+    (tmp_path / "movies.dat").write_text(f"20::Matrix, The (1999)::Action\n30::{'x' * 200_000}::Drama\n")
+    with pytest.raises(DataError, match=r"movies\.dat line 2: must have at most 131072 characters"):
+        read(tmp_path)
+
+
 def test_reads_the_layout_of_100k(tmp_path: Path) -> None:
     (tmp_path / "u.data").write_text("7\t20\t4\t100\n")
     flags = {10: "1" + "|0" * 18, 20: "0|0|0|0|1" + "|0" * 13 + "|1"}

@@ -29,6 +29,7 @@ from training.data.movielens.rules import MAX_MOVIE_ID
         (MOVIES + '40,"Vinyl 12\\"",Drama\n50,"A, B",Drama\n', 'must be written twice, ""'),
         (MOVIES + '40,"Vinyl 12\\"",Drama\n', "movies.csv line 5: cannot be read: "),
         (MOVIES + f'40,"{"x" * 200_000}",Drama\n', "movies.csv line 5: cannot be read: field larger"),
+        (MOVIES + f"40,{'x' * 1_001},Drama\n", "movies.csv line 5: title must have at most 1000 characters"),
     ],
 )
 def test_unusable_movies_fail_with_a_place_and_a_rule(tmp_path: Path, movies: str, expected: str) -> None:
