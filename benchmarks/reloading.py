@@ -27,8 +27,8 @@ from candidate_service.retrieval import Retriever
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
 from ranking_service.ranking import Ranker
-from serving.bundle.manifest import MANIFEST_NAME
-from serving.bundle.store import SERVED_FOLDERS, BundleStore
+from serving.bundle.manifest import MANIFEST_NAME, SERVED_FOLDERS
+from serving.bundle.store import BundleStore
 from serving.rpc.channels import open_channel
 from serving.stages.candidate import CandidateQuery
 from serving.stages.ranking import RankingQuery

@@ -18,6 +18,7 @@ from candidate_service.retrieval import Retriever
 from serving.bundle.catalogue import write_movies
 from serving.bundle.factors import write_item_factors, write_ratings, write_user_factors
 from serving.bundle.manifest import (
+    SERVED_FOLDERS,
     FeatureRecord,
     Golden,
     GoldenCandidates,
@@ -26,7 +27,7 @@ from serving.bundle.manifest import (
     Manifest,
     bundle_id_of,
 )
-from serving.bundle.store import SERVED_FOLDERS, BundleStore, file_records
+from serving.bundle.store import BundleStore, file_records
 from serving.fold_in import AlsParameters, Confidence
 from serving.ids import IdMap
 from serving.limits import DEFAULT_CANDIDATES

@@ -21,7 +21,7 @@ from typing import Final
 import structlog
 
 from serving.bundle import SETTLE_SECONDS
-from serving.bundle.store import BundleError
+from serving.bundle.store import BundleError, BundleStore
 from serving.logs import configure_logs
 from training.lock import BusyError, alone
 from training.release.champion import bring_down
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not 0 <= options.settle_seconds <= threading.TIMEOUT_MAX:
         parser.error(f"--settle-seconds must be finite and not below 0, not {options.settle_seconds:g}")
     configure_logs("sync")
-    root: Path = options.bundle_root
+    store = BundleStore(options.bundle_root)  # one for all rounds: it knows what it has verified
     stopped = threading.Event()
 
     def wait(seconds: float) -> None:
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise _StoppedError
 
     def sync() -> bool:
-        return _sync(options.tracking_uri, root, settle_seconds=options.settle_seconds, wait=wait)
+        return _sync(options.tracking_uri, store, settle_seconds=options.settle_seconds, wait=wait)
 
     with limited_requests(seconds=_ANSWER_SECONDS):
         if options.watch is None:
@@ -101,13 +101,13 @@ class _StoppedError(Exception):
 
 
 def _sync(
-    tracking_uri: str | None, root: Path, *, settle_seconds: float, wait: Callable[[float], None]
+    tracking_uri: str | None, store: BundleStore, *, settle_seconds: float, wait: Callable[[float], None]
 ) -> bool:
     """Whether it went well. What went wrong is logged, and servers go on with what they have."""
     try:
-        with alone(root):
-            registry = Registry.open(root, tracking_uri)
-            bundle_id = bring_down(registry, root, settle_seconds=settle_seconds, wait=wait)
+        with alone(store.root):
+            registry = Registry.open(store.root, tracking_uri)
+            bundle_id = bring_down(registry, store, settle_seconds=settle_seconds, wait=wait)
     except (BundleError, BusyError, OSError, RegistryError) as error:
         _logger.error("not synced", error=str(error))  # noqa: TRY400  # the message says all there is
         return False

@@ -8,7 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 BUNDLE_ID_PATTERN: Final = r"^[0-9A-Za-z][0-9A-Za-z_-]{0,63}$"
 MANIFEST_NAME: Final = "manifest.json"
+SERVED_FOLDERS: Final = ("candidate", "gateway", "ranking", "similarity")
+"""One per process that loads bundles."""
 
+# No `..`, no hidden file, no second folder: whoever joins a path to a directory stays below it.
+_PATH_PATTERN: Final = rf"^({'|'.join(SERVED_FOLDERS)})/[0-9A-Za-z][0-9A-Za-z._-]{{0,99}}$"
+
+FilePath = Annotated[str, Field(pattern=_PATH_PATTERN)]
 BundleId = Annotated[str, Field(pattern=BUNDLE_ID_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -21,7 +27,7 @@ class _Record(BaseModel):
 class FileRecord(_Record):
     """One file of a bundle."""
 
-    size: int
+    size: Annotated[int, Field(ge=0)]
     """Bytes."""
     sha256: Sha256
     """Of the contents."""
@@ -94,7 +100,7 @@ class Manifest(_Record):
     """Of the bundle's layout; another one is refused."""
     bundle_id: BundleId
     """First 16 hex digits of the sha256 over the sorted (path, sha256) pairs of `files`."""
-    files: Mapping[str, FileRecord]
+    files: Mapping[FilePath, FileRecord]
     """By path relative to the bundle, as `candidate/als.json`."""
     dataset_tag: str
     """Name of the data set and the first 8 digits of the hash of its cleaned ratings."""

@@ -15,6 +15,7 @@ import math
 import os
 import re
 import shutil
+import stat
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -32,6 +33,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from serving.bundle.manifest import (
     BUNDLE_ID_PATTERN,
     MANIFEST_NAME,
+    SERVED_FOLDERS,
     BundleId,
     FileRecord,
     Manifest,
@@ -42,7 +44,9 @@ _BUNDLES: Final = "bundles"
 _POINTER: Final = "current"
 _STAGING_PREFIX: Final = ".staging-"
 _KEPT: Final = 3
-SERVED_FOLDERS: Final = ("candidate", "gateway", "ranking", "similarity")
+_MAX_POINTER_BYTES: Final = 4096
+MAX_MANIFEST_BYTES: Final = 1024 * 1024
+"""A manifest of 1,000 candidates has a tenth of that."""
 
 _logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -57,7 +61,8 @@ class BundleError(Exception):
 class Pointer(BaseModel):
     """Which bundle is served."""
 
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+    # NaN and infinity would be written as null, which nobody reads.
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     bundle_id: BundleId
     """The current bundle."""
@@ -82,17 +87,18 @@ class BundleFolder:
             BundleError: the file is missing, a link, or of another size or hash than the manifest says.
         """
         path = self._path(file_name)
-        data = _read_without_links(self._bundle, path)
-        self._expect(path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+        with _open_without_links(self._bundle, path) as file:
+            self._expect_size(path, file)
+            data = file.read(self.manifest.files[path].size)
+        self._expect_hash(path, hashlib.sha256(data).hexdigest())
         return data
 
     def verify(self, file_name: str) -> None:
         """Checks a file as `read` does, in pieces: a copy needs no memory for all of it."""
         path = self._path(file_name)
         with _open_without_links(self._bundle, path) as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
-        self._expect(path, size=size, sha256=sha256)
+            self._expect_size(path, file)
+            self._expect_hash(path, hashlib.file_digest(file, "sha256").hexdigest())
 
     def _path(self, file_name: str) -> str:
         path = f"{self.name}/{file_name}"
@@ -100,8 +106,13 @@ class BundleFolder:
             raise BundleError(f"bundle {self.manifest.bundle_id} has no {path}")
         return path
 
-    def _expect(self, path: str, *, size: int, sha256: str) -> None:
-        if self.manifest.files[path] != FileRecord(size=size, sha256=sha256):
+    def _expect_size(self, path: str, file: io.BufferedReader) -> None:
+        """Before a byte is read: what is much larger would take the server's memory."""
+        if os.fstat(file.fileno()).st_size != self.manifest.files[path].size:
+            raise BundleError(f"bundle {self.manifest.bundle_id}: {path} is not what was published")
+
+    def _expect_hash(self, path: str, sha256: str) -> None:
+        if sha256 != self.manifest.files[path].sha256:
             raise BundleError(f"bundle {self.manifest.bundle_id}: {path} is not what was published")
 
     def arrays(self, file_name: str, *names: str) -> Mapping[str, npt.NDArray[Any]]:
@@ -119,6 +130,7 @@ class BundleStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._verified: dict[str, Fingerprint] = {}
 
     def pointer(self) -> Pointer:
         """What the pointer says.
@@ -127,7 +139,8 @@ class BundleStore:
             BundleError: nothing was published yet, or the pointer cannot be read.
         """
         try:
-            return Pointer.model_validate_json((self.root / _POINTER).read_bytes())
+            with _open_file(str(self.root / _POINTER)) as file:
+                return Pointer.model_validate_json(file.read(_MAX_POINTER_BYTES))
         except FileNotFoundError:
             raise BundleError(f"no bundle is published in {self.root}") from None
         except (OSError, ValidationError) as error:
@@ -151,7 +164,7 @@ class BundleStore:
         """
         bundle = self.path(bundle_id)
         try:
-            manifest = Manifest.model_validate_json(_read_without_links(bundle, MANIFEST_NAME))
+            manifest = _read_manifest(bundle)
         except ValidationError as error:
             first = error.errors()[0]
             reason = ": ".join([*map(str, first["loc"]), first["msg"]])
@@ -163,6 +176,34 @@ class BundleStore:
     def folder(self, bundle_id: str, name: str) -> BundleFolder:
         """One process's part of a published bundle."""
         return BundleFolder(self.manifest(bundle_id), name, self.path(bundle_id))
+
+    def verify(self, bundle_id: str) -> None:
+        """Checks every byte of a published bundle; again only once something about its files has changed.
+
+        Raises:
+            BundleError: there is none, or a file is not what the manifest says.
+        """
+        files = self.fingerprint(bundle_id)
+        if files and self._verified.get(bundle_id) == files:
+            return
+        manifest = self.manifest(bundle_id)
+        _verify(manifest, self.path(bundle_id))
+        self._verified[bundle_id] = files
+
+    def is_whole(self, bundle_id: str) -> bool:
+        """Whether a bundle was published and is as it was then. Damage is logged: it is no usual answer.
+
+        Raises:
+            BundleError: the id is not one.
+        """
+        path = self.path(bundle_id)
+        try:
+            self.verify(bundle_id)
+        except BundleError as error:
+            if os.path.lexists(path):
+                _logger.warning("bundle is damaged", bundle_id=bundle_id, error=str(error))
+            return False
+        return True
 
     def fingerprint(self, bundle_id: str) -> Fingerprint:
         """Tells without reading whether anything about a bundle's files has changed; empty without files."""
@@ -194,7 +235,7 @@ class BundleStore:
         bundles = self.root / _BUNDLES
         bundles.mkdir(parents=True, exist_ok=True)
         for rest in bundles.glob(f"{_STAGING_PREFIX}*"):  # of a job that was killed
-            shutil.rmtree(rest)
+            _remove(rest)
         staging = bundles / f"{_STAGING_PREFIX}{os.getpid()}"
         staging.mkdir()
         try:
@@ -205,16 +246,23 @@ class BundleStore:
     def publish(self, staging: Path, manifest: Manifest) -> None:
         """Makes a filled staging directory a bundle, but does not yet serve it: see `point_to`.
 
-        Publishing equal contents again leaves the bundle that is there.
+        Publishing equal contents again leaves the bundle that is there, unless it was damaged: then it is
+        replaced.
         """
         (staging / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
         for path in staging.rglob("*"):
             _sync(path)
         _sync(staging)
+        if self.is_whole(manifest.bundle_id):
+            return
         final = self.path(manifest.bundle_id)
-        if not final.exists():
-            staging.rename(final)
-            _sync(final.parent)
+        damaged = staging.with_name(f"{staging.name}-damaged")
+        with suppress(FileNotFoundError):
+            final.rename(damaged)
+        staging.rename(final)
+        _sync(final.parent)
+        if os.path.lexists(damaged):
+            _remove(damaged)
 
     def adopt(self, staging: Path) -> Manifest:
         """Makes a bundle of a staging directory that was copied from elsewhere, manifest included.
@@ -225,15 +273,14 @@ class BundleStore:
             BundleError: it is not a bundle, or a file is not what the manifest says.
         """
         try:
-            manifest = Manifest.model_validate_json(_read_without_links(staging, MANIFEST_NAME))
+            manifest = _read_manifest(staging)
         except ValidationError as error:
             raise BundleError(f"{MANIFEST_NAME} of the copied bundle is unreadable") from error
         if manifest.bundle_id != bundle_id_of(manifest.files):
             raise BundleError(f"bundle {manifest.bundle_id}: the manifest is that of another bundle")
+        _verify(manifest, staging)
         first_of: dict[str, Path] = {}
         for relative, record in manifest.files.items():
-            folder, _, name = relative.partition("/")
-            BundleFolder(manifest, folder, staging).verify(name)
             path = staging / relative
             first = first_of.setdefault(record.sha256, path)
             if first != path:
@@ -251,8 +298,11 @@ class BundleStore:
             bundle_id: of the bundle.
             published_at: Unix seconds.
             previous: the bundle before it; None: the one that is current now.
+
+        Raises:
+            BundleError: there is no such bundle, or it is damaged.
         """
-        self.manifest(bundle_id)
+        self.verify(bundle_id)
         with suppress(BundleError):
             now = self.pointer()
             if now.bundle_id == bundle_id:
@@ -343,9 +393,15 @@ def _array(data: bytes, member: ZipInfo) -> npt.NDArray[Any]:
     return array.reshape(shape, order="F" if is_fortran else "C").copy(order="K")
 
 
-def _read_without_links(bundle: Path, relative: str) -> bytes:
-    with _open_without_links(bundle, relative) as file:
-        return file.read()
+def _verify(manifest: Manifest, bundle: Path) -> None:
+    for path in manifest.files:
+        folder, _, name = path.partition("/")
+        BundleFolder(manifest, folder, bundle).verify(name)
+
+
+def _read_manifest(bundle: Path) -> Manifest:
+    with _open_without_links(bundle, MANIFEST_NAME) as file:
+        return Manifest.model_validate_json(file.read(MAX_MANIFEST_BYTES))
 
 
 @contextmanager
@@ -359,13 +415,29 @@ def _open_without_links(bundle: Path, relative: str) -> Iterator[io.BufferedRead
             inner = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
             os.close(at)
             at = inner
-        with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=at), "rb") as file:
+        with _open_file(name, os.O_NOFOLLOW, folder=at) as file:
             yield file
     except OSError as error:
         raise BundleError(f"bundle {bundle.name}: cannot read {relative}: {error.strerror}") from error
     finally:
         if at is not None:
             os.close(at)
+
+
+def _open_file(path: str, flags: int = 0, *, folder: int | None = None) -> io.BufferedReader:
+    """Opens a regular file and nothing else: a pipe that nobody writes to would block the reader for good."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags, dir_fd=folder)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a regular file", path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _sync(path: Path) -> None:

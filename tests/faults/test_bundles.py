@@ -277,8 +277,8 @@ async def test_a_tampered_bundle_is_refused_and_the_old_one_stays(bundles: Bundl
 PUBLISHER: Final = """
 import os, shutil, signal, sys
 from pathlib import Path
-from serving.bundle.manifest import Manifest
-from serving.bundle.store import BundleStore, SERVED_FOLDERS
+from serving.bundle.manifest import SERVED_FOLDERS, Manifest
+from serving.bundle.store import BundleStore
 
 root, source, moment = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 left = moment

@@ -21,7 +21,8 @@ from movierec.gateway.v1 import movie_service_pb2 as public
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
 from serving.bundle.catalogue import write_movies
 from serving.bundle.factors import write_ratings
-from serving.bundle.store import SERVED_FOLDERS, BundleError, BundleStore
+from serving.bundle.manifest import SERVED_FOLDERS
+from serving.bundle.store import BundleError, BundleStore
 from serving.ratings import Ratings
 from serving.rpc.channels import open_channel
 from tests.gateway.small_world import catalogue

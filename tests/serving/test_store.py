@@ -17,6 +17,7 @@ from serving.bundle.catalogue import CatalogueContent, read_movies
 from serving.bundle.factors import read_item_factors, read_ratings, read_seen_movies, read_user_factors
 from serving.bundle.manifest import (
     MANIFEST_NAME,
+    SERVED_FOLDERS,
     FeatureRecord,
     Golden,
     GoldenCandidates,
@@ -27,7 +28,7 @@ from serving.bundle.manifest import (
 )
 from serving.bundle.neighbours import NeighboursContent
 from serving.bundle.ranker import RankerContent
-from serving.bundle.store import SERVED_FOLDERS, BundleError, BundleStore, file_records, write_arrays
+from serving.bundle.store import BundleError, BundleStore, Pointer, file_records, write_arrays
 from tests.conftest import Trained
 
 GOLDEN = Golden(
@@ -206,7 +207,16 @@ def make_folder(path: Path) -> None:
     path.mkdir()
 
 
-@pytest.mark.parametrize("damage", [flip, truncate, lengthen, empty, Path.unlink, link, make_folder])
+def make_pipe(path: Path) -> None:
+    """That nobody ever writes to."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGES = [flip, truncate, lengthen, empty, Path.unlink, link, make_folder, make_pipe]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_every_damaged_file_is_refused(own_bundle_root: BundleStore, damage: Callable[[Path], None]) -> None:
     bundle_id = own_bundle_root.pointer().bundle_id
     manifest = own_bundle_root.manifest(bundle_id)
@@ -220,7 +230,37 @@ def test_every_damaged_file_is_refused(own_bundle_root: BundleStore, damage: Cal
             folder.read(file_name)
 
 
-@pytest.mark.parametrize("damage", [truncate, empty, Path.unlink, link])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_bundle_is_replaced_when_it_is_published_again(
+    store: BundleStore, damage: Callable[[Path], None]
+) -> None:
+    bundle_id = publish(store, "one")
+    whole = snapshot(store.root)
+    for name in ("ranking/file", MANIFEST_NAME):
+        damage(store.path(bundle_id) / name)
+        with pytest.raises(BundleError, match=f"bundle {bundle_id}"):
+            store.point_to(bundle_id, published_at=0)
+        assert publish(store, "one") == bundle_id
+        assert {path: content for path, (content, _) in snapshot(store.root).items()} == {
+            path: content for path, (content, _) in whole.items()
+        }
+        assert bundles(store) == {bundle_id}
+    store.point_to(bundle_id, published_at=0)
+
+
+@pytest.mark.parametrize(
+    "instead", [Path.touch, lambda path: path.symlink_to(path.parent)], ids=["file", "link"]
+)
+def test_what_is_no_folder_is_replaced_too(store: BundleStore, instead: Callable[[Path], None]) -> None:
+    bundle_id = publish(store, "one")
+    shutil.rmtree(store.path(bundle_id))
+    instead(store.path(bundle_id))
+    publish(store, "one")
+    store.verify(bundle_id)
+    assert bundles(store) == {bundle_id}
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, Path.unlink, link, make_pipe])
 def test_a_damaged_manifest_is_refused(store: BundleStore, damage: Callable[[Path], None]) -> None:
     bundle_id = publish(store, "one")
     damage(store.path(bundle_id) / "manifest.json")
@@ -276,6 +316,39 @@ def test_a_manifest_holds_finite_numbers_only(store: BundleStore, value: float) 
             store.manifest(bundle_id)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "candidate/..",
+        "candidate/../../../victim",
+        "../candidate/file",
+        "candidate//file",
+        "candidate/.hidden",
+        "candidate/a/b",
+        "/etc/hostname",
+        "exports/file",
+        "candidate/",
+        "candidate/file\n",
+        "candidate/" + "f" * 101,
+    ],
+)
+def test_a_manifest_names_only_files_of_the_served_folders(store: BundleStore, path: str) -> None:
+    """`adopt` joins these names to a directory, and links one file in place of another."""
+    victim = store.root / "victim"
+    with store.staging() as staging:
+        manifest = fill(staging, "one")
+        files = {**manifest.files, path: manifest.files["candidate/file"]}
+        record = manifest.model_dump() | {"files": files, "bundle_id": bundle_id_of(files)}
+        for name, content in files.items():
+            record["files"] = record["files"] | {name: content.model_dump()}
+        (staging / MANIFEST_NAME).write_text(json.dumps(record))
+        victim.write_text("one of candidate")  # the contents that the manifest tells
+        before = victim.stat().st_ino
+        with pytest.raises(BundleError, match="of the copied bundle is unreadable"):
+            store.adopt(staging)
+    assert victim.stat().st_ino == before
+
+
 @pytest.mark.parametrize("linked", ["bundle", "folder"])
 def test_linked_folders_are_not_followed(store: BundleStore, linked: str) -> None:
     bundle_id = publish(store, "one")
@@ -325,10 +398,31 @@ def test_what_is_no_bundle_id_is_refused(store: BundleStore, bundle_id: str) -> 
         store.pointer()
 
 
+@pytest.mark.parametrize("published_at", ["NaN", "Infinity", "-Infinity", "1e999", "null"])
+def test_a_pointer_moves_at_a_finite_time(store: BundleStore, published_at: str) -> None:
+    """Written as null, NaN would make the pointer unreadable to everybody."""
+    bundle_id = publish(store, "one")
+    store.point_to(bundle_id, published_at=1)
+    with pytest.raises(ValidationError, match="published_at"):
+        Pointer.model_validate_json(f'{{"bundle_id": "{bundle_id}", "published_at": {published_at}}}')
+    other = publish(store, "other")
+    if published_at != "null":
+        with pytest.raises(ValidationError, match="finite number"):
+            store.point_to(other, published_at=float(published_at))
+    assert store.pointer().bundle_id == bundle_id
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"null", b"\xff", b'{"bundle_id": "one"}'], ids=repr)
 def test_a_damaged_pointer_is_an_error(store: BundleStore, content: bytes) -> None:
     store.root.mkdir()
     (store.root / "current").write_bytes(content)
+    with pytest.raises(BundleError, match="unreadable"):
+        store.pointer()
+
+
+def test_a_pointer_that_is_a_pipe_is_an_error(store: BundleStore) -> None:
+    store.root.mkdir()
+    os.mkfifo(store.root / "current")
     with pytest.raises(BundleError, match="unreadable"):
         store.pointer()
 

@@ -26,6 +26,7 @@ def reusable(root: Path, prepared: Prepared, recipe: Recipe) -> Manifest | None:
     store = BundleStore(root)
     try:
         manifest = store.manifest(store.pointer().bundle_id)
+        store.verify(manifest.bundle_id)
         same = _is_of(manifest, prepared, recipe) and _holds(store, manifest.bundle_id, prepared)
     except BundleError:
         return None

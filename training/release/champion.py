@@ -1,7 +1,8 @@
 """Bringing the champion of the registry down into a folder that servers read."""
 
-import time
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -9,16 +10,16 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
-from serving.bundle.manifest import MANIFEST_NAME, Manifest
-from serving.bundle.store import SERVED_FOLDERS, BundleError, BundleStore
+from serving.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest
+from serving.bundle.store import MAX_MANIFEST_BYTES, BundleError, BundleStore
 from training.release.registry import (
     BUNDLE_ARTIFACT,
     BUNDLE_TAG,
     CHAMPION,
     PREVIOUS_TAG,
-    PROMOTED_TAG,
     Registry,
     RegistryError,
+    promoted_at,
     root_cause,
 )
 from training.release.roll_out import roll_out
@@ -27,37 +28,36 @@ _logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 def bring_down(
-    registry: Registry, root: Path, *, settle_seconds: float, wait: Callable[[float], None]
+    registry: Registry, store: BundleStore, *, settle_seconds: float, wait: Callable[[float], None]
 ) -> str | None:
-    """Downloads the champion's bundle unless it is there, checks every byte, and moves the pointer.
+    """Downloads the champion's bundle unless it is there and whole, checks every byte, and moves the pointer.
 
     The pointer says what the registry says, time of the promotion and previous bundle included: servers that
     each have a folder of their own follow one order of roll-out, also those that start in the middle of it.
 
     Args:
         registry: names the champion.
-        root: of the bundles. The caller holds its lock.
+        store: of the servers' bundles. The caller holds the lock of its root.
         settle_seconds: how long servers take to follow the pointer; not less than their settle delay.
         wait: called with the seconds that are left of that.
 
     Returns:
-        The bundle_id that the pointer was moved to; None if it was there already.
+        The bundle_id that came or that the pointer was moved to; None if nothing was to be done.
 
     Raises:
         RegistryError: there is no champion, or the registry does not answer.
         BundleError: what came is not what was published.
         OSError: there is too little space.
     """
-    store = BundleStore(root)
     try:
         version = registry.aliased(CHAMPION)
         if version is None:
             raise RegistryError("no version is the champion: `python -m training promote` makes one")
         bundle_id = version.tags.get(BUNDLE_TAG, "")
-        path = store.path(bundle_id)
-        if _current(store) == bundle_id:
+        is_whole = store.is_whole(bundle_id)
+        if is_whole and _current(store) == bundle_id:
             return None
-        if not path.exists():
+        if not is_whole:
             _download(registry, version, store)
         previous = _bring_down_previous(registry, version, store)
     except MlflowException as error:
@@ -67,7 +67,7 @@ def bring_down(
         bundle_id,
         settle_seconds=settle_seconds,
         wait=wait,
-        published_at=_promoted_at(version),
+        published_at=promoted_at(version),  # None, which is now, for an alias that was set by hand
         previous=previous,
     )
     return bundle_id
@@ -79,7 +79,7 @@ def _bring_down_previous(registry: Registry, version: ModelVersion, store: Bundl
     if previous is None:
         return None
     try:
-        if not store.path(previous).exists():
+        if not store.is_whole(previous):
             _download(registry, registry.version_of(previous), store)
     except (BundleError, MlflowException, OSError, RegistryError) as error:
         _logger.warning("previous bundle not brought down", bundle_id=previous, error=root_cause(error))
@@ -87,24 +87,27 @@ def _bring_down_previous(registry: Registry, version: ModelVersion, store: Bundl
     return str(previous)
 
 
-def _promoted_at(version: ModelVersion) -> float:
-    try:
-        return float(version.tags[PROMOTED_TAG])
-    except (KeyError, ValueError):  # the alias was set by hand
-        return time.time()
-
-
 def _download(registry: Registry, version: ModelVersion, store: BundleStore) -> None:
-    """Only what servers load, and the manifest: not what is for people."""
+    """The manifest, and what it lists: not what is for people, nor what somebody has laid beside it."""
     with store.staging() as staging:
 
-        def download(name: str) -> None:
-            registry.client.download_artifacts(str(version.run_id), f"{BUNDLE_ARTIFACT}/{name}", str(staging))
+        def download(path: str, size: int) -> None:
+            target = staging / path
+            target.parent.mkdir(exist_ok=True)
+            try:
+                with _files_of_at_most(size + 1):
+                    registry.client.download_artifacts(
+                        str(version.run_id), f"{BUNDLE_ARTIFACT}/{path}", str(target.parent)
+                    )
+            finally:
+                if target.exists() and target.stat().st_size > size:
+                    raise BundleError(f"version {version.version}: {path} has more than {size} bytes")
 
-        download(MANIFEST_NAME)
-        store.require_space(_size(staging / MANIFEST_NAME))
-        for name in SERVED_FOLDERS:
-            download(name)
+        download(MANIFEST_NAME, MAX_MANIFEST_BYTES)
+        files = _files(staging / MANIFEST_NAME)
+        store.require_space(sum(record.size for record in files.values()))
+        for path, record in files.items():
+            download(path, record.size)
         manifest = store.adopt(staging)
     if manifest.bundle_id != version.tags[BUNDLE_TAG]:
         raise BundleError(
@@ -112,13 +115,23 @@ def _download(registry: Registry, version: ModelVersion, store: BundleStore) -> 
         )
 
 
-def _size(path: Path) -> int:
-    """Bytes of the files that a manifest names."""
+@contextmanager
+def _files_of_at_most(size: int) -> Iterator[None]:
+    """While the block runs, no file grows beyond `size` bytes: MLflow stores all that a registry sends."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _files(path: Path) -> Mapping[str, FileRecord]:
+    """What a manifest lists."""
+    try:
+        return Manifest.model_validate_json(path.read_bytes()).files
     except ValidationError as error:
         raise BundleError(f"{MANIFEST_NAME} of the champion is unreadable") from error
-    return sum(record.size for record in manifest.files.values())
 
 
 def _current(store: BundleStore) -> str | None:

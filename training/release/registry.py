@@ -3,6 +3,7 @@
 Needs no more than mlflow-skinny: `training.sync` runs beside servers, without the training stack.
 """
 
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+import structlog
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -35,6 +37,8 @@ PUBLISHED_TAG: Final = "published_at"
 """Tag of a version: when its bundle was published, in Unix seconds. It may be registered much later."""
 BUNDLE_ARTIFACT: Final = "bundle"
 """Folder of a run's artefacts that holds the bundle."""
+
+_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class RegistryError(TrainingError):
@@ -173,6 +177,10 @@ class Registry:
             RegistryError: there is no such version.
         """
         version = self._chosen(bundle_id)
+        if BUNDLE_TAG not in version.tags:
+            raise RegistryError(
+                f"version {version.version} has no tag {BUNDLE_TAG}: it was registered by hand"
+            )
         for name, value in self._promotion(str(version.tags[BUNDLE_TAG])).items():
             self.client.set_model_version_tag(MODEL, version.version, name, value)
         self.client.set_registered_model_alias(
@@ -190,12 +198,13 @@ class Registry:
             now: Unix seconds.
         """
         champion = self.aliased(CHAMPION)
-        tags = {} if champion is None else champion.tags
-        if PREVIOUS_TAG not in tags:
+        promoted = None if champion is None else promoted_at(champion)
+        if champion is None or promoted is None or PREVIOUS_TAG not in champion.tags:
             return 0.0
-        if self._chosen(bundle_id).tags[BUNDLE_TAG] in {tags[BUNDLE_TAG], tags[PREVIOUS_TAG]}:
+        held = {champion.tags.get(BUNDLE_TAG), champion.tags[PREVIOUS_TAG]}
+        if self._chosen(bundle_id).tags.get(BUNDLE_TAG) in held:
             return 0.0
-        return min(max(float(tags[PROMOTED_TAG]) + SETTLE_SECONDS - now, 0.0), SETTLE_SECONDS)
+        return min(max(promoted + SETTLE_SECONDS - now, 0.0), SETTLE_SECONDS)
 
     def _chosen(self, bundle_id: str | None) -> ModelVersion:
         """The latest version of a bundle, or the candidate."""
@@ -240,13 +249,12 @@ class Registry:
     def _promotion(self, bundle_id: str) -> dict[str, str]:
         """Tags that let every server see one promotion, with one time and one bundle before it."""
         champion = self.aliased(CHAMPION)
-        if champion is None:
-            return {PROMOTED_TAG: str(time.time())}
-        if champion.tags.get(BUNDLE_TAG) == bundle_id:  # nothing changes for servers
-            return {
-                name: champion.tags[name] for name in (PROMOTED_TAG, PREVIOUS_TAG) if name in champion.tags
-            }
-        return {PROMOTED_TAG: str(time.time()), PREVIOUS_TAG: str(champion.tags[BUNDLE_TAG])}
+        tags = {} if champion is None else champion.tags
+        at, previous = None, tags.get(BUNDLE_TAG)
+        if champion is not None and previous == bundle_id:  # nothing changes for servers
+            at, previous = promoted_at(champion), tags.get(PREVIOUS_TAG)
+        promotion = {PROMOTED_TAG: str(time.time() if at is None else at)}
+        return promotion if previous is None else promotion | {PREVIOUS_TAG: previous}
 
     def _versions(self, condition: str = "") -> list[ModelVersion]:
         where = f"name = '{MODEL}'" + (f" and {condition}" if condition else "")
@@ -255,4 +263,25 @@ class Registry:
 
 def published_at(version: ModelVersion) -> float:
     """When the bundle of a version was published, in Unix seconds; by hand: when it was registered."""
-    return float(version.tags.get(PUBLISHED_TAG, version.creation_timestamp / 1_000))
+    seconds = _seconds(version, PUBLISHED_TAG)
+    return version.creation_timestamp / 1_000 if seconds is None else seconds
+
+
+def promoted_at(version: ModelVersion) -> float | None:
+    """When a version became the champion, in Unix seconds; None: the alias was set by hand."""
+    return _seconds(version, PROMOTED_TAG)
+
+
+def _seconds(version: ModelVersion, tag: str) -> float | None:
+    """A time among the tags, which anybody may write; None, and a warning, for what is no finite number."""
+    text = version.tags.get(tag)
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if math.isfinite(seconds):
+        return seconds
+    _logger.warning("tag ignored: it must be Unix seconds", version=version.version, tag=tag, value=text)
+    return None

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from serving.bundle.manifest import Manifest
-from serving.bundle.store import SERVED_FOLDERS, BundleStore
+from serving.bundle.manifest import SERVED_FOLDERS, Manifest
+from serving.bundle.store import BundleStore
 from serving.features.sets import FeatureSet
 from serving.movies import MOVIELENS_GENRES, Movies
 from tests.conftest import Trained

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from ranking_service.ranking import Ranker
 from serving.bundle import SETTLE_SECONDS
 from serving.bundle.manifest import bundle_id_of
-from serving.bundle.store import BundleError, BundleStore
+from serving.bundle.store import MAX_MANIFEST_BYTES, BundleError, BundleStore
 from tests.conftest import Trained
 from tests.serving.test_store import publish
 from training import sync
@@ -24,10 +24,12 @@ from training.release.champion import bring_down
 from training.release.local_store import local_store
 from training.release.registry import (
     BUNDLE_TAG,
+    CANDIDATE,
     CHAMPION,
     MODEL,
     PREVIOUS_TAG,
     PROMOTED_TAG,
+    PUBLISHED_TAG,
     Registry,
     RegistryError,
 )
@@ -57,7 +59,7 @@ def brought_down(registry: Registry, root: Path) -> str | None:
     def wait(seconds: float) -> None:
         pytest.fail(f"waits for {seconds} s")
 
-    return bring_down(registry, root, settle_seconds=60, wait=wait)
+    return bring_down(registry, BundleStore(root), settle_seconds=60, wait=wait)
 
 
 def test_the_champion_arrives_whole_and_is_served(
@@ -117,12 +119,91 @@ def test_a_lost_previous_bundle_stops_nobody(
 ) -> None:
     version, _ = registry.promote()
     registry.client.set_model_version_tag(MODEL, version, PREVIOUS_TAG, "lost")
-    registry.client.set_model_version_tag(MODEL, version, PROMOTED_TAG, "by hand")
+    assert brought_down(registry, tmp_path / "serving") == trained.bundle_id
+    assert BundleStore(tmp_path / "serving").pointer().previous is None
+
+
+@pytest.mark.parametrize("promoted_at", ["by hand", "", "nan", "inf", "-inf", "1e999"])
+def test_a_promotion_time_that_is_none_spoils_nothing(
+    registry: Registry, root: Path, tmp_path: Path, trained: Trained, promoted_at: str
+) -> None:
+    """Whoever may write tags could otherwise make the pointers of all folders unreadable."""
+    version, _ = registry.promote()
+    registry.client.set_model_version_tag(MODEL, version, PROMOTED_TAG, promoted_at)
+    registry.client.set_model_version_tag(MODEL, version, PREVIOUS_TAG, "other")
+    registry.client.set_model_version_tag(MODEL, version, PUBLISHED_TAG, promoted_at)
     before = time.time()
     assert brought_down(registry, tmp_path / "serving") == trained.bundle_id
-    pointer = BundleStore(tmp_path / "serving").pointer()
-    assert pointer.previous is None
-    assert pointer.published_at >= before
+    assert before <= BundleStore(tmp_path / "serving").pointer().published_at <= time.time()
+    assert registry.seconds_to_settle(None, now=time.time()) == 0
+    register(root, trained.root / "bundles" / trained.bundle_id)
+    registry.promote()
+    champion = registry.aliased(CHAMPION)
+    assert champion is not None
+    assert champion.version != version
+    assert float(champion.tags[PROMOTED_TAG]) >= before
+
+
+def test_a_champion_that_was_made_by_hand_may_be_replaced(registry: Registry, trained: Trained) -> None:
+    client = registry.client
+    by_hand = client.create_model_version(MODEL, source="nowhere").version
+    client.set_registered_model_alias(MODEL, CHAMPION, by_hand)
+    assert registry.seconds_to_settle(None, now=0) == 0
+    assert registry.promote()[1] == trained.bundle_id
+    client.set_registered_model_alias(MODEL, CANDIDATE, by_hand)
+    with pytest.raises(RegistryError, match=f"version {by_hand} has no tag bundle_id"):
+        registry.promote()
+
+
+@pytest.mark.parametrize("damaged", ["ranking/ranker.cbm", "manifest.json"])
+def test_a_damaged_folder_heals(registry: Registry, tmp_path: Path, trained: Trained, damaged: str) -> None:
+    registry.promote()
+    store = BundleStore(tmp_path / "serving")
+    brought_down(registry, store.root)
+    (store.path(trained.bundle_id) / damaged).write_bytes(b"{")
+    assert brought_down(registry, store.root) == trained.bundle_id
+    store.verify(trained.bundle_id)
+    assert brought_down(registry, store.root) is None
+
+
+def artefacts(root: Path) -> Path:
+    """Where the registry keeps its bundle."""
+    (manifest,) = root.glob("mlruns/*/*/artifacts/bundle/manifest.json")
+    return manifest.parent
+
+
+def test_only_what_the_manifest_lists_is_fetched(
+    registry: Registry, root: Path, tmp_path: Path, trained: Trained
+) -> None:
+    """Whatever lies beside it would fill the volume of every pod."""
+    registry.promote()
+    (artefacts(root) / "ranking" / "surplus").write_bytes(bytes(10))
+    brought_down(registry, tmp_path / "serving")
+    bundle = BundleStore(tmp_path / "serving").path(trained.bundle_id)
+    found = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
+    assert found == {"manifest.json", *BundleStore(tmp_path / "serving").manifest(trained.bundle_id).files}
+
+
+@pytest.mark.parametrize("name", ["ranking/ranker.cbm", "manifest.json"])
+def test_a_file_that_is_larger_than_it_should_be_is_not_fetched_whole(
+    registry: Registry, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    registry.promote()
+    large = artefacts(root) / name
+    allowed = large.stat().st_size if name != "manifest.json" else MAX_MANIFEST_BYTES
+    with large.open("ab") as file:
+        file.truncate(16 * MAX_MANIFEST_BYTES)
+    written: list[int] = []
+    removed = shutil.rmtree
+
+    def remove(path: Path, **options: bool) -> None:
+        written.extend(found.stat().st_size for found in Path(path).glob(f"**/{Path(name).name}"))
+        removed(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    with pytest.raises(BundleError, match=f"{name} has more than {allowed} bytes"):
+        brought_down(registry, tmp_path / "serving")
+    assert max(written) <= allowed + 1
 
 
 def test_waiting_for_the_champion_ends_when_it_is_there(
@@ -210,7 +291,7 @@ def test_a_third_bundle_waits_for_the_second_to_settle(root: Path, tmp_path: Pat
         waits.append(seconds)
         store.roll_back(published_at=0)  # as if the time had passed
 
-    assert bring_down(registry, store.root, settle_seconds=60, wait=wait) == third
+    assert bring_down(registry, store, settle_seconds=60, wait=wait) == third
     assert len(waits) == 1
     assert 0 < waits[0] <= 60
 
