@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -196,7 +197,7 @@ def test_a_file_that_is_larger_than_it_should_be_is_not_fetched_whole(
     written: list[int] = []
     removed = shutil.rmtree
 
-    def remove(path: Path, **options: bool) -> None:
+    def remove(path: Path, **options: Any) -> None:
         written.extend(found.stat().st_size for found in Path(path).glob(f"**/{Path(name).name}"))
         removed(path, **options)
 
