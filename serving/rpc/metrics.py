@@ -1,18 +1,15 @@
 """What a server counts, and the HTTP endpoint that Prometheus reads it from."""
 
+import socket
+import threading
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    start_http_server,
-)
+import waitress
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, make_wsgi_app
+from waitress import wasyncore
 
 from serving.errors import Reason
 from serving.settings import ServerSettings, StartError
@@ -22,6 +19,12 @@ PREFIX: Final = "movierec"
 
 LATENCY_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.4, 0.8, 1.8, 2.0)
 """Seconds: the budgets of the deadline tree are among them."""
+
+MAX_CONNECTIONS: Final = 32
+"""Of the endpoint, which a few scrapers share; more wait until one is closed."""
+
+_IDLE_SECONDS: Final = 5
+"""Until a connection is closed on which nothing happens."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +106,37 @@ def exposed(metrics: ServerMetrics, settings: ServerSettings) -> Iterator[int]:
         StartError: the port is taken or the address is not one of this machine.
     """
     try:
-        server, thread = start_http_server(settings.metrics_port, settings.host, metrics.registry)
+        listening = _listening(settings.host, settings.metrics_port)
     except OSError as error:
         raise StartError(
             f"{settings.variable('metrics_port')}: cannot listen on {settings.host}:{settings.metrics_port}: "
             f"{error.strerror}"
         ) from error
+    connections: dict[int, Any] = {}
+    # One thread answers, and none waits for a slow client: what is not whole yet is read beside it.
+    server = waitress.create_server(
+        make_wsgi_app(metrics.registry),
+        map=connections,
+        sockets=[listening],
+        threads=1,
+        connection_limit=MAX_CONNECTIONS,
+        channel_timeout=_IDLE_SECONDS,
+        cleanup_interval=1,
+        max_request_header_size=8_192,
+        max_request_body_size=1,
+        ident=None,
+    )
+    thread = threading.Thread(target=server.run, name="metrics", daemon=True)
+    thread.start()
     try:
-        yield server.server_port
+        yield listening.getsockname()[1]
     finally:
-        server.shutdown()
-        server.server_close()
+        # On its own thread, between two events; with nothing left to wait for, it ends.
+        server.trigger.pull_trigger(lambda: wasyncore.close_all(connections))
         thread.join()
+        server.task_dispatcher.shutdown()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return socket.create_server(address[:2], family=family)

@@ -1,11 +1,14 @@
 """The Prometheus endpoint."""
 
 import socket
+import threading
 import urllib.request
+from contextlib import ExitStack
 
 import pytest
 
-from serving.rpc.metrics import ServerMetrics, exposed
+import serving.rpc.metrics
+from serving.rpc.metrics import MAX_CONNECTIONS, ServerMetrics, exposed
 from serving.settings import StartError
 from tests.serving.server_under_test import settings
 
@@ -20,6 +23,34 @@ def test_metrics_are_served_while_the_block_runs() -> None:
         text = response.read().decode()
     assert 'movierec_requests_total{code="OK",method="GetMovie"} 1.0' in text
     socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_clients_that_say_nothing_take_no_threads_and_stop_no_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each took a thread for as long as it liked; there are more of them than may connect."""
+    monkeypatch.setattr(serving.rpc.metrics, "_IDLE_SECONDS", 1)
+    metrics = ServerMetrics.create("test")
+    with ExitStack() as stack:
+        port = stack.enter_context(exposed(metrics, settings()))
+        before = threading.active_count()
+        idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(MAX_CONNECTIONS + 8)]
+        for connection in idle:
+            stack.enter_context(connection)
+            connection.sendall(b"GET /metrics HTTP/1.1\r\n")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as response:
+            assert b"movierec_cancelled_total 0.0" in response.read()
+        assert threading.active_count() == before
+        for connection in idle:
+            connection.settimeout(60)
+            assert connection.recv(1_000)[:12] in {b"", b"HTTP/1.1 408"}  # cut off
+
+
+def test_requests_with_a_body_are_refused() -> None:
+    with (
+        exposed(ServerMetrics.create("test"), settings()) as port,
+        socket.create_connection(("127.0.0.1", port)) as connection,
+    ):
+        connection.sendall(b"POST /metrics HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n")
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 413 ")
 
 
 def test_taken_port_names_the_setting() -> None:
