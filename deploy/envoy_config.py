@@ -39,6 +39,8 @@ class Stage:
     """What resolves to its replicas."""
     per_try_seconds: float
     """A replica that takes longer is left for another: within the gateway's budget for the stage."""
+    connect_seconds: float = 0.05
+    """As one that takes longer to connect; with TLS, the handshake is in it."""
 
 
 @dataclass(frozen=True)

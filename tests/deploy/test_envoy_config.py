@@ -18,6 +18,7 @@ from gateway.servicer import call_costs
 from gateway.settings import GatewaySettings
 from movierec.gateway.v1.movie_service_pb2 import DESCRIPTOR
 from serving.limiter import CallCost, Priority
+from serving.stages.stage import StageName
 from tests.deploy.edge import FILES, ROOT
 
 EVERY_OPTION = Options(
@@ -31,12 +32,19 @@ EVERY_OPTION = Options(
 
 PERSONAL = "/api/movies/personal"  # another route comes first
 
+LONGEST_BACK_OFF = 0.02
 every_file = pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.stem)
 
 
 def parsed(place: Place) -> dict[str, Any]:
     config: dict[str, Any] = yaml.safe_load(envoy_config.render(place, root=ROOT))
     return config
+
+
+def stage_clusters(place: Place) -> list[dict[str, Any]]:
+    """The clusters of the stages, in the place's order."""
+    clusters = {cluster["name"]: cluster for cluster in parsed(place)["static_resources"]["clusters"]}
+    return [clusters[stage.name] for stage in place.stages]
 
 
 def manager_of_the_edge(place: Place) -> dict[str, Any]:
@@ -115,7 +123,7 @@ def test_the_mesh_is_the_same_in_both_images() -> None:
     compose, kubernetes = parsed(COMPOSE), parsed(KUBERNETES)
     for name in ("overload_manager", "admin"):
         assert compose[name] == kubernetes[name]
-    assert compose["static_resources"]["clusters"][1:] == kubernetes["static_resources"]["clusters"][1:]
+    assert stage_clusters(COMPOSE) == stage_clusters(KUBERNETES)
     on_loopback = replace(COMPOSE, mesh_host=KUBERNETES.mesh_host)
     assert (
         parsed(on_loopback)["static_resources"]["listeners"][1:]
@@ -142,7 +150,8 @@ def test_the_edge_prefers_what_the_gateway_puts_first(path: Path) -> None:
 @every_file
 def test_every_priority_has_its_circuit_breaker(path: Path) -> None:
     place = GENERATED[path]
-    gateway, *stages = parsed(place)["static_resources"]["clusters"]
+    clusters = {cluster["name"]: cluster for cluster in parsed(place)["static_resources"]["clusters"]}
+    gateway, stages = clusters["gateway"], stage_clusters(place)
     limits = {limit["priority"]: limit for limit in gateway["circuit_breakers"]["thresholds"]}
     assert limits.keys() == {"DEFAULT", "HIGH"}
     assert limits["HIGH"]["max_requests"] > limits["DEFAULT"]["max_requests"]
@@ -155,6 +164,17 @@ def test_every_priority_has_its_circuit_breaker(path: Path) -> None:
     replicated = [*stages, gateway] if place.gateway_replicas else stages
     for cluster in replicated:
         assert all("retry_budget" in limit for limit in cluster["circuit_breakers"]["thresholds"])
+
+
+@every_file
+def test_a_replica_that_vanished_leaves_time_for_another(path: Path) -> None:
+    """It answers no SYN: a try's own timeout begins only once there is a connection."""
+    budgets = GatewaySettings(bundle_root=Path()).budgets
+    for stage, cluster in zip(GENERATED[path].stages, stage_clusters(GENERATED[path]), strict=True):
+        connect_seconds = float(cluster["connect_timeout"].removesuffix("s"))
+        assert connect_seconds + LONGEST_BACK_OFF + stage.per_try_seconds < budgets.full_seconds(
+            StageName(stage.name)
+        )
 
 
 def test_another_binary_can_be_named() -> None:

@@ -13,7 +13,7 @@ import pytest
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
-from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from benchmarks.ports import free_port
@@ -498,6 +498,27 @@ async def test_reflection(edge: Edge, channel: grpc.aio.Channel) -> None:
 
 async def test_health_through_envoy(edge: Edge, channel: grpc.aio.Channel) -> None:
     assert await ask_health(channel) == SERVING
+
+
+async def test_streams_that_stay_open_take_no_place_of_a_call(edge: Edge, client: httpx.AsyncClient) -> None:
+    """270 idle ones made every look-up 429, for as long as they stayed."""
+    own_connection = (("grpc.use_local_subchannel_pool", 1),)  # each takes 100 calls
+    async with AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(
+                grpc.aio.insecure_channel(f"127.0.0.1:{edge.port}", own_connection)
+            )
+            for _ in range(3)
+        ]
+        health: list[Any] = [health_pb2_grpc.HealthStub(channel) for channel in channels]
+        watches = [stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE)) for stub in health * 95]
+        first = await asyncio.gather(*(anext(aiter(watch)) for watch in watches), return_exceptions=True)
+        assert [one.status for one in first if not isinstance(one, BaseException)] == [SERVING] * 16
+        refusals = {one.code() for one in first if isinstance(one, grpc.aio.AioRpcError)}
+        assert refusals == {grpc.StatusCode.UNAVAILABLE}
+        for path in ("/api/movies/7", "/api/movies/7/similar", "/api/movies/popular"):
+            assert (await client.get(path)).status_code == 200
+        assert await ask_health(channels[0]) == SERVING
 
 
 async def test_readiness_follows_the_gateways_health(

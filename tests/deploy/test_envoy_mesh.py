@@ -1,8 +1,9 @@
 """The mesh: what a gateway gets from Envoy when one of two replicas of a stage is not well."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,31 @@ async def test_a_replica_that_drains_is_left_in_time(tmp_path: Path) -> None:
         mesh.asked.clear()
         await mesh.call(40)
         assert set(mesh.asked) == {0}
+
+
+async def test_a_replica_that_vanished_is_left(tmp_path: Path) -> None:
+    """As one whose machine is gone: packets to its address are dropped, and no connection is refused."""
+    async with AsyncExitStack() as staying, AsyncExitStack() as leaving:
+        stays = await staying.enter_async_context(running_server())
+        leaves = await leaving.enter_async_context(running_server(drain_seconds=0))
+        mesh = await staying.enter_async_context(running_mesh(tmp_path, (stays, leaves)))
+        await leaving.aclose()
+        staying.enter_context(silent(leaves.port))
+        mesh.asked.clear()
+        await mesh.call(40)
+        assert mesh.asked == [0] * 40
+
+
+@contextmanager
+def silent(port: int) -> Iterator[None]:
+    """A port whose queue of connections is full: Linux drops what else asks for one."""
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.create_server((HOST, port), backlog=0))
+        for _ in range(2):
+            one = stack.enter_context(socket.socket())
+            one.settimeout(0)
+            one.connect_ex(full.getsockname())
+        yield
 
 
 @asynccontextmanager

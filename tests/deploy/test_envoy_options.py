@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import json
+import struct
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,12 @@ async def test_tokens_of_native_grpc(guarded: Edge) -> None:
         await stub.GetMovie(pb.GetMovieRequest(movie_id=7), metadata=tuple(bearer(token()).items()))
         health: Any = health_pb2_grpc.HealthStub(channel)
         await health.Check(health_pb2.HealthCheckRequest())
+        with pytest.raises(grpc.aio.AioRpcError) as caught:  # a stream stays open: not for everybody
+            await anext(aiter(health.Watch(health_pb2.HealthCheckRequest())))
+        assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        await anext(
+            aiter(health.Watch(health_pb2.HealthCheckRequest(), metadata=tuple(bearer(token()).items())))
+        )
 
 
 def preflight(origin: str, method: str) -> dict[str, str]:
@@ -182,6 +190,58 @@ async def test_too_many_requests(tmp_path: Path) -> None:
 async def ask(edge: Edge) -> httpx.Response:
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{edge.port}") as client:
         return await client.get(MOVIE)
+
+
+async def test_readers_that_take_nothing_lose_their_answers(tmp_path: Path) -> None:
+    """Otherwise their answers fill the memory, and everybody is refused."""
+    options = Options(heap_bytes=96 * 1024 * 1024)
+    async with running_edge(tmp_path, options) as edge, AsyncExitStack() as stack:
+        edge.gateway.answer = pb.GetMovieResponse(movie=pb.Movie(movie_id=7, title="x" * 4_000_000))
+        readers = [
+            await stack.enter_async_context(streams_that_take_nothing(edge.port, MOVIE, count=40))
+            for _ in range(2)
+        ]
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            resets = await asyncio.gather(*(count_resets(reader) for reader in readers))
+        edge.gateway.answer = pb.GetMovieResponse()
+        assert (await ask(edge)).status_code == 200
+    assert resets == [40, 40]
+
+
+@asynccontextmanager
+async def streams_that_take_nothing(
+    port: int, path: str, *, count: int
+) -> AsyncIterator[asyncio.StreamReader]:
+    """GET requests on one HTTP/2 connection whose streams have windows of 0 bytes; yields what comes back."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    no_window = struct.pack(">HI", 0x4, 0)
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(0x4, 0, 0, no_window))
+    fields = {":method": "GET", ":scheme": "http", ":path": path, ":authority": "edge"}
+    block = b"".join(  # literals, not indexed
+        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+        for name, value in fields.items()
+    )
+    for number in range(count):
+        writer.write(frame(0x1, 0x4 | 0x1, 2 * number + 1, block))
+    await writer.drain()
+    try:
+        yield reader
+    finally:
+        writer.close()
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3) + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+async def count_resets(reader: asyncio.StreamReader) -> int:
+    """How many streams are reset, once all are."""
+    resets = 0
+    while resets < 40:
+        header = await reader.readexactly(9)
+        await reader.readexactly(int.from_bytes(header[:3]))
+        resets += header[3] == 0x3
+    return resets
 
 
 async def test_too_little_memory(tmp_path: Path) -> None:
