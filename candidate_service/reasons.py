@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from serving.fold_in import FoldIn
+from serving.fold_in import MAX_RATINGS, FoldIn
 from serving.ids import Rows
 from serving.ratings import LIKED, History
 
@@ -33,6 +33,7 @@ def reasons_for(movie_rows: Rows, history: History, fold_in: FoldIn, n_reasons: 
         fold_in: what the user's vector comes from, or would.
         n_reasons: how many to name for each candidate.
     """
+    history = history.newest(MAX_RATINGS)  # no other has a part in the vector
     likes = np.flatnonzero(history.values >= LIKED)[-_MAX_LIKES:]
     terms = fold_in.score_terms(history, likes, movie_rows)
     candidates = np.arange(movie_rows.size)

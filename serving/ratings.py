@@ -28,6 +28,11 @@ class History:
     def __len__(self) -> int:
         return self.movie_rows.size
 
+    def newest(self, limit: int) -> "History":
+        """The newest `limit` ratings; views, not copies."""
+        one = slice(-limit, None)
+        return History(self.movie_rows[one], self.values[one], self.times[one])
+
     def joined_by(self, newer: "History") -> "History":
         """This history with `newer` in it. For a movie in both, `newer` wins; order is by time.
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.fold_in import AlsParameters, Confidence, FoldIn
+from serving.fold_in import MAX_RATINGS, AlsParameters, Confidence, FoldIn
 from serving.ratings import EMPTY_HISTORY, History
 
 N_MOVIES, N_FACTORS = 30, 5
@@ -89,6 +89,22 @@ def test_order_does_not_matter_where_rounding_is_amplified() -> None:
         assert vector is not None
         vectors.add(vector.tobytes())
     assert len(vectors) == 1
+
+
+def test_of_very_many_ratings_the_newest_count() -> None:
+    """They were solved for without a bound, while the event loop stood still: 127 ms for 32,202."""
+    n_movies = 2 * MAX_RATINGS
+    rng = np.random.default_rng(1)
+    fold_in = FoldIn(rng.normal(size=(n_movies, N_FACTORS)).astype(np.float32), parameters(Confidence.LIKES))
+    rows = rng.permutation(n_movies)
+    long = history(rows.tolist(), rng.choice(STARS, n_movies).tolist())
+    newest = history(rows[-MAX_RATINGS:].tolist(), long.values[-MAX_RATINGS:].tolist())
+    vector, expected = fold_in.user_vector(long), fold_in.user_vector(newest)
+    assert vector is not None
+    assert expected is not None
+    assert vector.tolist() == expected.tolist()
+    older = long.newest(MAX_RATINGS + 1)
+    assert older.movie_rows.tolist() == rows[-MAX_RATINGS - 1 :].tolist()
 
 
 def test_a_short_history_of_one_like_points_at_it() -> None:
