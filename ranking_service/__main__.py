@@ -14,6 +14,7 @@ from ranking_service.metrics import RankingMetrics
 from ranking_service.ranking import Ranker
 from ranking_service.servicer import CALL_COSTS, RankingServicer
 from ranking_service.settings import RankingSettings
+from serving.bundle.trial import tried_first
 from serving.logs import configure_logs
 from serving.rpc.bundle_server import serve_bundle
 from serving.rpc.server import run
@@ -29,7 +30,7 @@ def main() -> None:
         serve_bundle(
             "ranking",
             settings,
-            load=Ranker.load,
+            load=tried_first(Ranker.load),  # the only one that hands a file to native code
             service=SERVICE,
             register=lambda bundles, metrics, server: add_RankingServiceServicer_to_server(
                 RankingServicer(bundles, RankingMetrics.create(metrics.registry)), server

@@ -32,8 +32,8 @@ class Confidence(StrEnum):
 _DISLIKE_CONFIDENCE = 0.2
 
 MAX_RATINGS: Final = 3_000
-"""The newest so many of a user's ratings count, in training and serving alike: a rating takes 4 µs, the event loop
-stands still meanwhile, and one user of MovieLens has 32,202. No user of the small data set or of 1M has more."""
+"""The newest so many of a user's ratings count, in training and serving alike: each takes 4 µs, in which the
+event loop stands still, and one user of MovieLens has 32,202. Nobody in the small data set or 1M has more."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ class FoldIn:
         """The exact vector, shape (n_factors,), or None when the history says nothing to ALS.
 
         That is when no rated movie has factors, or under `likes` when nothing was liked: dislikes alone
-        do not say what to recommend. The newest `MAX_RATINGS` count. Among them the order does not matter, not
-        even to the last bit.
+        do not say what to recommend. The newest `MAX_RATINGS` count. Among them the order does not
+        matter, not even to the last bit.
         """
         history = history.newest(MAX_RATINGS)
         if self._parameters.confidence is Confidence.LIKES and not np.any(history.values >= LIKED):

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from catboost import CatBoostError
 
-from serving.bundle.store import BundleStore
+from serving.bundle.store import BundleError, BundleStore
+from serving.bundle.trial import try_loading
 from training.checkpoints import Checkpoints
 from training.data.preparation import Prepared
 from training.experiments.experiment import Measurement, measure
@@ -22,13 +24,21 @@ from training.publish.publish import Build, publish
 from training.report.report import Subject, render_report
 from training.report.tables import print_measurements
 
+SERVER_LOADERS: Final = (
+    "candidate_service.retrieval:Retriever.load",
+    "ranking_service.ranking:Ranker.load",
+    "similarity_service.neighbours:SimilarityIndex.load",
+    "gateway.lists.catalogue:Catalogue.load",
+)
+"""By name: a process of its own imports them, and nothing of this one depends on servers."""
+
 
 @contextmanager
 def _before_publication() -> Iterator[None]:
-    """Adds to a failure of the machine, a full disk most of all, that it left what is served as it was."""
+    """Adds to a failure, that of a full disk most of all, that it left what is served as it was."""
     try:
         yield
-    except (CatBoostError, MemoryError, OSError) as error:
+    except (BundleError, CatBoostError, MemoryError, OSError) as error:
         error.add_note("Nothing was published; what is served stays")
         raise
 
@@ -85,6 +95,11 @@ def train_and_publish(
         evaluation=evaluation,
         report=report,
     )
-    bundle_id = publish(root, build, progress, settle_seconds=settle_seconds)
+
+    def load_as_servers_do(store: BundleStore, bundle_id: str) -> None:
+        with progress.step("Loading the bundle as each server does"):
+            try_loading(SERVER_LOADERS, store, bundle_id)
+
+    bundle_id = publish(root, build, progress, settle_seconds=settle_seconds, check=load_as_servers_do)
     checkpoints.forget()
     return measurement, bundle_id

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -60,10 +60,24 @@ class Build:
     """What it reached for each user: what the next one will be compared with."""
 
 
-def publish(root: Path, build: Build, progress: Progress, *, settle_seconds: float = SETTLE_SECONDS) -> str:
+def publish(
+    root: Path,
+    build: Build,
+    progress: Progress,
+    *,
+    settle_seconds: float = SETTLE_SECONDS,
+    check: Callable[[BundleStore, str], None] = lambda _store, _bundle_id: None,
+) -> str:
     """Publishes a bundle and points to it, once servers have taken the one before.
 
     What the steps of the job took goes into its `build.json`.
+
+    Args:
+        root: of the bundles.
+        build: what the bundle is made from.
+        progress: shows the steps.
+        settle_seconds: how long servers take to follow the pointer.
+        check: asked with the published bundle before the pointer moves to it; raises to prevent that.
 
     Returns:
         The bundle_id; equal contents have equal ids, and publishing them again changes nothing.
@@ -109,6 +123,7 @@ def publish(root: Path, build: Build, progress: Progress, *, settle_seconds: flo
         if build.evaluation is not None:
             build.evaluation.write(staging / "reports")
         store.publish(staging, manifest)
+    check(store, manifest.bundle_id)
     roll_out(store, manifest.bundle_id, settle_seconds=settle_seconds, wait=wait)
     return manifest.bundle_id
 

@@ -9,12 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from serving.bundle.manifest import SERVED_FOLDERS, Manifest
-from serving.bundle.store import BundleStore
+from serving.bundle.manifest import SERVED_FOLDERS, Manifest, bundle_id_of
+from serving.bundle.store import BundleError, BundleStore, file_records
+from serving.bundle.trial import try_loading
 from serving.features.sets import FeatureSet
 from serving.movies import MOVIELENS_GENRES, Movies
 from tests.conftest import Trained
 from tests.training.small import JOB, N_USERS, PROGRESS, RECIPE, ratings_of, table_of, tastes
+from training.jobs.train import SERVER_LOADERS
 from training.models import first_stage
 from training.models.ranker_selection import RankerChoice
 from training.models.recipe import Loss, Recipe
@@ -55,6 +57,33 @@ def bundle_id(store: BundleStore) -> str:
 @pytest.fixture(scope="module")
 def manifest(store: BundleStore, bundle_id: str) -> Manifest:
     return store.manifest(bundle_id)
+
+
+def test_a_bundle_that_servers_refuse_is_not_pointed_to(store: BundleStore, tmp_path: Path) -> None:
+    def refuse(store: BundleStore, bundle_id: str) -> None:
+        store.verify(bundle_id)
+        raise BundleError(f"bundle {bundle_id}: no")
+
+    with pytest.raises(BundleError, match=r": no$"):
+        publish(tmp_path, build(), PROGRESS, check=refuse)
+    with pytest.raises(BundleError, match="no bundle is published"):
+        BundleStore(tmp_path).pointer()
+
+
+def test_the_gateways_part_is_tried_too(store: BundleStore, bundle_id: str, tmp_path: Path) -> None:
+    """Before a training moves the pointer; that whole bundles pass, every training shows."""
+    other = BundleStore(tmp_path)
+    with other.staging() as staging:
+        for name in SERVED_FOLDERS:
+            shutil.copytree(store.path(bundle_id) / name, staging / name)
+        (staging / "gateway" / "catalogue.json").write_text('{"titles": ["one"]}')
+        files = file_records(staging)
+        manifest = store.manifest(bundle_id).model_copy(
+            update={"files": files, "bundle_id": bundle_id_of(files)}
+        )
+        other.publish(staging, manifest)
+    with pytest.raises(BundleError):
+        try_loading(SERVER_LOADERS, other, manifest.bundle_id)
 
 
 def test_the_same_inputs_give_the_same_bundle(store: BundleStore, bundle_id: str, tmp_path: Path) -> None:
