@@ -5,6 +5,7 @@ Needs no more than mlflow-skinny: `training.sync` runs beside servers, without t
 
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ PUBLISHED_TAG: Final = "published_at"
 BUNDLE_ARTIFACT: Final = "bundle"
 """Folder of a run's artefacts that holds the bundle."""
 
+_CREDENTIALS: Final = re.compile(r"://[^\s/]*@")
+
 _logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
@@ -57,7 +60,12 @@ def require_tracking_uri(uri: str) -> None:
     """
     try:
         parts = urlsplit(uri)
-        is_server = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        is_server = (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not any(map(str.isspace, uri))  # urllib takes them out in silence
+        )
     except ValueError:  # the port is no number
         is_server = False
     if not is_server and sqlite_file(uri) in {None, Path()}:
@@ -90,10 +98,10 @@ def limited_requests(*, seconds: int) -> Iterator[None]:
 
 
 def root_cause(error: BaseException) -> str:
-    """What began it, in short: libraries' own texts quote the URI, which may hold a password."""
+    """What began it, in short, without the names and passwords of URIs that libraries quote."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return _CREDENTIALS.sub("://", (str(error).splitlines() or [type(error).__name__])[0])
 
 
 class Registry:
