@@ -79,6 +79,7 @@ async def serve(settings: GatewaySettings) -> None:
             service_names=[SERVICE_NAME],
             metrics=server_metrics,
             ready=catalogues.loaded,
+            alive=catalogues.is_alive,
             call_costs=call_costs(settings.batch_concurrency),
             tracing=tracing,
         )

@@ -18,6 +18,8 @@ from serving.errors import Reason, UnavailableError
 Model = TypeVar("Model")
 
 _RETRY_SECONDS: Final = 300.0
+STUCK_SECONDS: Final = 600.0
+"""A step that takes longer has met a file system that does not answer: the longest load takes half of it."""
 
 _logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -105,6 +107,7 @@ class BundleHolder(Generic[Model]):
         self._pointer: Pointer | None = None
         self._settled_at = 0.0
         self._trouble = ""
+        self._step_began: float | None = None
         self._loaded = asyncio.Event()
 
     def get(self) -> Model:
@@ -130,6 +133,10 @@ class BundleHolder(Generic[Model]):
         """The model of a bundle; None if it is not held."""
         return self._answering.get(bundle_id)
 
+    def is_alive(self) -> bool:
+        """Whether the pointer is still followed: False once a step has not come to its end for too long."""
+        return self._step_began is None or self._clock() - self._step_began <= STUCK_SECONDS
+
     async def loaded(self) -> None:
         """Returns once there is a model."""
         await self._loaded.wait()
@@ -151,11 +158,13 @@ class BundleHolder(Generic[Model]):
     async def _follow(self, executor: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            self._step_began = self._clock()
             try:
                 seconds = await loop.run_in_executor(executor, self._step)
             except Exception:  # nobody waits for this task: without a word, it would never look again
                 _logger.exception("defect")
                 seconds = self._poll_seconds
+            self._step_began = None
             if self._answering:
                 self._loaded.set()
             await asyncio.sleep(seconds)

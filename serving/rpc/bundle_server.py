@@ -64,6 +64,7 @@ async def serve_bundle(
                 service_names=[service.full_name],
                 metrics=metrics,
                 ready=bundles.loaded,
+                alive=bundles.is_alive,
                 call_costs=call_costs,
                 tracing=tracing,
             )

@@ -33,6 +33,8 @@ EVERY_CALL_ALIKE: Final[Mapping[str, CallCost]] = MappingProxyType({})
 LIVENESS: Final = "liveness"
 """Name to ask the health service for whether the process lives, with a bundle or without."""
 
+_LIVENESS_SECONDS: Final = 1.0
+
 _logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
@@ -54,6 +56,10 @@ class StopSignals:
         (self.at_once if self.requested.is_set() else self.requested).set()
 
 
+def _always() -> bool:
+    return True
+
+
 @asynccontextmanager
 async def running(
     settings: ServerSettings,
@@ -62,6 +68,7 @@ async def running(
     service_names: Sequence[str],
     metrics: ServerMetrics,
     ready: Callable[[], Awaitable[None]],
+    alive: Callable[[], bool] = _always,
     call_costs: Mapping[str, CallCost] = EVERY_CALL_ALIKE,
     tracing: Tracing = OFF,
     stop_at_once: asyncio.Event | None = None,
@@ -74,6 +81,7 @@ async def running(
         service_names: full names of the services, for health and reflection. Health also knows `LIVENESS`.
         metrics: what calls are counted on.
         ready: returns once the services can answer; until then their health is NOT_SERVING.
+        alive: asked every few seconds; while it says no, the health of `LIVENESS` is NOT_SERVING.
         call_costs: what calls of a method ask of the limiter, by the method's name, where it is not one user.
         tracing: what traces calls.
         stop_at_once: when set, draining ends, and calls in flight with it.
@@ -105,10 +113,17 @@ async def running(
             await health_servicer.set(name, _SERVING)
         _logger.info("serving")
 
+    async def tell_liveness() -> None:
+        while True:
+            await health_servicer.set(LIVENESS, _SERVING if alive() else _NOT_SERVING)
+            await asyncio.sleep(_LIVENESS_SECONDS)
+
+    liveness = asyncio.create_task(tell_liveness())
     readiness = asyncio.create_task(serve_when_ready())
     try:
         yield port
     finally:
+        liveness.cancel()
         was_ready = readiness.done() and not readiness.cancelled() and readiness.exception() is None
         readiness.cancel()
         try:
@@ -127,6 +142,7 @@ async def serve_until_stopped(
     service_names: Sequence[str],
     metrics: ServerMetrics,
     ready: Callable[[], Awaitable[None]],
+    alive: Callable[[], bool] = _always,
     call_costs: Mapping[str, CallCost] = EVERY_CALL_ALIKE,
     tracing: Tracing = OFF,
 ) -> None:
@@ -139,6 +155,7 @@ async def serve_until_stopped(
         service_names=service_names,
         metrics=metrics,
         ready=ready,
+        alive=alive,
         call_costs=call_costs,
         tracing=tracing,
         stop_at_once=signals.at_once,

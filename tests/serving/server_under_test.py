@@ -87,6 +87,7 @@ class ServerUnderTest:
 @asynccontextmanager
 async def running_server(
     ready: Callable[[], Any] = at_once,
+    alive: Callable[[], bool] = lambda: True,
     stop_at_once: asyncio.Event | None = None,
     call_costs: Mapping[str, CallCost] | None = None,
     **values: Any,
@@ -101,6 +102,7 @@ async def running_server(
             service_names=[SERVICE],
             metrics=metrics,
             ready=ready,
+            alive=alive,
             call_costs=call_costs or {},
             stop_at_once=stop_at_once,
         ) as port,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from serving.bundle.holder import BundleHolder
+from serving.bundle.holder import STUCK_SECONDS, BundleHolder
 from serving.bundle.store import BundleError, BundleStore, Pointer
 from serving.errors import Reason, UnavailableError
 
@@ -172,6 +172,27 @@ async def test_a_previous_that_does_not_load_is_done_without(world: World) -> No
         await following.becomes(current="new")
         await following.stays(current="new")
     assert world.tried == ["new", "old"]
+
+
+async def test_a_step_that_does_not_end_is_told(world: World) -> None:
+    """Row 37: a file system that hangs would block it for good, and nobody would know."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def load(_store: BundleStore, bundle_id: str) -> Model:
+        entered.set()
+        leave.wait(20)
+        return Model(bundle_id)
+
+    world.point("one")
+    async with world.following(load=load) as following:
+        await eventually(entered.is_set)
+        world.now += STUCK_SECONDS
+        assert following.holder.is_alive()
+        world.now += 1
+        assert not following.holder.is_alive()
+        leave.set()
+        await following.becomes(current="one")
+        await eventually(following.holder.is_alive)
 
 
 async def test_two_moves_between_two_looks(world: World) -> None:

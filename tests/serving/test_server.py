@@ -26,9 +26,9 @@ async def health_of(channel: aio.Channel, service: str) -> int:
     return int(response.status)
 
 
-async def wait_for(channel: aio.Channel, status: int) -> None:
+async def wait_for(channel: aio.Channel, status: int, service: str = SERVICE) -> None:
     async with asyncio.timeout(5):
-        while await health_of(channel, SERVICE) != status:  # noqa: ASYNC110  # asked as a caller does
+        while await health_of(channel, service) != status:  # noqa: ASYNC110  # asked as a caller does
             await asyncio.sleep(0.01)
 
 
@@ -45,6 +45,18 @@ async def test_health_follows_readiness() -> None:
             await health_of(server.channel, "nobody")
         assert caught.value.code() is StatusCode.NOT_FOUND
         assert server.value("movierec_requests_total", method="Check", code="OK") is None
+
+
+async def test_who_no_longer_follows_the_pointer_is_not_alive_but_serves() -> None:
+    """Row 37: an orchestrator starts it again; until then it answers from what it holds."""
+    alive = [True]
+    async with running_server(alive=lambda: alive[0]) as server:
+        await wait_for(server.channel, SERVING)
+        alive[0] = False
+        await wait_for(server.channel, NOT_SERVING, LIVENESS)
+        assert await health_of(server.channel, SERVICE) == SERVING
+        alive[0] = True
+        await wait_for(server.channel, SERVING, LIVENESS)
 
 
 async def test_counts_begin_at_zero() -> None:
