@@ -19,7 +19,7 @@ from serving.checks import PUBLIC
 from serving.filters import UNRESTRICTED, MovieFilter
 from serving.ids import NO_IDS
 from serving.limits import DEFAULT_COMPARISONS
-from serving.stages.messages import FilteredMessage, decode_filter, decode_history
+from serving.stages.messages import FilteredMessage, decode_filter, decode_history, encode_explanation
 from serving.stages.stage import FallbackReason
 
 _ListResponse: TypeAlias = (
@@ -221,14 +221,7 @@ def _fill_item(
     message.rank = rank
     message.score = item.score
     message.source = item.source
-    for c in item.explanation:
-        message.explanation.add(
-            feature=c.feature,
-            value=c.value,
-            contribution=c.contribution,
-            phrase=c.phrase_with(catalogue.title),
-            movie_id=c.movie_id,
-        )
+    encode_explanation((c.titled(catalogue.title) for c in item.explanation), message.explanation)
     for liked in item.because_of:
         message.because_of.add(movie_id=liked.movie_id, title=liked.title, weight=liked.weight)
 
@@ -265,9 +258,9 @@ def _ranking(standing: RankingStanding, catalogue: Catalogue) -> public.RankingS
                 contribution=comparison.of_movie.contribution,
                 last_value=comparison.of_last.value,
                 last_contribution=comparison.of_last.contribution,
-                phrase=comparison.of_movie.phrase_with(catalogue.title),
+                phrase=comparison.of_movie.titled(catalogue.title).phrase,
                 movie_id=comparison.of_movie.movie_id,
-                last_phrase=comparison.of_last.phrase_with(catalogue.title),
+                last_phrase=comparison.of_last.titled(catalogue.title).phrase,
                 last_movie_id=comparison.of_last.movie_id,
             )
             for comparison in standing.comparisons

@@ -19,9 +19,11 @@ class Contribution(NamedTuple):
     movie_id: int | None = None
     """The one movie behind the value, which the user rated; None when there is none."""
 
-    def phrase_with(self, title_of: Callable[[int], str]) -> str:
-        """The phrase, with the title that `title_of` gives of a movie_id."""
-        return self.phrase if self.movie_id is None else self.phrase.replace(MOVIE, title_of(self.movie_id))
+    def titled(self, title_of: Callable[[int], str]) -> "Contribution":
+        """The same, with the title that `title_of` gives of a movie_id in the phrase."""
+        if self.movie_id is None:
+            return self
+        return self._replace(phrase=self.phrase.replace(MOVIE, title_of(self.movie_id)))
 
 
 Explanation: TypeAlias = tuple[Contribution, ...]

@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 from typing import TypeAlias, TypeVar
 
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
 from movierec.candidate.v1 import candidate_service_pb2 as candidate
 from movierec.gateway.v1 import movie_service_pb2 as gateway
 from movierec.ranking.v1 import ranking_service_pb2 as ranking
 from movierec.similarity.v1 import similarity_service_pb2 as similarity
+from serving.explanations import Contribution
 from serving.filters import MovieFilter
 from serving.ratings import NO_HISTORY, NO_TIME, RatedMovies
 
@@ -15,6 +18,12 @@ FilterMessage: TypeAlias = candidate.MovieFilter | gateway.MovieFilter | similar
 
 RatedMovieMessage: TypeAlias = candidate.RatedMovie | gateway.RatedMovie | ranking.RatedMovie
 """A rating of any package."""
+
+ContributionMessages: TypeAlias = (
+    RepeatedCompositeFieldContainer[gateway.FeatureContribution]
+    | RepeatedCompositeFieldContainer[ranking.FeatureContribution]
+)
+"""A list of contributions of any package."""
 
 FilteredMessage: TypeAlias = (
     gateway.ListPersonalMoviesRequest
@@ -72,3 +81,13 @@ def encode_history(history: RatedMovies, message_class: type[_AnyRatedMovie]) ->
             message.rate_time.seconds = time
         messages.append(message)
     return messages
+
+
+def encode_explanation(explanation: Iterable[Contribution], messages: ContributionMessages) -> None:
+    """Adds the contributions to a list of one package."""
+    for feature, value, contribution, phrase, movie_id in explanation:
+        message = messages.add(feature=feature, contribution=contribution, phrase=phrase)
+        if value is not None:
+            message.value = value
+        if movie_id is not None:
+            message.movie_id = movie_id

@@ -14,7 +14,7 @@ from serving.explanations import Contribution, Explanation
 from serving.ids import NO_IDS, Ids
 from serving.limits import CONTRIBUTIONS_RULE, MAX_CONTRIBUTIONS, STAGE_LIMITS
 from serving.ratings import RatedMovies
-from serving.stages.messages import decode_history, encode_history
+from serving.stages.messages import decode_history, encode_explanation, encode_history
 from serving.stages.reading import each, read_scored, require
 from serving.stages.stage import FallbackReason, StageCodec, StageError, StageFailure, StageName
 
@@ -148,26 +148,12 @@ def encode_response(lists: Sequence[RankedList], bundle_id: str, base_value: flo
         message.scores.extend(ranked.scores.tolist())
         message.unknown_movie_ids.extend(ranked.unknown_movie_ids.tolist())
         for explanation in ranked.explanations:
-            _encode_explanation(explanation, message.explanations.add())
+            encode_explanation(explanation, message.explanations.add().contributions)
         for probe in ranked.probes:
-            _encode_explanation(
-                probe.explanation,
-                message.probes.add(movie_id=probe.movie_id, score=probe.score, rank=probe.rank).explanation,
-            )
-        if ranked.last_explanation:
-            _encode_explanation(ranked.last_explanation, message.last_explanation)
+            probed = message.probes.add(movie_id=probe.movie_id, score=probe.score, rank=probe.rank)
+            encode_explanation(probe.explanation, probed.explanation.contributions)
+        encode_explanation(ranked.last_explanation, message.last_explanation.contributions)
     return response
-
-
-def _encode_explanation(explanation: Explanation, message: pb.Explanation) -> None:
-    for c in explanation:
-        message.contributions.add(
-            feature=c.feature,
-            value=c.value,
-            contribution=c.contribution,
-            phrase=c.phrase,
-            movie_id=c.movie_id,
-        )
 
 
 def _encode_request(queries: Sequence[RankingQuery]) -> pb.RankMoviesRequest:
@@ -244,19 +230,15 @@ def _read_probe(message: pb.RankedProbe) -> RankedProbe:
 
 def _read_explanation(message: pb.Explanation, most: int | None = None) -> Explanation:
     require(most is None or len(message.contributions) <= most, "no more contributions than asked for")
-    explanation = tuple(
-        Contribution(
-            c.feature,
-            c.value if c.HasField("value") else None,
-            c.contribution,
-            c.phrase,
-            c.movie_id if c.HasField("movie_id") else None,
-        )
-        for c in message.contributions
-    )
-    numbers = [number for c in explanation for number in (c.contribution, c.value) if number is not None]
-    require(all(map(math.isfinite, numbers)), "finite contributions")
-    return explanation
+    explanation = []
+    for c in message.contributions:
+        value, contribution = c.value, c.contribution
+        require(math.isfinite(value) and math.isfinite(contribution), "finite contributions")
+        known = (
+            value if value or c.HasField("value") else None
+        )  # to ask for presence takes as long as to read
+        explanation.append(Contribution(c.feature, known, contribution, c.phrase, c.movie_id or None))
+    return tuple(explanation)
 
 
 CODEC: Final = StageCodec(

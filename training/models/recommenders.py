@@ -161,7 +161,7 @@ class Recommender(ABC):
             genres=movies.genres_of(movie_row),
             score=float(score),
             model=model,
-            reasons=tuple(reason._replace(phrase=reason.phrase_with(self._title)) for reason in reasons),
+            reasons=tuple(reason.titled(self._title) for reason in reasons),
         )
 
     def _title(self, movie_id: int) -> str:

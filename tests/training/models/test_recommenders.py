@@ -54,7 +54,7 @@ def test_two_stage_answers_as_the_servers_do(trained: Trained, user_ids: list[in
         assert [item.movie_id for item in items] == ranked.movie_ids.tolist()
         assert [item.score for item in items] == ranked.scores.tolist()
         explanations = [
-            tuple(reason._replace(phrase=reason.phrase_with(title)) for reason in reasons)
+            tuple(reason.titled(title) for reason in reasons)
             for reasons in ranked.explanations
         ]
         assert [item.reasons for item in items] == explanations
