@@ -25,6 +25,8 @@ from serving.stages.stage import FallbackReason
 _ListResponse: TypeAlias = (
     public.ListPopularMoviesResponse | public.ListPersonalMoviesResponse | public.ListSimilarMoviesResponse
 )
+_Entries: TypeAlias = dict[tuple[int, str], public.RecommendedMovie]
+"""Movies that were shown, by row and source."""
 _REASONS: Final[Mapping[FallbackReason | None, "public.FallbackReason.ValueType"]] = MappingProxyType(
     {reason: public.FallbackReason.Value(f"FALLBACK_REASON_{reason}") for reason in FallbackReason}
     | {None: public.FALLBACK_REASON_UNSPECIFIED}
@@ -142,13 +144,13 @@ def _policy(number: int) -> FallbackPolicy:
 
 
 class AnswerEncoder:
-    """Answers as messages. What is shown of a movie is encoded once per bundle, and copied from then on.
+    """Answers as messages. What is shown of a movie is encoded once per bundle and model, and copied then.
 
     That takes some 700 bytes a movie, of those that were shown, until the bundle is no longer held.
     """
 
     def __init__(self) -> None:
-        self._movies: WeakKeyDictionary[Catalogue, dict[int, public.Movie]] = WeakKeyDictionary()
+        self._entries: WeakKeyDictionary[Catalogue, _Entries] = WeakKeyDictionary()
 
     def popular(self, answer: ListAnswer) -> public.ListPopularMoviesResponse:
         """The list as a message."""
@@ -170,7 +172,7 @@ class AnswerEncoder:
 
     def why(self, why: WhyAnswer) -> public.WhyMovieResponse:
         """The answer as a message."""
-        movies = self._movies_of(why.answer.catalogue)
+        entries = self._entries_of(why.answer.catalogue)
         response = public.WhyMovieResponse(
             verdict=_VERDICTS[why.verdict],
             rank=why.rank,
@@ -185,16 +187,16 @@ class AnswerEncoder:
             fallback_reason=_REASONS[why.answer.reason],
             bundle_id=why.answer.bundle_id,
         )
-        response.movie.CopyFrom(_movie(why.answer.catalogue, why.movie_row, movies))
+        response.movie.CopyFrom(_entry(why.answer.catalogue, why.movie_row, "", entries).movie)
         if why.last is not None:
-            _fill_item(response.last_movie, why.last, why.last_rank, why.answer.catalogue, movies)
+            _fill_item(response.last_movie, why.last, why.last_rank, why.answer.catalogue, entries)
         return response
 
     def movie(self, answer: MovieAnswer) -> public.GetMovieResponse:
         """The entry as a message."""
         catalogue = answer.catalogue
-        movie = _movie(catalogue, answer.movie_row, self._movies_of(catalogue))
-        return public.GetMovieResponse(movie=movie, bundle_id=catalogue.bundle_id)
+        entry = _entry(catalogue, answer.movie_row, "", self._entries_of(catalogue))
+        return public.GetMovieResponse(movie=entry.movie, bundle_id=catalogue.bundle_id)
 
     def _fill(self, response: _ListResponse, answer: ListAnswer) -> None:
         response.model = answer.model
@@ -202,12 +204,12 @@ class AnswerEncoder:
         response.fallback_reason = _REASONS[answer.reason]
         response.bundle_id = answer.bundle_id
         response.recommendation_id = answer.recommendation_id
-        movies = self._movies_of(answer.catalogue)
+        entries = self._entries_of(answer.catalogue)
         for rank, item in enumerate(answer.items, answer.first_rank):
-            _fill_item(response.movies.add(), item, rank, answer.catalogue, movies)
+            _fill_item(response.movies.add(), item, rank, answer.catalogue, entries)
 
-    def _movies_of(self, catalogue: Catalogue) -> dict[int, public.Movie]:
-        return self._movies.setdefault(catalogue, {})
+    def _entries_of(self, catalogue: Catalogue) -> _Entries:
+        return self._entries.setdefault(catalogue, {})
 
 
 def _fill_item(
@@ -215,22 +217,22 @@ def _fill_item(
     item: Item,
     rank: int,
     catalogue: Catalogue,
-    movies: dict[int, public.Movie],
+    entries: _Entries,
 ) -> None:
-    message.movie.CopyFrom(_movie(catalogue, item.movie_row, movies))
+    message.CopyFrom(_entry(catalogue, item.movie_row, item.source, entries))
     message.rank = rank
     message.score = item.score
-    message.source = item.source
     encode_explanation((c.titled(catalogue.title) for c in item.explanation), message.explanation)
     for liked in item.because_of:
         message.because_of.add(movie_id=liked.movie_id, title=liked.title, weight=liked.weight)
 
 
-def _movie(catalogue: Catalogue, row: int, movies: dict[int, public.Movie]) -> public.Movie:
-    message = movies.get(row)
+def _entry(catalogue: Catalogue, row: int, source: str, entries: _Entries) -> public.RecommendedMovie:
+    """A movie without its place in a list; a source of "" when it is in none."""
+    message = entries.get((row, source))
     if message is None:
         movie = catalogue.movie(row)
-        message = movies[row] = public.Movie(
+        shown = public.Movie(
             movie_id=movie.movie_id,
             title=movie.title,
             year=movie.year,
@@ -239,6 +241,7 @@ def _movie(catalogue: Catalogue, row: int, movies: dict[int, public.Movie]) -> p
             rating_mean=movie.rating_mean,
             tmdb_id=movie.tmdb_id,
         )
+        message = entries[row, source] = public.RecommendedMovie(movie=shown, source=source)
     return message
 
 

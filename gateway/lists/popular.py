@@ -1,12 +1,13 @@
 """The most popular movies: from the gateway's memory alone."""
 
 import secrets
+from itertools import repeat
 
 import numpy as np
 
 from gateway.fallback import Model
 from gateway.lists.catalogue import Catalogues
-from gateway.lists.list_builder import ListAnswer, ListBuilder
+from gateway.lists.list_builder import Item, ListAnswer
 from gateway.requests import PopularRequest
 
 
@@ -28,16 +29,14 @@ class PopularLists:
         """
         catalogue = self._catalogues.get()
         blocked = catalogue.blocked(request.movie_filter, seen_by_user_id=request.exclude_seen_by_user_id)
-        total_size = blocked.size - int(np.count_nonzero(blocked))  # before the builder marks what it takes
-        builder = ListBuilder(catalogue, blocked, request.limit)
         page = catalogue.most_popular(blocked, request.limit, offset=request.offset)
-        builder.take(Model.POPULARITY_FALLBACK, page)
+        model = Model.POPULARITY_FALLBACK
         return ListAnswer(
-            items=tuple(builder.items),
+            items=tuple(map(Item, page.movie_rows.tolist(), page.scores.tolist(), repeat(model))),
             catalogue=catalogue,
-            model=Model.POPULARITY_FALLBACK,
+            model=model,
             bundle_id=catalogue.bundle_id,
             recommendation_id=secrets.token_hex(16),
             first_rank=request.offset + 1,
-            total_size=total_size,
+            total_size=blocked.size - int(np.count_nonzero(blocked)),
         )
