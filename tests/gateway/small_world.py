@@ -122,7 +122,7 @@ class HeldCatalogues(Catalogues):
 
 async def settle() -> None:
     """Lets tasks go on until all wait for something: in more turns of the loop than that takes."""
-    for _ in range(10):
+    for _ in range(20):
         await asyncio.sleep(0)
 
 

@@ -224,6 +224,37 @@ async def test_who_arrives_in_one_turn_shares_a_call(waiting: Waiting) -> None:
     assert waiting.sample("stage_wait_seconds_count", stage="ranking") == 32
 
 
+async def test_who_arrives_a_few_turns_later_shares_the_call(waiting: Waiting) -> None:
+    callers = []
+    for user in (1, 2, 3):
+        callers.append(waiting.ask(user))
+        for _ in range(5):
+            await asyncio.sleep(0)
+    (await waiting.cued.nth_call(0)).succeed()
+    assert await asyncio.gather(*callers) == [1, 2, 3]
+    assert waiting.cued.calls[0].users == [1, 2, 3]
+
+
+async def test_a_full_call_waits_for_nobody_else() -> None:
+    waiting = Waiting(replace(LIMITS, max_queries=2))
+    callers = [waiting.ask(user) for user in (1, 2)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert [call.users for call in waiting.cued.calls] == [[1, 2]]
+    waiting.cued.calls[0].succeed()
+    assert await asyncio.gather(*callers) == [1, 2]
+
+
+async def test_the_latest_to_arrive_goes_before_the_call(waiting: Waiting) -> None:
+    caller = waiting.ask(1)
+    other = waiting.ask(2)
+    await asyncio.sleep(0)
+    assert await cancelled(other)
+    (await waiting.cued.nth_call(0)).succeed()
+    assert await caller == 1
+    assert waiting.cued.calls[0].users == [1]
+
+
 async def test_the_next_call_leaves_before_the_last_ones_answers_are_read(waiting: Waiting) -> None:
     caller = waiting.ask(1)
     call = await waiting.cued.nth_call(0)
@@ -388,7 +419,7 @@ async def test_a_call_without_callers_is_cancelled_and_the_next_leaves(waiting: 
     assert await other == 3
 
 
-@pytest.mark.parametrize("turns", range(8))
+@pytest.mark.parametrize("turns", range(18))
 async def test_a_caller_who_goes_around_the_begin_of_the_call(waiting: Waiting, turns: int) -> None:
     caller = waiting.ask(1)
     for _ in range(turns):
