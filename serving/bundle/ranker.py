@@ -2,9 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -70,31 +68,19 @@ class RankerContent:
         places = np.arange(len(features))[:, None]
         parts = (strongest, features[places, strongest], contributions[places, strongest])
         columns, values, added = (part.tolist() for part in parts)
-        described = self._described(set(chain.from_iterable(columns)), history, movie_rows)
+        named = {self.tables.features[column][1].name for column in set(chain.from_iterable(columns))}
+        behind = self.tables.movies_behind(history, movie_rows, named)
         explanations = []
         for place, row in enumerate(zip(columns, values, added, strict=True)):
             explanation = []
             for column, number, contribution in zip(*row, strict=True):
-                name, phrase, movie_ids = described[column]
+                group, feature = self.tables.features[column]
                 value = None if math.isnan(number) else number
-                explanation.append(
-                    Contribution(name, value, contribution, phrase(value, n_candidates), movie_ids[place])
-                )
+                phrase = group.phrase(feature, value, n_candidates)
+                movie_id = behind[feature.name][place] if feature.name in behind else None
+                explanation.append(Contribution(feature.name, value, contribution, phrase, movie_id))
             explanations.append(tuple(explanation))
         return tuple(explanations)
-
-    def _described(
-        self, columns: Collection[int], history: History, movie_rows: Rows
-    ) -> dict[int, tuple[str, Callable[[float | None, int], str], Sequence[int | None]]]:
-        """Name, phrases and movies behind some features, by column: looked up once, told of many movies."""
-        features = {column: self.tables.features[column] for column in columns}
-        names = {feature.name for _, feature in features.values()}
-        behind = self.tables.movies_behind(history, movie_rows, names)
-        nobody = [None] * len(movie_rows)
-        return {
-            column: (feature.name, partial(group.phrase, feature), behind.get(feature.name, nobody))
-            for column, (group, feature) in features.items()
-        }
 
     def write(self, folder: Path) -> None:
         """Writes all but the catalogue and the item factors, which the bundle's processes share."""

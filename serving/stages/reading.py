@@ -36,14 +36,13 @@ def each(
         InvalidResponseError: there is not one per query.
     """
     require(len(parts) == len(queries), "one list per query")
-
-    def one(part: Part, query: Query) -> Answer | StageFailure:
+    answers: list[Answer | StageFailure] = []
+    for part, query in zip(parts, queries, strict=True):
         try:
-            return read(part, query)
+            answers.append(read(part, query))
         except InvalidResponseError as error:
-            return StageFailure(stage, FallbackReason.INVALID_RESPONSE, str(error))
-
-    return list(map(one, parts, queries))
+            answers.append(StageFailure(stage, FallbackReason.INVALID_RESPONSE, str(error)))
+    return answers
 
 
 def read_scored(
