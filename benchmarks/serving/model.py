@@ -1,26 +1,14 @@
 """Our models as a library, without servers: the work that every answer needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from benchmarks.serving.messages import CANDIDATES
 from candidate_service.retrieval import Retriever
 from ranking_service.ranking import Ranker
 from serving.bundle.store import BundleStore
 from serving.stages.candidate import CandidateQuery
-from serving.stages.ranking import RankingQuery
-
-
-@dataclass(frozen=True)
-class TopMovies:
-    """The movies for one user, best first. Arrays of one length."""
-
-    movie_ids: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float64]
+from serving.stages.ranking import RankedList, RankingQuery
 
 
 class Model:
@@ -37,12 +25,12 @@ class Model:
         bundle_id = store.pointer().bundle_id
         return cls(Retriever.load(store, bundle_id), Ranker.load(store, bundle_id))
 
-    def top(self, user_ids: Sequence[int], limit: int) -> list[TopMovies]:
+    def top(self, user_ids: Sequence[int], limit: int) -> Sequence[RankedList]:
         """The best movies of each user, all of them in one call of each model."""
         found = self._retriever.retrieve(
             [CandidateQuery(user_id=user_id, limit=CANDIDATES) for user_id in user_ids]
         )
-        ranked = self._ranker.rank(
+        return self._ranker.rank(
             [
                 RankingQuery(
                     user_id=user_id,
@@ -52,5 +40,4 @@ class Model:
                 )
                 for user_id, candidates in zip(user_ids, found, strict=True)
             ]
-        )
-        return [TopMovies(movies.movie_ids, movies.scores) for movies in ranked.lists]
+        ).lists

@@ -5,7 +5,6 @@ orjson, before the very models that the product serves. Users are served one by 
 movie is put together once, at the start.
 """
 
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,8 @@ import uvicorn
 from fastapi import FastAPI, Response
 
 from benchmarks.serving.model import Model
-from serving.bundle.catalogue import CatalogueContent, read_movies
+from gateway.lists.catalogue import Catalogue
 from serving.bundle.store import BundleStore
-from serving.movies import UNKNOWN_YEAR
 
 
 def create_app(bundle_root: Path) -> FastAPI:
@@ -26,7 +24,7 @@ def create_app(bundle_root: Path) -> FastAPI:
     model = Model.load(bundle_root)
     store = BundleStore(bundle_root)
     bundle_id = store.pointer().bundle_id
-    movies = _movies_by_id(store, bundle_id)
+    movies = _movies_by_id(Catalogue.load(store, bundle_id))
     app = FastAPI()
 
     @app.get("/api/movies/personal")
@@ -56,27 +54,13 @@ def create_app(bundle_root: Path) -> FastAPI:
     return app
 
 
-def _movies_by_id(store: BundleStore, bundle_id: str) -> dict[int, dict[str, Any]]:
-    folder = store.folder(bundle_id, "gateway")
-    movies = read_movies(folder)
-    content = CatalogueContent.read(folder)
-    entries = {}
-    for row, movie_id in enumerate(movies.ids.ids.tolist()):
-        year, mean, tmdb_id = (
-            movies.years.item(row),
-            content.rating_means.item(row),
-            content.tmdb_ids.item(row),
-        )
-        entries[movie_id] = {
-            "movie_id": movie_id,
-            "title": content.titles[row],
-            **({"year": year} if year != UNKNOWN_YEAR else {}),
-            "genres": movies.genres_of(row),
-            "rating_count": content.rating_counts.item(row),
-            **({"rating_mean": mean} if math.isfinite(mean) else {}),
-            **({"tmdb_id": tmdb_id} if tmdb_id else {}),
-        }
-    return entries
+def _movies_by_id(catalogue: Catalogue) -> dict[int, dict[str, Any]]:
+    """What a page says of each movie; what is unknown is left out."""
+    movies = map(catalogue.movie, range(len(catalogue.movies.ids)))
+    return {
+        movie.movie_id: {name: value for name, value in vars(movie).items() if value is not None}
+        for movie in movies
+    }
 
 
 if __name__ == "__main__":

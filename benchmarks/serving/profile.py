@@ -7,7 +7,6 @@ looks into running processes: some systems allow that to root alone (`kernel.yam
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from enum import StrEnum, auto
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Final
@@ -23,16 +22,6 @@ from benchmarks.serving.systems import NUMPY, OURS, Running, rpc, start
 from training.cli.terminal import Terminal
 
 _LOAD_SECONDS: Final = 1.0
-_SUFFIXES: Final = {"flamegraph": "svg", "speedscope": "json", "raw": "txt"}
-
-
-class Format(StrEnum):
-    """What py-spy can write."""
-
-    FLAMEGRAPH = auto()
-    SPEEDSCOPE = auto()
-    RAW = auto()
-    """One line per stack, with its number of samples."""
 
 
 def main(
@@ -45,21 +34,20 @@ def main(
     ] = None,
     seconds: Annotated[int, typer.Option(min=1, help="Of each recording.")] = 10,
     in_flight: Annotated[str, typer.Option(help="Requests to keep in flight, with commas.")] = "1,32",
-    format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.FLAMEGRAPH,
     native: Annotated[bool, typer.Option(help="Also look into compiled libraries; slower.")] = False,
     output: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("build/profile"),
 ) -> None:
     """Loads the servers, and records what they do."""
     console = Terminal()
     output.mkdir(parents=True, exist_ok=True)
-    options = ("--format", format_.value, *(("--native",) if native else ()))
+    options = ("--native",) if native else ()
     with (
         TemporaryDirectory() as logs,
         start(bundle_root or trained_bundles(), Path(logs), (OURS, NUMPY)) as up,
     ):
         turns = [(int(many), *load_) for many in in_flight.split(",") for load_ in _loads(up)]
         for many, connect, requests, processes in track(turns, "Recording", console=console, transient=True):
-            files = {name: output / f"{name}-{many}.{_SUFFIXES[format_]}" for name in processes}
+            files = {name: output / f"{name}-{many}.svg" for name in processes}
             recorders = [
                 _record(processes[name], file, seconds=seconds, options=options)
                 for name, file in files.items()
