@@ -213,6 +213,13 @@ async def test_a_missing_feature_value_is_none(stages: Stages) -> None:
     assert (await stages.ask(StageName.RANKING)).explanations[0][0].value is None
 
 
+async def test_a_feature_value_of_zero_is_a_value(stages: Stages) -> None:
+    answer = ranked([10], [2.0])
+    answer.lists[0].explanations[0].contributions[0].value = 0.0
+    stages.stage.behave = saying(answer)
+    assert (await stages.ask(StageName.RANKING)).explanations[0][0].value == 0.0
+
+
 async def test_a_diverse_order_need_not_descend(stages: Stages) -> None:
     stages.stage.behave = saying(ranked([10, 30], [1.0, 2.0]))
     (answer,) = await stages.ranking.call([replace(RANKING, diversity=0.5)], seconds=SECONDS)

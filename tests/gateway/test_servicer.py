@@ -75,6 +75,26 @@ async def test_personal(api: MovieServiceStub, world: World) -> None:
     assert not answer.movies[2].explanation
 
 
+async def test_a_movie_of_several_lists_has_the_source_and_rank_of_each(
+    api: MovieServiceStub, world: World
+) -> None:
+    world.candidates.answer = candidates(3)
+    in_answers = [
+        next(item for item in answer.movies if item.movie.movie_id == 3)
+        for answer in (
+            await api.ListPopularMovies(public.ListPopularMoviesRequest(limit=10)),
+            await api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=300, limit=1)),
+            await api.ListPopularMovies(public.ListPopularMoviesRequest(limit=10)),
+        )
+    ]
+    popular, personal, popular_again = in_answers
+    assert (popular.source, personal.source) == ("popularity_fallback", "two_stage")
+    assert popular.rank > personal.rank == 1
+    assert not personal.explanation
+    assert popular_again == popular
+    assert popular.movie == personal.movie
+
+
 async def test_personal_without_explanations_has_no_base_value(api: MovieServiceStub, world: World) -> None:
     world.candidates.answer = candidates(3)
     answer = await api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=300))
