@@ -53,10 +53,7 @@ def test_two_stage_answers_as_the_servers_do(trained: Trained, user_ids: list[in
         items = ours.recommend(user_id, 10, explain=True)
         assert [item.movie_id for item in items] == ranked.movie_ids.tolist()
         assert [item.score for item in items] == ranked.scores.tolist()
-        explanations = [
-            tuple(reason.titled(title) for reason in reasons)
-            for reasons in ranked.explanations
-        ]
+        explanations = [tuple(reason.titled(title) for reason in reasons) for reasons in ranked.explanations]
         assert [item.reasons for item in items] == explanations
         assert {item.model for item in items} == {"two_stage"}
 
