@@ -11,8 +11,8 @@ from gateway.fallback import FallbackPolicy
 from gateway.lists.catalogue import Catalogue
 from gateway.lists.list_builder import Item, ListAnswer
 from gateway.lists.why import RankingStanding, RetrievalStanding, Verdict, WhyAnswer
-from gateway.movie_api import MovieAnswer
-from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest, WhyRequest
+from gateway.movie_api import MovieAnswer, SearchAnswer
+from gateway.requests import PersonalRequest, PopularRequest, SearchRequest, SimilarRequest, WhyRequest
 from gateway.validation import check_batch, page_size
 from movierec.gateway.v1 import movie_service_pb2 as public
 from serving.checks import PUBLIC
@@ -115,6 +115,16 @@ def decode_movie(message: public.GetMovieRequest) -> int:
     return message.movie_id
 
 
+def decode_search(message: public.SearchMoviesRequest) -> SearchRequest:
+    """What the message asks for.
+
+    Raises:
+        InvalidArgumentError: it breaks rules.
+    """
+    PUBLIC.require(message)
+    return SearchRequest(query=message.query, limit=page_size(message.limit), movie_filter=_filter(message))
+
+
 def _personal(message: public.ListPersonalMoviesRequest) -> PersonalRequest:
     excluded = message.exclude_movie_ids
     return PersonalRequest(
@@ -197,6 +207,15 @@ class AnswerEncoder:
         catalogue = answer.catalogue
         entry = _entry(catalogue, answer.movie_row, "", self._entries_of(catalogue))
         return public.GetMovieResponse(movie=entry.movie, bundle_id=catalogue.bundle_id)
+
+    def search(self, answer: SearchAnswer) -> public.SearchMoviesResponse:
+        """The entries as a message."""
+        catalogue = answer.catalogue
+        entries = self._entries_of(catalogue)
+        return public.SearchMoviesResponse(
+            movies=[_entry(catalogue, row, "", entries).movie for row in answer.movie_rows],
+            bundle_id=catalogue.bundle_id,
+        )
 
     def _fill(self, response: _ListResponse, answer: ListAnswer) -> None:
         response.model = answer.model

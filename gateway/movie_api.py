@@ -13,7 +13,7 @@ from gateway.lists.similar import SimilarLists
 from gateway.lists.step_down_log import StepDownLog
 from gateway.lists.why import WhyAnswer, WhyAnswers
 from gateway.metrics import GatewayMetrics, Method
-from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest, WhyRequest
+from gateway.requests import PersonalRequest, PopularRequest, SearchRequest, SimilarRequest, WhyRequest
 from gateway.stages.deadlines import Budgets, Deadline
 from serving.errors import Reason, UnsupportedError
 from serving.stages.candidate import CandidateList, CandidateQuery
@@ -29,6 +29,15 @@ class MovieAnswer:
     movie_row: int
     catalogue: Catalogue
     """Where it is looked up."""
+
+
+@dataclass(frozen=True)
+class SearchAnswer:
+    """Catalogue entries, the best match first."""
+
+    movie_rows: Sequence[int]
+    catalogue: Catalogue
+    """Where they are looked up."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +181,14 @@ class MovieApi:
         self._begin(client_seconds)
         catalogue = catalogue_with(self.catalogues, movie_id)
         return MovieAnswer(catalogue.row(movie_id), catalogue)
+
+    async def search(self, request: SearchRequest, client_seconds: float | None) -> SearchAnswer:
+        """Movies by their titles."""
+        self._begin(client_seconds)
+        require_genres(self.catalogues, {"": request.movie_filter})
+        catalogue = self.catalogues.get()
+        rows = catalogue.titles.search(request.query, catalogue.blocked(request.movie_filter), request.limit)
+        return SearchAnswer(rows.tolist(), catalogue)
 
     def _why_answers(self) -> WhyAnswers:
         if self.why_answers is None:

@@ -54,6 +54,15 @@ class WhyRequest:
 
 
 @dataclass(frozen=True)
+class SearchRequest:
+    """Asks for movies by their titles."""
+
+    query: str
+    limit: int = DEFAULT_LIMIT
+    movie_filter: MovieFilter = UNRESTRICTED
+
+
+@dataclass(frozen=True)
 class SimilarRequest:
     """Asks for movies like one movie."""
 

@@ -13,6 +13,7 @@ from gateway.codec import (
     decode_movie,
     decode_personal,
     decode_popular,
+    decode_search,
     decode_similar,
     decode_why,
 )
@@ -38,6 +39,7 @@ def call_costs(batch_concurrency: int) -> Mapping[str, CallCost]:
             "GetMovie": CallCost(priority=Priority.FIRST),
             "ListPopularMovies": CallCost(priority=Priority.FIRST),
             "ListSimilarMovies": CallCost(priority=Priority.FIRST),
+            "SearchMovies": CallCost(priority=Priority.FIRST),
             "ListPersonalMovies": CallCost(
                 users=lambda request: users_with_reasons(1, contributions(request))
             ),
@@ -92,6 +94,12 @@ class MovieServicer(MovieServiceServicer):
         self, request: public.GetMovieRequest, context: aio.ServicerContext[Any, Any]
     ) -> public.GetMovieResponse:
         return self._encode.movie(await self._api.movie(decode_movie(request), context.time_remaining()))
+
+    @override
+    async def SearchMovies(
+        self, request: public.SearchMoviesRequest, context: aio.ServicerContext[Any, Any]
+    ) -> public.SearchMoviesResponse:
+        return self._encode.search(await self._api.search(decode_search(request), context.time_remaining()))
 
     @override
     async def BatchListPersonalMovies(

@@ -76,9 +76,8 @@ _ID: Final = Limits(1, _MAX_INT32)
 _FINITE: Final = Limits(-math.inf, math.inf, Measure.FINITE)
 _GENRES: Final = Limits(0, 20, Measure.ENTRIES, unique=True)
 _PRINTABLE: Final = r"^[^\u0000-\u001f\u007f-\u009f]*$"
-_GENRE: Final = Limits(
-    1, 40, Measure.CHARACTERS, pattern=_PRINTABLE, pattern_rule="must not have control characters"
-)
+_PRINTABLE_RULE: Final = "must not have control characters"
+_GENRE: Final = Limits(1, 40, Measure.CHARACTERS, pattern=_PRINTABLE, pattern_rule=_PRINTABLE_RULE)
 _YEAR: Final = Limits(1870, 2200)
 _MOVIES_OF_A_LIST: Final = Limits(1, 1_000)
 
@@ -93,6 +92,7 @@ _TABLE: Final[Mapping[str, _Row]] = MappingProxyType(
         "limit": _Row(Limits(0, _MAX_INT32), stage=_MOVIES_OF_A_LIST),
         "CandidateQuery.limit": _Row(stage=Limits(0, 1_000)),  # 0: as many as the bundle says
         "RankingQuery.limit": _Row(stage=Limits(0, 1_000)),  # 0: all movies of the query
+        "query": _Row(Limits(1, 100, Measure.CHARACTERS, pattern=_PRINTABLE, pattern_rule=_PRINTABLE_RULE)),
         "offset": _Row(Limits(0, 100_000)),
         "exclude_movie_ids": _Row(
             Limits(0, 1_000, Measure.ENTRIES),

@@ -106,6 +106,12 @@ class AsyncMovieClient:
         """Returns one catalogue entry."""
         return await self._call(self._stub.GetMovie, request, timeout_seconds)
 
+    async def search_movies(
+        self, request: pb.SearchMoviesRequest, *, timeout_seconds: float | None = None
+    ) -> pb.SearchMoviesResponse:
+        """Finds movies by their titles."""
+        return await self._call(self._stub.SearchMovies, request, timeout_seconds)
+
     async def batch_list_personal_movies(
         self, request: pb.BatchListPersonalMoviesRequest, *, timeout_seconds: float | None = None
     ) -> pb.BatchListPersonalMoviesResponse:

@@ -114,6 +114,13 @@ class MovieClient:
         answer: pb.GetMovieResponse = self._call(self._stub.GetMovie, request, timeout_seconds)
         return answer
 
+    def search_movies(
+        self, request: pb.SearchMoviesRequest, *, timeout_seconds: float | None = None
+    ) -> pb.SearchMoviesResponse:
+        """Finds movies by their titles."""
+        answer: pb.SearchMoviesResponse = self._call(self._stub.SearchMovies, request, timeout_seconds)
+        return answer
+
     def batch_list_personal_movies(
         self, request: pb.BatchListPersonalMoviesRequest, *, timeout_seconds: float | None = None
     ) -> pb.BatchListPersonalMoviesResponse:

@@ -62,6 +62,11 @@ local MESSAGES = {
     rate_time = {name = "rate_time"},
     rateTime = {name = "rate_time"},
   },
+  SearchMoviesRequest = {
+    query = {name = "query"},
+    limit = {name = "limit"},
+    filter = {name = "filter", message = "MovieFilter"},
+  },
   WhyMovieRequest = {
     movie_id = {name = "movie_id"},
     movieId = {name = "movie_id"},
@@ -91,6 +96,10 @@ local BINDINGS = {
   {
     verb = "POST", path = "^/api/movies/personal/?$",
     request = "ListPersonalMoviesRequest", in_path = {},
+  },
+  {
+    verb = "GET", path = "^/api/movies%:search/?$",
+    request = "SearchMoviesRequest", in_path = {},
   },
   {
     verb = "POST", path = "^/api/movies/personal%:batch/?$",

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final, Protocol
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from serving.bundle.catalogue import CatalogueContent, read_movies
 from serving.bundle.factors import SeenMovies, read_seen_movies
 from serving.bundle.store import BundleError, BundleStore
+from serving.bundle.titles import TitleIndex
 from serving.errors import NotFoundError, Reason
 from serving.explanations import Explanation
 from serving.filters import MovieFilter
@@ -59,6 +59,7 @@ class Catalogue:
     bundle_id: str
     movies: Movies
     content: CatalogueContent
+    titles: TitleIndex
     seen: SeenMovies
 
     def __post_init__(self) -> None:
@@ -81,12 +82,14 @@ class Catalogue:
             BundleError: it is missing, damaged or does not fit together.
         """
         folder = store.folder(bundle_id, FOLDER)
-        return cls(bundle_id, read_movies(folder), CatalogueContent.read(folder), read_seen_movies(folder))
-
-    @cached_property
-    def popularity_order(self) -> Rows:
-        """Shape (n_movies,): all rows, the most popular first; ties in ascending movie_id."""
-        return np.argsort(-self.content.popularity, kind="stable").astype(np.int32)
+        content = CatalogueContent.read(folder)
+        return cls(
+            bundle_id=bundle_id,
+            movies=read_movies(folder),
+            content=content,
+            titles=TitleIndex.read(folder, content.popularity_order),
+            seen=read_seen_movies(folder),
+        )
 
     def row(self, movie_id: int) -> int:
         """The row of a movie.
@@ -157,7 +160,9 @@ class Catalogue:
             offset: movies to skip before.
         """
         end = offset + limit
-        rows = self.popularity_order[: end + np.count_nonzero(blocked)]  # at most these many are left out
+        rows = self.content.popularity_order[
+            : end + np.count_nonzero(blocked)
+        ]  # at most these many are left out
         rows = rows[~blocked[rows]][offset:end]
         return ScoredMovies(rows, self.content.popularity[rows], self.bundle_id)
 
@@ -167,7 +172,7 @@ class Catalogue:
         Movies that share none are not alike: a movie without genres has no such list.
         """
         jaccard = genre_jaccard(self.movies, row)
-        rows = self.popularity_order
+        rows = self.content.popularity_order
         rows = rows[(jaccard[rows] > 0) & ~blocked[rows]]
         if rows.size > limit:  # all that tie with the last place compete for it; the rest need no sorting
             values = jaccard[rows]

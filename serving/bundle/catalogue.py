@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from serving.bundle.store import BundleFolder, write_arrays
-from serving.ids import IdMap
+from serving.ids import IdMap, Rows
 from serving.movies import Movies
 
 MOVIES_FILE = "movies.npz"
@@ -52,6 +53,11 @@ class CatalogueContent:
     """Shape (n_movies,); NaN for a movie never rated."""
     popularity: npt.NDArray[np.float64]
     """Shape (n_movies,): higher is more popular; 0 for a movie never rated."""
+
+    @cached_property
+    def popularity_order(self) -> Rows:
+        """Shape (n_movies,): all rows, the most popular first; ties in ascending movie_id."""
+        return np.argsort(-self.popularity, kind="stable").astype(np.int32)
 
     def write(self, folder: Path) -> None:
         """Writes the gateway's files of the catalogue."""

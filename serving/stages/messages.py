@@ -29,6 +29,7 @@ FilteredMessage: TypeAlias = (
     gateway.ListPersonalMoviesRequest
     | gateway.ListPopularMoviesRequest
     | gateway.ListSimilarMoviesRequest
+    | gateway.SearchMoviesRequest
     | gateway.WhyMovieRequest
 )
 """A request of clients that may have a filter."""

@@ -76,6 +76,10 @@ class Gateway(pb_grpc.MovieServiceServicer):
         return await self._serve(request, context)
 
     @override
+    async def SearchMovies(self, request: Any, context: Any) -> Any:
+        return await self._serve(request, context)
+
+    @override
     async def BatchListPersonalMovies(self, request: Any, context: Any) -> Any:
         return await self._serve(request, context)
 

@@ -102,6 +102,11 @@ def error_of(response: httpx.Response) -> tuple[int, int, str]:
             pb.WhyMovieResponse(),
         ),
         ("/api/movies/7", pb.GetMovieRequest(movie_id=7), pb.GetMovieResponse()),
+        (
+            "/api/movies:search?query=am%C3%A9lie%20%2B&limit=3&filter.genres=Drama",
+            pb.SearchMoviesRequest(query="amélie +", limit=3, filter=pb.MovieFilter(genres=["Drama"])),
+            pb.SearchMoviesResponse(),
+        ),
         ("/api/./x/../movies/7", pb.GetMovieRequest(movie_id=7), pb.GetMovieResponse()),
     ],
 )

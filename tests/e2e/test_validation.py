@@ -59,6 +59,7 @@ PERSONAL = Method(
 )
 SIMILAR = Method("ListSimilarMovies", pb.ListSimilarMoviesRequest, get="/api/movies/{movie_id}/similar")
 MOVIE = Method("GetMovie", pb.GetMovieRequest, get="/api/movies/{movie_id}")
+SEARCH = Method("SearchMovies", pb.SearchMoviesRequest, get="/api/movies:search")
 WHY = Method("WhyMovie", pb.WhyMovieRequest, get="/api/movies/{movie_id}/why")
 BATCH = Method(
     "BatchListPersonalMovies", pb.BatchListPersonalMoviesRequest, post="/api/movies/personal:batch"
@@ -83,6 +84,7 @@ REFUSED: dict[str, tuple[Method, Fields]] = {
     "exclude_seen_by_user_id": (POPULAR, {"exclude_seen_by_user_id": 0}),
     "limit": (SIMILAR, {"movie_id": 1, "limit": -1}),
     "offset": (POPULAR, {"offset": 100_001}),
+    "query": (SEARCH, {"query": "q" * 101}),
     "exclude_movie_ids": (PERSONAL, {"user_id": 1, "exclude_movie_ids": list(range(1, 1_002))}),
     "exclude_movie_ids[1]": (WHY, {"movie_id": 1, "user_id": 1, "exclude_movie_ids": [5, 0]}),
     "history": (PERSONAL, {"history": rated(*range(1, 502))}),
@@ -138,6 +140,7 @@ ACCEPTED: dict[str, tuple[Method, Fields]] = {
     "personal, rated": (PERSONAL, {**AT_MOST, "history": rated(MAX_INT32, *range(1, 500), rating=3.25)}),
     "similar": (SIMILAR, {"movie_id": 1, "limit": 101, "fallback_policy": 1, **filtered(genres=["WAR"])}),
     "movie": (MOVIE, {"movie_id": 1}),
+    "search": (SEARCH, {"query": "q" * 100, "limit": 101, **filtered(genres=["WAR"])}),
     "why": (WHY, {**AT_MOST, "movie_id": 1, "user_id": MAX_INT64}),
     "batch": (BATCH, {"requests": [{"user_id": 1}] * 100}),
 }

@@ -29,6 +29,7 @@ from gateway.stages.client import StageClient
 from gateway.stages.deadlines import Budgets, StageBudget
 from serving.bundle.catalogue import CatalogueContent
 from serving.bundle.factors import SeenMovies
+from serving.bundle.titles import TitleIndex, index_titles
 from serving.errors import Reason, UnavailableError
 from serving.explanations import Contribution
 from serving.ids import IdMap
@@ -77,20 +78,24 @@ def catalogue(
     n_movies = len(popularity)
     ids = IdMap(range(1, n_movies + 1))
     rated = np.array([count > 0 for count in popularity])
+    years = np.array(YEARS[:n_movies], np.int16)
+    content = CatalogueContent(
+        titles=tuple(f"Movie {movie_id}" for movie_id in range(1, n_movies + 1)),
+        tmdb_ids=np.array([11, 12, 13, 0, 15, 16, 17, 18][:n_movies], np.int32),
+        rating_counts=np.where(rated, 7, 0).astype(np.int32),
+        rating_means=np.where(rated, 3.5, np.nan),
+        popularity=np.array(popularity),
+    )
+    order = content.popularity_order
     return Catalogue(
         bundle_id=bundle_id,
         movies=Movies(
             ids=ids,
-            years=np.array(YEARS[:n_movies], np.int16),
+            years=years,
             genre_bits=np.array([genre_bits(names) for names in GENRES[:n_movies]], np.uint64),
         ),
-        content=CatalogueContent(
-            titles=tuple(f"Movie {movie_id}" for movie_id in range(1, n_movies + 1)),
-            tmdb_ids=np.array([11, 12, 13, 0, 15, 16, 17, 18][:n_movies], np.int32),
-            rating_counts=np.where(rated, 7, 0).astype(np.int32),
-            rating_means=np.where(rated, 3.5, np.nan),
-            popularity=np.array(popularity),
-        ),
+        content=content,
+        titles=TitleIndex(index_titles(content.titles, years, order), order),
         seen=SeenMovies(
             users=IdMap(sorted(seen)),
             indptr=np.cumsum([0, *(len(seen[user]) for user in sorted(seen))]),

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gateway.lists.catalogue import Catalogue
 from serving.bundle.factors import SeenMovies
 from serving.bundle.store import BundleError
 from serving.filters import UNRESTRICTED, MovieFilter
@@ -53,4 +52,4 @@ def test_ratings_of_unknown_movies_are_refused(row: int) -> None:
     seen = SeenMovies(IdMap([1]), np.array([0, 1]), np.array([row], np.int32))
     held = catalogue()
     with pytest.raises(BundleError, match="ratings of movies"):
-        Catalogue(held.bundle_id, held.movies, held.content, seen)
+        replace(held, seen=seen)

@@ -23,6 +23,7 @@ from serving.bundle.catalogue import write_movies
 from serving.bundle.factors import write_ratings
 from serving.bundle.manifest import SERVED_FOLDERS
 from serving.bundle.store import BundleError, BundleStore
+from serving.bundle.titles import index_titles, write_titles
 from serving.ratings import Ratings
 from serving.rpc.channels import open_channel
 from tests.gateway.small_world import catalogue
@@ -41,6 +42,8 @@ def store(tmp_path: Path) -> BundleStore:
             (staging / name).mkdir()
         write_movies(staging / "gateway", small.movies)
         small.content.write(staging / "gateway")
+        titles = index_titles(small.content.titles, small.movies.years, small.content.popularity_order)
+        write_titles(staging / "gateway", titles)
         n_ratings = small.seen.movie_rows.size
         ratings = Ratings(
             users=small.seen.users,
@@ -61,7 +64,8 @@ def test_a_catalogue_reads_what_was_published(store: BundleStore) -> None:
     held, small = Catalogue.load(store, bundle_id), catalogue()
     assert held.bundle_id == bundle_id
     assert [held.movie(row) for row in range(8)] == [small.movie(row) for row in range(8)]
-    assert held.popularity_order.tolist() == small.popularity_order.tolist()
+    assert held.content.popularity_order.tolist() == small.content.popularity_order.tolist()
+    assert held.titles.search("movie 3", np.zeros(8, np.bool_), 1).tolist() == [2]
     assert held.seen_movie_ids(100).tolist() == [1, 2]
 
 

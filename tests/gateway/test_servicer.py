@@ -341,6 +341,25 @@ async def test_an_unknown_movie(api: MovieServiceStub, world: World) -> None:
     await refused(api.GetMovie(request), StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST)
 
 
+async def test_a_search(api: MovieServiceStub, world: World) -> None:
+    request = public.SearchMoviesRequest(query="movie", limit=2, filter=public.MovieFilter(genres=["drama"]))
+    answer = await api.SearchMovies(request)
+    assert [(movie.movie_id, movie.title) for movie in answer.movies] == [(1, "Movie 1"), (5, "Movie 5")]
+    assert answer.movies[0] == (await api.GetMovie(public.GetMovieRequest(movie_id=1))).movie
+    assert answer.bundle_id == BUNDLE
+    nothing = await api.SearchMovies(public.SearchMoviesRequest(query="?"))
+    assert nothing == public.SearchMoviesResponse(bundle_id=BUNDLE)
+
+
+async def test_an_invalid_search(api: MovieServiceStub, world: World) -> None:
+    request = public.SearchMoviesRequest(limit=-1, filter=public.MovieFilter(genres=["", "Western"]))
+    error = await refused(api.SearchMovies(request), StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST)
+    assert violations(error) == ["query", "limit", "filter.genres[0]"]
+    request = public.SearchMoviesRequest(query="movie", filter=public.MovieFilter(genres=["Western"]))
+    error = await refused(api.SearchMovies(request), StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST)
+    assert violations(error) == ["filter.genres[0]"]
+
+
 async def test_a_batch(api: MovieServiceStub, world: World) -> None:
     world.candidates.answer = candidates(3)
     one = public.ListPersonalMoviesRequest(user_id=300, limit=1)

@@ -15,6 +15,7 @@ from gateway.codec import (
     decode_movie,
     decode_personal,
     decode_popular,
+    decode_search,
     decode_similar,
     decode_why,
 )
@@ -29,6 +30,7 @@ DECODE: Mapping[type[Message], Callable[[Any], object]] = {
     public.ListPopularMoviesRequest: decode_popular,
     public.ListPersonalMoviesRequest: decode_personal,
     public.ListSimilarMoviesRequest: decode_similar,
+    public.SearchMoviesRequest: decode_search,
     public.WhyMovieRequest: decode_why,
     public.BatchListPersonalMoviesRequest: decode_batch,
 }

@@ -99,6 +99,11 @@ PUBLIC_ROWS: Mapping[str, Row] = {
         [0, -1],
     ),
     "limit": (lambda value: popular(limit=value), [0, MAX_INT32], [-1]),
+    "query": (
+        lambda value: public.SearchMoviesRequest(query=value, limit=1),
+        ["q", "q" * 100, "Комедия", '"', "'; DROP TABLE words; --"],
+        ["", "q" * 101, "ma\ntrix", "\x00"],
+    ),
     "offset": (lambda value: popular(offset=value), [0, 100_000], [-1, 100_001]),
     "exclude_movie_ids": (
         lambda value: personal(exclude_movie_ids=value),
@@ -207,7 +212,7 @@ STAGE_ROWS: Mapping[str, Row] = {
     "queries[].probes[].retrieval_rank": (lambda value: probed(retrieval_rank=value), *ID),
 }
 
-IN_NO_STAGE = {"exclude_seen_by_user_id", "offset", "requests"}
+IN_NO_STAGE = {"query", "exclude_seen_by_user_id", "offset", "requests"}
 """Fields that no request to a stage has."""
 
 

@@ -27,6 +27,7 @@ from serving.bundle.manifest import (
 from serving.bundle.neighbours import NeighboursContent
 from serving.bundle.ranker import RankerContent
 from serving.bundle.store import BundleStore, file_records
+from serving.bundle.titles import index_titles, write_titles
 from training.checkpoints import LIBRARIES
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
@@ -159,13 +160,17 @@ def _write(staging: Path, build: Build, progress: Progress) -> Golden:
     with progress.step("Similarity index", len(movies.ids)) as advance:
         neighbours = build_index(stage.als.item_factors, movies, popular, advance)
     neighbours.write(similarity)
-    CatalogueContent(
+    catalogue = CatalogueContent(
         titles=build.table.titles,
         tmdb_ids=build.table.tmdb_ids,
         rating_counts=statistics.counts.astype(np.int32),
         rating_means=statistics.means,
         popularity=popular,
-    ).write(gateway)
+    )
+    catalogue.write(gateway)
+    with progress.step("Index of titles"):
+        titles = index_titles(catalogue.titles, movies.years, catalogue.popularity_order)
+    write_titles(gateway, titles)
     for folder, names in (
         (ranking, ("movies.npz", "ratings.npz", "item_factors.npz")),
         (similarity, ("movies.npz", "item_factors.npz")),

@@ -501,6 +501,69 @@ class GetMovieResponse(_message.Message):
 Global___GetMovieResponse: _TypeAlias = GetMovieResponse  # noqa: Y015
 
 @_typing.final
+class SearchMoviesRequest(_message.Message):
+    """Request of SearchMovies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """What to look for in titles: words or their beginnings in any order, parts of words, a year.
+    Case, accents, articles and punctuation do not matter. Where nothing matches, each word may have
+    one letter wrong. 1 to 100 characters.
+    """
+    limit: _builtins.int
+    """As in ListPopularMoviesRequest."""
+    @_builtins.property
+    def filter(self) -> Global___MovieFilter:
+        """Leaves out movies that do not match."""
+
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        filter: Global___MovieFilter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "limit", b"limit", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchMoviesRequest: _TypeAlias = SearchMoviesRequest  # noqa: Y015
+
+@_typing.final
+class SearchMoviesResponse(_message.Message):
+    """Response of SearchMovies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVIES_FIELD_NUMBER: _builtins.int
+    BUNDLE_ID_FIELD_NUMBER: _builtins.int
+    bundle_id: _builtins.str
+    """Bundle whose catalogue they came from."""
+    @_builtins.property
+    def movies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Movie]:
+        """The best match first, and among equals the most popular; ids unique. Empty when nothing matches."""
+
+    def __init__(
+        self,
+        *,
+        movies: _abc.Iterable[Global___Movie] | None = ...,
+        bundle_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "movies", b"movies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchMoviesResponse: _TypeAlias = SearchMoviesResponse  # noqa: Y015
+
+@_typing.final
 class BatchListPersonalMoviesRequest(_message.Message):
     """Request of BatchListPersonalMovies."""
 

@@ -55,6 +55,11 @@ class MovieServiceStub:
                 request_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetMovieRequest.SerializeToString,
                 response_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetMovieResponse.FromString,
                 _registered_method=True)
+        self.SearchMovies = channel.unary_unary(
+                '/movierec.gateway.v1.MovieService/SearchMovies',
+                request_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.SearchMoviesRequest.SerializeToString,
+                response_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.SearchMoviesResponse.FromString,
+                _registered_method=True)
         self.WhyMovie = channel.unary_unary(
                 '/movierec.gateway.v1.MovieService/WhyMovie',
                 request_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieRequest.SerializeToString,
@@ -100,6 +105,13 @@ class MovieServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchMovies(self, request, context):
+        """Finds movies by their titles, as people type them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WhyMovie(self, request, context):
         """Says why a movie is, or is not, in the list that ListPersonalMovies gives the same request.
         Reveals what a user has watched: an installation without authentication can turn it off, which
@@ -139,6 +151,11 @@ def add_MovieServiceServicer_to_server(servicer, server):
                     servicer.GetMovie,
                     request_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetMovieRequest.FromString,
                     response_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetMovieResponse.SerializeToString,
+            ),
+            'SearchMovies': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchMovies,
+                    request_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.SearchMoviesRequest.FromString,
+                    response_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.SearchMoviesResponse.SerializeToString,
             ),
             'WhyMovie': grpc.unary_unary_rpc_method_handler(
                     servicer.WhyMovie,
@@ -260,6 +277,33 @@ class MovieService:
             '/movierec.gateway.v1.MovieService/GetMovie',
             movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetMovieRequest.SerializeToString,
             movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetMovieResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchMovies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/movierec.gateway.v1.MovieService/SearchMovies',
+            movierec_dot_gateway_dot_v1_dot_movie__service__pb2.SearchMoviesRequest.SerializeToString,
+            movierec_dot_gateway_dot_v1_dot_movie__service__pb2.SearchMoviesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,6 +26,8 @@ class MovieServiceStub:
     """Returns movies similar to one movie."""
     GetMovie: _aio.UnaryUnaryMultiCallable[_movie_service_pb2.GetMovieRequest, _movie_service_pb2.GetMovieResponse]
     """Returns one catalogue entry."""
+    SearchMovies: _aio.UnaryUnaryMultiCallable[_movie_service_pb2.SearchMoviesRequest, _movie_service_pb2.SearchMoviesResponse]
+    """Finds movies by their titles, as people type them."""
     WhyMovie: _aio.UnaryUnaryMultiCallable[_movie_service_pb2.WhyMovieRequest, _movie_service_pb2.WhyMovieResponse]
     """Says why a movie is, or is not, in the list that ListPersonalMovies gives the same request.
     Reveals what a user has watched: an installation without authentication can turn it off, which
@@ -72,6 +74,14 @@ class MovieServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_movie_service_pb2.GetMovieRequest, _abc.Awaitable[_movie_service_pb2.GetMovieResponse]],
     ) -> _abc.Awaitable[_movie_service_pb2.GetMovieResponse]:
         """Returns one catalogue entry."""
+
+    @_abc_1.abstractmethod
+    def SearchMovies(
+        self,
+        request: _movie_service_pb2.SearchMoviesRequest,
+        context: _aio.ServicerContext[_movie_service_pb2.SearchMoviesRequest, _abc.Awaitable[_movie_service_pb2.SearchMoviesResponse]],
+    ) -> _abc.Awaitable[_movie_service_pb2.SearchMoviesResponse]:
+        """Finds movies by their titles, as people type them."""
 
     @_abc_1.abstractmethod
     def WhyMovie(

@@ -1,0 +1,112 @@
+"""Titles are found as people type them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.bundle.titles import TitleIndex, index_titles
+
+MOVIES = (  # the most popular first
+    ("The Matrix", 1999),
+    ("Star Wars: Episode IV - A New Hope", 1977),
+    ("Schindler's List", 1993),
+    ("Alien", 1979),
+    ("Aliens", 1986),
+    ("It's a Wonderful Life", 1946),
+    ("The Matrix Reloaded", 2003),
+    ("Amélie", 2001),
+    ("WALL·E", 2008),
+    ("Spider-Man", 2002),
+    ("Pulp Fiction", 1994),
+    ("The Animatrix", 2003),
+    ("Heat", 1986),
+    ("Heat", 1995),
+    ("It", 2017),
+    ("A", 0),
+    ("2012", 2009),
+    ("Up in the Air", 2012),
+    ("千と千尋の神隠し", 2001),
+    ("...", 0),
+)
+TITLES = tuple(title for title, _ in MOVIES)
+YEARS = np.array([year for _, year in MOVIES], np.int16)
+ORDER = np.arange(len(MOVIES), dtype=np.int32)
+INDEX = TitleIndex(index_titles(TITLES, YEARS, ORDER), ORDER)
+NONE_BLOCKED = np.zeros(len(MOVIES), np.bool_)
+
+
+def found(query: str, limit: int = 100) -> list[tuple[str, int]]:
+    return [MOVIES[row] for row in INDEX.search(query, NONE_BLOCKED, limit)]
+
+
+@pytest.mark.parametrize(
+    ("query", "titles"),
+    [
+        pytest.param("THE MATRIX", ["The Matrix", "The Matrix Reloaded", "The Animatrix"], id="case"),
+        pytest.param(
+            "Matrix, The", ["The Matrix", "The Matrix Reloaded", "The Animatrix"], id="article last"
+        ),
+        pytest.param(
+            "matr", ["The Matrix", "The Matrix Reloaded", "The Animatrix"], id="beginning, then part"
+        ),
+        pytest.param("it", ["It", "It's a Wonderful Life"], id="whole title before a more popular one"),
+        pytest.param("hope wars", ["Star Wars: Episode IV - A New Hope"], id="words in any order"),
+        pytest.param("schindlers list", ["Schindler's List"], id="apostrophe"),
+        pytest.param("amelie", ["Amélie"], id="accent"),
+        pytest.param("walle", ["WALL·E"], id="point inside a word"),
+        pytest.param("spiderman", ["Spider-Man"], id="hyphen"),
+        pytest.param("spider man", ["Spider-Man"], id="two words for one"),
+        pytest.param("pulp ficton", ["Pulp Fiction"], id="a letter missing"),
+        pytest.param("schindlerrs", ["Schindler's List"], id="a letter too many"),
+        pytest.param("alein", ["Alien"], id="letters swapped"),
+        pytest.param("nimatri", ["The Animatrix"], id="part of a word"),
+        pytest.param(
+            "a", ["A", "Alien", "Aliens", "Amélie", "The Animatrix", "Up in the Air"], id="an article alone"
+        ),
+        pytest.param("2012", ["2012", "Up in the Air"], id="title before year"),
+        pytest.param("神隠", ["千と千尋の神隠し"][:0], id="two letters are no part"),
+        pytest.param("千尋の", ["千と千尋の神隠し"], id="no spaces between words"),
+        pytest.param("xyzzy", [], id="nothing"),
+        pytest.param("?!", [], id="neither letters nor digits"),
+    ],
+)
+def test_a_query_finds(query: str, titles: list[str]) -> None:
+    assert [title for title, _ in found(query)] == titles
+
+
+def test_a_year_tells_two_titles_apart() -> None:
+    assert found("heat 1995")[0] == ("Heat", 1995)
+    assert found("heat")[:2] == [("Heat", 1986), ("Heat", 1995)]
+
+
+def test_a_limit_takes_the_best() -> None:
+    assert found("matrix", 2) == [("The Matrix", 1999), ("The Matrix Reloaded", 2003)]
+
+
+def test_what_is_blocked_makes_room() -> None:
+    blocked = NONE_BLOCKED.copy()
+    blocked[0] = True
+    assert [TITLES[row] for row in INDEX.search("matrix", blocked, 1)] == ["The Matrix Reloaded"]
+
+
+def test_equal_titles_give_equal_bytes() -> None:
+    assert index_titles(TITLES, YEARS, ORDER) == index_titles(TITLES, YEARS, ORDER)
+
+
+@given(
+    st.text(max_size=100)
+    | st.lists(st.sampled_from(('"', "*", "^", "NEAR", "AND", "a", "title:", "(", "-"))).map(" ".join)
+)
+def test_any_text_is_a_query_and_no_expression(query: str) -> None:
+    rows = INDEX.search(query, NONE_BLOCKED, 100).tolist()
+    assert len(set(rows)) == len(rows)
+
+
+@given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=20))
+def test_every_title_with_a_letter_finds_itself(titles: list[str]) -> None:
+    order = np.arange(len(titles), dtype=np.int32)
+    index = TitleIndex(index_titles(titles, np.zeros(len(titles), np.int16), order), order)
+    for row, title in enumerate(titles):
+        found = index.search(title, np.zeros(len(titles), np.bool_), len(titles))
+        assert (row in found) == any(letter.isalnum() for letter in title)
