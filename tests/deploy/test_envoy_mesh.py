@@ -57,7 +57,7 @@ async def running_mesh(directory: Path, replicas: tuple[ServerUnderTest, ...]) -
     """Envoy as compose and Kubernetes run it, before these replicas, while the block runs."""
     port = free_port()
     # A try so long that only a replica that hangs exceeds it.
-    stage = Stage("similarity", SERVICE, port, tuple((HOST, r.port) for r in replicas), per_try_seconds=1)
+    stage = Stage("similarity", SERVICE, port, tuple((HOST, r.port) for r in replicas), per_try_seconds=3)
     place = replace(
         COMPOSE,
         edge=(HOST, free_port()),
