@@ -293,6 +293,7 @@ async def answer_to(edge: Edge, request: bytes) -> httpx.Response:
         "/api/movies/7/similar/8",
         "/api/movies/7/why/8",
         "/api/movies/personal:batch/",
+        "/api/movies:search/",
         "/readyz/x",
         "/stats",
         f"/{SERVICE}/GetMovie",
@@ -313,6 +314,7 @@ async def test_unknown_path(edge: Edge, client: httpx.AsyncClient, url: str) -> 
         "/api/movies/7",
         "/api/movies/7/similar?limit=1",
         "/api/movies/7/why?user_id=1",
+        "/api/movies:search?query=heat",
         "/openapi.json",
     ],
 )

@@ -27,6 +27,7 @@ VALUES = {
     FieldDescriptor.CPPTYPE_FLOAT: "0.5",
     FieldDescriptor.CPPTYPE_INT32: "3",
     FieldDescriptor.CPPTYPE_INT64: "3",
+    FieldDescriptor.CPPTYPE_STRING: '"heat"',
     FieldDescriptor.CPPTYPE_MESSAGE: '"2020-01-01T00:00:00Z"',  # the only scalar that is a message
 }
 PERSONAL = "/api/movies/personal"
