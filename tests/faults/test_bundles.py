@@ -190,6 +190,14 @@ async def test_rolled_back_before_it_has_settled(cluster: Cluster, bundles: Bund
     assert cluster.holders.held("candidate") == [old]
 
 
+def point_unverified(store: BundleStore, bundle_id: str) -> None:
+    """Moves the pointer past `point_to`, which refuses a damaged bundle: as one that was damaged later."""
+    now = store.pointer()
+    pointer = now.model_copy(update={"bundle_id": bundle_id, "previous": now.bundle_id})
+    (store.root / "aside").write_text(pointer.model_dump_json())
+    (store.root / "aside").rename(store.root / "current")
+
+
 async def test_candidate_ahead_of_ranking_by_one_bundle_and_by_two(
     cluster: Cluster, bundles: Bundles
 ) -> None:
@@ -200,7 +208,7 @@ async def test_candidate_ahead_of_ranking_by_one_bundle_and_by_two(
             bundles.store.path(bundle_id) / "aside"
         )
     for n_refused, bundle_id in enumerate((second, third), 1):
-        bundles.store.point_to(bundle_id, published_at=0)
+        point_unverified(bundles.store, bundle_id)
         await cluster.holders.current(bundle_id, "gateway", "candidate", "similarity")
         await eventually(lambda n=n_refused: cluster.holders.failed("ranking") == n)  # type: ignore[misc]
         answer = await personal(cluster, 1)
@@ -217,7 +225,7 @@ async def test_candidate_ahead_of_ranking_by_one_bundle_and_by_two(
 async def test_candidate_and_similarity_ahead_of_the_gateway(cluster: Cluster, bundles: Bundles) -> None:
     first, second, _ = bundles.ids
     (bundles.store.path(second) / "gateway" / "catalogue.json").unlink()
-    bundles.store.point_to(second, published_at=0)
+    point_unverified(bundles.store, second)
     await cluster.holders.current(second, "ranking", "candidate", "similarity")
     await eventually(lambda: cluster.holders.failed("gateway") == 1)
     answer = await personal(cluster, 1)
@@ -258,10 +266,7 @@ async def test_a_tampered_bundle_is_refused_and_the_old_one_stays(bundles: Bundl
                 shutil.copy(store.path(other) / path, file)
             else:
                 flip(file)
-            # Past `point_to`, which refuses a damaged manifest.
-            pointer = store.pointer().model_copy(update={"bundle_id": new, "previous": old})
-            (store.root / "aside").write_text(pointer.model_dump_json())
-            (store.root / "aside").rename(store.root / "current")
+            point_unverified(store, new)
             await eventually(lambda n=n_refused: holders.failed(name) == n)  # type: ignore[misc]
             assert holder.get() is model
             store.point_to(old, published_at=0)
