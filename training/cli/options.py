@@ -68,6 +68,7 @@ _LIMITS: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = MappingProxyTy
             "negatives": (1, 1_000_000),
             "max_users": (1, 10_000_000),
             "early_stopping_rounds": (1, 10_000),
+            "selection_seconds": (0.0, 1e6),
         },
     }
 )
@@ -267,7 +268,7 @@ class RankerOptions:
     ranker_iterations: Annotated[
         int | None,
         _parameter(
-            "ranker", "iterations", "Trees at the most: how many is chosen on held-out groups. Unset: 300."
+            "ranker", "iterations", "Trees at the most: how many is chosen on held-out groups. Unset: 1,200."
         ),
     ] = None
     ranker_learning_rate: Annotated[float | None, _parameter("ranker", "learning_rate", "Unset: 0.05.")] = (
@@ -277,7 +278,7 @@ class RankerOptions:
     ranker_loss: Annotated[
         Loss | None,
         typer.Option(
-            help="Unset: both are tried on held-out groups, and the better is taken.",
+            help="Unset: Logloss, and YetiRank where it is better and there are seconds to try it.",
             rich_help_panel=_PANELS["ranker"],
         ),
     ] = None
@@ -294,10 +295,18 @@ class RankerOptions:
         _parameter("ranker", "relevance_threshold", "Stars from which a label is positive. Unset: 4."),
     ] = None
     negatives: Annotated[
-        int | None, _parameter("ranker", "negatives", "Unliked candidates kept per group. Unset: 75.")
+        int | None, _parameter("ranker", "negatives", "Unliked candidates kept per group. Unset: 25.")
     ] = None
     max_ranker_users: Annotated[
         int | None, _parameter("ranker", "max_users", "Groups at the most. Unset: 10,000.")
+    ] = None
+    selection_seconds: Annotated[
+        float | None,
+        _parameter(
+            "ranker",
+            "selection_seconds",
+            "Processor seconds, estimated from the size of the data, that choosing may take. Unset: 30.",
+        ),
     ] = None
 
     @property
@@ -312,6 +321,7 @@ class RankerOptions:
             "relevance_threshold": self.relevance_threshold,
             "negatives": self.negatives,
             "max_users": self.max_ranker_users,
+            "selection_seconds": self.selection_seconds,
         }
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +16,16 @@ from training.evaluation.metrics import ndcg
 from training.models.job_context import JobContext
 from training.models.ranker import Groups, fit_ranker
 from training.models.ranker_groups import LEAST_GROUPS, require_groups
-from training.models.recipe import Loss, Recipe
+from training.models.recipe import Loss, RankerParameters, Recipe
 
 _FEW_GROUPS: Final = 2_000
 _CHOICE_GROUPS: Final = 3_000
-"""Groups at the most that loss and trees are chosen on. With more, a fit of YetiRank takes minutes."""
+"""Groups at the most that loss and trees are chosen on."""
 _TREES_STEP: Final = 50
+_FIRST_TREES: Final = 300
+"""Where the curve does not rise at its end, no more are tried."""
+_SECONDS_PER_CELL: Final[Mapping[Loss, float]] = MappingProxyType({Loss.LOGLOSS: 3e-9, Loss.YETI_RANK: 6e-8})
+"""Processor seconds of a fit for each tree and value of the feature matrix."""
 
 
 @dataclass(frozen=True)
@@ -49,58 +55,103 @@ def choose_ranker(groups: Groups, job: JobContext) -> RankerChoice:
     """Chooses loss and number of trees on groups that the candidates for the choice did not learn from.
 
     With few groups one held-out part says little, so that each third is held out once. The number of
-    trees is that of the best mean over three neighbouring numbers: single ones are noise. YetiRank is
-    taken unless Logloss is better by more than a standard error of the difference. Where there are so many
-    groups that a sample of them is looked at, it is the other way round: YetiRank has to be worth its time.
+    trees is that of the best mean over three neighbouring numbers: single ones are noise. There are 300 to
+    choose from, and twice as many as long as the second half of them is worth more than a standard error.
+
+    Logloss is taken. Where the recipe's `selection_seconds` suffice to try YetiRank too, that is taken if it
+    is better by more than a standard error of the difference.
 
     Raises:
         TooFewUsersError: there are too few groups to hold any out.
     """
     recipe = job.recipe
-    preferred = Loss.YETI_RANK if np.unique(groups.group_ids).size <= _CHOICE_GROUPS else Loss.LOGLOSS
     groups = _at_most(groups, _CHOICE_GROUPS, recipe.seed)
-    unique = np.unique(groups.group_ids)
-    n_folds = 3 if unique.size < _FEW_GROUPS else 5
-    require_groups(unique.size, recipe, least=LEAST_GROUPS)
-    fold_of = np.random.default_rng(recipe.seed).permutation(unique.size) % n_folds
-    folds = range(n_folds if unique.size < _FEW_GROUPS else 1)
-    grid = range(_TREES_STEP, recipe.ranker.iterations + 1, _TREES_STEP) or [recipe.ranker.iterations]
-    losses = tuple(Loss) if recipe.ranker.only_loss is None else (recipe.ranker.only_loss,)
-    qualities: dict[Loss, npt.NDArray[np.float64]] = {}
-    with job.progress.step("Choosing loss and trees on held-out groups", len(folds) * len(losses)) as advance:
-        for loss in losses:
-            rows = []
-            for fold in folds:
-                out = np.isin(groups.group_ids, unique[fold_of == fold])
-
-                def held_out(loss: Loss = loss, out: npt.NDArray[np.bool_] = out) -> Arrays:
-                    held = groups.where(out)
-                    model = fit_trees(
-                        groups.where(~out), loss, recipe.ranker.iterations, recipe, held_out=held
-                    )
-                    return {"ndcg": _held_out_ndcg(model, held, grid)}
-
-                rows.append(job.checkpoints.step(f"held-out-{loss}-{fold}", held_out)["ndcg"])
-                advance()
-            qualities[loss] = np.concatenate(rows)
-    means = {loss: _smoothed(quality.mean(axis=0)) for loss, quality in qualities.items()}
+    folds = _folds(groups, job)
+    qualities: dict[Loss, Quality] = {}
+    for loss in _losses(groups, len(folds), recipe.ranker):
+        with job.progress.step(f"Choosing the number of trees with {loss}, on held-out groups"):
+            qualities[loss] = _by_trees(groups, folds, loss, job)
+    means = {loss: _smoothed(quality.ndcg.mean(axis=0)) for loss, quality in qualities.items()}
     best = {loss: int(mean.argmax()) for loss, mean in means.items()}
-    loss = losses[0] if len(losses) == 1 else _better(preferred, qualities, best)
+    loss = _better(qualities, best) if len(qualities) > 1 else next(iter(qualities))
     return RankerChoice(
         loss=loss,
-        iterations=grid[best[loss]],
+        iterations=qualities[loss].trees[best[loss]],
         held_out_ndcg={name: float(mean.max()) for name, mean in means.items()},
-        curves=tuple(_curve(name, tuple(grid), quality) for name, quality in qualities.items()),
+        curves=tuple(_curve(name, quality) for name, quality in qualities.items()),
     )
 
 
-def _better(
-    preferred: Loss, qualities: Mapping[Loss, npt.NDArray[np.float64]], best: Mapping[Loss, int]
-) -> Loss:
-    """The other loss if its lead is more than a standard error, else the preferred one."""
-    (other,) = set(Loss) - {preferred}
-    lead = qualities[other][:, best[other]] - qualities[preferred][:, best[preferred]]
-    return other if lead.mean() > lead.std() / np.sqrt(lead.size) else preferred
+class Quality(NamedTuple):
+    """What a loss reaches on held-out groups."""
+
+    trees: Sequence[int]
+    ndcg: npt.NDArray[np.float64]
+    """nDCG@10, shape (n_groups, len(trees))."""
+
+
+def estimated_seconds(loss: Loss, groups: Groups, trees: int) -> float:
+    """Processor seconds of a fit, by what it has to read; the machine has no say in it."""
+    return _SECONDS_PER_CELL[loss] * groups.features.size * trees
+
+
+def _folds(groups: Groups, job: JobContext) -> list[npt.NDArray[np.bool_]]:
+    """Which rows are held out: of each third once where there are few groups, else of one fifth."""
+    unique = np.unique(groups.group_ids)
+    require_groups(unique.size, job.recipe, least=LEAST_GROUPS)
+    n_folds = 3 if unique.size < _FEW_GROUPS else 5
+    fold_of = np.random.default_rng(job.recipe.seed).permutation(unique.size) % n_folds
+    folds = range(n_folds if unique.size < _FEW_GROUPS else 1)
+    return [np.isin(groups.group_ids, unique[fold_of == fold]) for fold in folds]
+
+
+def _losses(groups: Groups, n_folds: int, parameters: RankerParameters) -> list[Loss]:
+    if parameters.only_loss is not None:
+        return [parameters.only_loss]
+    trees = min(_FIRST_TREES, parameters.iterations)
+    seconds = n_folds * estimated_seconds(Loss.YETI_RANK, groups, trees)
+    return [Loss.LOGLOSS, *([Loss.YETI_RANK] if seconds <= parameters.selection_seconds else [])]
+
+
+def _by_trees(groups: Groups, folds: Sequence[npt.NDArray[np.bool_]], loss: Loss, job: JobContext) -> Quality:
+    most = job.recipe.ranker.iterations
+    trees = min(_FIRST_TREES, most)
+    while True:
+        grid = range(_TREES_STEP, trees + 1, _TREES_STEP) or range(trees, trees + 1)
+        parts = [
+            job.checkpoints.step(
+                f"held-out-{loss}-{trees}-{fold}",
+                partial(_held_out, groups.where(~out), groups.where(out), loss, grid, job.recipe),
+            )
+            for fold, out in enumerate(folds)
+        ]
+        quality = Quality(grid, np.concatenate([part["ndcg"] for part in parts]))
+        if trees == most or not _still_rises(quality.ndcg):
+            return quality
+        trees = min(2 * trees, most)
+
+
+def _held_out(
+    learned_from: Groups, held_out: Groups, loss: Loss, grid: Sequence[int], recipe: Recipe
+) -> Arrays:
+    model = fit_trees(learned_from, loss, grid[-1], recipe, held_out=held_out)
+    return {"ndcg": _held_out_ndcg(model, held_out, grid)}
+
+
+def _still_rises(ndcg: npt.NDArray[np.float64]) -> bool:
+    """Whether the second half of the trees is worth more than a standard error; `ndcg` as in `Quality`."""
+    return _is_worth(ndcg[:, -1] - ndcg[:, (ndcg.shape[1] - 1) // 2])
+
+
+def _is_worth(gains: npt.NDArray[np.float64]) -> bool:
+    """Whether the mean of gains by group is above its standard error."""
+    return bool(gains.mean() > gains.std() / np.sqrt(gains.size))
+
+
+def _better(qualities: Mapping[Loss, Quality], best: Mapping[Loss, int]) -> Loss:
+    """YetiRank if its lead is more than a standard error, else Logloss."""
+    ours, other = (qualities[loss].ndcg[:, best[loss]] for loss in (Loss.LOGLOSS, Loss.YETI_RANK))
+    return Loss.YETI_RANK if _is_worth(other - ours) else Loss.LOGLOSS
 
 
 def _at_most(groups: Groups, most: int, seed: int) -> Groups:
@@ -158,13 +209,13 @@ def _held_out_ndcg(model: CatBoost, groups: Groups, grid: Sequence[int]) -> npt.
     )
 
 
-def _curve(loss: Loss, trees: tuple[int, ...], quality: npt.NDArray[np.float64]) -> LearningCurve:
-    """Of nDCG by group and number of trees, shape (n_groups, len(trees))."""
+def _curve(loss: Loss, quality: Quality) -> LearningCurve:
+    ndcg = quality.ndcg
     return LearningCurve(
         loss=loss,
-        trees=trees,
-        ndcg=tuple(quality.mean(axis=0).tolist()),
-        standard_errors=tuple((quality.std(axis=0) / np.sqrt(len(quality))).tolist()),
+        trees=tuple(quality.trees),
+        ndcg=tuple(ndcg.mean(axis=0).tolist()),
+        standard_errors=tuple((ndcg.std(axis=0) / np.sqrt(len(ndcg))).tolist()),
     )
 
 

@@ -42,20 +42,23 @@ class Loss(StrEnum):
 class RankerParameters:
     """How the ranker is trained."""
 
-    iterations: int = 300
+    iterations: int = 1_200
     """Trees at the most."""
     learning_rate: float = 0.05
     depth: int = 6
-    negatives: int = 75
+    negatives: int = 25
     """Unliked candidates kept per group, at random."""
     max_users: int = 10_000
     """Groups at the most, of all inner cuts together, at random."""
     only_loss: Loss | None = None
-    """The loss; None: both are tried on held-out groups."""
+    """The loss; None: Logloss, and YetiRank where it is better and `selection_seconds` allow to try it."""
     early_stopping_rounds: int | None = None
     """Trees without a higher nDCG@10 of the held-out groups that end a fit; None: none ends early."""
     relevance_threshold: float = LIKED
     """Stars from which a rating is a positive label. What is judged counts likes, whatever this says."""
+    selection_seconds: float = 30.0
+    """Processor seconds that choosing may take; estimated from numbers of rows, features and trees. A clock
+    would choose otherwise on another machine, or on a busy one."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from training.cli.train import app
 ALS = {"--als-factors", "--als-iterations", "--als-regularization", "--als-alpha", "--als-confidence-mode"}
 RANKER = {
     *("--ranker-iterations", "--ranker-learning-rate", "--ranker-depth", "--ranker-loss"),
-    *("--early-stopping-rounds", "--max-ranker-users"),
+    *("--early-stopping-rounds", "--max-ranker-users", "--selection-seconds"),
 }
 DATA = {"--data-dir", "--columns", "--rating-scale", "--genre-separator", "--no-times"}
 BOTH = ALS | RANKER | {"--n-candidates", "--dataset-tag"}

@@ -22,7 +22,7 @@ from training.models.ranker_groups import (
     labelled_groups,
     ranker_groups,
 )
-from training.models.ranker_selection import RankerChoice, choose_ranker
+from training.models.ranker_selection import RankerChoice, choose_ranker, estimated_seconds
 from training.models.recipe import Loss, RankerParameters, Recipe
 from training.models.two_stage import TwoStage, fit_two_stage
 
@@ -212,21 +212,50 @@ def test_below_the_step_of_the_grid_all_trees_are_used() -> None:
     assert choose_ranker(planted(), JOB).iterations == RECIPE.ranker.iterations
 
 
-@pytest.mark.parametrize("tie", list(Loss))
-def test_the_preferred_loss_unless_the_other_is_clearly_better(
-    monkeypatch: pytest.MonkeyPatch, tie: Loss
+def planted_qualities(monkeypatch: pytest.MonkeyPatch, *qualities: list[list[float]]) -> None:
+    """Lets fits on held-out groups reach these in turn, each shape (n_groups, n_numbers_of_trees)."""
+    left = iter(np.array(quality) for quality in qualities)
+    monkeypatch.setattr(ranker_selection, "_held_out_ndcg", lambda _model, _groups, _grid: next(left))
+
+
+def test_logloss_unless_yetirank_is_clearly_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quality of each loss is planted: groups differ by luck, and YetiRank by what is added."""
+    luck = np.random.default_rng(0).normal(0.5, 0.1, 12)
+    for added, expected in ((-0.2, Loss.LOGLOSS), (0.0, Loss.LOGLOSS), (0.2, Loss.YETI_RANK)):
+        folds = [*np.split(luck[:, None], 3), *np.split(luck[::-1, None] + added, 3)]
+        planted_qualities(monkeypatch, *(fold.tolist() for fold in folds))
+        assert choose_ranker(planted(), JOB).loss is expected
+
+
+def test_yetirank_is_tried_where_there_are_seconds_for_it() -> None:
+    """As many as are estimated, whatever a clock says: the choice is the same on any machine."""
+    groups = planted()
+    seconds = 3 * estimated_seconds(Loss.YETI_RANK, groups, RECIPE.ranker.iterations)
+    assert estimated_seconds(Loss.LOGLOSS, groups, 20) < seconds / 10
+    for allowed, expected in ((seconds, set(Loss)), (0.99 * seconds, {Loss.LOGLOSS})):
+        ranker = replace(RECIPE.ranker, selection_seconds=allowed)
+        choice = choose_ranker(groups, replace(JOB, recipe=replace(RECIPE, ranker=ranker)))
+        assert set(choice.held_out_ndcg) == expected
+
+
+@pytest.mark.parametrize(
+    ("ends", "tried"),
+    [((0.5,), 300), ((0.9, 0.5), 600), ((0.9, 0.95, 0.5), 1_200), ((0.9, 0.95, 1.0), 1_200)],
+)
+def test_there_are_more_trees_while_the_curve_rises(
+    monkeypatch: pytest.MonkeyPatch, ends: tuple[float, ...], tried: int
 ) -> None:
-    """The quality of each loss is planted: groups differ by luck, and Logloss by what is added."""
-    luck = np.random.default_rng(0).normal(0, 0.1, 12)
-    n_groups = 12 if tie is Loss.YETI_RANK else 13  # where a sample is looked at, the cheaper one
-    monkeypatch.setattr(ranker_selection, "_CHOICE_GROUPS", 12)
-    for added, expected in ((-0.2, Loss.YETI_RANK), (0.0, tie), (0.2, Loss.LOGLOSS)):
-        folds = iter([luck[:4], luck[4:8], luck[8:], *np.split(luck[::-1] + added, 3)])
-        monkeypatch.setattr(
-            "training.models.ranker_selection._held_out_ndcg",
-            lambda _model, _groups, _grid, folds=folds: 0.5 + next(folds)[:, None],
-        )
-        assert choose_ranker(planted(n_groups), JOB).loss is expected
+    """Each fit reaches half in the first half of its trees, and then what is planted; folds are alike."""
+    qualities = []
+    for fit, end in enumerate(ends):
+        n_numbers = 6 * 2**fit
+        curve = np.linspace(0.5, end, n_numbers // 2 + 1)
+        qualities += 3 * [4 * [[0.5] * (n_numbers - curve.size) + curve.tolist()]]
+    planted_qualities(monkeypatch, *qualities)
+    ranker = RankerParameters(depth=1, only_loss=Loss.LOGLOSS)
+    choice = choose_ranker(planted(), replace(JOB, recipe=replace(RECIPE, ranker=ranker)))
+    assert choice.curves[0].trees[-1] == tried
+    assert (choice.iterations == tried) == (ends[-1] > 0.5)
 
 
 def test_held_out_groups_are_not_learned_from() -> None:
