@@ -116,7 +116,7 @@ def write_bundle(root: Path, *, n_movies: int, n_users: int, ratings_per_user: i
             bundle_id=bundle_id_of(files),
             files=files,
             dataset_tag="invented",
-            features=FeatureRecord(feature_set="none", names=(), hash=""),
+            features=FeatureRecord(groups=(), names=(), hash=""),
             n_candidates=DEFAULT_CANDIDATES,
             recipe={},
             metrics={},

@@ -33,7 +33,7 @@ class RankingMetrics:
                 "unknown_items", "Candidates without features.", namespace=PREFIX, registry=registry
             ),
         )
-        for group in FeatureSet.EXTENDED.groups:  # holds those of the other sets, too
+        for group in FeatureSet.EXTENDED.groups:  # holds those of the other sets too
             for feature in group.FEATURES:
                 metrics.missing_features.labels(feature.name)
         return metrics

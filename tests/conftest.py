@@ -97,7 +97,7 @@ def trained(shared_folders: SharedFolders, generated: Path) -> Trained:
         recipe = Recipe(
             als=default_parameters(len(clean.ratings.users)),
             ranker=RankerParameters(iterations=50),
-            feature_set=FeatureSet.EXTENDED,
+            feature_groups=FeatureSet.EXTENDED.groups,
             protocol=SplitProtocol.USER,
             seed=0,
             threads=2,

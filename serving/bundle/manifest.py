@@ -36,14 +36,14 @@ class FileRecord(_Record):
 class FeatureRecord(_Record):
     """The features that the ranker was trained on."""
 
-    feature_set: str
-    """Name of the set."""
+    groups: tuple[str, ...]
+    """Names of the groups, in column order."""
     names: tuple[str, ...]
     """Column order."""
     dtype: Literal["float32"] = "float32"
     """Of every column."""
     hash: str
-    """Of groups, versions, names and order: see `serving.features.sets.FeatureSet.hash`."""
+    """Of groups, versions, names and order: see `serving.features.sets.feature_hash`."""
 
 
 class GoldenCandidates(_Record):
@@ -96,7 +96,7 @@ GOLDEN_TOLERANCE: Final = 1e-6
 class Manifest(_Record):
     """Says what a bundle holds. Written last: a directory without it is not a bundle."""
 
-    format_version: Literal[2] = 2
+    format_version: Literal[3] = 3
     """Of the bundle's layout; another one is refused."""
     bundle_id: BundleId
     """First 16 hex digits of the sha256 over the sorted (path, sha256) pairs of `files`."""

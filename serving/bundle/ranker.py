@@ -15,7 +15,7 @@ from serving.bundle.factors import read_item_factors
 from serving.bundle.store import BundleError, BundleFolder, write_arrays
 from serving.explanations import Contribution, Explanation
 from serving.features.group import CatalogueArrays, FeatureGroup
-from serving.features.sets import FeatureSet
+from serving.features.sets import feature_hash, groups_of_names, names_of_groups
 from serving.features.tables import FeatureTables
 from serving.ids import Rows
 from serving.leaf_tables import LeafTables
@@ -90,12 +90,11 @@ class RankerContent:
         metadata["model_guid"] = "movierec"
         metadata["train_finish_time"] = "1970-01-01T00:00:00Z"
         self.model.save_model(str(folder / _MODEL_FILE))
-        feature_set = self.tables.feature_set
         record = {
-            "feature_set": feature_set,
+            "groups": names_of_groups(self.tables.kinds),
             "names": self.tables.names,
             "dtype": "float32",
-            "hash": feature_set.hash(self.tables.catalogue.movies.genres),
+            "hash": self.tables.hash,
         }
         (folder / _FEATURES_FILE).write_text(json.dumps(record, indent=1), encoding="utf-8")
         for group in self.tables.groups:
@@ -119,18 +118,20 @@ class RankerContent:
             BundleError: the model was trained on other features than this version computes.
         """
         record = json.loads(folder.read(_FEATURES_FILE))
-        feature_set = FeatureSet(record["feature_set"])
         movies = read_movies(folder)
-        if record["hash"] != feature_set.hash(movies.genres):
+        try:
+            kinds = groups_of_names(record["groups"])
+        except ValueError:  # of a group that this version does not have
+            kinds = ()
+        if record["hash"] != feature_hash(kinds, movies.genres):
             raise BundleError(
-                f"bundle {folder.manifest.bundle_id}: its '{feature_set}' features are not those that "
-                "this version computes; train again or serve with the version that trained it"
+                f"bundle {folder.manifest.bundle_id}: its features are not those that this version computes; "
+                "train again or serve with the version that trained it"
             )
         model = CatBoost()
         model.load_model(blob=folder.read(_MODEL_FILE))
         catalogue = CatalogueArrays(movies, unit_factors(read_item_factors(folder)))
-        groups = tuple(_read_group(folder, group, catalogue) for group in feature_set.groups)
-        tables = FeatureTables(feature_set, catalogue, groups)
+        tables = FeatureTables(catalogue, tuple(_read_group(folder, kind, catalogue) for kind in kinds))
         leaves = dict(
             folder.arrays(
                 _LEAF_TABLES_FILE,

@@ -1,17 +1,16 @@
 """How close a candidate is to what the user rated last, by ALS factors."""
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from typing_extensions import override
 
-from serving.features.group import Columns, Feature, FeatureCall, FeatureGroup
-from serving.ids import Rows
-from serving.ratings import History
+from serving.features.cosines import CosineFeatures
+from serving.features.group import Feature
 
 
-class FactorFeatures(FeatureGroup):
+class FactorFeatures(CosineFeatures):
     """Mean cosines of the candidate's ALS factors with those of the last movies that the user rated."""
 
     NAME: ClassVar = "factors"
@@ -25,21 +24,7 @@ class FactorFeatures(FeatureGroup):
         Feature("cos_last20", "close to your last 20 movies", "not close to your last 20 movies"),
     )
 
+    @property
     @override
-    def compute(self, call: FeatureCall, out: Columns) -> None:
-        unit_factors = self.catalogue.item_unit_factors
-        last = np.zeros((len(call.queries), self.LAST[-1], unit_factors.shape[1]), np.float32)
-        for newest, query in zip(last, call.queries, strict=True):
-            rated = query.history.movie_rows[-self.LAST[-1] :]
-            newest[self.LAST[-1] - rated.size :] = unit_factors.take(rated, axis=0)
-        # A mean of cosines is one product with the mean of the unit vectors.
-        means = np.stack([last[:, -k:].sum(axis=1) / k for k in self.LAST], axis=-1)
-        candidates = unit_factors.take(call.movie_rows, axis=0)
-        # One product per user: the bits of a product depend on its size.
-        for mean, rows in zip(means, call.slices, strict=True):
-            out[:, rows] = (candidates[rows] @ mean).T
-
-    @override
-    def movies_behind(self, history: History, movie_rows: Rows) -> Mapping[str, Rows]:
-        newest = history.movie_rows[-1] if len(history) else -1
-        return {self.FEATURES[0].name: np.full(movie_rows.size, newest, np.int32)}
+    def unit_vectors(self) -> npt.NDArray[np.float32]:
+        return self.catalogue.item_unit_factors

@@ -1,4 +1,4 @@
-"""How a candidate's genres match those that the user rated."""
+"""How a candidate's genres match those that the user likes."""
 
 from functools import cached_property
 from typing import ClassVar, Final
@@ -11,11 +11,10 @@ from serving.features.group import Columns, Feature, FeatureCall, FeatureGroup
 from serving.ratings import History
 
 _SHRINKAGE: Final = 5.0
-_LAST: Final = 20
 
 
 class GenreFeatures(FeatureGroup):
-    """Means over the candidate's genres: how far above the user's mean each is rated; its share of late."""
+    """How far above the user's mean the candidate's genres are rated, in the mean over them."""
 
     NAME: ClassVar = "genre"
     VERSION: ClassVar = 1
@@ -25,11 +24,6 @@ class GenreFeatures(FeatureGroup):
             "of genres that you rate {value:.2f} stars above your mean",
             "of genres that you do not rate above your mean",
         ),
-        Feature(
-            "genre_share_last20",
-            "of genres that {value:.0%} of your last 20 movies have",
-            "of genres that none of your last 20 movies has",
-        ),
     )
 
     @override
@@ -38,16 +32,15 @@ class GenreFeatures(FeatureGroup):
         counts = self._counts[call.movie_rows]
         # One product per user: the bits of a product depend on its size.
         for query, rows in zip(call.queries, call.slices, strict=True):
-            out[:, rows] = (flags[rows] @ self._taste_and_share(query.history)).T
+            out[:, rows] = flags[rows] @ self._taste(query.history)
         out /= counts
 
-    def _taste_and_share(self, history: History) -> npt.NDArray[np.float32]:
-        """Shape (n_genres, 2)."""
+    def _taste(self, history: History) -> npt.NDArray[np.float32]:
+        """Stars above the user's mean, shape (n_genres,)."""
         rated = self._flags.take(history.movie_rows, axis=0)
         above = history.values - history.values.mean() if len(history) else history.values
-        taste = (above @ rated) / (rated.sum(axis=0) + _SHRINKAGE)
-        share = rated[-_LAST:].sum(axis=0) / max(min(len(history), _LAST), 1)
-        return np.column_stack([taste, share])
+        taste: npt.NDArray[np.float32] = (above @ rated) / (rated.sum(axis=0) + np.float32(_SHRINKAGE))
+        return taste
 
     @cached_property
     def _flags(self) -> npt.NDArray[np.float32]:

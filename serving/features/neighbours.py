@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from serving.features.group import Feature
-from serving.features.links import LinkFeatures
+from serving.features.links import LinkFeatures, last
 
 
 class NeighbourFeatures(LinkFeatures):
@@ -11,7 +11,7 @@ class NeighbourFeatures(LinkFeatures):
 
     NAME: ClassVar = "neighbours"
     VERSION: ClassVar = 1
-    LAST: ClassVar = (5, 10)
+    SHARES: ClassVar = (last(5), last(10))
     FEATURES: ClassVar = (
         Feature(
             "knn_last5",

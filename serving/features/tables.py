@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.features.group import CatalogueArrays, Feature, FeatureCall, FeatureGroup, FeatureQuery
-from serving.features.sets import FeatureSet
+from serving.features.sets import FeatureGroups, feature_hash
 from serving.ids import Rows
 from serving.ratings import History
 
@@ -24,10 +24,9 @@ Group = TypeVar("Group", bound=FeatureGroup)
 class FeatureTables:
     """What features need besides the user's history and the candidates. Immutable, shared by requests."""
 
-    feature_set: FeatureSet
     catalogue: CatalogueArrays
     groups: tuple[FeatureGroup, ...]
-    """Those of the set, in column order."""
+    """In column order."""
 
     @cached_property
     def features(self) -> tuple[tuple[FeatureGroup, Feature], ...]:
@@ -39,8 +38,18 @@ class FeatureTables:
         """Feature names in column order."""
         return tuple(feature.name for _, feature in self.features)
 
+    @cached_property
+    def kinds(self) -> FeatureGroups:
+        """The groups without their arrays."""
+        return tuple(type(group) for group in self.groups)
+
+    @property
+    def hash(self) -> str:
+        """See `feature_hash`."""
+        return feature_hash(self.kinds, self.catalogue.movies.genres)
+
     def group(self, kind: type[Group]) -> Group:
-        """The group of a kind that is in the set."""
+        """The group of a kind that the ranker sees."""
         (found,) = (group for group in self.groups if isinstance(group, kind))
         return found
 

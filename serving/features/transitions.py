@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from serving.features.group import Feature
-from serving.features.links import LinkFeatures
+from serving.features.links import LinkFeatures, decayed, last
 
 
 class TransitionFeatures(LinkFeatures):
@@ -11,7 +11,7 @@ class TransitionFeatures(LinkFeatures):
 
     NAME: ClassVar = "transitions"
     VERSION: ClassVar = 1
-    LAST: ClassVar = (1, 5, 10)
+    SHARES: ClassVar = (last(1), last(5), last(10), decayed(0.9, 30))
     FEATURES: ClassVar = (
         Feature("trans_last1", "often rated soon after {movie}", "seldom rated soon after your last movie"),
         Feature(
@@ -19,5 +19,8 @@ class TransitionFeatures(LinkFeatures):
         ),
         Feature(
             "trans_last10", "often rated soon after {movie}", "seldom rated soon after your last 10 movies"
+        ),
+        Feature(
+            "trans_decayed", "often rated soon after {movie}", "seldom rated soon after your last 30 movies"
         ),
     )

@@ -1,6 +1,6 @@
 """How a user rates."""
 
-from typing import ClassVar, Final
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -8,13 +8,11 @@ from typing_extensions import override
 
 from serving.features.group import Columns, Feature, FeatureCall, FeatureGroup
 from serving.features.statistics import mean_and_deviation
-from serving.ratings import NO_TIME, History
-
-_SECONDS_PER_DAY: Final = 86_400
+from serving.ratings import History
 
 
 class UserFeatures(FeatureGroup):
-    """Statistics of the user's ratings; NaN but for counts and days when there are none."""
+    """Statistics of the user's ratings; NaN but for their number when there are none."""
 
     NAME: ClassVar = "user"
     VERSION: ClassVar = 1
@@ -26,8 +24,6 @@ class UserFeatures(FeatureGroup):
         Feature("user_num_ratings", "you rated {value:.0f} movies", one="you rated 1 movie"),
         Feature("user_min_rating", "your lowest rating is {value:g}"),
         Feature("user_max_rating", "your highest rating is {value:g}"),
-        Feature("user_activity_days", "you rated for {value:.0f} days", one="you rated for 1 day"),
-        Feature("user_rating_velocity", "you rated {value:.1f} movies a day"),
     )
 
     @override
@@ -37,14 +33,10 @@ class UserFeatures(FeatureGroup):
 
 
 def user_statistics(history: History) -> npt.NDArray[np.float32]:
-    """The group's values, shape (7,)."""
+    """The group's values, shape (5,)."""
     n = len(history)
     if n == 0:
-        return np.array([np.nan, np.nan, 0, np.nan, np.nan, 0, 0], dtype=np.float32)
+        return np.array([np.nan, np.nan, 0, np.nan, np.nan], dtype=np.float32)
     values = history.values.astype(np.float64)
     mean, deviation = mean_and_deviation(values, degrees_of_freedom=n - 1)
-    n_known = int(np.searchsorted(history.times, NO_TIME))  # the unknown times are the last
-    days = int(history.times[n_known - 1] - history.times[0]) / _SECONDS_PER_DAY if n_known else 0.0
-    return np.array(
-        [mean, deviation, n, values.min(), values.max(), days, n / max(days, 1.0)], dtype=np.float32
-    )
+    return np.array([mean, deviation, n, values.min(), values.max()], dtype=np.float32)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from serving.features.sets import FeatureSet
+from serving.features.sets import FeatureSet, feature_hash, feature_names
 from serving.movies import MOVIELENS_GENRES
 
 ROOT = Path(__file__).parents[2]
@@ -108,8 +108,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     entry = text.replace(last, f"{last}            WeekendFeatures,\n")
     sets.write_text(
         entry.replace(
-            "\n\nclass FeatureSet",
-            "\nfrom serving.features.weekend import WeekendFeatures\n\n\nclass FeatureSet",
+            "\n\nFeatureGroups",
+            "\nfrom serving.features.weekend import WeekendFeatures\n\n\nFeatureGroups",
         )
     )
     run = subprocess.run(
@@ -127,9 +127,12 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_it_trains(outcome: dict[str, Any]) -> None:
-    assert outcome["trained on"] == [*FeatureSet.EXTENDED.names(MOVIELENS_GENRES), "weekend_share"]
+    assert outcome["trained on"] == [
+        *feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES),
+        "weekend_share",
+    ]
     assert "ranking/features_weekend.npz" in outcome["files"]
-    assert outcome["hash"] != FeatureSet.EXTENDED.hash(MOVIELENS_GENRES)
+    assert outcome["hash"] != feature_hash(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES)
 
 
 def test_it_serves_what_training_built(outcome: dict[str, Any]) -> None:

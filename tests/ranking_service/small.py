@@ -9,7 +9,7 @@ from ranking_service.ranking import Ranker
 from serving.bundle.ranker import RankerContent
 from serving.features.group import CatalogueArrays
 from serving.features.movie import MovieFeatures
-from serving.features.sets import FeatureSet
+from serving.features.sets import FeatureSet, feature_names
 from serving.features.tables import FeatureTables
 from serving.ids import IdMap
 from serving.leaf_tables import LeafTables
@@ -33,11 +33,11 @@ RATINGS = Ratings(
 )
 """User 1 likes 20; user 2 has rated nothing."""
 
-ALS_SCORE = FeatureSet.EXTENDED.names(MOVIELENS_GENRES).index("als_score")
+ALS_SCORE = feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES).index("als_score")
 """Column of the retrieval score."""
-YEAR = FeatureSet.EXTENDED.names(MOVIELENS_GENRES).index("year")
+YEAR = feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES).index("year")
 """Column of the year, missing for movie 40."""
-USER_MEAN = FeatureSet.EXTENDED.names(MOVIELENS_GENRES).index("user_avg_rating")
+USER_MEAN = feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES).index("user_avg_rating")
 """Column of the user's mean rating."""
 
 
@@ -70,6 +70,8 @@ def ranker(model: Any = None) -> Ranker:
         "movie": {"values": movie_values},
         "transitions": links,
         "neighbours": links,
+        "ease": {"sources": np.zeros((5, 1), np.int32), "weights": np.zeros((5, 1), np.float32)},
+        "embeddings": {"vectors": np.zeros((5, 2), np.float32)},
         "time": {
             "first_times": np.zeros(5),
             "recent_ratings": np.zeros((5, 1), dtype=np.int32),
@@ -91,7 +93,7 @@ def ranker(model: Any = None) -> Ranker:
         ratings=RATINGS,
         content=RankerContent(
             model=model or ReversingModel(),
-            tables=FeatureTables(FeatureSet.EXTENDED, catalogue, tuple(groups)),
+            tables=FeatureTables(catalogue, tuple(groups)),
             leaf_tables=leaf_tables,
         ),
     )

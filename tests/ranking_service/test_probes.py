@@ -7,7 +7,7 @@ import pytest
 
 from ranking_service.ranking import Ranker
 from serving.explanations import Contribution
-from serving.features.sets import FeatureSet
+from serving.features.sets import FeatureSet, feature_names
 from serving.movies import MOVIELENS_GENRES
 from serving.ratings import NO_TIME, RatedMovies
 from serving.stages.ranking import RankedList, RankingProbe, RankingQuery
@@ -70,7 +70,7 @@ def test_a_probe_has_the_features_that_it_has_in_a_list() -> None:
 
 def test_all_contributions_of_the_probe_and_of_the_last_movie() -> None:
     answer = ask(query(limit=2, probes=probes((40, 0.25, 4))))
-    names = FeatureSet.EXTENDED.names(MOVIELENS_GENRES)
+    names = feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES)
     (probe,) = answer.probes
     assert len(probe.explanation) == len(answer.last_explanation) == len(names)
     # als_score up to 0.5: +0.5; a year that is not known: -1; a mean above 3: +1

@@ -12,7 +12,7 @@ from serving.bundle.manifest import GoldenRanking
 from serving.bundle.store import BundleError
 from serving.errors import InvalidArgumentError
 from serving.explanations import Contribution
-from serving.features.sets import FeatureSet
+from serving.features.sets import FeatureSet, feature_names
 from serving.movies import MOVIELENS_GENRES
 from serving.ratings import NO_TIME, RatedMovies
 from serving.stages.ranking import RankedList, RankingQuery
@@ -100,7 +100,7 @@ def test_explanations_strongest_first_ties_in_feature_order() -> None:
 
 def test_all_explanations_add_up_and_missing_values_are_none() -> None:
     (contributions,) = ask(query(40, explain_features=100)).explanations
-    assert len(contributions) == len(FeatureSet.EXTENDED.names(MOVIELENS_GENRES))
+    assert len(contributions) == len(feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES))
     by_feature = {c.feature: c for c in contributions}
     assert by_feature["year"] == Contribution("year", None, -1.0, "of an unknown year")
     assert sum(c.contribution for c in contributions) == -2.0

@@ -52,7 +52,7 @@ def manifest_of(staging: Path) -> Manifest:
         bundle_id=bundle_id_of(files),
         files=files,
         dataset_tag="tiny",
-        features=FeatureRecord(feature_set="none", names=(), hash=""),
+        features=FeatureRecord(groups=(), names=(), hash=""),
         n_candidates=300,
         recipe={},
         metrics={},
@@ -288,7 +288,7 @@ def test_a_manifest_whose_files_were_swapped_is_refused(store: BundleStore) -> N
 
 @pytest.mark.parametrize(
     "change",
-    [{"format_version": 1}, {"bundle_id": "../one"}, {"files": {}}, {"unheard": 1}, {"golden": None}],
+    [{"format_version": 2}, {"bundle_id": "../one"}, {"files": {}}, {"unheard": 1}, {"golden": None}],
     ids=str,
 )
 def test_a_manifest_of_another_form_is_refused(store: BundleStore, change: dict[str, object]) -> None:

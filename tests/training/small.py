@@ -23,7 +23,7 @@ PROGRESS = Progress(Console(quiet=True))
 RECIPE = Recipe(
     als=AlsParameters(factors=8, iterations=5, regularization=1.0, alpha=5.0, confidence=Confidence.LIKES),
     ranker=RankerParameters(iterations=20, depth=3, negatives=10),
-    feature_set=FeatureSet.EXTENDED,
+    feature_groups=FeatureSet.EXTENDED.groups,
     protocol=SplitProtocol.USER,
     seed=0,
     threads=1,

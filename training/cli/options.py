@@ -180,7 +180,12 @@ Threads: TypeAlias = Annotated[
     int, typer.Option(min=1, max=256, help="Of ALS and CatBoost. Another number, another bundle.")
 ]
 ProtocolChoice: TypeAlias = Annotated[ProtocolOption, typer.Option(help="How the future is cut off.")]
-Features: TypeAlias = Annotated[FeatureSet, typer.Option(help="What the ranker sees.")]
+Features: TypeAlias = Annotated[
+    FeatureSet | None,
+    typer.Option(
+        help="What the ranker sees. Unset: those groups of the extended set that pay on a validation part."
+    ),
+]
 
 
 def _tracking_uri(uri: str | None) -> str | None:
@@ -406,7 +411,7 @@ class RecipeOptions:
     als: AlsOptions = AlsOptions()
     ranker: RankerOptions = RankerOptions()
     n_candidates: NCandidates = DEFAULT_CANDIDATES
-    features: Features = FeatureSet.EXTENDED
+    features: Features = None
     threads: Threads = 2
 
     def recipe(
@@ -421,11 +426,14 @@ class RecipeOptions:
                 the ratings have none.
         """
         found = _read(self.params) if self.params is not None else {}
-        untimed = self.features is FeatureSet.EXTENDED and not ratings.is_timed
+        groups = (self.features or FeatureSet.EXTENDED).groups
+        if not ratings.is_timed:
+            groups = tuple(group for group in groups if group in FeatureSet.UNTIMED.groups)
         return Recipe(
             als=als_of_options(ratings, self.als, found.get("als", {})),
             ranker=replace(RankerParameters(), **{**found.get("ranker", {}), **_given(self.ranker.asked)}),
-            feature_set=FeatureSet.UNTIMED if untimed else self.features,
+            feature_groups=groups,
+            choose_features=self.features is None,
             protocol=chosen_protocol(ratings, protocol),
             seed=seed,
             threads=self.threads,

@@ -7,7 +7,6 @@ from typing import Annotated, Final
 import typer
 
 from serving.bundle import SETTLE_SECONDS
-from serving.features.sets import FeatureSet
 from training.cli import release, single_models
 from training.cli.options import (
     DataOptions,
@@ -149,7 +148,7 @@ def tune(
     out: Annotated[
         Path | None, typer.Option(help="Where to write the best. Unset: best_params.json in the root.")
     ] = None,
-    features: Features = FeatureSet.EXTENDED,
+    features: Features = None,
     protocol: ProtocolChoice = ProtocolOption.AUTO,
     threads: Threads = 2,
 ) -> None:
@@ -169,7 +168,7 @@ def tune(
         recipe = RecipeOptions(features=features, threads=threads).recipe(ratings, protocol, seed=job.seed)
         bounds = Bounds(
             storage=job.bundle_root / "tuning.db",
-            name=f"{prepared.clean.digest[:16]}-{recipe.protocol}-{features}-{job.seed}",
+            name=f"{prepared.clean.digest[:16]}-{recipe.protocol}-{features or 'extended'}-{job.seed}",
             trials=trials,
             seconds=60 * minutes,
         )

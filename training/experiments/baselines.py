@@ -8,11 +8,11 @@ import numpy.typing as npt
 
 from serving.ids import Rows
 from serving.ratings import Ratings
+from training.data.ease import MOST_MOVIES, Ease, likes
 from training.data.popularity import MovieStatistics, popularity
 from training.evaluation.judging import mean_ndcg
 from training.evaluation.splits import Split, SplitProtocol
 from training.experiments.regularization import best_regularization, search_grid, validation_part
-from training.models.ease import MOST_MOVIES, Ease, likes
 from training.models.item_knn import ItemKnn
 from training.models.lists import best_unseen
 from training.models.svd import Svd

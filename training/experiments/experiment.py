@@ -12,6 +12,7 @@ from serving.ratings import Ratings
 from training.evaluation.judging import Quality, judge
 from training.evaluation.splits import ENOUGH_USERS, Split, SplitProtocol, judged_split, split
 from training.experiments.baselines import baseline_lists, choose_ease_regularization, svd_lists
+from training.experiments.feature_selection import FeatureSelection, choose_feature_groups
 from training.experiments.regularization import best_regularization, choose_als_regularization
 from training.models.als import Als
 from training.models.job_context import JobContext
@@ -57,6 +58,8 @@ class Measurement:
     """nDCG@10 of ALS on a validation part by λ: the recipe has the best; empty where λ was given."""
     ease_ndcg: Mapping[float, float]
     """The same of EASE; the best is in `qualities`."""
+    feature_selection: FeatureSelection | None
+    """Which groups of features were kept, as the recipe has them; None where they were given."""
     evidence: Evidence
 
 
@@ -84,7 +87,8 @@ def measure(
 
     Args:
         ratings: all there are.
-        job: the two-stage recommender's; λ of ALS is chosen first where its recipe says so.
+        job: the two-stage recommender's; λ of ALS, and then groups of features, are chosen first where its
+            recipe says so.
         choice: loss and trees; chosen on held-out groups of the past when None.
         validate: measure on the validation part too, after a fit of its own on what was before that.
         variants: measure ALS with the reference's preset and a ranker with the reference's features too.
@@ -103,6 +107,10 @@ def measure(
         als_ndcg = _als_ndcg(test.train, job)
         als = replace(job.recipe.als, regularization=best_regularization(als_ndcg))
         job = replace(job, recipe=replace(job.recipe, als=als))
+    selection = None
+    if job.recipe.choose_features:
+        selection = choose_feature_groups(test.train, job)
+        job = replace(job, recipe=replace(job.recipe, feature_groups=selection.groups))
     two_stage = fit_two_stage(test.train, job, choice, users=test.users)
     with job.progress.step("Regularization of EASE, on a validation part"):
         ease_ndcg = choose_ease_regularization(test.train, job.n_movies, job.recipe.protocol)
@@ -122,6 +130,7 @@ def measure(
         validation=validation,
         als_ndcg=als_ndcg,
         ease_ndcg=ease_ndcg,
+        feature_selection=selection,
         evidence=Evidence(
             history_lengths=test.train.counts()[test.users],
             movie_counts=np.bincount(test.train.movie_rows, minlength=job.n_movies),
@@ -212,7 +221,7 @@ def _variant_lists(judged: Split, job: JobContext, popular: Sequence[Rows]) -> d
             progress=advance,
             users=judged.users,
         )
-    plain_job = replace(job, recipe=replace(job.recipe, feature_set=FeatureSet.REFERENCE))
+    plain_job = replace(job, recipe=replace(job.recipe, feature_groups=FeatureSet.REFERENCE.groups))
     plain = fit_two_stage(judged.train, plain_job, users=judged.users)
     found = [
         found.movie_rows for found in als.candidates(judged.users, judged.train, job.recipe.n_candidates)

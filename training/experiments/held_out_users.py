@@ -10,11 +10,11 @@ from scipy.sparse import csr_array
 from serving.fold_in import AlsParameters, FoldIn
 from serving.ids import Rows
 from serving.ratings import LIKED, History, Ratings
+from training.data.ease import Ease
 from training.data.popularity import MovieStatistics, popularity
 from training.evaluation.metrics import capped_recall
 from training.experiments.regularization import best_regularization
 from training.models.als import fit_item_factors
-from training.models.ease import Ease
 from training.models.lists import best_unseen
 from training.progress import Progress
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.features.group import CatalogueArrays, FeatureGroup, FeatureQuery
-from serving.features.sets import FeatureSet
+from serving.features.sets import FeatureGroups
 from serving.features.tables import FeatureTables
 from serving.fold_in import AlsParameters
 from serving.ids import Rows
@@ -43,7 +43,7 @@ class FirstStage:
         ratings: Ratings,
         table: MovieTable,
         parameters: AlsParameters,
-        feature_set: FeatureSet,
+        feature_groups: FeatureGroups,
         *,
         n_candidates: int,
         seed: int,
@@ -61,7 +61,7 @@ class FirstStage:
             ratings: the history.
             table: the catalogue.
             parameters: of ALS.
-            feature_set: what the ranker will see.
+            feature_groups: what the ranker will see.
             n_candidates: movies that it will hand to the ranker for a user.
             seed: of ALS.
             threads: of ALS; the result does not depend on it.
@@ -89,7 +89,7 @@ class FirstStage:
             )
             return group(catalogue, **arrays)
 
-        tables = FeatureTables(feature_set, catalogue, tuple(map(fitted, feature_set.groups)))
+        tables = FeatureTables(catalogue, tuple(map(fitted, feature_groups)))
         return cls(ratings=ratings, als=als, tables=tables, n_candidates=n_candidates)
 
     def served_users(self) -> Rows:
@@ -141,7 +141,7 @@ def fit_first_stage(ratings: Ratings, job: JobContext, what: str, *, users: Rows
             ratings,
             job.table,
             recipe.als,
-            recipe.feature_set,
+            recipe.feature_groups,
             n_candidates=recipe.n_candidates,
             seed=recipe.seed,
             threads=recipe.threads,

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array, diags_array
 
 from serving.ratings import Ratings
-from training.models.ease import likes
+from training.data.ease import likes
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ _CHOICE_GROUPS: Final = 3_000
 _TREES_STEP: Final = 50
 _FIRST_TREES: Final = 300
 """Where the curve does not rise at its end, no more are tried."""
-_SECONDS_PER_CELL: Final[Mapping[Loss, float]] = MappingProxyType({Loss.LOGLOSS: 3e-9, Loss.YETI_RANK: 6e-8})
+_SECONDS_PER_CELL: Final[Mapping[Loss, float]] = MappingProxyType({Loss.LOGLOSS: 1e-8, Loss.YETI_RANK: 1e-7})
 """Processor seconds of a fit for each tree and value of the feature matrix."""
 
 
@@ -140,10 +140,10 @@ def _held_out(
 
 def _still_rises(ndcg: npt.NDArray[np.float64]) -> bool:
     """Whether the second half of the trees is worth more than a standard error; `ndcg` as in `Quality`."""
-    return _is_worth(ndcg[:, -1] - ndcg[:, (ndcg.shape[1] - 1) // 2])
+    return is_worth(ndcg[:, -1] - ndcg[:, (ndcg.shape[1] - 1) // 2])
 
 
-def _is_worth(gains: npt.NDArray[np.float64]) -> bool:
+def is_worth(gains: npt.NDArray[np.float64]) -> bool:
     """Whether the mean of gains by group is above its standard error."""
     return bool(gains.mean() > gains.std() / np.sqrt(gains.size))
 
@@ -151,7 +151,13 @@ def _is_worth(gains: npt.NDArray[np.float64]) -> bool:
 def _better(qualities: Mapping[Loss, Quality], best: Mapping[Loss, int]) -> Loss:
     """YetiRank if its lead is more than a standard error, else Logloss."""
     ours, other = (qualities[loss].ndcg[:, best[loss]] for loss in (Loss.LOGLOSS, Loss.YETI_RANK))
-    return Loss.YETI_RANK if _is_worth(other - ours) else Loss.LOGLOSS
+    return Loss.YETI_RANK if is_worth(other - ours) else Loss.LOGLOSS
+
+
+def sampled_groups(groups: Groups, share: float, seed: int) -> Groups:
+    """So large a share of the groups, drawn at random, and as many as a choice needs at the least."""
+    n_groups = np.unique(groups.group_ids).size
+    return _at_most(groups, max(LEAST_GROUPS, int(share * n_groups)), seed)
 
 
 def _at_most(groups: Groups, most: int, seed: int) -> Groups:

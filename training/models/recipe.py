@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from serving.features.sets import FeatureSet
+from serving.features.sets import FeatureGroups
 from serving.fold_in import AlsParameters, Confidence
 from serving.limits import DEFAULT_CANDIDATES
 from serving.ratings import LIKED
@@ -67,7 +67,8 @@ class Recipe:
 
     als: AlsParameters
     ranker: RankerParameters
-    feature_set: FeatureSet
+    feature_groups: FeatureGroups
+    """What the ranker sees."""
     protocol: SplitProtocol
     """The ranker's labels are cut as the evaluation cuts its future."""
     seed: int
@@ -76,5 +77,8 @@ class Recipe:
     choose_regularization: bool = False
     """Whether λ of ALS is chosen on a validation part: that of `als` is where the grid begins, and then what
     was found."""
+    choose_features: bool = False
+    """Whether groups of features that do not pay are left out: `feature_groups` are those to choose from, and
+    then those that were kept."""
     n_candidates: int = DEFAULT_CANDIDATES
     """Movies that stage one hands to stage two for a user, in training and in serving alike."""

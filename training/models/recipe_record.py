@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from serving.features.sets import FeatureSet
+from serving.features.sets import groups_of_names, names_of_groups
 from serving.fold_in import AlsParameters, Confidence
 from training.evaluation.splits import SplitProtocol
 from training.models.ranker_selection import RankerChoice
@@ -17,6 +17,7 @@ def recipe_record(
     """Writes a recipe down, and loss and trees of the ranker if they are known."""
     fields = asdict(recipe)
     als, ranker = fields.pop("als"), fields.pop("ranker")
+    fields["feature_groups"] = " ".join(names_of_groups(recipe.feature_groups))
     chosen = {} if choice is None else {"ranker_loss": choice.loss, "ranker_trees": choice.iterations}
     return (
         fields
@@ -42,6 +43,6 @@ def recipe_of(record: Mapping[str, str | int | float | bool | None]) -> tuple[Re
     )
     als["confidence"] = Confidence(als["confidence"])
     ranker["only_loss"] = None if ranker["only_loss"] is None else Loss(ranker["only_loss"])
-    rest["feature_set"] = FeatureSet(rest["feature_set"])
+    rest["feature_groups"] = groups_of_names(rest["feature_groups"].split())
     rest["protocol"] = SplitProtocol(rest["protocol"])
     return Recipe(als=AlsParameters(**als), ranker=RankerParameters(**ranker), **rest), choice

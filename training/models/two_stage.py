@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from catboost import CatBoost
 
+from serving.features.sets import feature_names
 from serving.ids import Rows
 from serving.ratings import Ratings
 from serving.retrieval import best_first
@@ -83,7 +84,7 @@ def fit_two_stage(
 
 def _fit_ranker(groups: Groups, job: JobContext, choice: RankerChoice) -> CatBoost:
     def trees() -> Arrays:
-        names = job.recipe.feature_set.names(job.table.movies.genres)
+        names = feature_names(job.recipe.feature_groups, job.table.movies.genres)
         model = fit_trees(groups, choice.loss, choice.iterations, job.recipe, feature_names=names)
         return {"cbm": model_bytes(model)}
 

@@ -12,6 +12,7 @@ from pyarrow import parquet
 from serving.bundle.neighbours import NeighboursContent
 from serving.features.group import Feature
 from serving.features.movie import MovieFeatures
+from serving.features.pace import PaceFeatures, user_pace
 from serving.features.user import UserFeatures, user_statistics
 from serving.ids import IdMap
 from training.data.movielens.movies import MovieTable
@@ -36,8 +37,9 @@ def write_exports(
     """
     folder.mkdir(parents=True, exist_ok=True)
     stage = two_stage.stage
-    users = np.stack([user_statistics(stage.ratings.of(row)) for row in range(len(stage.ratings.users))])
-    by_user = pd.DataFrame(users, columns=_names(UserFeatures.FEATURES))
+    histories = [stage.ratings.of(row) for row in range(len(stage.ratings.users))]
+    users = np.stack([np.concatenate([user_statistics(own), user_pace(own)]) for own in histories])
+    by_user = pd.DataFrame(users, columns=_names(UserFeatures.FEATURES + PaceFeatures.FEATURES))
     by_user.insert(0, "userId", stage.ratings.users.ids)
     by_user.to_parquet(folder / "user_features.parquet", index=False)
     movies = stage.tables.group(MovieFeatures)

@@ -28,6 +28,7 @@ from serving.bundle.neighbours import NeighboursContent
 from serving.bundle.ranker import RankerContent
 from serving.bundle.store import BundleStore, file_records
 from serving.bundle.titles import index_titles, write_titles
+from serving.features.sets import names_of_groups
 from training.checkpoints import LIBRARIES
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
@@ -231,7 +232,7 @@ def _golden(build: Build, ranker: RankerContent, neighbours: NeighboursContent) 
 def _feature_record(build: Build) -> FeatureRecord:
     tables = build.two_stage.stage.tables
     return FeatureRecord(
-        feature_set=tables.feature_set,
+        groups=names_of_groups(tables.kinds),
         names=tables.names,
-        hash=tables.feature_set.hash(tables.catalogue.movies.genres),
+        hash=tables.hash,
     )

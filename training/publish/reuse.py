@@ -10,6 +10,7 @@ from serving.bundle.manifest import Manifest
 from serving.bundle.ranker import RankerContent
 from serving.bundle.store import BundleError, BundleStore
 from serving.features.movie import MovieFeatures
+from serving.features.sets import feature_hash, groups_of_names
 from training.data.movielens.cleaning import ratings_digest
 from training.data.preparation import Prepared
 from training.features import movie
@@ -37,11 +38,21 @@ def _is_of(manifest: Manifest, prepared: Prepared, recipe: Recipe) -> bool:
     asked = recipe_record(recipe)
     if recipe.choose_regularization:  # the same data and recipe would choose the same
         del asked["als_regularization"]
+    if recipe.choose_features:
+        del asked["feature_groups"]
     return (
         manifest.dataset_tag == prepared.dataset_tag
-        and manifest.features.hash == recipe.feature_set.hash(prepared.table.movies.genres)
+        and manifest.features.hash == _feature_hash(manifest, prepared)
         and asked.items() <= manifest.recipe.items()
     )
+
+
+def _feature_hash(manifest: Manifest, prepared: Prepared) -> str | None:
+    """That of the bundle's groups in this version; None where it does not have them."""
+    try:
+        return feature_hash(groups_of_names(manifest.features.groups), prepared.table.movies.genres)
+    except ValueError:
+        return None
 
 
 def _holds(store: BundleStore, bundle_id: str, prepared: Prepared) -> bool:

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from serving.features.group import Feature, FeatureGroup
 from serving.features.movie import MovieFeatures
+from serving.features.pace import PaceFeatures
 from serving.features.place import PlaceFeatures
 from serving.features.retrieval import RetrievalFeatures
 from serving.features.sets import FeatureSet
@@ -59,7 +60,7 @@ _COLOURS: Final[Mapping[str, str]] = MappingProxyType(
         "two_stage": "#0a7c66",
     }
 )
-_USER: Final = {UserFeatures.NAME}
+_USER: Final = {UserFeatures.NAME, PaceFeatures.NAME}
 _MOVIE: Final = {MovieFeatures.NAME}
 _STAGE_ONE: Final = {RetrievalFeatures.NAME, PlaceFeatures.NAME}
 _FAMILIES: Final = (

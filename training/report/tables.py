@@ -6,8 +6,10 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.bundle.manifest import Manifest
+from serving.features.sets import names_of_groups
 from training.evaluation.judging import BANDS, by_history_length, shown_metrics
 from training.experiments.experiment import Measurement
+from training.experiments.feature_selection import FeatureSelection
 from training.experiments.held_out_users import CUTOFF, StrongGeneralisation
 from training.models.recommenders import Recommendation
 from training.report.findings import TITLES, lifts, merged, warnings_of
@@ -33,7 +35,7 @@ def bundle_table(manifest: Manifest) -> Table:
     """The quality table of a bundle, as its manifest has it."""
     recipe = manifest.recipe
     caption = (
-        f"{manifest.dataset_tag}, protocol '{recipe['protocol']}', features '{recipe['feature_set']}', "
+        f"{manifest.dataset_tag}, protocol '{recipe['protocol']}', features {recipe['feature_groups']}, "
         f"seed {recipe['seed']}, ranker {recipe['ranker_loss']} with {recipe['ranker_trees']} trees"
     )
     return quality_table(manifest.metrics, caption, n_candidates=manifest.n_candidates)
@@ -45,7 +47,7 @@ def print_measurements(console: Console, runs: Sequence[Measurement], dataset_ta
     seeds = ", ".join(str(run.recipe.seed) for run in runs)
     caption = (
         f"{dataset_tag}, protocol '{first.recipe.protocol}', {_users(first)}, "
-        f"features '{first.recipe.feature_set}', "
+        f"features {' '.join(names_of_groups(first.recipe.feature_groups))}, "
         f"{'mean of seeds' if len(runs) > 1 else 'seed'} {seeds}. Novelty in bits; ceiling: nDCG@10 if the "
         f"model's {first.recipe.n_candidates} were ordered perfectly"
     )
@@ -60,6 +62,8 @@ def print_measurements(console: Console, runs: Sequence[Measurement], dataset_ta
             tried = ", ".join(f"{value:g}: {ndcg:.4f}" for value, ndcg in ndcg_by_regularization.items())
             console.print(f"{name}, nDCG@10 on the validation part by λ: {tried}")
     for run in runs:
+        if run.feature_selection is not None:
+            console.print(_selection_text(run.recipe.seed, run.feature_selection))
         held_out = ", ".join(f"{loss} {value:.4f}" for loss, value in run.choice.held_out_ndcg.items())
         console.print(
             f"seed {run.recipe.seed}: ranker {run.choice.loss}, {run.choice.iterations} trees, from "
@@ -68,6 +72,20 @@ def print_measurements(console: Console, runs: Sequence[Measurement], dataset_ta
         )
     for warning in warnings_of(runs):
         console.print(f"Warning: {warning}", style="yellow")
+
+
+def _selection_text(seed: int, selection: FeatureSelection) -> str:
+    names = {kept: [one for one in selection.gains if one.kept is kept] for kept in (True, False)}
+    gains = {
+        kept: ", ".join(f"{one.name} {one.gain:+.4f} ± {one.standard_error:.4f}" for one in of)
+        for kept, of in names.items()
+    }
+    if not selection.gains:
+        return f"seed {seed}: features compact, as only {selection.users} users judge on the validation part"
+    return (
+        f"seed {seed}: groups of features kept, with what {selection.users} validation users lose "
+        f"without (nDCG@10): {gains[True] or 'none'}; left out: {gains[False] or 'none'}"
+    )
 
 
 def print_held_out_users(console: Console, strong: StrongGeneralisation) -> None:

@@ -11,9 +11,11 @@ import numpy.typing as npt
 import pytest
 
 from serving.features.documentation import document
+from serving.features.ease import EaseFeatures
 from serving.features.group import CatalogueArrays, FeatureQuery, ProbeContext
 from serving.features.movie import MovieFeatures
-from serving.features.sets import FeatureSet
+from serving.features.pace import PaceFeatures, user_pace
+from serving.features.sets import FeatureSet, feature_hash, feature_names
 from serving.features.tables import FeatureTables
 from serving.features.time import RECENT_SECONDS
 from serving.features.transitions import TransitionFeatures
@@ -42,7 +44,7 @@ YEAR_2000 = 30 * 31_556_952
 NAN = float("nan")
 
 MOVIE_NAMES = [feature.name for feature in MovieFeatures.features_for(MOVIELENS_GENRES)]
-USER_NAMES = [feature.name for feature in UserFeatures.FEATURES]
+USER_NAMES = [feature.name for feature in UserFeatures.FEATURES + PaceFeatures.FEATURES]
 
 
 def movie_values() -> npt.NDArray[np.float32]:
@@ -66,6 +68,12 @@ def arrays() -> Mapping[str, Mapping[str, npt.NDArray[Any]]]:
             "movie_rows": np.array([3, 0, 1], np.int32),
             "weights": np.array([8, 8, 16], np.float32),
         },
+        # who likes 0, likes 1 (0.5) and rather not 2 (-0.25); who likes 3, likes 2 (1)
+        "ease": {
+            "sources": np.array([[0, 0], [0, 0], [0, 3], [0, 0]], np.int32),
+            "weights": np.array([[0, 0], [0.5, 0], [-0.25, 1], [0, 0]], np.float32),
+        },
+        "embeddings": {"vectors": np.array([[0, 1], [1, 0], [0, 0], [0.6, 0.8]], np.float32)},
         "time": {
             "first_times": np.array([YEAR_2000 - 5 * DAY, YEAR_2000, np.nan, YEAR_2000 + DAY / 2]),
             "recent_ratings": np.arange(12, dtype=np.int32).reshape(4, 3),
@@ -86,7 +94,7 @@ def tables(feature_set: FeatureSet = FeatureSet.EXTENDED) -> FeatureTables:
         np.array([[1, 0], [0, 1], [0, 0], [0.6, 0.8]], dtype=np.float32),
     )
     groups = (group(catalogue, **arrays().get(group.NAME, {})) for group in feature_set.groups)
-    return FeatureTables(feature_set, catalogue, tuple(groups))
+    return FeatureTables(catalogue, tuple(groups))
 
 
 def history(movie_rows: Sequence[int], values: Sequence[float], times: Sequence[int]) -> History:
@@ -103,7 +111,7 @@ def computed(
     """Columns by name."""
     query = asked(of, movie_rows, scores, probe_context)
     matrix = tables(feature_set).compute([query])
-    return dict(zip(feature_set.names(MOVIELENS_GENRES), matrix.T.tolist(), strict=True))
+    return dict(zip(feature_names(feature_set.groups, MOVIELENS_GENRES), matrix.T.tolist(), strict=True))
 
 
 def asked(
@@ -123,13 +131,13 @@ SCORES = np.array([3, 2, 1], dtype=np.float32)
 
 def test_the_reference_features_by_name_and_order() -> None:
     assert len(REFERENCE) == 38
-    assert list(FeatureSet.REFERENCE.names(MOVIELENS_GENRES)) == REFERENCE
+    assert list(feature_names(FeatureSet.REFERENCE.groups, MOVIELENS_GENRES)) == REFERENCE
 
 
 def test_extended_features_come_after_those_of_the_reference() -> None:
-    extended = FeatureSet.EXTENDED.names(MOVIELENS_GENRES)
+    extended = feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES)
     assert list(extended[:38]) == REFERENCE
-    assert len(set(extended)) == len(extended) == 53
+    assert len(set(extended)) == len(extended)
 
 
 def test_the_hash_is_of_groups_versions_and_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,19 +146,20 @@ def test_the_hash_is_of_groups_versions_and_names(monkeypatch: pytest.MonkeyPatc
         for group in FeatureSet.EXTENDED.groups
         for feature in group.features_for(MOVIELENS_GENRES)
     )
-    before = FeatureSet.EXTENDED.hash(MOVIELENS_GENRES)
+    before = feature_hash(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES)
     assert before == hashlib.sha256(text.encode()).hexdigest()[:16]
-    assert before != FeatureSet.REFERENCE.hash(MOVIELENS_GENRES)
-    monkeypatch.setattr(TransitionFeatures, "VERSION", 2)
-    assert FeatureSet.EXTENDED.hash(MOVIELENS_GENRES) != before
+    assert before != feature_hash(FeatureSet.REFERENCE.groups, MOVIELENS_GENRES)
+    monkeypatch.setattr(TransitionFeatures, "VERSION", 99)
+    assert feature_hash(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES) != before
 
 
 def test_published_bundles_stay_readable() -> None:
     """Other hashes refuse every bundle there is: change these when that is what you want."""
-    assert {name: name.hash(MOVIELENS_GENRES) for name in FeatureSet} == {
-        FeatureSet.REFERENCE: "d77c6b77b3e70fe3",
-        FeatureSet.EXTENDED: "747fc1613fed1f6c",
-        FeatureSet.UNTIMED: "0658ac297e903ec9",
+    assert {name: feature_hash(name.groups, MOVIELENS_GENRES) for name in FeatureSet} == {
+        FeatureSet.REFERENCE: "4c0cda65fbb394bc",
+        FeatureSet.COMPACT: "473a95227c3c572c",
+        FeatureSet.EXTENDED: "b865024deecd5b47",
+        FeatureSet.UNTIMED: "319c169b0d874d69",
     }
 
 
@@ -161,14 +170,15 @@ def test_features_of_the_genres_follow_the_catalogue() -> None:
     assert [feature.name for feature in features] == flags.split()
     assert features[4].phrase.format(value=1, movie="") == "of the genre sci fi, {fantasy}"
     for feature_set in FeatureSet:
-        names = feature_set.names(genres)
+        names = feature_names(feature_set.groups, genres)
         assert len(set(names)) == len(names)
 
 
 def test_untimed_features_say_nothing_of_order_or_time() -> None:
     columns = computed(RATED, [2, 0], [0.5, -1.5], FeatureSet.UNTIMED)
     of_all = computed(RATED, [2, 0], [0.5, -1.5])
-    assert list(columns) == [*REFERENCE, "als_rank", "als_z", "genre_taste", "genre_share_last20"]
+    without = [name for name in REFERENCE if name not in {"user_activity_days", "user_rating_velocity"}]
+    assert list(columns) == [*without, "als_rank", "als_z", "genre_taste"]
     for name, values in columns.items():
         np.testing.assert_array_equal(values, of_all[name])
 
@@ -189,9 +199,14 @@ def test_untimed_features_say_nothing_of_order_or_time() -> None:
     ids=["no ratings", "one", "two", "within a day", "one of unknown time", "unknown times"],
 )
 def test_user_features(of: History, expected: list[float]) -> None:
-    features = user_statistics(of)
+    features = user_features(of)
     assert features.dtype == np.dtype(np.float32)
     np.testing.assert_array_equal(features, np.array(expected, dtype=np.float32))
+
+
+def user_features(of: History) -> npt.NDArray[np.float32]:
+    """Statistics and pace."""
+    return np.concatenate([user_statistics(of), user_pace(of)])
 
 
 # The matrix
@@ -200,7 +215,7 @@ def test_user_features(of: History, expected: list[float]) -> None:
 def test_user_movie_and_score_columns_of_the_reference() -> None:
     columns = computed(RATED, [2, 0], [0.5, -1.5], FeatureSet.REFERENCE)
     assert list(columns) == REFERENCE
-    for name, value in zip(USER_NAMES, user_statistics(RATED).tolist(), strict=True):
+    for name, value in zip(USER_NAMES, user_features(RATED).tolist(), strict=True):
         assert columns[name] == [value, value]
     for column, name in enumerate(MOVIE_NAMES):
         np.testing.assert_array_equal(columns[name], movie_values()[[2, 0], column])
@@ -248,6 +263,34 @@ def test_transitions_from_the_last_movies() -> None:
     assert columns["trans_last1"] == [0, 0.5, 0.25, 0]
     assert columns["trans_last5"] == [0, 2.5, 4.25, 0]
     assert columns["trans_last10"] == [1, 2.5, 4.25, 0]
+    np.testing.assert_allclose(columns["trans_decayed"], [0.9**5, 0.5 + 1.8, 0.25 + 3.6, 0], rtol=1e-6)
+
+
+def test_a_decayed_sum_ends_after_30_movies() -> None:
+    of = history([3] + [2] * 29, [3] * 30, list(range(30)))
+    np.testing.assert_allclose(computed(of, [1], [0])["trans_decayed"], 2 * 0.9**29, rtol=1e-6)
+    assert computed(history([3] + [2] * 30, [3] * 31, list(range(31))), [1], [0])["trans_decayed"] == [0]
+
+
+def test_ease_adds_up_what_likes_say_and_nothing_else() -> None:
+    assert computed(RATED, [0, 1, 2, 3], [0] * 4)["ease_likes"] == [0, 0.5, -0.25, 0]
+    both = history([3, 0], [4, 5], [1, 2])
+    assert computed(both, [0, 1, 2, 3], [0] * 4)["ease_likes"] == [0, 0.5, 0.75, 0]
+    # ten later likes, between which a movie that is not liked does not count
+    long = history([3, *[2] * 5, 1, *[2] * 5], [4, *[5] * 5, 3, *[5] * 5], list(range(12)))
+    columns = computed(long, [2, 1], [0, 0])
+    assert (columns["ease_likes"], columns["ease_last10"]) == ([1, 0], [0, 0])
+
+
+def test_ease_weights_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="do not belong together"):
+        EaseFeatures(tables().catalogue, np.zeros((4, 2), np.int32), np.zeros((4, 3), np.float32))
+
+
+def test_embeddings_are_close_as_factors_are() -> None:
+    columns = computed(RATED, [0, 1, 2, 3], [0] * 4)
+    np.testing.assert_allclose(columns["near_last1"], [1, 0, 0, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(columns["near_last5"], np.array([1.8, 0.6, 0, 1.8]) / 5, rtol=1e-6)
 
 
 def test_cooccurrence_with_the_last_movies() -> None:
@@ -328,7 +371,9 @@ def test_genre_share_forgets_after_20_ratings_and_taste_does_not() -> None:
 def test_nobody_has_no_taste_and_no_last_movies() -> None:
     columns = computed(EMPTY_HISTORY, [0, 1], [1, 2])
     for name in [
-        name for name in columns if name.startswith(("trans_", "knn_", "cos_", "genre_taste", "genre_share"))
+        name
+        for name in columns
+        if name.startswith(("trans_", "knn_", "cos_", "near_", "ease_", "genre_taste", "genre_share"))
     ]:
         assert columns[name] == [0, 0], name
 
@@ -350,7 +395,7 @@ def test_each_query_of_a_call_has_its_own_rows() -> None:
 
 
 def test_a_call_without_queries() -> None:
-    assert tables().compute([]).shape == (0, 53)
+    assert tables().compute([]).shape == (0, len(tables().names))
 
 
 def test_inputs_are_left_alone() -> None:
@@ -422,14 +467,18 @@ def test_every_feature_says_something(value: float | None) -> None:
 
 def test_the_one_movie_behind_a_value() -> None:
     """After 40 and then 10: the strongest link to 20 and 30 is from 40, of the last movie alone from 10."""
-    names = FeatureSet.EXTENDED.names(MOVIELENS_GENRES)
+    names = feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES)
     assert tables().movies_behind(RATED, np.array([0, 1, 2, 3], np.int32), names) == {
         "trans_last1": [None, 10, 10, None],
         "trans_last5": [None, 40, 40, None],
         "trans_last10": [None, 40, 40, None],
+        "trans_decayed": [None, 40, 40, None],
         "knn_last5": [40, 40, None, 10],
         "knn_last10": [40, 40, None, 10],
         "cos_last1": [10, 10, 10, 10],
+        "near_last1": [10, 10, 10, 10],
+        "ease_likes": [None, 10, None, None],
+        "ease_last10": [None, 10, None, None],
     }
 
 
@@ -442,7 +491,7 @@ def test_a_phrase_speaks_of_a_movie_where_one_is_behind_the_value() -> None:
     """Where a value is 0, no link leads to the movie, and the phrase names none."""
     model, rows = tables(), np.array([0, 1, 2, 3], np.int32)
     columns = computed(RATED, rows.tolist(), [0] * 4)
-    behind = model.movies_behind(RATED, rows, FeatureSet.EXTENDED.names(MOVIELENS_GENRES))
+    behind = model.movies_behind(RATED, rows, feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES))
     for group, feature in model.features:
         for place, value in enumerate(columns[feature.name]):
             said = group.phrase(feature, None if np.isnan(value) else value, 4)
@@ -452,9 +501,9 @@ def test_a_phrase_speaks_of_a_movie_where_one_is_behind_the_value() -> None:
 
 def test_nobody_has_no_movie_behind_anything() -> None:
     behind = tables().movies_behind(
-        EMPTY_HISTORY, np.array([0, 1], np.int32), FeatureSet.EXTENDED.names(MOVIELENS_GENRES)
+        EMPTY_HISTORY, np.array([0, 1], np.int32), feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES)
     )
-    assert list(behind.values()) == [[None, None]] * 6
+    assert list(behind.values()) == [[None, None]] * len(behind)
 
 
 # The page

@@ -7,6 +7,7 @@ import pytest
 from serving.ids import IdMap
 from serving.ratings import Ratings
 from tests.training.small import PROGRESS
+from training.data.ease import Ease, likes
 from training.evaluation.splits import SplitProtocol, split
 from training.experiments.baselines import (
     baseline_lists,
@@ -14,7 +15,6 @@ from training.experiments.baselines import (
     lists_by_scores,
 )
 from training.experiments.held_out_users import strong_generalisation
-from training.models.ease import Ease, likes
 from training.models.item_knn import ItemKnn
 from training.models.recipe import default_parameters
 

@@ -196,7 +196,7 @@ def test_als_presets() -> None:
 
 def first_stage(ratings: Ratings, table: MovieTable) -> FirstStage:
     return FirstStage.fit(
-        ratings, table, RECIPE.als, FeatureSet.EXTENDED, n_candidates=300, seed=0, threads=1
+        ratings, table, RECIPE.als, FeatureSet.EXTENDED.groups, n_candidates=300, seed=0, threads=1
     )
 
 
@@ -216,7 +216,7 @@ def test_movie_features_by_hand() -> None:
         tmdb_ids=np.zeros(3, dtype=np.int32),
     )
     stage = FirstStage.fit(
-        ratings, table, RECIPE.als, FeatureSet.EXTENDED, n_candidates=300, seed=0, threads=1
+        ratings, table, RECIPE.als, FeatureSet.EXTENDED.groups, n_candidates=300, seed=0, threads=1
     )
     found = stage.tables.group(MovieFeatures).values
     names = [feature.name for feature in MovieFeatures.features_for(MOVIELENS_GENRES)]
@@ -259,7 +259,7 @@ def test_times_and_recent_ratings_by_hand() -> None:
         [(0, 5, start + 2 * bin_)],
     )
     tables = FirstStage.fit(
-        ratings, table_of(3), RECIPE.als, FeatureSet.EXTENDED, n_candidates=300, seed=0, threads=1
+        ratings, table_of(3), RECIPE.als, FeatureSet.EXTENDED.groups, n_candidates=300, seed=0, threads=1
     ).tables
     found = tables.group(TimeFeatures)
     np.testing.assert_array_equal(found.first_times, [start, start + bin_, NAN])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.features.sets import FeatureSet
+from serving.features.sets import FeatureSet, feature_names
 from serving.ids import Rows
 from serving.movies import MOVIELENS_GENRES
 from serving.ratings import LIKED, Ratings
@@ -26,7 +26,7 @@ from training.models.ranker_selection import RankerChoice, choose_ranker, estima
 from training.models.recipe import Loss, RankerParameters, Recipe
 from training.models.two_stage import TwoStage, fit_two_stage
 
-ALS_SCORE = FeatureSet.EXTENDED.names(MOVIELENS_GENRES).index("als_score")
+ALS_SCORE = feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES).index("als_score")
 
 
 def stage_on(ratings: Ratings, recipe: Recipe = RECIPE) -> FirstStage:
@@ -43,7 +43,9 @@ def planted(n_groups: int = 12, *, seed: int = 0) -> Groups:
     rng = np.random.default_rng(seed)
     labels = (rng.random(10 * n_groups) < 0.3).astype(np.float32)
     labels[::10] = 1
-    features = rng.normal(size=(labels.size, len(FeatureSet.EXTENDED.names(MOVIELENS_GENRES))))
+    features = rng.normal(
+        size=(labels.size, len(feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES)))
+    )
     features[:, 1] += 3 * labels
     ids = np.repeat(np.arange(n_groups), 10)
     return Groups(np.asfortranarray(features, dtype=np.float32), labels, ids)
@@ -128,7 +130,7 @@ def test_nobody_with_a_future_gives_no_groups() -> None:
     cut = split(tastes(), SplitProtocol.USER)
     nobody = replace(cut, users=cut.users[:0], relevant=())
     groups = groups_of(stage_on(cut.train), nobody)
-    assert groups.features.shape == (0, len(FeatureSet.EXTENDED.names(MOVIELENS_GENRES)))
+    assert groups.features.shape == (0, len(feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES)))
 
 
 # Cuts and groups
@@ -152,7 +154,7 @@ def test_there_are_as_many_cuts_by_time_as_give_enough_users(enough: int, expect
 
 def test_stacked_groups_stay_apart() -> None:
     one, other = planted(3), planted(2, seed=1)
-    stacked = Groups.stacked([one, Groups.of_lists([], [], [], n_features=53), other])
+    stacked = Groups.stacked([one, Groups.of_lists([], [], [], n_features=one.features.shape[1]), other])
     assert np.unique(stacked.group_ids).size == 5
     assert np.all(np.diff(stacked.group_ids) >= 0)
     np.testing.assert_array_equal(stacked.features, np.concatenate([one.features, other.features]))
@@ -289,7 +291,7 @@ def test_ratings_that_give_no_group_are_the_same_error(ratings: Ratings) -> None
 @pytest.mark.parametrize("loss", list(Loss))
 def test_the_ranker_puts_likes_first_and_leaves_its_input_alone(loss: Loss) -> None:
     groups = planted(30)
-    names = FeatureSet.EXTENDED.names(MOVIELENS_GENRES)
+    names = feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES)
     before = groups.features.copy()
     models = [
         fit_ranker(groups, loss, RECIPE.ranker, iterations=20, feature_names=names, seed=0, threads=1)
@@ -368,7 +370,7 @@ def test_a_user_without_a_vector_gets_an_empty_list() -> None:
         Loss.LOGLOSS,
         RECIPE.ranker,
         iterations=5,
-        feature_names=FeatureSet.EXTENDED.names(MOVIELENS_GENRES),
+        feature_names=feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES),
         seed=0,
         threads=1,
     )

@@ -189,10 +189,10 @@ def test_what_is_served_and_cannot_be_read_is_named(case: Case, tmp_path: Path) 
     copytree(case.store.root, tmp_path / "copy")
     case.store = BundleStore(tmp_path / "copy")
     manifest = case.store.path(case.manifest.bundle_id) / MANIFEST_NAME
-    manifest.write_text(manifest.read_text().replace('"format_version": 2', '"format_version": 1'))
+    manifest.write_text(manifest.read_text().replace('"format_version": 3', '"format_version": 2'))
     assert case.verdict(case.measurement(case.recipe, two_stage=0.3)).remark == (
         f"nothing to compare with: bundle {case.manifest.bundle_id}: the manifest is unreadable: "
-        "format_version: Input should be 2"
+        "format_version: Input should be 3"
     )
 
 

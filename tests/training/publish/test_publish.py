@@ -12,7 +12,7 @@ import pytest
 from serving.bundle.manifest import SERVED_FOLDERS, Manifest, bundle_id_of
 from serving.bundle.store import BundleError, BundleStore, file_records
 from serving.bundle.trial import try_loading
-from serving.features.sets import FeatureSet
+from serving.features.sets import FeatureSet, feature_hash, feature_names, names_of_groups
 from serving.movies import MOVIELENS_GENRES, Movies
 from tests.conftest import Trained
 from tests.training.small import JOB, N_USERS, PROGRESS, RECIPE, ratings_of, table_of, tastes
@@ -113,7 +113,7 @@ def test_publishing_again_changes_nothing(store: BundleStore, bundle_id: str) ->
         replace(RECIPE, seed=1),
         replace(RECIPE, als=replace(RECIPE.als, alpha=6.0)),
         replace(RECIPE, ranker=replace(RECIPE.ranker, learning_rate=0.1)),
-        replace(RECIPE, feature_set=FeatureSet.REFERENCE),
+        replace(RECIPE, feature_groups=FeatureSet.REFERENCE.groups),
     ],
     ids=["seed", "als", "ranker", "features"],
 )
@@ -153,8 +153,8 @@ def test_the_manifest_says_what_the_bundle_is(manifest: Manifest) -> None:
     assert {path.partition("/")[0] for path in manifest.files} == set(SERVED_FOLDERS)
     assert manifest.dataset_tag == "tastes-00000000"
     assert (manifest.features.names, manifest.features.hash) == (
-        FeatureSet.EXTENDED.names(MOVIELENS_GENRES),
-        FeatureSet.EXTENDED.hash(MOVIELENS_GENRES),
+        feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES),
+        feature_hash(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES),
     )
     assert manifest.recipe == {
         "als_factors": 8,
@@ -170,9 +170,11 @@ def test_the_manifest_says_what_the_bundle_is(manifest: Manifest) -> None:
         "ranker_relevance_threshold": 4.0,
         "ranker_only_loss": None,
         "ranker_early_stopping_rounds": None,
+        "ranker_selection_seconds": 30.0,
         "choose_regularization": False,
         "n_candidates": 300,
-        "feature_set": "extended",
+        "choose_features": False,
+        "feature_groups": " ".join(names_of_groups(FeatureSet.EXTENDED.groups)),
         "protocol": "user",
         "seed": 0,
         "threads": 1,

@@ -56,7 +56,7 @@ def test_a_bundle_of_the_same_data_and_recipe_is_reused(root: Path) -> None:
         replace(RECIPE, seed=1),
         replace(RECIPE, threads=2),
         replace(RECIPE, als=replace(RECIPE.als, factors=9)),
-        replace(RECIPE, feature_set=FeatureSet.REFERENCE),
+        replace(RECIPE, feature_groups=FeatureSet.REFERENCE.groups),
     ],
     ids=["seed", "threads", "als", "features"],
 )

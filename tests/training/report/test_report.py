@@ -54,7 +54,7 @@ def sample(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[M
 RECIPE = Recipe(
     als=AlsParameters(factors=32, iterations=8, regularization=10.0, alpha=5.0, confidence=Confidence.LIKES),
     ranker=RankerParameters(iterations=40, learning_rate=0.15, depth=4),
-    feature_set=FeatureSet.EXTENDED,
+    feature_groups=FeatureSet.EXTENDED.groups,
     protocol=SplitProtocol.USER,
     seed=0,
     threads=2,
@@ -259,7 +259,7 @@ def test_a_leak_that_no_guard_sees_shows_as_a_ranker_below_stage_one(
         return replace(stage, als=knowing)
 
     overfitting = replace(RECIPE.als, regularization=0.01, alpha=40.0)
-    recipe = replace(RECIPE, als=overfitting, feature_set=FeatureSet.REFERENCE)
+    recipe = replace(RECIPE, als=overfitting, feature_groups=FeatureSet.REFERENCE.groups)
     monkeypatch.setattr("training.experiments.experiment.judged_split", lambda *_: test)
     monkeypatch.setattr(FirstStage, "fit", leaking_fit)
     monkeypatch.setattr("training.models.two_stage.choose_ranker", lambda *_: CHOICE)

@@ -77,6 +77,17 @@ class Ease:
         scores[:, self.liked] = dense - projected / self.diagonal
         return scores
 
+    def weights_to(self, places: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+        """Weights from every liked movie to some, shape (n_places, n_liked): columns of B less I, as rows."""
+        if self.matrix.shape[0] < self.liked.size:
+            explained = (self.matrix[:, places].T @ self.inverse) @ self.matrix
+            projected = (np.eye(self.liked.size)[places] - explained) / self.regularization
+        else:
+            projected = self.inverse[places]
+        weights: npt.NDArray[np.float64] = -projected / self.diagonal[places, None]
+        weights[np.arange(places.size), places] = 0.0
+        return weights
+
 
 def _inverse(gram: csr_array, regularization: float) -> npt.NDArray[np.float64]:
     dense = (gram + regularization * eye_array(gram.shape[0])).toarray()

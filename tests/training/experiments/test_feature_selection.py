@@ -1,0 +1,135 @@
+"""Groups of features that pay are kept, and noise is not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from serving.features.sets import FeatureGroups, FeatureSet, groups_of_names, names_of_groups
+from serving.ratings import Ratings
+from tests.training.small import JOB, PROGRESS, RECIPE, tastes
+from training.checkpoints import Checkpoints
+from training.data.movielens.data_set import read_data_set
+from training.experiments import feature_selection
+from training.experiments.feature_selection import FeatureSelection, Trial, choose_feature_groups
+from training.experiments.regularization import validation_part
+from training.models.job_context import JobContext
+from training.models.recipe import RankerParameters
+
+OF_ORDER = ("transitions", "time")
+"""Groups that see nothing where times are chance."""
+
+
+@pytest.fixture(scope="module")
+def job(generated: Path) -> JobContext:
+    table, _ = read_data_set(generated)
+    groups = (*FeatureSet.REFERENCE.groups, *groups_of_names(["place", *OF_ORDER]))
+    ranker = RankerParameters(learning_rate=0.1, depth=4)
+    recipe = replace(RECIPE, ranker=ranker, feature_groups=groups, choose_features=True, threads=2)
+    return JobContext(table, recipe, PROGRESS)
+
+
+def ratings_of_sample(generated: Path) -> Ratings:
+    return read_data_set(generated)[1].ratings
+
+
+def without_order(ratings: Ratings) -> Ratings:
+    """The same ratings of each user, in an order that chance made, and so are the times."""
+    rng = np.random.default_rng(0)
+    order = np.lexsort((rng.random(len(ratings)), ratings.user_rows()))
+    times = rng.integers(ratings.times.min(), ratings.times.max(), len(ratings))
+    return replace(
+        ratings,
+        movie_rows=ratings.movie_rows[order],
+        values=ratings.values[order],
+        times=times[np.lexsort((times, ratings.user_rows()))],
+    )
+
+
+def test_what_pays_is_kept_and_noise_is_not(generated: Path, job: JobContext) -> None:
+    """One movie leads to the next in the sample, and nothing to anything when it was shuffled."""
+    ratings = ratings_of_sample(generated)
+    ordered, shuffled = (choose_feature_groups(one, job) for one in (ratings, without_order(ratings)))
+    assert "transitions" in names_of_groups(ordered.groups)
+    assert not set(OF_ORDER) & set(names_of_groups(shuffled.groups))
+    for found in (ordered, shuffled):
+        assert found.users > 300
+        assert {one.name for one in found.gains} == set(OF_ORDER)
+        kept = {one.name for one in found.gains if one.kept}
+        assert names_of_groups(found.groups) == tuple(
+            name for name in names_of_groups(job.recipe.feature_groups) if name not in set(OF_ORDER) - kept
+        )
+
+
+def planted(
+    monkeypatch: pytest.MonkeyPatch, ndcg: Mapping[tuple[str, ...], Sequence[float]], order: Sequence[str]
+) -> FeatureSelection:
+    """The choice where each set of groups besides those that always stay reaches what is given for it."""
+    always = FeatureSet.COMPACT.groups[:5]
+
+    class Planted:
+        def by_importance(self) -> FeatureGroups:
+            return groups_of_names(order)
+
+        def ndcg(self, groups: FeatureGroups) -> npt.NDArray[np.float64]:
+            assert groups[:5] == always
+            return np.array(ndcg[names_of_groups(groups[5:])])
+
+    monkeypatch.setattr(feature_selection, "ENOUGH_USERS", 0)
+    monkeypatch.setattr(Trial, "prepared", lambda *_: Planted())
+    groups = (*always, *groups_of_names(sorted(order)))
+    return choose_feature_groups(tastes(), replace(JOB, recipe=replace(RECIPE, feature_groups=groups)))
+
+
+def test_a_group_goes_unless_it_is_missed_by_more_than_a_standard_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without the first, half of four users lose 0.2: 0.1 in the mean, and half of that is the error."""
+    reached = {("ease", "time"): [0.5] * 4, ("time",): [0.5, 0.3] * 2, ("ease",): [0.52, 0.5, 0.5, 0.44]}
+    found = planted(monkeypatch, reached, ["ease", "time"])
+    assert names_of_groups(found.groups[5:]) == ("ease",)
+    ease, time = found.gains
+    assert (ease.name, ease.kept, time.name, time.kept) == ("ease", True, "time", False)
+    assert ease.gain == pytest.approx(0.1)
+    assert ease.standard_error == pytest.approx(0.05)
+    assert time.gain == pytest.approx(0.01)
+
+
+def test_small_losses_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each group is worth a little: the first may go, and the second no more, as both are missed together."""
+    reached = {
+        ("ease", "time"): [0.5] * 4,
+        ("time",): [0.52, 0.5, 0.5, 0.42],
+        (): [0.45, 0.45, 0.4, 0.4],
+    }
+    found = planted(monkeypatch, reached, ["ease", "time"])
+    assert names_of_groups(found.groups[5:]) == ("time",)
+    assert found.gains[1].gain == pytest.approx(0.075)  # of the best set, not of the one before
+
+
+def test_with_few_users_nothing_is_tried() -> None:
+    recipe = replace(RECIPE, feature_groups=FeatureSet.EXTENDED.groups)
+    found = choose_feature_groups(tastes(), replace(JOB, recipe=recipe))
+    assert found.groups == FeatureSet.COMPACT.groups
+    assert found.gains == ()
+    assert found.users < 60
+
+
+def test_seconds_are_estimated_and_bound_what_rankers_learn_from(
+    generated: Path, job: JobContext, tmp_path: Path
+) -> None:
+    """Finished steps are not done again, and the choice is the same."""
+    recipe = replace(job.recipe, ranker=replace(job.recipe.ranker, selection_seconds=0.5))
+    kept = replace(job, recipe=recipe, checkpoints=Checkpoints.of(tmp_path, "test", "key"))
+    ratings = ratings_of_sample(generated)
+    trial = Trial.prepared(validation_part(ratings, recipe.protocol), replace(job, recipe=recipe))
+    assert 6 <= np.unique(trial.learned_from.group_ids).size < 200
+    once = choose_feature_groups(ratings, kept)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trial, "by_importance", lambda _: groups_of_names([one.name for one in once.gains]))
+        patch.setattr("training.experiments.feature_selection.fit_ranker", None)
+        again = choose_feature_groups(ratings, kept)
+    assert once == again
