@@ -22,7 +22,14 @@ from training.data.movielens.dialect import COLUMN_KEYS, Dialect
 from training.data.movielens.layouts import DATA_DIR_VARIABLE
 from training.errors import TrainingError
 from training.evaluation.splits import SplitProtocol
-from training.models.recipe import REFERENCE_PARAMETERS, Loss, RankerParameters, Recipe, default_parameters
+from training.models.recipe import (
+    REFERENCE_PARAMETERS,
+    Loss,
+    RankerParameters,
+    Recipe,
+    default_parameters,
+    default_ranker,
+)
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -310,7 +317,8 @@ class RankerOptions:
         _parameter(
             "ranker",
             "selection_seconds",
-            "Processor seconds, estimated from the size of the data, that choosing may take. Unset: 30.",
+            "Processor seconds that choosing may take, estimated from the size of the data. Unset: 30 to "
+            "300, by the number of ratings.",
         ),
     ] = None
 
@@ -431,7 +439,9 @@ class RecipeOptions:
             groups = tuple(group for group in groups if group in FeatureSet.UNTIMED.groups)
         return Recipe(
             als=als_of_options(ratings, self.als, found.get("als", {})),
-            ranker=replace(RankerParameters(), **{**found.get("ranker", {}), **_given(self.ranker.asked)}),
+            ranker=replace(
+                default_ranker(len(ratings)), **{**found.get("ranker", {}), **_given(self.ranker.asked)}
+            ),
             feature_groups=groups,
             choose_features=self.features is None,
             protocol=chosen_protocol(ratings, protocol),

@@ -22,14 +22,12 @@ from training.models.first_stage import fit_first_stage
 from training.models.job_context import JobContext
 from training.models.ranker import Groups, fit_ranker
 from training.models.ranker_groups import ranker_groups
-from training.models.ranker_selection import estimated_seconds, is_worth, sampled_groups
+from training.models.ranker_selection import LOSS_SHARE, estimated_seconds, is_worth, sampled_groups
 from training.models.recipe import Loss
 
 _ALWAYS: Final = frozenset({*FeatureSet.REFERENCE.groups, PlaceFeatures})
 """What no data set does without."""
 _TREES: Final = 150
-_BUDGET_SHARE: Final = 0.8
-"""Of the recipe's `selection_seconds`; the rest is for choosing loss and trees."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ class Trial:
         matrices = [stage.features(user, own) for user, own in zip(judged.users.tolist(), found, strict=True)]
         n_fits = 1 + len(job.recipe.feature_groups)
         seconds = n_fits * estimated_seconds(Loss.LOGLOSS, learned_from, _TREES)
-        allowed = _BUDGET_SHARE * job.recipe.ranker.selection_seconds
+        allowed = (1 - LOSS_SHARE) * job.recipe.ranker.selection_seconds
         return cls(
             job=part,
             judged=judged,

@@ -27,7 +27,8 @@ def build(ratings: Ratings, table: MovieTable) -> dict[str, npt.NDArray[Any]]:
     for start in range(0, model.liked.size, _MOVIES_PER_BLOCK):
         places = np.arange(start, min(start + _MOVIES_PER_BLOCK, model.liked.size))
         of_all = model.weights_to(places)
-        largest = np.sort(np.argsort(-np.abs(of_all), axis=1, kind="stable")[:, :n_weights], axis=1)
+        largest = np.argpartition(-np.abs(of_all), n_weights - 1, axis=1)[:, :n_weights]
+        largest.sort(axis=1)
         sources[model.liked[places]] = model.liked[largest]
         weights[model.liked[places]] = np.take_along_axis(of_all, largest, axis=1)
     return {"sources": sources, "weights": weights}

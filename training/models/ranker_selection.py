@@ -24,8 +24,12 @@ _CHOICE_GROUPS: Final = 3_000
 _TREES_STEP: Final = 50
 _FIRST_TREES: Final = 300
 """Where the curve does not rise at its end, no more are tried."""
-_SECONDS_PER_CELL: Final[Mapping[Loss, float]] = MappingProxyType({Loss.LOGLOSS: 1e-8, Loss.YETI_RANK: 1e-7})
+_SECONDS_PER_CELL: Final[Mapping[Loss, float]] = MappingProxyType(
+    {Loss.LOGLOSS: 9e-9, Loss.YETI_RANK: 3.3e-8}
+)
 """Processor seconds of a fit for each tree and value of the feature matrix."""
+LOSS_SHARE: Final = 0.2
+"""Of the recipe's `selection_seconds`: what trying YetiRank may take. The rest is for groups of features."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,8 @@ def choose_ranker(groups: Groups, job: JobContext) -> RankerChoice:
     trees is that of the best mean over three neighbouring numbers: single ones are noise. There are 300 to
     choose from, and twice as many as long as the second half of them is worth more than a standard error.
 
-    Logloss is taken. Where the recipe's `selection_seconds` suffice to try YetiRank too, that is taken if it
-    is better by more than a standard error of the difference.
+    Logloss is taken. Where a share of the recipe's `selection_seconds` suffices to try YetiRank, that is
+    taken if it is better by more than a standard error of the difference.
 
     Raises:
         TooFewUsersError: there are too few groups to hold any out.
@@ -110,7 +114,7 @@ def _losses(groups: Groups, n_folds: int, parameters: RankerParameters) -> list[
         return [parameters.only_loss]
     trees = min(_FIRST_TREES, parameters.iterations)
     seconds = n_folds * estimated_seconds(Loss.YETI_RANK, groups, trees)
-    return [Loss.LOGLOSS, *([Loss.YETI_RANK] if seconds <= parameters.selection_seconds else [])]
+    return [Loss.LOGLOSS, *([Loss.YETI_RANK] if seconds <= LOSS_SHARE * parameters.selection_seconds else [])]
 
 
 def _by_trees(groups: Groups, folds: Sequence[npt.NDArray[np.bool_]], loss: Loss, job: JobContext) -> Quality:

@@ -61,6 +61,11 @@ class RankerParameters:
     would choose otherwise on another machine, or on a busy one."""
 
 
+def default_ranker(n_ratings: int) -> RankerParameters:
+    """What is trained when nothing else is asked for: the more ratings, the more seconds for choosing."""
+    return RankerParameters(selection_seconds=min(max(30.0, n_ratings / 10_000), 300.0))
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a two-stage recommender is trained: all that decides what comes out, but for the ratings."""

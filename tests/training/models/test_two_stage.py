@@ -22,8 +22,8 @@ from training.models.ranker_groups import (
     labelled_groups,
     ranker_groups,
 )
-from training.models.ranker_selection import RankerChoice, choose_ranker, estimated_seconds
-from training.models.recipe import Loss, RankerParameters, Recipe
+from training.models.ranker_selection import LOSS_SHARE, RankerChoice, choose_ranker, estimated_seconds
+from training.models.recipe import Loss, RankerParameters, Recipe, default_ranker
 from training.models.two_stage import TwoStage, fit_two_stage
 
 ALS_SCORE = feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES).index("als_score")
@@ -214,6 +214,15 @@ def test_below_the_step_of_the_grid_all_trees_are_used() -> None:
     assert choose_ranker(planted(), JOB).iterations == RECIPE.ranker.iterations
 
 
+@pytest.mark.parametrize(
+    ("n_ratings", "seconds"), [(100, 30), (300_000, 30), (1_000_000, 100), (20_000_000, 300)]
+)
+def test_there_are_more_seconds_for_choosing_where_there_are_more_ratings(
+    n_ratings: int, seconds: float
+) -> None:
+    assert default_ranker(n_ratings) == replace(RankerParameters(), selection_seconds=seconds)
+
+
 def planted_qualities(monkeypatch: pytest.MonkeyPatch, *qualities: list[list[float]]) -> None:
     """Lets fits on held-out groups reach these in turn, each shape (n_groups, n_numbers_of_trees)."""
     left = iter(np.array(quality) for quality in qualities)
@@ -233,9 +242,9 @@ def test_yetirank_is_tried_where_there_are_seconds_for_it() -> None:
     """As many as are estimated, whatever a clock says: the choice is the same on any machine."""
     groups = planted()
     seconds = 3 * estimated_seconds(Loss.YETI_RANK, groups, RECIPE.ranker.iterations)
-    assert estimated_seconds(Loss.LOGLOSS, groups, 20) < seconds / 10
-    for allowed, expected in ((seconds, set(Loss)), (0.99 * seconds, {Loss.LOGLOSS})):
-        ranker = replace(RECIPE.ranker, selection_seconds=allowed)
+    assert estimated_seconds(Loss.LOGLOSS, groups, 20) < seconds / 9
+    for share, expected in ((1.01, set(Loss)), (0.99, {Loss.LOGLOSS})):
+        ranker = replace(RECIPE.ranker, selection_seconds=share * seconds / LOSS_SHARE)
         choice = choose_ranker(groups, replace(JOB, recipe=replace(RECIPE, ranker=ranker)))
         assert set(choice.held_out_ndcg) == expected
 

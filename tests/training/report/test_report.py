@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from typing_extensions import override
 
-from serving.features.sets import FeatureSet
+from serving.features.sets import FeatureSet, feature_names
 from serving.fold_in import AlsParameters, Confidence
 from tests.conftest import write_first_users
 from tests.training.small import PROGRESS
@@ -145,7 +145,8 @@ def test_report_says_what_was_trained_on_what(page: str, sample: tuple[MovieTabl
     assert cells["ratings read"] == f"{clean.counts.read:,}"
     assert cells["catalogue"].startswith(f"{len(table.titles):,} movies")
     assert (cells["protocol"], cells["seed"], cells["als_factors"]) == ("user", "0", "32")
-    assert cells["ranker"] == "Logloss, 40 trees, 53 features"
+    names = feature_names(RECIPE.feature_groups, table.movies.genres)
+    assert cells["ranker"] == f"Logloss, 40 trees, {len(names)} features"
 
 
 def test_report_says_what_every_feature_means(page: str, measured: tuple[Measurement, TwoStage]) -> None:
