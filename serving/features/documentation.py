@@ -1,12 +1,13 @@
 """The page that lists all features, with what they say."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from serving.features.group import Feature, FeatureGroup
 from serving.features.sets import FeatureSet
 from serving.movies import MOVIELENS_GENRES
 
-_HEAD = """# Features
+_HEAD: Final = """# Features
 
 <!-- Written by `make features` from serving/features; edit it there. -->
 
@@ -19,13 +20,23 @@ beside the phrase. How to add a group: [CONTRIBUTING](../CONTRIBUTING.md#adding-
 """
 
 
-def document() -> str:
-    """The page as Markdown."""
+MEASURED: Final = "## What the groups are worth\n"
+"""The heading of the part that `benchmarks.feature_groups` measured: it is the last."""
+
+
+def document(measured: str) -> str:
+    """The page as Markdown; it ends with what was `measured`, from its heading on, if anything was."""
     reference = ", ".join(group.NAME for group in FeatureSet.REFERENCE.groups)
     untimed = ", ".join(group.NAME for group in FeatureSet.UNTIMED.groups)
     parts = [_HEAD.format(reference=reference, untimed=untimed)]
     parts += ["\n".join(_section(group)) for group in FeatureSet.EXTENDED.groups]
-    return "\n".join(parts)
+    return "\n".join([*parts, measured] if measured else parts)
+
+
+def measured_part(page: str) -> str:
+    """What was measured, out of a page that `document` wrote; nothing where nothing was."""
+    _, heading, rest = page.partition(MEASURED)
+    return heading + rest
 
 
 def _section(group: type[FeatureGroup]) -> Iterator[str]:

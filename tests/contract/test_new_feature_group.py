@@ -86,7 +86,7 @@ json.dump(
         "values": [c.value for c in reasons],
         "expected": [float(shares[table.movies.ids.row(i)]) for i in response.lists[0].movie_ids],
         "phrases": [c.phrase for c in reasons],
-        "page": document(),
+        "page": document(""),
     },
     sys.stdout,
 )

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from serving.features.documentation import document
+from serving.features.documentation import MEASURED, document, measured_part
 from serving.features.ease import EaseFeatures
 from serving.features.group import CatalogueArrays, FeatureQuery, ProbeContext
 from serving.features.movie import MovieFeatures
@@ -512,7 +512,14 @@ def test_nobody_has_no_movie_behind_anything() -> None:
 def test_the_page_of_features_is_up_to_date() -> None:
     """`make features` writes it."""
     page = Path(__file__).parents[3] / "docs" / "features.md"
-    assert page.read_text(encoding="utf-8") == document()
+    text = page.read_text(encoding="utf-8")
+    assert text == document(measured_part(text))
+
+
+def test_what_was_measured_stays_on_the_page() -> None:
+    measured = f"{MEASURED}\n| user | 1 |\n"
+    assert measured_part(document(measured)) == measured
+    assert measured_part(document("")) == ""
 
 
 def test_every_group_lies_in_a_module_of_its_name() -> None:

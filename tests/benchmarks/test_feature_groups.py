@@ -1,0 +1,26 @@
+"""The benchmark runs, and names every group; what it measures is for no test to judge."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import feature_groups
+from serving.features.documentation import MEASURED
+from serving.features.sets import FeatureSet
+from training.models.recipe import RankerParameters
+
+
+def test_groups_are_measured(
+    generated: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_groups, "RankerParameters", lambda **_: RankerParameters(depth=1))
+    monkeypatch.setattr("training.experiments.feature_selection._TREES", 2)
+    feature_groups.main(generated, seeds=1)
+    lines = capsys.readouterr().out.splitlines()
+    assert MEASURED.strip() in lines
+    rows = [line.strip("| ").split("|") for line in lines if line.startswith("| ")][1:]
+    assert [row[0].strip() for row in rows] == [group.NAME for group in FeatureSet.EXTENDED.groups]
+    for name, by_user, by_time, alone, _ in rows:
+        stays = name.strip() in {"user", "pace", "movie", "retrieval", "place"}
+        assert [not cell.strip() for cell in (by_user, by_time)] == [stays, stays]
+        assert int(alone) > 0
