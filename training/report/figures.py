@@ -233,7 +233,12 @@ def beeswarm(values: npt.NDArray[np.float64], features: npt.NDArray[np.float32],
     with mpl.rc_context(_STYLE):
         figure = plt.figure(figsize=(_WIDTH, 6.2), layout="constrained")
         axes = figure.subplots()
-        explanation = shap.Explanation(values=values, data=features, feature_names=list(names))
+        known = ~np.isnan(features).all(axis=0)  # shap has no colour for a feature that no candidate has
+        explanation = shap.Explanation(
+            values=values[:, known],
+            data=features[:, known],
+            feature_names=[name for name, shown in zip(names, known, strict=True) if shown],
+        )
         shap.plots.beeswarm(
             explanation, max_display=15, show=False, ax=axes, plot_size=None, group_remaining_features=False
         )
