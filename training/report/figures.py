@@ -237,7 +237,7 @@ def beeswarm(values: npt.NDArray[np.float64], features: npt.NDArray[np.float32],
         explanation = shap.Explanation(
             values=values[:, known],
             data=features[:, known],
-            feature_names=[name for name, shown in zip(names, known, strict=True) if shown],
+            feature_names=[names[column] for column in np.flatnonzero(known).tolist()],
         )
         shap.plots.beeswarm(
             explanation, max_display=15, show=False, ax=axes, plot_size=None, group_remaining_features=False
