@@ -13,6 +13,7 @@ from serving.features.movie import MovieFeatures
 from serving.features.neighbours import NeighbourFeatures
 from serving.features.place import PlaceFeatures
 from serving.features.retrieval import RetrievalFeatures
+from serving.features.sources import SourceFeatures
 from serving.features.time import TimeFeatures
 from serving.features.transitions import TransitionFeatures
 from serving.features.user import UserFeatures
@@ -56,12 +57,13 @@ _GROUPS: Final[Mapping[FeatureSet, tuple[type[FeatureGroup], ...]]] = MappingPro
         FeatureSet.EXTENDED: (
             *_REFERENCE,
             PlaceFeatures,
+            SourceFeatures,
             TransitionFeatures,
             NeighbourFeatures,
             FactorFeatures,
             TimeFeatures,
             GenreFeatures,
         ),
-        FeatureSet.UNTIMED: (*_REFERENCE, PlaceFeatures, GenreFeatures),
+        FeatureSet.UNTIMED: (*_REFERENCE, PlaceFeatures, SourceFeatures, GenreFeatures),
     }
 )

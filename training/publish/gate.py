@@ -185,7 +185,8 @@ def pass_gate(
     )
     # By name: after a rollback another bundle is the champion of the same job.
     part = job.part(f"champion-{manifest.bundle_id}")
-    theirs = replace(theirs, choose_regularization=False)  # what is served has the λ that it has
+    # What is served has the λ and the sources that it has.
+    theirs = replace(theirs, choose_regularization=False, choose_sources=False)
     again = measure(ratings, replace(part, recipe=theirs), choice=choice)
     champion = Evaluation.of(again, movie_ids)
     return challenger, judge_challenger(challenger, champion, "its recipe was trained on the new split: ")

@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from serving.sources import ALS_ALONE, SourceWeights
 from training.evaluation.judging import Lift, Quality, lift
 from training.evaluation.splits import ENOUGH_USERS
 from training.experiments.experiment import Measurement
 from training.experiments.regularization import best_regularization
+from training.experiments.short_histories import ShortHistories
+from training.experiments.source_weights import POPULARITY_ALONE, SourceChoice
 
 TITLES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -16,7 +19,8 @@ TITLES: Final[Mapping[str, str]] = MappingProxyType(
         "item_knn": "item-kNN",
         "ease": "EASE",
         "als_reference": "ALS, reference preset",
-        "als": "ALS (stage one)",
+        "als": "ALS",
+        "candidates": "candidates, merged",
         "two_stage_reference": "two-stage, 38 features",
         "two_stage": "two-stage",
     }
@@ -83,3 +87,37 @@ def warnings_of(runs: Sequence[Measurement]) -> list[str]:
             end = "smallest" if chosen == min(tried) else "largest"
             found.append(f"{model} took λ = {chosen:g}, the {end} tried: it may be better yet beyond that.")
     return found
+
+
+def sources_sentence(choice: SourceChoice, n_candidates: int) -> str:
+    """Which weights the sources of candidates have, and why."""
+    recalls = choice.recall
+    best = max(recalls, key=recalls.__getitem__)
+    tried = "; ".join(
+        f"{weights_text(weights)} {recalls[weights]:.4f}"
+        for weights in dict.fromkeys((ALS_ALONE, POPULARITY_ALONE, best))
+        if weights in recalls
+    )
+    return (
+        f"Sources of candidates: {weights_text(choice.chosen)}. Recall@{n_candidates} on the validation "
+        f"part: {tried}; the best over ALS alone: paired 95 % interval [{choice.low:+.4f}, "
+        f"{choice.high:+.4f}]"
+    )
+
+
+def weights_text(weights: SourceWeights) -> str:
+    """The sources that are asked, with their weights, as "als 1, popularity 0.5"."""
+    return ", ".join(f"{source} {weights.of(source):g}" for source in weights.used)
+
+
+def short_histories_sentence(measured: ShortHistories) -> str:
+    """From how many ratings on a new user gets more than what is popular, and why."""
+    least = measured.least_history
+    lifts_by_length = "; ".join(f"{length}: {lift}" for length, lift in measured.over_popularity.items())
+    rule = (
+        f"below {least} ratings, users get what is popular" if least else "nobody gets only what is popular"
+    )
+    return (
+        f"New users: {rule}. Two-stage over popularity, nDCG@10 of users held out by number of ratings "
+        f"known: {lifts_by_length or 'too few users to say'}"
+    )

@@ -10,7 +10,14 @@ from training.evaluation.judging import BANDS, by_history_length, shown_metrics
 from training.experiments.experiment import Measurement
 from training.experiments.held_out_users import CUTOFF, StrongGeneralisation
 from training.models.recommenders import Recommendation
-from training.report.findings import TITLES, lifts, merged, warnings_of
+from training.report.findings import (
+    TITLES,
+    lifts,
+    merged,
+    short_histories_sentence,
+    sources_sentence,
+    warnings_of,
+)
 
 _SHORT = {"precision_at_10": "prec@10", "coverage_at_10": "cover@10", "ceiling_ndcg_at_10": "ceiling"}
 
@@ -59,6 +66,10 @@ def print_measurements(console: Console, runs: Sequence[Measurement], dataset_ta
         if ndcg_by_regularization:
             tried = ", ".join(f"{value:g}: {ndcg:.4f}" for value, ndcg in ndcg_by_regularization.items())
             console.print(f"{name}, nDCG@10 on the validation part by λ: {tried}")
+    if first.sources is not None:
+        console.print(sources_sentence(first.sources, first.recipe.n_candidates))
+    if first.short_histories is not None:
+        console.print(short_histories_sentence(first.short_histories))
     for run in runs:
         held_out = ", ".join(f"{loss} {value:.4f}" for loss, value in run.choice.held_out_ndcg.items())
         console.print(

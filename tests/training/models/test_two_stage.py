@@ -152,7 +152,7 @@ def test_there_are_as_many_cuts_by_time_as_give_enough_users(enough: int, expect
 
 def test_stacked_groups_stay_apart() -> None:
     one, other = planted(3), planted(2, seed=1)
-    stacked = Groups.stacked([one, Groups.of_lists([], [], [], n_features=53), other])
+    stacked = Groups.stacked([one, Groups.of_lists([], [], [], n_features=one.features.shape[1]), other])
     assert np.unique(stacked.group_ids).size == 5
     assert np.all(np.diff(stacked.group_ids) >= 0)
     np.testing.assert_array_equal(stacked.features, np.concatenate([one.features, other.features]))
