@@ -119,8 +119,8 @@ def test_ranking_reads_the_ranks_that_its_features_need() -> None:
 
 @pytest.mark.parametrize("field", ["transitions_ranks", "popularity_ranks"])
 def test_ranks_are_one_per_movie_or_none(field: str) -> None:
-    fields: dict[str, Any] = {"movie_ids": [1, 2], "retrieval_scores": [1, 2]}
     for n_ranks, expected in ((0, []), (1, [f"queries[0].{field}"]), (2, [])):
-        query = ranking_pb.RankingQuery(**fields, **{field: [1] * n_ranks})
+        query = ranking_pb.RankingQuery(movie_ids=[1, 2], retrieval_scores=[1, 2])
+        getattr(query, field).extend([1] * n_ranks)
         broken = violations(ranking_pb.RankMoviesRequest(queries=[query]))
         assert [violation.field for violation in broken] == expected

@@ -57,6 +57,8 @@ class Measurement:
     two_stage_reference. item_knn and ease only up to 10,000 rated movies."""
     validation: Mapping[str, Quality]
     """The same on the validation part; empty unless asked for, and where that part is too small."""
+    validated: Split | None
+    """As `judged`, of the validation part; None where `validation` is empty."""
     als_ndcg: Mapping[float, float]
     """nDCG@10 of ALS on a validation part by λ: the recipe has the best; empty where λ was given."""
     ease_ndcg: Mapping[float, float]
@@ -127,7 +129,9 @@ def measure(
     if variants:
         lists |= _variant_lists(test, job.part("reference"), lists["popularity"])
     qualities = _qualities(lists, test, job)
-    validation = _validated(test.train, job, two_stage.choice, ease_ndcg) if validate else {}
+    validated, validation = (
+        _validated(test.train, job, two_stage.choice, ease_ndcg) if validate else (None, {})
+    )
     return Measurement(
         recipe=job.recipe,
         choice=two_stage.choice,
@@ -137,6 +141,7 @@ def measure(
         eligible_users=test.eligible,
         qualities=qualities,
         validation=validation,
+        validated=validated,
         als_ndcg=als_ndcg,
         ease_ndcg=ease_ndcg,
         sources=sources,
@@ -180,16 +185,16 @@ def _als_ndcg(past: Ratings, job: JobContext) -> dict[float, float]:
 
 def _validated(
     past: Ratings, job: JobContext, choice: RankerChoice, ease_ndcg: Mapping[float, float]
-) -> dict[str, Quality]:
-    """Quality on the validation part, by model; none where what is before it is too little."""
+) -> tuple[Split | None, dict[str, Quality]]:
+    """The validation part, and quality on it by model; none where what is before it is too little."""
     job.progress.enter("validation", "Measuring on the validation part: fitted on what was before it")
     before = judged_split(past, job.recipe.protocol)
     try:
         earlier = fit_two_stage(before.train, job.part("validation"), choice, users=before.users)
     except TooFewUsersError as error:  # two cuts leave little of short histories
         job.progress.console.print(f"  left out: {error}")
-        return {}
-    return _qualities(_lists(before, earlier, job, ease_ndcg), before, job)
+        return None, {}
+    return before, _qualities(_lists(before, earlier, job, ease_ndcg), before, job)
 
 
 def _qualities(lists: Mapping[str, Sequence[Rows]], judged: Split, job: JobContext) -> dict[str, Quality]:

@@ -1,8 +1,10 @@
 """What a measurement says in words: warnings that nobody should have to find in a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
+
+import numpy as np
 
 from serving.sources import ALS_ALONE, SourceWeights
 from training.evaluation.judging import Lift, Quality, lift
@@ -78,6 +80,13 @@ def warnings_of(runs: Sequence[Measurement]) -> list[str]:
         for one in lifts(qualities)
         if one.low <= 0 <= one.high
     )
+    found += _disagreements(means, runs)
+    short = runs[0].short_histories
+    if short is not None and short.least_history:
+        found.append(
+            f"What is popular serves users with fewer than {short.least_history} ratings better than "
+            "two-stage does, beyond chance: they get it."
+        )
     if "ease" not in means:
         found.append(
             "More than 10,000 movies are rated: item-kNN and EASE, the strongest baselines, were skipped."
@@ -87,6 +96,32 @@ def warnings_of(runs: Sequence[Measurement]) -> list[str]:
             end = "smallest" if chosen == min(tried) else "largest"
             found.append(f"{model} took λ = {chosen:g}, the {end} tried: it may be better yet beyond that.")
     return found
+
+
+def _disagreements(means: Mapping[str, float], runs: Sequence[Measurement]) -> Iterator[str]:
+    """Where the validation part says otherwise than the test part, of nDCG@10 `means` by model."""
+    validation = {
+        model: float(np.mean([run.validation[model].means()["ndcg_at_10"] for run in runs]))
+        for model in means
+        if all(model in run.validation for run in runs)
+    }
+    if "two_stage" not in validation:
+        return
+    best_of_test, best = (max(part, key=part.__getitem__) for part in (means, validation))
+    if best != best_of_test:
+        yield (
+            f"The parts disagree: on the test part {TITLES[best_of_test]} is best "
+            f"({means[best_of_test]:.3f}), on the validation part {TITLES[best]} ({validation[best]:.3f})."
+        )
+    for model in ("als", "ease", "item_knn", "popularity"):
+        if model not in validation:
+            continue
+        on_test, here = (part["two_stage"] - part[model] for part in (means, validation))
+        if here < 0 <= on_test:
+            yield (
+                f"Two-stage is above {TITLES[model]} on the test part ({on_test:+.3f}) and below it on the "
+                f"validation part ({here:+.3f}): that it is better has not been shown."
+            )
 
 
 def sources_sentence(choice: SourceChoice, n_candidates: int) -> str:

@@ -88,6 +88,12 @@ def print_held_out_users(console: Console, strong: StrongGeneralisation) -> None
         f"Strong generalisation, {strong.users} users held out whole, a random 80 % of their ratings sent "
         f"as history: recall@{CUTOFF} over min({CUTOFF}, liked): {recalls}",
     )
+    if strong.recall and strong.recall["popularity"] > strong.recall["als"]:
+        console.print(
+            "Warning: new users are served better by what is popular than by ALS, folded in from 80 % of "
+            "their ratings.",
+            style="yellow",
+        )
 
 
 def _segment_table(runs: Sequence[Measurement]) -> Table:
