@@ -11,6 +11,7 @@ from serving.ids import Rows
 from serving.ratings import Ratings
 from serving.sources import ALS_ALONE
 from training.evaluation.judging import Quality, judge
+from training.evaluation.profiles import ListProfile, profile_of
 from training.evaluation.splits import ENOUGH_USERS, Split, SplitProtocol, judged_split, split
 from training.experiments.baselines import baseline_lists, choose_ease_regularization, svd_lists
 from training.experiments.regularization import best_regularization, choose_als_regularization
@@ -67,6 +68,8 @@ class Measurement:
     """How much each source of candidates weighs: the recipe has what was chosen; None where it was given."""
     short_histories: ShortHistories | None
     """How new users are served: the recipe has the least history; None where `sources` is."""
+    profiles: Mapping[str, ListProfile]
+    """By model, how much its lists of the test part are made for each user."""
     evidence: Evidence
 
 
@@ -146,6 +149,7 @@ def measure(
         ease_ndcg=ease_ndcg,
         sources=sources,
         short_histories=short_histories,
+        profiles={model: profile_of(found, test, job.table.movies) for model, found in lists.items()},
         evidence=Evidence(
             history_lengths=test.train.counts()[test.users],
             movie_counts=np.bincount(test.train.movie_rows, minlength=job.n_movies),

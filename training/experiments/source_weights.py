@@ -13,7 +13,6 @@ from serving.ratings import Ratings
 from serving.sources import ALS_ALONE, SourceWeights, fused
 from training.checkpoints import Arrays
 from training.evaluation.judging import paired_interval
-from training.evaluation.metrics import recall
 from training.evaluation.splits import Split
 from training.experiments.regularization import validation_part
 from training.models.first_stage import FirstStage
@@ -94,7 +93,9 @@ def _recalls(judged: Split, grid: list[SourceWeights], job: JobContext) -> npt.N
     )
     recalls = np.empty((len(grid), judged.users.size))
     for user, (offers, relevant) in enumerate(zip(stage.offers(judged.users), judged.relevant, strict=True)):
+        is_relevant = np.zeros(job.n_movies, np.bool_)
+        is_relevant[relevant] = True
         for place, weights in enumerate(grid):
             rows, _ = fused(offers, weights, n_movies=job.n_movies, limit=recipe.n_candidates)
-            recalls[place, user] = recall(rows, relevant, recipe.n_candidates)
+            recalls[place, user] = np.count_nonzero(is_relevant[rows]) / relevant.size
     return recalls

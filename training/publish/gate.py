@@ -60,7 +60,7 @@ class Evaluation:
     def of(cls, measurement: Measurement, movie_ids: IdMap) -> "Evaluation":
         """What the gate needs of a measurement."""
         validated = measurement.validated
-        validation = validated and _part(validated, measurement.validation, movie_ids)
+        validation = None if validated is None else _part(validated, measurement.validation, movie_ids)
         return replace(_part(measurement.judged, measurement.qualities, movie_ids), validation=validation)
 
     @property

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -60,6 +61,7 @@ def print_measurements(console: Console, runs: Sequence[Measurement], dataset_ta
     console.print(quality_table(metrics, caption, n_candidates=first.recipe.n_candidates))
     if first.judged_users:
         console.print(_segment_table(runs))
+        console.print(_profile_table(runs))
         for one in lifts(qualities):
             console.print(f"two-stage over {TITLES[one.over]}: nDCG@10 {one}")
     for name, ndcg_by_regularization in (("ALS", first.als_ndcg), ("EASE", first.ease_ndcg)):
@@ -112,6 +114,30 @@ def _segment_table(runs: Sequence[Measurement]) -> Table:
             TITLES[model],
             *(f"{ndcg[segment.members].mean():.3f}" for segment in segments),
             *(_number(means.get(f"recall_at_10_{band}")) for band in BANDS),
+        )
+    return table
+
+
+def _profile_table(runs: Sequence[Measurement]) -> Table:
+    """How much each model's lists are made for each user, mean over the runs."""
+    table = Table(
+        "first ten",
+        caption="popularity: mean share of rated movies that are rated less; overlap: share that two users "
+        "have in common; miscalibration: of genres from those of the user's likes, Jensen-Shannon, bits",
+        caption_justify="left",
+    )
+    for title in ("popularity", "overlap", "coverage", "novelty", "miscalibration"):
+        table.add_column(title, justify="right")
+    for model, quality in merged(runs).items():
+        profiles = [run.profiles[model] for run in runs]
+        means = quality.means()
+        table.add_row(
+            TITLES[model],
+            _number(float(np.mean([one.popularity_percentile for one in profiles]))),
+            _number(float(np.mean([one.overlap for one in profiles]))),
+            _number(means["coverage_at_10"]),
+            _number(means["novelty_at_10"]),
+            _number(float(np.mean([one.miscalibration for one in profiles]))),
         )
     return table
 

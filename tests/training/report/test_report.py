@@ -321,7 +321,7 @@ def test_a_ranker_that_learned_from_shuffled_labels_does_not_pass_the_gate(
     assert judge_challenger(served, served).refusals == ()
     verdict = judge_challenger(challenger, served)
     refusals = " ".join(verdict.refusals)
-    assert "below stage one alone" in refusals
+    assert "below ALS alone" in refusals
     assert "more than 2% below what is served" in refusals
 
     subject = Subject(clean.tag("sample"), "generated", table, clean.counts)
