@@ -12,12 +12,12 @@ from rich.table import Table
 
 from ranking_service.diversity import diversified
 from serving.ids import Rows
-from training.cli.options import DataOptions, recipe_of_options, with_option_groups
+from training.cli.options import DataOptions, ProtocolOption, RecipeOptions, with_option_groups
 from training.cli.terminal import Terminal
 from training.data.preparation import prepare
 from training.evaluation.judging import judge, lift_of
 from training.evaluation.profiles import CUTOFF, profile_of
-from training.evaluation.splits import SplitProtocol, judged_split
+from training.evaluation.splits import judged_split
 from training.experiments.source_weights import choose_source_weights
 from training.models.job_context import JobContext
 from training.models.ranker_selection import RankerChoice
@@ -39,10 +39,8 @@ def main(
     console = Terminal()
     progress = Progress(console)
     with TemporaryDirectory() as folder:
-        prepared = prepare(
-            data.resolve(), Path(folder), sample=False, dataset_tag=None, console=console, progress=progress
-        )
-    recipe = replace(recipe_of_options(prepared.clean.ratings), protocol=SplitProtocol.USER)
+        prepared = prepare(data.resolve(), Path(folder), sample=False, dataset_tag=None, progress=progress)
+    recipe = RecipeOptions().recipe(prepared.clean.ratings, ProtocolOption.USER)
     judged = judged_split(prepared.clean.ratings, recipe.protocol)
     job = JobContext(prepared.table, recipe, progress)
     sources = choose_source_weights(judged.train, job).chosen
