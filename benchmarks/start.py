@@ -27,12 +27,14 @@ from serving.bundle.manifest import (
     Manifest,
     bundle_id_of,
 )
+from serving.bundle.sources import SourcesRecord, write_sources
 from serving.bundle.store import BundleStore, file_records
 from serving.fold_in import AlsParameters, Confidence
 from serving.ids import IdMap
 from serving.limits import DEFAULT_CANDIDATES
 from serving.movies import Movies
 from serving.ratings import Ratings
+from serving.sources import ALS_ALONE, CandidateSources
 from serving.stages.candidate import CandidateQuery
 from training.cli.terminal import Terminal
 
@@ -95,7 +97,7 @@ def write_bundle(root: Path, *, n_movies: int, n_users: int, ratings_per_user: i
         bundle_id="",
         movies=movies,
         ratings=ratings,
-        item_factors=item_factors,
+        sources=CandidateSources(item_factors),
         user_factors=user_factors,
         parameters=_PARAMETERS,
         n_candidates=DEFAULT_CANDIDATES,
@@ -111,6 +113,7 @@ def write_bundle(root: Path, *, n_movies: int, n_users: int, ratings_per_user: i
         write_ratings(folder, ratings)
         write_item_factors(folder, item_factors)
         write_user_factors(folder, user_factors, _PARAMETERS)
+        write_sources(folder, SourcesRecord(ALS_ALONE, least_history=0), None)
         files = file_records(staging)
         manifest = Manifest(
             bundle_id=bundle_id_of(files),

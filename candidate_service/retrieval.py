@@ -13,6 +13,7 @@ from serving.bundle.catalogue import read_movies
 from serving.bundle.factors import read_item_factors, read_ratings, read_user_factors
 from serving.bundle.golden import WARM_UP_REQUESTS, check_movie_ids, check_scores
 from serving.bundle.manifest import GoldenCandidates
+from serving.bundle.sources import read_sources
 from serving.bundle.store import BundleStore
 from serving.fold_in import AlsParameters, FoldIn
 from serving.ids import NO_IDS, Rows
@@ -24,8 +25,8 @@ from serving.retrieval import (
     finite_factors,
     retrieve,
     retrieve_by_norm,
-    score_and_rank,
 )
+from serving.sources import CandidateSources, FusedCandidates
 from serving.stages.candidate import (
     NO_LIKES,
     CandidateList,
@@ -36,6 +37,7 @@ from serving.stages.candidate import (
 )
 
 _FOLDER = "candidate"
+_NO_SCORES = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,8 @@ class _User:
     origin: UserVector
     vector: npt.NDArray[np.float32]
     """Shape (n_factors,), finite, not zero."""
-    trained: History
-    """Ratings in training,"""
-    new: History
-    """and in the request's history."""
+    history: History
+    """Ratings in training and in the request's history, joined."""
 
 
 class Retriever:
@@ -58,10 +58,12 @@ class Retriever:
         bundle_id: the bundle.
         movies: the catalogue; its rows are those of every array.
         ratings: what was trained on; its user rows are those of `user_factors`.
-        item_factors: shape (n_movies, n_factors); a zero row for a cold movie.
+        sources: what offers candidates; its item factors have shape (n_movies, n_factors), finite, and a zero
+            row for a cold movie.
         user_factors: shape (n_users, n_factors); a zero row for a user who has no vector.
         parameters: what the factors were fitted with.
-        n_candidates: what a query without a limit gets.
+        n_candidates: what a query without a limit gets, and the movies that each source offers at the least.
+        least_history: ratings below which a user has no candidates.
         scan_share: share of the item factors that a scan by norm reads, which is chosen where this is small;
             None where it was not measured. It changes what a request costs, not what it is answered.
     """
@@ -72,24 +74,26 @@ class Retriever:
         bundle_id: str,
         movies: Movies,
         ratings: Ratings,
-        item_factors: npt.NDArray[np.float32],
+        sources: CandidateSources,
         user_factors: npt.NDArray[np.float32],
         parameters: AlsParameters,
         n_candidates: int,
+        least_history: int = 0,
         scan_share: float | None = None,
     ) -> None:
         self.bundle_id = bundle_id
         self._n_candidates = n_candidates
         self._movies = movies
         self._ratings = ratings
-        self._item_factors = finite_factors(item_factors)
+        self._least_history = least_history
+        self._sources = sources
         self._user_factors = finite_factors(user_factors)
-        self._cold: npt.NDArray[np.bool_] = ~np.any(self._item_factors, axis=1)
-        self._fold_in = FoldIn(self._item_factors, parameters)
+        self._cold: npt.NDArray[np.bool_] = ~np.any(sources.item_factors, axis=1)
+        self._fold_in = FoldIn(sources.item_factors, parameters)
         self._best = (
-            partial(retrieve_by_norm, RowsByNorm.of(self._item_factors))
+            partial(retrieve_by_norm, RowsByNorm.of(sources.item_factors))
             if scan_share is not None and scan_share <= SMALL_SHARE
-            else partial(retrieve, self._item_factors)
+            else partial(retrieve, sources.item_factors)
         )
 
     @classmethod
@@ -103,14 +107,16 @@ class Retriever:
         with ThreadPoolExecutor() as pool:  # most of the time goes into hashes, which hold no lock
             ratings = pool.submit(read_ratings, folder)
             user_factors, parameters = read_user_factors(folder)
+            record, sources = read_sources(folder, finite_factors(read_item_factors(folder)))
         retriever = cls(
             bundle_id=bundle_id,
             movies=read_movies(folder),
             ratings=ratings.result(),
-            item_factors=read_item_factors(folder),
+            sources=sources,
             user_factors=user_factors,
             parameters=parameters,
             n_candidates=folder.manifest.n_candidates,
+            least_history=record.least_history,
             scan_share=folder.manifest.scan_share,
         )
         for _ in range(WARM_UP_REQUESTS):
@@ -130,51 +136,78 @@ class Retriever:
     def retrieve(self, queries: Sequence[CandidateQuery]) -> list[CandidateList]:
         """Candidates of each user, in order; the same whatever travels along."""
         users = [self._user(query) for query in queries]
-        asking = [(query, user) for query, user in zip(queries, users, strict=True) if user is not None]
-        nothing = CandidateList(NO_IDS, np.empty(0, np.float32), UserVector.NONE, self.bundle_id)
+        served = {
+            place: (query, user)
+            for place, (query, user) in enumerate(zip(queries, users, strict=True))
+            if user is not None and len(user.history) >= self._least_history
+        }
+        found = dict(zip(served, self._found(list(served.values())), strict=True))
+        return [
+            self._list(query, user, found.get(place))
+            for place, (query, user) in enumerate(zip(queries, users, strict=True))
+        ]
+
+    def _found(self, asking: Sequence[tuple[CandidateQuery, _User]]) -> list[FusedCandidates]:
+        """What the sources have for each user."""
         if not asking:
-            return [nothing] * len(queries)
-        found = iter(
-            self._best(
-                np.stack([user.vector for _, user in asking]),
-                (self._blocked(query, user) for query, user in asking),
-                [query.limit or self._n_candidates for query, _ in asking],
-            )
+            return []
+        masks = [self._blocked(query, user) for query, user in asking]
+        best_of_als = self._best(
+            np.stack([user.vector for _, user in asking]), masks, [self._depth(query) for query, _ in asking]
         )
-        answers = []
-        for query, user in zip(queries, users, strict=True):
-            if user is None:
-                answers.append(nothing)
-                continue
-            best = next(found)
-            finite = np.isfinite(best.scores)  # finite factors can still overflow
-            rows = best.movie_rows[finite]
-            answers.append(
-                CandidateList(
-                    movie_ids=self._movies.ids.ids[rows],
-                    scores=best.scores[finite],
-                    user_vector=user.origin,
-                    bundle_id=self.bundle_id,
-                    because_of=self._because_of(query, user, rows),
-                    probes=tuple(self._probes(query, user)),
-                )
+        return [
+            self._sources.fuse(
+                als,
+                user.vector,
+                user.history,
+                blocked,
+                depth=self._depth(query),
+                limit=query.limit or self._n_candidates,
             )
-        return answers
+            for (query, user), blocked, als in zip(asking, masks, best_of_als, strict=True)
+        ]
+
+    def _list(
+        self, query: CandidateQuery, user: _User | None, found: FusedCandidates | None
+    ) -> CandidateList:
+        """The answer to a query, out of what was found: none where nothing was looked for."""
+        if user is None:
+            return CandidateList(NO_IDS, _NO_SCORES, UserVector.NONE, self.bundle_id)
+        probes = tuple(self._probes(query, user))
+        if found is None:
+            return CandidateList(
+                NO_IDS, _NO_SCORES, user.origin, self.bundle_id, probes=probes, short_history=True
+            )
+        return CandidateList(
+            movie_ids=self._movies.ids.ids[found.movie_rows],
+            scores=found.scores,
+            user_vector=user.origin,
+            bundle_id=self.bundle_id,
+            because_of=self._because_of(query, user, found.movie_rows),
+            probes=probes,
+            fused_scores=found.fused_scores,
+            source_ranks=found.source_ranks,
+        )
+
+    def _depth(self, query: CandidateQuery) -> int:
+        """Movies that each source offers: what a shorter list begins with does not depend on its length."""
+        return max(query.limit, self._n_candidates)
 
     def _user(self, query: CandidateQuery) -> _User | None:
         row = self._ratings.users.row(query.user_id)
         trained = self._ratings.of(row) if row >= 0 else EMPTY_HISTORY
         new = query.history.history(self._movies.ids)
+        history = trained.joined_by(new)
         if len(new) > 0:
-            origin, vector = UserVector.FOLDED_IN, self._folded_in(trained, new)
+            origin, vector = UserVector.FOLDED_IN, self._folded_in(history)
         else:
             origin, vector = UserVector.TRAINED, self._user_factors[row] if row >= 0 else None
         if vector is None or not vector.any():
             return None
-        return _User(origin, vector, trained, new)
+        return _User(origin, vector, history)
 
-    def _folded_in(self, trained: History, new: History) -> npt.NDArray[np.float32] | None:
-        vector = self._fold_in.user_vector(trained.joined_by(new))
+    def _folded_in(self, history: History) -> npt.NDArray[np.float32] | None:
+        vector = self._fold_in.user_vector(history)
         return vector if vector is not None and np.isfinite(vector).all() else None
 
     def _blocked(self, query: CandidateQuery, user: _User) -> npt.NDArray[np.bool_]:
@@ -186,15 +219,13 @@ class Retriever:
             rows = self._movies.ids.rows(query.exclude_movie_ids)
             blocked[rows[rows >= 0]] = True
         if not query.include_seen:
-            blocked[user.trained.movie_rows] = True
-            blocked[user.new.movie_rows] = True
+            blocked[user.history.movie_rows] = True
         return blocked
 
     def _because_of(self, query: CandidateQuery, user: _User, candidates: Rows) -> LikedMovies:
         if query.because_of == 0:
             return NO_LIKES
-        history = user.trained.joined_by(user.new)
-        reasons = reasons_for(candidates, history, self._fold_in, query.because_of)
+        reasons = reasons_for(candidates, user.history, self._fold_in, query.because_of)
         movie_ids = np.where(reasons.movie_rows >= 0, self._movies.ids.ids[reasons.movie_rows], 0)
         return LikedMovies(movie_ids, reasons.weights)
 
@@ -208,13 +239,17 @@ class Retriever:
             if row < 0:
                 yield CandidateProbe(movie_id, unknown=True)
                 continue
-            score, rank = score_and_rank(self._item_factors, user.vector, blocked, row)
-            scored = not self._cold[row] and np.isfinite(score)
+            standing = self._sources.standing(
+                user.vector, user.history, blocked, depth=self._depth(query), movie_row=row
+            )
+            scored = not self._cold[row] and np.isfinite(standing.score)
             yield CandidateProbe(
                 movie_id,
-                seen=row in user.trained.movie_rows or row in user.new.movie_rows,
+                seen=row in user.history.movie_rows,
                 excluded=movie_id in query.exclude_movie_ids,
                 filtered_out=not matching[row],
-                score=score if scored else None,
-                rank=rank if scored else None,
+                score=standing.score if scored else None,
+                rank=standing.rank if scored else None,
+                fused_score=standing.fused_score if scored else None,
+                source_ranks=standing.source_ranks if scored else {},
             )

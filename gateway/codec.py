@@ -242,6 +242,7 @@ def _fill_item(
     message.rank = rank
     message.score = item.score
     encode_explanation((c.titled(catalogue.title) for c in item.explanation), message.explanation)
+    message.candidate_sources.extend(item.candidate_sources)
     for liked in item.because_of:
         message.because_of.add(movie_id=liked.movie_id, title=liked.title, weight=liked.weight)
 
@@ -265,7 +266,14 @@ def _entry(catalogue: Catalogue, row: int, source: str, entries: _Entries) -> pu
 
 
 def _retrieval(standing: RetrievalStanding) -> public.RetrievalStanding:
-    return public.RetrievalStanding(score=standing.score, rank=standing.rank, cut_score=standing.cut_score)
+    return public.RetrievalStanding(
+        score=standing.score,
+        rank=standing.rank,
+        cut_score=standing.cut_score,
+        sources=[
+            public.SourceRank(source=source, rank=rank) for source, rank in standing.source_ranks.items()
+        ],
+    )
 
 
 def _ranking(standing: RankingStanding, catalogue: Catalogue) -> public.RankingStanding:

@@ -17,9 +17,9 @@ class Model(StrEnum):
     """What set the order of a list, and the source of each of its movies."""
 
     TWO_STAGE = auto()
-    """ALS candidates, ordered by the ranker."""
+    """Candidates, ordered by the ranker."""
     ALS_ONLY = auto()
-    """ALS order."""
+    """Candidates in the order of stage one: ALS scores, merged with the other sources of the bundle."""
     POPULARITY_FALLBACK = auto()
     """Popularity: from the gateway's memory alone."""
     ALS_COSINE = auto()
@@ -47,6 +47,8 @@ class Outcome(StrEnum):
     NOTHING_TO_RANK = auto()
     """The user is known; seen movies, exclusions and filter leave no candidate."""
     UNKNOWN_USER = auto()
+    SHORT_HISTORY = auto()
+    """The user has rated so little that what is popular serves them better."""
     CANDIDATES_FAILED = auto()
     NEIGHBOURS = auto()
     COLD_MOVIE = auto()
@@ -79,6 +81,8 @@ LADDER: Final[Mapping[Outcome, Rung]] = MappingProxyType(
         Outcome.RANKING_FAILED: Rung(Model.ALS_ONLY, (Model.POPULARITY_FALLBACK,), Denial.UNAVAILABLE),
         Outcome.NOTHING_TO_RANK: Rung(Model.TWO_STAGE, (Model.POPULARITY_FALLBACK,), Denial.SHORT_LIST),
         Outcome.UNKNOWN_USER: Rung(Model.POPULARITY_FALLBACK, (), Denial.NOT_FOUND),
+        # Popularity is what the bundle chose for such a user: nothing to deny.
+        Outcome.SHORT_HISTORY: Rung(Model.POPULARITY_FALLBACK, (), Denial.SHORT_LIST),
         Outcome.CANDIDATES_FAILED: Rung(Model.POPULARITY_FALLBACK, (), Denial.UNAVAILABLE),
         Outcome.NEIGHBOURS: Rung(Model.ALS_COSINE, (Model.GENRE_JACCARD,), Denial.SHORT_LIST),
         Outcome.COLD_MOVIE: Rung(Model.GENRE_JACCARD, (), Denial.SHORT_LIST),
@@ -90,6 +94,7 @@ _EXPECTED: Final[Mapping[Outcome, FallbackReason]] = MappingProxyType(
     {
         Outcome.NOTHING_TO_RANK: FallbackReason.NO_CANDIDATES,
         Outcome.UNKNOWN_USER: FallbackReason.UNKNOWN_USER,
+        Outcome.SHORT_HISTORY: FallbackReason.SHORT_HISTORY,
         Outcome.COLD_MOVIE: FallbackReason.COLD_MOVIE,
     }
 )

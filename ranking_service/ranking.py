@@ -18,6 +18,7 @@ from serving.features.group import FeatureQuery, ProbeContext
 from serving.ids import NO_IDS, IdMap, Ids, Rows
 from serving.ratings import EMPTY_HISTORY, History, Ratings
 from serving.retrieval import best_first
+from serving.sources import Source, SourceRanks
 from serving.stages.ranking import RankedList, RankedProbe, RankingProbe, RankingQuery
 
 _FOLDER = "ranking"
@@ -41,6 +42,7 @@ class _Part:
     rows: slice
     movie_rows: Rows
     retrieval_scores: npt.NDArray[np.floating]
+    source_ranks: SourceRanks
     unknown_movie_ids: Ids
     probes: tuple[RankingProbe, ...]
     """Known probes that are not in the list; their rows of the matrix follow those of the list."""
@@ -52,7 +54,9 @@ class _Part:
 
     def feature_queries(self, ids: IdMap) -> Iterator[FeatureQuery]:
         """What the rows of the matrix are computed for."""
-        yield FeatureQuery(self.history, self.movie_rows, self.retrieval_scores)
+        yield FeatureQuery(
+            self.history, self.movie_rows, self.retrieval_scores, source_ranks=self.source_ranks
+        )
         if self.probes:
             yield FeatureQuery(
                 self.history,
@@ -61,6 +65,10 @@ class _Part:
                 ProbeContext(
                     np.array([probe.retrieval_rank for probe in self.probes]), self.retrieval_scores
                 ),
+                {
+                    source: np.array([probe.source_ranks.get(source, 0) for probe in self.probes], np.int32)
+                    for source in self.source_ranks
+                },
             )
 
 
@@ -111,6 +119,9 @@ class Ranker:
             user_id=golden.user_id,
             movie_ids=np.array(golden.movie_ids, dtype=np.int64),
             retrieval_scores=np.array(golden.retrieval_scores, dtype=np.float32),
+            source_ranks={
+                Source(name): np.array(ranks, np.int32) for name, ranks in golden.source_ranks.items()
+            },
         )
         (answer,) = self.rank([query]).lists
         score_of = dict(zip(answer.movie_ids.tolist(), answer.scores.tolist(), strict=True))
@@ -167,6 +178,9 @@ class Ranker:
                 rows=slice(start, start + int(np.count_nonzero(known))),
                 movie_rows=rows if all_known else rows[known],
                 retrieval_scores=query.retrieval_scores if all_known else query.retrieval_scores[known],
+                source_ranks=query.source_ranks
+                if all_known
+                else {source: ranks[known] for source, ranks in query.source_ranks.items()},
                 unknown_movie_ids=NO_IDS if all_known else query.movie_ids[~known],
                 probes=tuple(
                     probe

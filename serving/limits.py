@@ -73,6 +73,7 @@ class _Row:
 
 
 _ID: Final = Limits(1, _MAX_INT32)
+_RANK: Final = Limits(0, _MAX_INT32)
 _FINITE: Final = Limits(-math.inf, math.inf, Measure.FINITE)
 _GENRES: Final = Limits(0, 20, Measure.ENTRIES, unique=True)
 _PRINTABLE: Final = r"^[^\u0000-\u001f\u007f-\u009f]*$"
@@ -129,12 +130,18 @@ _TABLE: Final[Mapping[str, _Row]] = MappingProxyType(
         "movie_ids[]": _Row(stage=_ID),
         "retrieval_scores": _Row(stage=Limits(0, 1_000, Measure.ENTRIES)),
         "retrieval_scores[]": _Row(stage=_FINITE),
+        "transitions_ranks": _Row(stage=Limits(0, 1_000, Measure.ENTRIES)),
+        "transitions_ranks[]": _Row(stage=_RANK),
+        "popularity_ranks": _Row(stage=Limits(0, 1_000, Measure.ENTRIES)),
+        "popularity_ranks[]": _Row(stage=_RANK),
         "probe_movie_ids": _Row(stage=Limits(0, 10, Measure.ENTRIES, unique=True)),
         "probe_movie_ids[]": _Row(stage=_ID),
         "probes": _Row(stage=Limits(0, 10, Measure.ENTRIES, unique=True)),
         "probes[].movie_id": _Row(stage=_ID),
         "probes[].retrieval_score": _Row(stage=_FINITE),
         "probes[].retrieval_rank": _Row(stage=_ID),
+        "probes[].transitions_rank": _Row(stage=_RANK),
+        "probes[].popularity_rank": _Row(stage=_RANK),
     }
 )
 """By field; `[]` stands for any entry of a list. What holds for one message only begins with its name."""

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from serving.bundle.store import BundleStore
 from serving.features.sets import FeatureSet
+from serving.sources import SourceWeights
 from tests.shared import SharedFolders
 from training.data.generated import write_sample
 from training.data.movielens.data_set import read_data_set
@@ -98,6 +99,7 @@ def trained(shared_folders: SharedFolders, generated: Path) -> Trained:
             als=default_parameters(len(clean.ratings.users)),
             ranker=RankerParameters(iterations=50),
             feature_groups=FeatureSet.EXTENDED.groups,
+            sources=SourceWeights(als=1.0, transitions=0.5, popularity=0.25),
             protocol=SplitProtocol.USER,
             seed=0,
             threads=2,

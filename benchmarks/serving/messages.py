@@ -76,6 +76,8 @@ async def _record(servers: Mapping[str, Server], user_id: int) -> Messages:
                     user_id=user_id,
                     movie_ids=candidates.lists[0].movie_ids,
                     retrieval_scores=candidates.lists[0].scores,
+                    transitions_ranks=candidates.lists[0].transitions_ranks,
+                    popularity_ranks=candidates.lists[0].popularity_ranks,
                     limit=PAGE,
                 )
             ],

@@ -36,6 +36,7 @@ class Model:
                     user_id=user_id,
                     movie_ids=candidates.movie_ids,
                     retrieval_scores=candidates.scores,
+                    source_ranks=candidates.source_ranks,
                     limit=limit,
                 )
                 for user_id, candidates in zip(user_ids, found, strict=True)

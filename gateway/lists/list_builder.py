@@ -14,6 +14,7 @@ from gateway.lists.catalogue import Catalogue, ScoredMovies
 from serving.errors import NotFoundError, Reason, UnavailableError
 from serving.explanations import Explanation
 from serving.ids import Rows
+from serving.sources import Source
 from serving.stages.stage import FallbackReason, StageFailure
 
 
@@ -37,6 +38,8 @@ class Item(NamedTuple):  # a page makes up to a hundred: a frozen dataclass take
     explanation: Explanation = ()
     because_of: tuple[LikedMovie, ...] = ()
     """The movies that speak most for this one, most first."""
+    candidate_sources: tuple[Source, ...] = ()
+    """What offered it as a candidate; none for a movie that only fills the list up."""
 
 
 @dataclass(frozen=True)

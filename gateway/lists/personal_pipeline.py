@@ -1,9 +1,10 @@
 """Lists for one user: candidates, ordered by the ranker, filled up with what is popular."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from gateway.fallback import Model, Outcome
 from gateway.lists.catalogue import Catalogue, Catalogues, ScoredMovies
@@ -87,10 +88,8 @@ class PersonalPipeline:
                 Outcome.RANKING_FAILED if draft.candidates.movie_ids.size else Outcome.CANDIDATES_FAILED,
                 _mismatch(candidates),
             )
-        if candidates.user_vector is UserVector.NONE:
-            return draft.finish(Outcome.UNKNOWN_USER)
         if not draft.candidates.movie_ids.size:
-            return draft.finish(Outcome.NOTHING_TO_RANK)
+            return draft.finish(_without_candidates(candidates))
         try:
             ranked = await self._rank(request, draft.candidates, deadline)
         except StageError as error:
@@ -126,10 +125,11 @@ class PersonalPipeline:
             diversity=request.diversity,
             history=request.history,
             probes=tuple(
-                RankingProbe(probe.movie_id, probe.score, probe.rank)
+                RankingProbe(probe.movie_id, probe.score, probe.rank, probe.source_ranks)
                 for probe in candidates.probes
                 if probe.score is not None and probe.rank is not None
             ),
+            source_ranks=candidates.source_ranks,
         )
         seconds = deadline.stage_seconds(StageName.RANKING, self._budgets.stages[StageName.RANKING])
         return await self._ranking.ask(query, seconds=seconds)
@@ -176,18 +176,12 @@ class _Draft:
             metrics.unknown_items.inc(int((~shown).sum()))
         shown &= ~self._builder.blocked[rows]
         if not shown.all():
-            rows = rows[shown]
-            candidates = replace(
-                candidates,
-                movie_ids=candidates.movie_ids[shown],
-                scores=candidates.scores[shown],
-                because_of=candidates.because_of.where(shown),
-            )
+            rows, candidates = rows[shown], candidates.where(shown)
         self.candidates = candidates
         self._rows = rows
-        in_als_order = ScoredMovies(rows, candidates.scores, candidates.bundle_id)
-        self._sources[Model.ALS_ONLY] = lambda: in_als_order
-        self._sources[Model.TWO_STAGE] = lambda: in_als_order  # until they are ranked: none need no ranking
+        in_order = ScoredMovies(rows, candidates.order_scores, candidates.bundle_id)
+        self._sources[Model.ALS_ONLY] = lambda: in_order
+        self._sources[Model.TWO_STAGE] = lambda: in_order  # until they are ranked: none need no ranking
 
     def add_ranking(self, ranked: RankedList, metrics: GatewayMetrics) -> None:
         """Adds their order, and keeps movies that ranking does not know from coming back as fill."""
@@ -220,8 +214,15 @@ class _Draft:
         )
         if self._rows is None or outcome is Outcome.CANDIDATES_FAILED:
             return PersonalResult(answer)
-        answer = _with_reasons(answer, self._rows, self.candidates.because_of)
+        answer = _with_reasons(answer, self._rows, self.candidates)
         return PersonalResult(answer, self.candidates, ranked)
+
+
+def _without_candidates(candidates: CandidateList) -> Outcome:
+    """Why there are none."""
+    if candidates.user_vector is UserVector.NONE:
+        return Outcome.UNKNOWN_USER
+    return Outcome.SHORT_HISTORY if candidates.short_history else Outcome.NOTHING_TO_RANK
 
 
 def _mismatch(candidates: CandidateList) -> StageFailure:
@@ -230,26 +231,33 @@ def _mismatch(candidates: CandidateList) -> StageFailure:
     return StageFailure(StageName.CANDIDATE, FallbackReason.BUNDLE_MISMATCH, detail)
 
 
-def _with_reasons(answer: ListAnswer, candidate_rows: Rows, because_of: LikedMovies) -> ListAnswer:
-    """The list with the liked movies that speak for its candidates, where they were asked for."""
-    if not because_of.movie_ids.size:
+def _with_reasons(answer: ListAnswer, candidate_rows: Rows, candidates: CandidateList) -> ListAnswer:
+    """The list with the sources of its candidates, and the liked movies that speak for them if asked for."""
+    if not candidate_rows.size or not answer.items:
         return answer
-    ids = answer.catalogue.movies.ids
     shown = np.array([item.movie_row for item in answer.items])
     found = candidate_rows == shown[:, None]  # a page and its candidates: less work than a dict of them
     places = found.argmax(axis=1)
-    reasons = zip(
-        answer.items,
-        found.any(axis=1).tolist(),
-        ids.rows(because_of.movie_ids[places]).tolist(),
-        because_of.weights[places].tolist(),
-        strict=True,
-    )
+    liked = _likes_of(answer.catalogue, candidates.because_of, places)
+    reasons = zip(answer.items, found.any(axis=1).tolist(), places.tolist(), liked, strict=True)
     items = tuple(
-        item._replace(because_of=_liked(answer.catalogue, rows, weights)) if is_candidate else item
-        for item, is_candidate, rows, weights in reasons
+        item._replace(because_of=likes, candidate_sources=candidates.sources_of(place))
+        if is_candidate
+        else item
+        for item, is_candidate, place, likes in reasons
     )
     return replace(answer, items=items)
+
+
+def _likes_of(
+    catalogue: Catalogue, because_of: LikedMovies, places: npt.NDArray[np.intp]
+) -> Iterable[tuple[LikedMovie, ...]]:
+    """The likes that speak for the candidates at some places; none where they were not asked for."""
+    if not because_of.movie_ids.size:
+        return [()] * places.size
+    rows = catalogue.movies.ids.rows(because_of.movie_ids[places])
+    weights = because_of.weights[places]
+    return [_liked(catalogue, *one) for one in zip(rows.tolist(), weights.tolist(), strict=True)]
 
 
 def _liked(catalogue: Catalogue, rows: Sequence[int], weights: Sequence[float]) -> tuple[LikedMovie, ...]:

@@ -1,5 +1,6 @@
 """Why a movie is in, or not in, a user's list: that very list, with the movie as a probe."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
@@ -10,6 +11,7 @@ from gateway.lists.personal_pipeline import PersonalPipeline, PersonalResult
 from gateway.requests import PersonalRequest, WhyRequest
 from gateway.stages.deadlines import Deadline
 from serving.explanations import Contribution
+from serving.sources import Source
 from serving.stages.candidate import CandidateProbe, UserVector
 from serving.stages.ranking import RankedProbe
 
@@ -25,10 +27,12 @@ class Verdict(StrEnum):
     """Nobody knows: the list is what is popular."""
     UNKNOWN_USER = auto()
     """Nothing is known of the user: the list is what is popular."""
+    SHORT_HISTORY = auto()
+    """The user has rated so little that the list is what is popular."""
     COLD_MOVIE = auto()
     """ALS has no factors for it: it can only fill up a short list."""
     NOT_RETRIEVED = auto()
-    """Its ALS score is too low."""
+    """No source offers it, or others are offered with better ranks."""
     NOT_RANKED = auto()
     """A candidate that the ranker could not score."""
     RANKED_BELOW = auto()
@@ -52,7 +56,9 @@ class RetrievalStanding:
     rank: int
     """From 1; that it has, or would have, among all that may be recommended."""
     cut_score: float | None
-    """Score of the last candidate; none when there is none."""
+    """ALS score of the last candidate that ALS offers; none when it offers none."""
+    source_ranks: Mapping[Source, int]
+    """Its places, from 1, among what the sources offer: those that it has, or would have."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ class WhyAnswers:
         model = result.answer.model
         score_of = {
             Model.TWO_STAGE: ranked.score if ranked else None,
-            Model.ALS_ONLY: probe.score if probe else None,
+            Model.ALS_ONLY: probe.order_score if probe else None,
             Model.POPULARITY_FALLBACK: float(catalogue.content.popularity[row]),
         }
         places = {item.movie_row: place for place, item in enumerate(result.answer.items, 1)}
@@ -175,6 +181,7 @@ def _verdict(
         Verdict.SEEN: facts.seen and not request.include_seen,
         Verdict.RETRIEVAL_FAILED: candidates is None,
         Verdict.UNKNOWN_USER: candidates is not None and candidates.user_vector is UserVector.NONE,
+        Verdict.SHORT_HISTORY: candidates is not None and candidates.short_history,
         Verdict.COLD_MOVIE: probe is None or probe.score is None,
         Verdict.NOT_RETRIEVED: candidates is not None and request.movie_id not in candidates.movie_ids,
         Verdict.NOT_RANKED: result.ranked is not None and not result.ranked.probes,
@@ -187,7 +194,13 @@ def _retrieval(result: PersonalResult, probe: CandidateProbe | None) -> Retrieva
     if result.candidates is None or probe is None or probe.score is None or probe.rank is None:
         return None
     scores = result.candidates.scores
-    return RetrievalStanding(probe.score, probe.rank, cut_score=float(scores[-1]) if scores.size else None)
+    if result.candidates.source_ranks:
+        of_als = result.candidates.source_ranks.get(Source.ALS)
+        scores = scores[:0] if of_als is None else scores[of_als > 0]
+        ranks = probe.source_ranks
+    else:
+        ranks = {Source.ALS: probe.rank} if 0 < probe.rank <= scores.size else {}
+    return RetrievalStanding(probe.score, probe.rank, float(scores.min()) if scores.size else None, ranks)
 
 
 def _ranking(result: PersonalResult, probe: RankedProbe | None, n_comparisons: int) -> RankingStanding | None:

@@ -14,7 +14,7 @@ from serving.movies import Movies
 
 MOVIES_FILE = "movies.npz"
 _CATALOGUE_FILE = "catalogue.json"
-_POPULARITY_FILE = "popularity.npz"
+POPULARITY_FILE = "popularity.npz"
 
 
 def write_movies(folder: Path, movies: Movies) -> None:
@@ -65,7 +65,7 @@ class CatalogueContent:
         text = json.dumps({"titles": self.titles}, ensure_ascii=False)
         (folder / _CATALOGUE_FILE).write_text(text, encoding="utf-8")
         write_arrays(
-            folder / _POPULARITY_FILE,
+            folder / POPULARITY_FILE,
             tmdb_ids=self.tmdb_ids,
             rating_counts=self.rating_counts,
             rating_means=self.rating_means,
@@ -77,4 +77,9 @@ class CatalogueContent:
         """Reads what `write` wrote."""
         titles = json.loads(folder.read(_CATALOGUE_FILE))["titles"]
         names = ("tmdb_ids", "rating_counts", "rating_means", "popularity")
-        return cls(titles=tuple(titles), **folder.arrays(_POPULARITY_FILE, *names))
+        return cls(titles=tuple(titles), **folder.arrays(POPULARITY_FILE, *names))
+
+
+def read_popularity(folder: BundleFolder) -> npt.NDArray[np.float64]:
+    """Reads of `CatalogueContent.write` how popular each movie is, shape (n_movies,)."""
+    return folder.arrays(POPULARITY_FILE, "popularity")["popularity"]

@@ -65,7 +65,9 @@ class GoldenRanking(_Record):
     movie_ids: tuple[int, ...]
     """Candidates, in the order of retrieval."""
     retrieval_scores: tuple[float, ...]
-    """One per candidate."""
+    """ALS scores, one per candidate."""
+    source_ranks: Mapping[str, tuple[int, ...]] = {}
+    """By source, one per candidate; empty where ALS is the only source."""
     scores: tuple[float, ...]
     """The ranker's, one per candidate, in the same order."""
 

@@ -99,7 +99,7 @@ class RankerContent:
         (folder / _FEATURES_FILE).write_text(json.dumps(record, indent=1), encoding="utf-8")
         for group in self.tables.groups:
             if group.arrays:
-                write_arrays(folder / _group_file(type(group)), **group.arrays)
+                write_arrays(folder / group_file(type(group)), **group.arrays)
         leaves = self.leaf_tables
         write_arrays(
             folder / _LEAF_TABLES_FILE,
@@ -146,10 +146,11 @@ class RankerContent:
         return cls(model, tables, LeafTables(**leaves, base_value=base_value))
 
 
-def _group_file(group: type[FeatureGroup]) -> str:
+def group_file(group: type[FeatureGroup]) -> str:
+    """Name of the file with a group's arrays."""
     return f"features_{group.NAME}.npz"
 
 
 def _read_group(folder: BundleFolder, group: type[FeatureGroup], catalogue: CatalogueArrays) -> FeatureGroup:
     names = group.array_names()
-    return group(catalogue, **folder.arrays(_group_file(group), *names) if names else {})
+    return group(catalogue, **folder.arrays(group_file(group), *names) if names else {})

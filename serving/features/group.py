@@ -17,6 +17,7 @@ from serving.explanations import MOVIE
 from serving.ids import Rows
 from serving.movies import Movies
 from serving.ratings import History
+from serving.sources import NO_RANKS, SourceRanks
 
 Columns: TypeAlias = npt.NDArray[np.float32]
 """Shape (n_features, n_rows): a row of this array is a column of the ranker's matrix, contiguous."""
@@ -56,6 +57,8 @@ class FeatureQuery(NamedTuple):
     """Shape (n_movies,): ALS scores, finite."""
     probe_context: ProbeContext | None = None
     """How the movies stand to another list; none: they are the list."""
+    source_ranks: SourceRanks = NO_RANKS
+    """One per movie of each source that was asked."""
 
 
 @dataclass(frozen=True)

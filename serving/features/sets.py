@@ -17,6 +17,7 @@ from serving.features.pace import PaceFeatures
 from serving.features.place import PlaceFeatures
 from serving.features.recent_genres import RecentGenreFeatures
 from serving.features.retrieval import RetrievalFeatures
+from serving.features.sources import SourceFeatures
 from serving.features.time import TimeFeatures
 from serving.features.transitions import TransitionFeatures
 from serving.features.user import UserFeatures
@@ -58,6 +59,7 @@ _GROUPS: Final[Mapping[FeatureSet, FeatureGroups]] = MappingProxyType(
         FeatureSet.EXTENDED: (
             *_REFERENCE,
             PlaceFeatures,
+            SourceFeatures,
             TransitionFeatures,
             NeighbourFeatures,
             FactorFeatures,
@@ -72,6 +74,7 @@ _GROUPS: Final[Mapping[FeatureSet, FeatureGroups]] = MappingProxyType(
             MovieFeatures,
             RetrievalFeatures,
             PlaceFeatures,
+            SourceFeatures,
             GenreFeatures,
         ),
     }

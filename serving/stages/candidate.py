@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
 from types import MappingProxyType
 from typing import Final
@@ -15,7 +15,17 @@ from serving.filters import UNRESTRICTED, MovieFilter
 from serving.ids import NO_IDS, Ids
 from serving.limits import STAGE_LIMITS
 from serving.ratings import RatedMovies
-from serving.stages.messages import decode_filter, decode_history, encode_filter, encode_history
+from serving.sources import NO_RANKS, Source, SourceRanks
+from serving.stages.messages import (
+    decode_filter,
+    decode_history,
+    decode_ranks,
+    decode_source_ranks,
+    encode_filter,
+    encode_history,
+    encode_ranks,
+    encode_source_ranks,
+)
 from serving.stages.reading import each, read_scored, require
 from serving.stages.stage import StageCodec, StageFailure, StageName
 
@@ -66,9 +76,18 @@ class CandidateProbe:
     excluded: bool = False
     filtered_out: bool = False
     score: float | None = None
-    """Finite; none when ALS has no factors for the movie."""
+    """Its ALS score, finite; none when ALS has no factors for the movie."""
     rank: int | None = None
-    """From 1, among all movies that may be returned: what it has, or would have if it might be returned."""
+    """By ALS score from 1, among all that may be returned: what it has, or would have if it might be."""
+    fused_score: float | None = None
+    """Finite; none as `score`, and where ALS is the only source."""
+    source_ranks: Mapping[Source, int] = field(default_factory=dict)
+    """Of the sources that offer it, or would if it might be returned; empty where ALS is the only source."""
+
+    @property
+    def order_score(self) -> float | None:
+        """What its place in the list is by."""
+        return self.score if self.fused_score is None else self.fused_score
 
 
 @dataclass(frozen=True)
@@ -94,13 +113,41 @@ class CandidateList:
 
     movie_ids: Ids
     scores: npt.NDArray[np.floating]
-    """Inner products of the user's and the movies' factors, finite."""
+    """Inner products of the user's and the movies' factors, finite: ALS scores."""
     user_vector: UserVector
     bundle_id: str
     because_of: LikedMovies = NO_LIKES
     """Only when asked for."""
     probes: tuple[CandidateProbe, ...] = ()
     """One per movie asked for, in order; none without a vector."""
+    fused_scores: npt.NDArray[np.floating] = field(default_factory=lambda: np.empty(0))
+    """What the order is by, never rising, with `source_ranks`; without, it is by `scores`."""
+    source_ranks: SourceRanks = field(default_factory=lambda: NO_RANKS)
+    """Of all sources that were asked; empty where that is ALS alone."""
+    short_history: bool = False
+    """The user has rated so little that what is popular serves them better: there are no movies."""
+
+    @property
+    def order_scores(self) -> npt.NDArray[np.floating]:
+        """What the order is by, never rising."""
+        return self.fused_scores if self.source_ranks else self.scores
+
+    def where(self, shown: npt.NDArray[np.bool_]) -> "CandidateList":
+        """The list with the candidates that `shown`, shape (n_candidates,), keeps."""
+        return replace(
+            self,
+            movie_ids=self.movie_ids[shown],
+            scores=self.scores[shown],
+            because_of=self.because_of.where(shown),
+            fused_scores=self.fused_scores[shown] if self.source_ranks else self.fused_scores,
+            source_ranks={source: ranks[shown] for source, ranks in self.source_ranks.items()},
+        )
+
+    def sources_of(self, place: int) -> tuple[Source, ...]:
+        """What offered the candidate at one place of the list."""
+        if not self.source_ranks:
+            return (Source.ALS,)
+        return tuple(source for source, ranks in self.source_ranks.items() if ranks[place] > 0)
 
 
 _USER_VECTORS: Final[Mapping[UserVector, "pb.UserVector.ValueType"]] = MappingProxyType(
@@ -135,8 +182,12 @@ def encode_response(lists: Sequence[CandidateList], bundle_id: str) -> pb.Genera
         message.scores.extend(candidates.scores.tolist())
         message.because_of_movie_ids.extend(candidates.because_of.movie_ids.ravel().tolist())
         message.because_of_weights.extend(candidates.because_of.weights.ravel().tolist())
+        message.short_history = candidates.short_history
+        if candidates.source_ranks:
+            message.fused_scores.extend(candidates.fused_scores.tolist())
+        encode_source_ranks(candidates.source_ranks, message)
         for probe in candidates.probes:
-            message.probes.add(
+            probe_message = message.probes.add(
                 movie_id=probe.movie_id,
                 unknown=probe.unknown,
                 seen=probe.seen,
@@ -144,7 +195,9 @@ def encode_response(lists: Sequence[CandidateList], bundle_id: str) -> pb.Genera
                 filtered_out=probe.filtered_out,
                 score=probe.score,
                 rank=probe.rank,
+                fused_score=probe.fused_score,
             )
+            encode_ranks(probe.source_ranks, probe_message)
     return response
 
 
@@ -172,10 +225,21 @@ def _decode_response(
     require(bool(bundle_id), "a bundle_id")
 
     def read(message: pb.CandidateList, query: CandidateQuery) -> CandidateList:
-        movie_ids, scores = read_scored(message.movie_ids, message.scores, query.limit or _MOST)
+        source_ranks = decode_source_ranks(message)
+        movie_ids, scores = read_scored(
+            message.movie_ids, message.scores, query.limit or _MOST, descending=not source_ranks
+        )
+        for ranks in source_ranks.values():
+            require(ranks.size == movie_ids.size, "one rank per movie of each source")
+            require((ranks >= 0).all(), "ranks from 1, or 0")
+        fused_scores = np.array(message.fused_scores, np.float64)
+        require(fused_scores.size == (movie_ids.size if source_ranks else 0), "fused scores with ranks")
+        require(np.isfinite(fused_scores).all(), "finite fused scores")
+        require(bool((fused_scores[1:] <= fused_scores[:-1]).all()), "the best first")
         require(message.user_vector in _USER_VECTORS_READ, "to be told where the user's vector came from")
         vector = _USER_VECTORS_READ[message.user_vector]
         require(vector is not UserVector.NONE or not movie_ids.size, "no movies without a vector")
+        require(not message.short_history or not movie_ids.size, "no movies of a short history")
         probed = query.probe_movie_ids if vector is not UserVector.NONE else ()
         require(tuple(probe.movie_id for probe in message.probes) == probed, "one probe per movie asked for")
         return CandidateList(
@@ -185,6 +249,9 @@ def _decode_response(
             bundle_id=bundle_id,
             because_of=_read_likes(message, query.because_of),
             probes=tuple(map(_read_probe, message.probes)),
+            fused_scores=fused_scores,
+            source_ranks=source_ranks,
+            short_history=message.short_history,
         )
 
     return each(StageName.CANDIDATE, read, response.lists, queries)
@@ -207,6 +274,7 @@ def _read_probe(message: pb.CandidateProbe) -> CandidateProbe:
     require(scored == message.HasField("rank"), "a rank with a score")
     require(math.isfinite(message.score), "finite scores of probes")
     require(not scored or message.rank >= 1, "ranks of probes from 1")
+    require(math.isfinite(message.fused_score), "finite fused scores of probes")
     return CandidateProbe(
         movie_id=message.movie_id,
         unknown=message.unknown,
@@ -215,6 +283,8 @@ def _read_probe(message: pb.CandidateProbe) -> CandidateProbe:
         filtered_out=message.filtered_out,
         score=message.score if scored else None,
         rank=message.rank if scored else None,
+        fused_score=message.fused_score if message.HasField("fused_score") else None,
+        source_ranks=decode_ranks(message),
     )
 
 

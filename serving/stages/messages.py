@@ -1,8 +1,9 @@
 """Messages that several packages repeat, to and from the words of the domain."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias, TypeVar
 
+import numpy as np
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 from movierec.candidate.v1 import candidate_service_pb2 as candidate
@@ -12,6 +13,7 @@ from movierec.similarity.v1 import similarity_service_pb2 as similarity
 from serving.explanations import Contribution
 from serving.filters import MovieFilter
 from serving.ratings import NO_HISTORY, NO_TIME, RatedMovies
+from serving.sources import Source, SourceRanks
 
 FilterMessage: TypeAlias = candidate.MovieFilter | gateway.MovieFilter | similarity.MovieFilter
 """A filter of any package."""
@@ -33,6 +35,12 @@ FilteredMessage: TypeAlias = (
     | gateway.WhyMovieRequest
 )
 """A request of clients that may have a filter."""
+
+RanksMessage: TypeAlias = candidate.CandidateList | ranking.RankingQuery
+"""A list with the ranks that sources give its movies; not each has a field for all sources."""
+
+RankMessage: TypeAlias = candidate.CandidateProbe | ranking.RankingProbe
+"""The same of one movie."""
 
 _AnyFilter = TypeVar("_AnyFilter", candidate.MovieFilter, gateway.MovieFilter, similarity.MovieFilter)
 _AnyRatedMovie = TypeVar("_AnyRatedMovie", candidate.RatedMovie, gateway.RatedMovie, ranking.RatedMovie)
@@ -92,3 +100,29 @@ def encode_explanation(explanation: Iterable[Contribution], messages: Contributi
             message.value = value
         if movie_id is not None:
             message.movie_id = movie_id
+
+
+def encode_source_ranks(ranks: SourceRanks, message: RanksMessage) -> None:
+    """Writes the ranks of each source that the message has a field for."""
+    for source, of_source in ranks.items():
+        if f"{source}_ranks" in message.DESCRIPTOR.fields_by_name:
+            getattr(message, f"{source}_ranks").extend(of_source.tolist())
+
+
+def decode_source_ranks(message: RanksMessage) -> SourceRanks:
+    """Those of the sources that have any; as many as the message has, whatever else stands in it."""
+    found = {source: getattr(message, f"{source}_ranks", ()) for source in Source}
+    return {source: np.array(ranks, np.int32) for source, ranks in found.items() if ranks}
+
+
+def encode_ranks(ranks: Mapping[Source, int], message: RankMessage) -> None:
+    """Writes the ranks of one movie, of each source that the message has a field for."""
+    for source, rank in ranks.items():
+        if f"{source}_rank" in message.DESCRIPTOR.fields_by_name:
+            setattr(message, f"{source}_rank", rank)
+
+
+def decode_ranks(message: RankMessage) -> dict[Source, int]:
+    """The ranks of one movie, of the sources that offer it."""
+    found = {source: getattr(message, f"{source}_rank", 0) for source in Source}
+    return {source: rank for source, rank in found.items() if rank > 0}

@@ -1,7 +1,7 @@
 """Stage two, re-ordering: what the gateway asks the ranking service, and what it answers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +14,16 @@ from serving.explanations import Contribution, Explanation
 from serving.ids import NO_IDS, Ids
 from serving.limits import CONTRIBUTIONS_RULE, MAX_CONTRIBUTIONS, STAGE_LIMITS
 from serving.ratings import RatedMovies
-from serving.stages.messages import decode_history, encode_explanation, encode_history
+from serving.sources import NO_RANKS, Source, SourceRanks
+from serving.stages.messages import (
+    decode_history,
+    decode_ranks,
+    decode_source_ranks,
+    encode_explanation,
+    encode_history,
+    encode_ranks,
+    encode_source_ranks,
+)
 from serving.stages.reading import each, read_scored, require
 from serving.stages.stage import FallbackReason, StageCodec, StageError, StageFailure, StageName
 
@@ -30,7 +39,9 @@ class RankingProbe:
     retrieval_score: float
     """Finite."""
     retrieval_rank: int
-    """Its place in retrieval, from 1."""
+    """Its place by ALS score, from 1."""
+    source_ranks: Mapping[Source, int] = field(default_factory=dict)
+    """Of the sources that offer it, or would."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +65,8 @@ class RankingQuery:
     history: RatedMovies = field(default_factory=RatedMovies)
     probes: tuple[RankingProbe, ...] = ()
     """Movies to score beside the list; they never alter it."""
+    source_ranks: SourceRanks = field(default_factory=lambda: NO_RANKS)
+    """One per candidate of each source that was asked; features read those of the others than ALS."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +126,12 @@ def violations(request: pb.RankMoviesRequest) -> list[FieldViolation]:
         for place, query in enumerate(request.queries)
         if len(query.retrieval_scores) != len(query.movie_ids)
     ]
+    broken += [
+        FieldViolation(f"queries[{place}].{field_name}", "must be one per movie, or none")
+        for place, query in enumerate(request.queries)
+        for field_name in ("transitions_ranks", "popularity_ranks")
+        if len(getattr(query, field_name)) not in {0, len(query.movie_ids)}
+    ]
     if contributions(request) > MAX_CONTRIBUTIONS:
         broken.append(FieldViolation("queries", CONTRIBUTIONS_RULE))
     return broken
@@ -131,9 +150,10 @@ def decode_request(request: pb.RankMoviesRequest) -> list[RankingQuery]:
             diversity=query.diversity,
             history=decode_history(query.history),
             probes=tuple(
-                RankingProbe(probe.movie_id, probe.retrieval_score, probe.retrieval_rank)
+                RankingProbe(probe.movie_id, probe.retrieval_score, probe.retrieval_rank, decode_ranks(probe))
                 for probe in query.probes
             ),
+            source_ranks=decode_source_ranks(query),
         )
         for query in request.queries
     ]
@@ -168,12 +188,14 @@ def _encode_request(queries: Sequence[RankingQuery]) -> pb.RankMoviesRequest:
         message.movie_ids.extend(query.movie_ids.tolist())
         message.retrieval_scores.extend(query.retrieval_scores.tolist())
         message.history.extend(encode_history(query.history, pb.RatedMovie))
+        encode_source_ranks(query.source_ranks, message)
         for probe in query.probes:
-            message.probes.add(
+            probe_message = message.probes.add(
                 movie_id=probe.movie_id,
                 retrieval_score=probe.retrieval_score,
                 retrieval_rank=probe.retrieval_rank,
             )
+            encode_ranks(probe.source_ranks, probe_message)
     return request
 
 

@@ -21,6 +21,8 @@ class FallbackReason(StrEnum):
 
     UNKNOWN_USER = "UNKNOWN_USER"
     """Expected: not in the training data, and no usable history."""
+    SHORT_HISTORY = "SHORT_HISTORY"
+    """Expected: rated so little that what is popular serves the user better."""
     COLD_MOVIE = "COLD_MOVIE"
     """Expected: in the catalogue, without ALS factors."""
     NO_CANDIDATES = "NO_CANDIDATES"
@@ -43,6 +45,7 @@ class FallbackReason(StrEnum):
 
 FAULTS: Final = frozenset(FallbackReason) - {
     FallbackReason.UNKNOWN_USER,
+    FallbackReason.SHORT_HISTORY,
     FallbackReason.COLD_MOVIE,
     FallbackReason.NO_CANDIDATES,
     FallbackReason.FILTERED_OUT,

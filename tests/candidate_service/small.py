@@ -7,6 +7,8 @@ from serving.fold_in import AlsParameters, Confidence
 from serving.ids import IdMap
 from serving.movies import Movies, genre_bits
 from serving.ratings import Ratings
+from serving.retrieval import finite_factors
+from serving.sources import CandidateSources
 
 MOVIES = Movies(
     ids=IdMap([10, 20, 30, 40, 50]),
@@ -38,14 +40,17 @@ USER_FACTORS = np.array([[1, 0], [0, 0], [1, 1]], dtype=np.float32)
 def retriever(
     item_factors: np.ndarray[tuple[int, int], np.dtype[np.float32]] = ITEM_FACTORS,
     user_factors: np.ndarray[tuple[int, int], np.dtype[np.float32]] = USER_FACTORS,
+    *,
+    least_history: int = 0,
 ) -> Retriever:
     """A retriever over all this."""
     return Retriever(
         n_candidates=2,
+        least_history=least_history,
         bundle_id="b",
         movies=MOVIES,
         ratings=RATINGS,
-        item_factors=item_factors,
+        sources=CandidateSources(finite_factors(item_factors)),
         user_factors=user_factors,
         parameters=PARAMETERS,
     )

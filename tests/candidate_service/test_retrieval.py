@@ -162,3 +162,22 @@ def test_other_values_refuse_the_bundle(movie_ids: tuple[int, ...], scores: tupl
 
 def test_ratings_fit_the_factors() -> None:
     assert len(RATINGS.users) == USER_FACTORS.shape[0]
+
+
+def test_below_the_least_history_there_are_no_candidates() -> None:
+    # User 1 has one rating, user 3 has two.
+    model = retriever(least_history=2)
+    short, long = model.retrieve(
+        [CandidateQuery(1, limit=2, probe_movie_ids=(10,)), CandidateQuery(3, limit=2)]
+    )
+    assert (short.movie_ids.size, short.short_history, short.user_vector) == (0, True, UserVector.TRAINED)
+    assert [probe.score for probe in short.probes] == [1.0]
+    assert (long.movie_ids.size > 0, long.short_history) == (True, False)
+    again, unknown = model.retrieve(
+        [
+            CandidateQuery(1, limit=2, history=RatedMovies((30,), (5.0,), (NO_TIME,))),
+            CandidateQuery(77, limit=2, history=RatedMovies((30, 99), (5.0, 5.0), (NO_TIME, NO_TIME))),
+        ]
+    )
+    assert (again.movie_ids.size > 0, again.short_history) == (True, False)
+    assert (unknown.movie_ids.size, unknown.short_history) == (0, True)  # 99 is in no catalogue

@@ -202,6 +202,7 @@ async def test_each_stage_answers_a_query_alike_alone_and_in_company(stages: Rea
             user_id=request.user_id,
             movie_ids=listed.movie_ids,
             retrieval_scores=listed.scores,
+            source_ranks=listed.source_ranks,
             bundle_id=listed.bundle_id,
             limit=request.limit,
             explain_features=request.explain_features,

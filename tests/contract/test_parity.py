@@ -16,7 +16,7 @@ from serving.bundle.ranker import RankerContent
 from serving.bundle.store import BundleStore
 from serving.ids import Rows
 from serving.ratings import RatedMovies
-from serving.retrieval import Candidates
+from serving.sources import FusedCandidates, Source
 from serving.stages.candidate import CandidateList, CandidateQuery, UserVector
 from serving.stages.ranking import RankingQuery
 from similarity_service.neighbours import SimilarityIndex
@@ -57,7 +57,7 @@ def everyone(trained: Trained) -> Rows:
 
 
 @pytest.fixture(scope="module")
-def learned(trained: Trained, everyone: Rows) -> list[Candidates]:
+def learned(trained: Trained, everyone: Rows) -> list[FusedCandidates]:
     """Every user's candidates, as training finds them."""
     return list(trained.two_stage.stage.candidates(everyone))
 
@@ -80,17 +80,18 @@ def own_ratings(trained: Trained, user_row: int) -> RatedMovies:
     return RatedMovies(tuple(ids.tolist()), tuple(history.values.tolist()), tuple(history.times.tolist()))
 
 
-def newest_first(rated: RatedMovies) -> RatedMovies:
-    return RatedMovies(rated.movie_ids[::-1], rated.values[::-1], rated.times[::-1])
-
-
-def assert_same(trained: Trained, answer: CandidateList, candidates: Candidates) -> None:
+def assert_same(trained: Trained, answer: CandidateList, candidates: FusedCandidates) -> None:
     assert answer.movie_ids.tolist() == trained.table.movies.ids.ids[candidates.movie_rows].tolist()
     assert answer.scores.tobytes() == candidates.scores.tobytes()
+    assert answer.fused_scores.tobytes() == candidates.fused_scores.tobytes()
+    if answer.movie_ids.size:
+        assert list(answer.source_ranks) == list(Source)
+        for source, ranks in answer.source_ranks.items():
+            assert ranks.tobytes() == candidates.source_ranks[source].tobytes()
 
 
 def test_candidates_are_the_same_for_every_user(
-    trained: Trained, retriever: Retriever, everyone: Rows, learned: list[Candidates]
+    trained: Trained, retriever: Retriever, everyone: Rows, learned: list[FusedCandidates]
 ) -> None:
     user_ids = trained.two_stage.stage.ratings.users.ids
     for users in calls(everyone):
@@ -102,10 +103,10 @@ def test_candidates_are_the_same_for_every_user(
 
 
 def test_ratings_sent_as_history_give_the_trained_list(
-    trained: Trained, retriever: Retriever, everyone: Rows, learned: list[Candidates]
+    trained: Trained, retriever: Retriever, everyone: Rows, learned: list[FusedCandidates]
 ) -> None:
     for users in calls(everyone):
-        queries = [CandidateQuery(0, history=newest_first(own_ratings(trained, int(user)))) for user in users]
+        queries = [CandidateQuery(0, history=own_ratings(trained, int(user))) for user in users]
         for user, answer in zip(users, retriever.retrieve(queries), strict=True):
             assert_same(trained, answer, learned[user])
             assert (answer.user_vector is UserVector.FOLDED_IN) == (answer.movie_ids.size > 0)
@@ -113,7 +114,7 @@ def test_ratings_sent_as_history_give_the_trained_list(
 
 @pytest.mark.parametrize("users_are", ["trained", "unknown, with their ratings as history"])
 def test_features_scores_and_order_are_the_same_for_every_user(
-    trained: Trained, store: BundleStore, everyone: Rows, learned: list[Candidates], users_are: str
+    trained: Trained, store: BundleStore, everyone: Rows, learned: list[FusedCandidates], users_are: str
 ) -> None:
     known = users_are == "trained"
     stage, ids = trained.two_stage.stage, trained.table.movies.ids.ids
@@ -134,6 +135,7 @@ def test_features_scores_and_order_are_the_same_for_every_user(
                 user_id=int(stage.ratings.users.ids[user]) if known else 0,
                 movie_ids=ids[learned[user].movie_rows],
                 retrieval_scores=learned[user].scores,
+                source_ranks=learned[user].source_ranks,
                 history=RatedMovies() if known else own_ratings(trained, int(user)),
             )
             for user in users
@@ -163,6 +165,9 @@ def test_golden_values_come_out_of_the_processes(
         ranking.user_id,
         np.array(ranking.movie_ids),
         np.array(ranking.retrieval_scores, dtype=np.float32),
+        source_ranks={
+            Source(name): np.array(ranks, np.int32) for name, ranks in ranking.source_ranks.items()
+        },
     )
     (ranked,) = Ranker.load(store, trained.bundle_id).rank([query]).lists
     score_of = dict(zip(ranked.movie_ids.tolist(), ranked.scores.tolist(), strict=True))

@@ -97,6 +97,7 @@ class Oracle:
             user_id=wish.user_id,
             movie_ids=candidates.movie_ids,
             retrieval_scores=candidates.scores,
+            source_ranks=candidates.source_ranks,
             limit=limit,
             history=wish.history,
             diversity=wish.diversity,

@@ -134,7 +134,7 @@ def test_from_nothing_it_trains_on_a_generated_sample_until_interrupted(tmp_path
 
 def test_a_tour_that_finds_no_fault(home: Home, first_output: str) -> None:
     quality = {model: float(ndcg) for model, ndcg in quality_rows(first_output)}
-    assert quality.keys() == {"popularity", "SVD", "ALS (stage one)", "two-stage"}
+    assert quality.keys() == {"popularity", "SVD", "ALS", "two-stage"}
     assert quality["two-stage"] > quality["popularity"] > 0
     assert BundleStore(home.folder / "artifacts").pointer().bundle_id in first_output
     assert f"$ curl -s '{home.url}/api/movies/personal?user_id=1" in first_output

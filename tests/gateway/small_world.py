@@ -174,6 +174,8 @@ class StubCandidates(Stage[CandidateQuery, CandidateList]):
     answer: CandidateList | Exception = NO_VECTOR
     cold: tuple[int, ...] = ()
     seen: tuple[int, ...] = ()
+    probe: CandidateProbe | None = None
+    """Of every movie that is asked about, in place of what the list says."""
     queries: list[CandidateQuery] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
@@ -190,6 +192,8 @@ class StubCandidates(Stage[CandidateQuery, CandidateList]):
 
     def _probe(self, movie_id: int, listed: CandidateList) -> CandidateProbe:
         """As in the list; a movie that is not in it follows with a score of 0.05."""
+        if self.probe is not None:
+            return self.probe
         standing: tuple[float | None, int | None] = (0.05, listed.movie_ids.size + 1)
         if movie_id in listed.movie_ids:
             place = listed.movie_ids.tolist().index(movie_id)

@@ -78,5 +78,5 @@ def test_which_reason_wins(
 
 @pytest.mark.parametrize("reason", FallbackReason)
 def test_faults_are_what_is_neither_the_users_nor_the_requests_doing(reason: FallbackReason) -> None:
-    normal = {"UNKNOWN_USER", "COLD_MOVIE", "NO_CANDIDATES", "FILTERED_OUT"}
+    normal = {"UNKNOWN_USER", "SHORT_HISTORY", "COLD_MOVIE", "NO_CANDIDATES", "FILTERED_OUT"}
     assert (reason in FAULTS) is (reason not in normal)

@@ -11,6 +11,7 @@ from gateway.requests import WhyRequest
 from serving.errors import NotFoundError, Reason, UnsupportedError
 from serving.explanations import Contribution
 from serving.filters import MovieFilter
+from serving.sources import Source
 from serving.stages.candidate import UserVector
 from serving.stages.stage import FallbackReason, StageName
 from tests.gateway.small_world import (
@@ -58,7 +59,9 @@ async def test_a_candidate_that_is_ranked_too_low(world: World) -> None:
     world.candidates.answer = candidates(3, 4, 5, 6)
     answer = await why(world, 3, limit=2)
     assert (answer.verdict, answer.rank) == (Verdict.RANKED_BELOW, None)
-    assert answer.retrieval == RetrievalStanding(score=BEST, rank=1, cut_score=LAST)
+    assert answer.retrieval == RetrievalStanding(
+        score=BEST, rank=1, cut_score=LAST, source_ranks={Source.ALS: 1}
+    )
     assert answer.ranking is not None
     assert (answer.ranking.score, answer.ranking.rank) == (-1.0, 4)
     assert answer.score_gap == 2.0  # the last has 1
@@ -87,7 +90,7 @@ async def test_a_movie_that_retrieval_left_behind(world: World) -> None:
     world.candidates.answer = candidates(3, 4)
     answer = await why(world, 6, limit=1)
     assert answer.verdict is Verdict.NOT_RETRIEVED
-    assert answer.retrieval == RetrievalStanding(score=0.05, rank=3, cut_score=LAST)
+    assert answer.retrieval == RetrievalStanding(score=0.05, rank=3, cut_score=LAST, source_ranks={})
     assert answer.ranking is not None
     assert answer.ranking.rank == 3  # that it would have
 

@@ -81,6 +81,7 @@ def names(n: int) -> list[str]:
 
 
 ID = ([1, MAX_INT32], [0, -1])
+RANK = ([0, MAX_INT32], [-1])
 STARS = ([0.5, 5], [0, 0.4, 5.1, *NOT_FINITE])
 SECONDS = ([YEAR_1, YEAR_9999], [YEAR_1 - 1, YEAR_9999 + 1, 1_600_000_000_000])
 GENRES = ([[], names(20)], [names(21)])
@@ -190,6 +191,20 @@ STAGE_ROWS: Mapping[str, Row] = {
         [0, -MAX_FLOAT, MAX_FLOAT],
         NOT_FINITE,
     ),
+    "queries[].transitions_ranks": (
+        lambda count: ranked(transitions_ranks=[1] * count),
+        [0, 1_000],
+        [1_001],
+    ),
+    "queries[].transitions_ranks[]": (lambda value: ranked(transitions_ranks=[value]), *RANK),
+    "queries[].probes[].transitions_rank": (lambda value: probed(transitions_rank=value), *RANK),
+    "queries[].popularity_ranks": (
+        lambda count: ranked(popularity_ranks=[1] * count),
+        [0, 1_000],
+        [1_001],
+    ),
+    "queries[].popularity_ranks[]": (lambda value: ranked(popularity_ranks=[value]), *RANK),
+    "queries[].probes[].popularity_rank": (lambda value: probed(popularity_rank=value), *RANK),
     "queries[].probe_movie_ids": (
         lambda value: candidates(probe_movie_ids=value),
         [[], range(1, 11)],
@@ -320,6 +335,8 @@ TOO_LONG: Mapping[str, tuple[Checker, Message]] = {
     "queries[0].exclude_movie_ids": (STAGE, candidates(exclude_movie_ids=[0] * 100_001)),
     "queries[0].movie_ids": (STAGE, ranked(movie_ids=[0] * 1_001)),
     "queries[0].retrieval_scores": (STAGE, ranked(retrieval_scores=[math.nan] * 1_001)),
+    "queries[0].transitions_ranks": (STAGE, ranked(transitions_ranks=[-1] * 1_001)),
+    "queries[0].popularity_ranks": (STAGE, ranked(popularity_ranks=[-1] * 1_001)),
     "queries[0].probe_movie_ids": (STAGE, candidates(probe_movie_ids=[0] * 11)),
     "queries[0].probes": (STAGE, ranked(probes=[ranking_pb.RankingProbe()] * 11)),
 }

@@ -1,6 +1,7 @@
 """Ratings small enough to check by hand, and somewhat larger ones with tastes to learn."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from rich.console import Console
@@ -75,3 +76,18 @@ def table_of(n_movies: int = N_MOVIES) -> MovieTable:
 
 
 JOB = JobContext(table_of(), RECIPE, PROGRESS)
+
+
+N_SPARSE_MOVIES = 400
+SPARSE_JOB = JobContext(table_of(N_SPARSE_MOVIES), replace(RECIPE, n_candidates=100), PROGRESS)
+
+
+def sparse(*, seed: int = 0) -> Ratings:
+    """400 users who each like ten movies without any taste: some movies are simply watched more."""
+    rng = np.random.default_rng(seed)
+    shares = 1 / np.arange(1, N_SPARSE_MOVIES + 1)
+    users = []
+    for _ in range(400):
+        movies = rng.choice(N_SPARSE_MOVIES, 10, replace=False, p=shares / shares.sum())
+        users.append([(int(movie), 4.5, time) for time, movie in enumerate(movies, start=1)])
+    return ratings_of(*users)

@@ -18,6 +18,7 @@ from serving.features.sets import FeatureSet
 from serving.fold_in import AlsParameters, Confidence
 from serving.limits import DEFAULT_CANDIDATES, N_CANDIDATES
 from serving.ratings import Ratings
+from serving.sources import ALS_ALONE, SourceWeights
 from training.data.movielens.dialect import COLUMN_KEYS, Dialect
 from training.data.movielens.layouts import DATA_DIR_VARIABLE
 from training.errors import TrainingError
@@ -338,6 +339,24 @@ class RankerOptions:
         }
 
 
+def _weights_of(text: str) -> SourceWeights:
+    try:
+        return SourceWeights(*map(float, text.split(",")))
+    except (TypeError, ValueError):
+        raise typer.BadParameter(
+            "expected weights of ALS, transitions and popularity, none negative and one of them positive, "
+            f"as 1,0.5,0.25, found {text!r}"
+        ) from None
+
+
+SourceWeightsOption: TypeAlias = Annotated[
+    Any,  # weights, or None
+    typer.Option(
+        parser=_weights_of,
+        metavar="ALS,TRANSITIONS,POPULARITY",
+        help="Weights of the sources of candidates; 1,0,0 is ALS alone. Unset: chosen on a validation part.",
+    ),
+]
 NCandidates: TypeAlias = Annotated[
     int,
     typer.Option(
@@ -419,6 +438,7 @@ class RecipeOptions:
     als: AlsOptions = AlsOptions()
     ranker: RankerOptions = RankerOptions()
     n_candidates: NCandidates = DEFAULT_CANDIDATES
+    source_weights: SourceWeightsOption = None
     features: Features = None
     threads: Threads = 2
 
@@ -448,6 +468,8 @@ class RecipeOptions:
             seed=seed,
             threads=self.threads,
             choose_regularization=regularization_is_open(self.als, found.get("als", {})),
+            sources=self.source_weights or ALS_ALONE,
+            choose_sources=self.source_weights is None and self.als.preset is Preset.DEFAULT,
             n_candidates=self.n_candidates,
         )
 

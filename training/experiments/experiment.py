@@ -9,11 +9,15 @@ import numpy.typing as npt
 from serving.features.sets import FeatureSet
 from serving.ids import Rows
 from serving.ratings import Ratings
+from serving.sources import ALS_ALONE
 from training.evaluation.judging import Quality, judge
+from training.evaluation.profiles import ListProfile, profile_of
 from training.evaluation.splits import ENOUGH_USERS, Split, SplitProtocol, judged_split, split
 from training.experiments.baselines import baseline_lists, choose_ease_regularization, svd_lists
 from training.experiments.feature_selection import FeatureSelection, choose_feature_groups
 from training.experiments.regularization import best_regularization, choose_als_regularization
+from training.experiments.short_histories import ShortHistories, measure_short_histories
+from training.experiments.source_weights import SourceChoice, choose_source_weights
 from training.models.als import Als
 from training.models.job_context import JobContext
 from training.models.lists import else_popular
@@ -50,14 +54,23 @@ class Measurement:
     eligible_users: int
     """Who could be judged: more than were, where a sample of them says enough."""
     qualities: Mapping[str, Quality]
-    """On the test part, by model: popularity, svd, item_knn, ease, als, two_stage; with `variants` also
-    als_reference and two_stage_reference. item_knn and ease only up to 10,000 rated movies."""
+    """On the test part, by model: popularity, svd, item_knn, ease, als, two_stage; where candidates are
+    of several sources also `candidates`, in the order of stage one; with `variants` also als_reference and
+    two_stage_reference. item_knn and ease only up to 10,000 rated movies."""
     validation: Mapping[str, Quality]
     """The same on the validation part; empty unless asked for, and where that part is too small."""
+    validated: Split | None
+    """As `judged`, of the validation part; None where `validation` is empty."""
     als_ndcg: Mapping[float, float]
     """nDCG@10 of ALS on a validation part by λ: the recipe has the best; empty where λ was given."""
     ease_ndcg: Mapping[float, float]
     """The same of EASE; the best is in `qualities`."""
+    sources: SourceChoice | None
+    """How much each source of candidates weighs: the recipe has what was chosen; None where it was given."""
+    short_histories: ShortHistories | None
+    """How new users are served: the recipe has the least history; None where `sources` is."""
+    profiles: Mapping[str, ListProfile]
+    """By model, how much its lists of the test part are made for each user."""
     feature_selection: FeatureSelection | None
     """Which groups of features were kept, as the recipe has them; None where they were given."""
     evidence: Evidence
@@ -107,18 +120,29 @@ def measure(
         als_ndcg = _als_ndcg(test.train, job)
         als = replace(job.recipe.als, regularization=best_regularization(als_ndcg))
         job = replace(job, recipe=replace(job.recipe, als=als))
+    sources = None
+    if job.recipe.choose_sources:
+        with job.progress.step("Sources of candidates, on a validation part"):
+            sources = choose_source_weights(test.train, job)
+        job = replace(job, recipe=replace(job.recipe, sources=sources.chosen))
     selection = None
     if job.recipe.choose_features:
         selection = choose_feature_groups(test.train, job)
         job = replace(job, recipe=replace(job.recipe, feature_groups=selection.groups))
     two_stage = fit_two_stage(test.train, job, choice, users=test.users)
+    short_histories = None
+    if job.recipe.choose_sources:
+        short_histories = measure_short_histories(test.train, two_stage, job)
+        job = replace(job, recipe=replace(job.recipe, least_history=short_histories.least_history))
     with job.progress.step("Regularization of EASE, on a validation part"):
         ease_ndcg = choose_ease_regularization(test.train, job.n_movies, job.recipe.protocol)
     lists = _lists(test, two_stage, job, ease_ndcg)
     if variants:
         lists |= _variant_lists(test, job.part("reference"), lists["popularity"])
     qualities = _qualities(lists, test, job)
-    validation = _validated(test.train, job, two_stage.choice, ease_ndcg) if validate else {}
+    validated, validation = (
+        _validated(test.train, job, two_stage.choice, ease_ndcg) if validate else (None, {})
+    )
     return Measurement(
         recipe=job.recipe,
         choice=two_stage.choice,
@@ -128,8 +152,12 @@ def measure(
         eligible_users=test.eligible,
         qualities=qualities,
         validation=validation,
+        validated=validated,
         als_ndcg=als_ndcg,
         ease_ndcg=ease_ndcg,
+        sources=sources,
+        short_histories=short_histories,
+        profiles={model: profile_of(found, test, job.table.movies) for model, found in lists.items()},
         feature_selection=selection,
         evidence=Evidence(
             history_lengths=test.train.counts()[test.users],
@@ -170,16 +198,16 @@ def _als_ndcg(past: Ratings, job: JobContext) -> dict[float, float]:
 
 def _validated(
     past: Ratings, job: JobContext, choice: RankerChoice, ease_ndcg: Mapping[float, float]
-) -> dict[str, Quality]:
-    """Quality on the validation part, by model; none where what is before it is too little."""
+) -> tuple[Split | None, dict[str, Quality]]:
+    """The validation part, and quality on it by model; none where what is before it is too little."""
     job.progress.enter("validation", "Measuring on the validation part: fitted on what was before it")
     before = judged_split(past, job.recipe.protocol)
     try:
         earlier = fit_two_stage(before.train, job.part("validation"), choice, users=before.users)
     except TooFewUsersError as error:  # two cuts leave little of short histories
         job.progress.console.print(f"  left out: {error}")
-        return {}
-    return _qualities(_lists(before, earlier, job, ease_ndcg), before, job)
+        return None, {}
+    return before, _qualities(_lists(before, earlier, job, ease_ndcg), before, job)
 
 
 def _qualities(lists: Mapping[str, Sequence[Rows]], judged: Split, job: JobContext) -> dict[str, Quality]:
@@ -201,11 +229,17 @@ def _lists(
         popular = baselines.pop("popularity")
         lists = {"popularity": popular, "svd": svd_lists(judged, job.n_movies, job.recipe.seed, limit=limit)}
         lists |= baselines
-        lists["als"] = else_popular(
-            [found.movie_rows for found in two_stage.stage.candidates(judged.users)], popular
-        )
+        stage = two_stage.stage
+        of_als = stage.als.candidates(judged.users, stage.ratings, limit)
+        lists["als"] = else_popular([found.movie_rows for found in of_als], popular)
+        if job.recipe.sources != ALS_ALONE:
+            merged = [found.movie_rows for found in stage.candidates(judged.users)]
+            lists["candidates"] = else_popular(merged, popular)
     with job.progress.step("Two-stage recommendations", judged.users.size) as advance:
-        lists["two_stage"] = else_popular(two_stage.recommend(judged.users, advance), popular)
+        ranked = two_stage.recommend(judged.users, advance)
+    is_short = judged.train.counts()[judged.users] < job.recipe.least_history
+    served = [own[:0] if short else own for own, short in zip(ranked, is_short, strict=True)]
+    lists["two_stage"] = else_popular(served, popular)
     return lists
 
 

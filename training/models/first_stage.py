@@ -1,8 +1,9 @@
 """Everything of the two-stage recommender that is fitted on one history before the ranker."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +11,24 @@ import numpy.typing as npt
 from serving.features.group import CatalogueArrays, FeatureGroup, FeatureQuery
 from serving.features.sets import FeatureGroups
 from serving.features.tables import FeatureTables
+from serving.features.transitions import TransitionFeatures
 from serving.fold_in import AlsParameters
 from serving.ids import Rows
 from serving.ratings import Ratings
 from serving.retrieval import LARGE_CATALOGUE, Candidates, RowsByNorm
 from serving.similarity import unit_factors
+from serving.sources import (
+    ALS_ALONE,
+    CandidateSources,
+    FusedCandidates,
+    Source,
+    SourceWeights,
+    TransitionTable,
+)
 from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
 from training.data.movielens.cleaning import ratings_digest
 from training.data.movielens.movies import MovieTable
+from training.data.popularity import MovieStatistics, popularity
 from training.features.build import build
 from training.models.als import Als, fit_item_factors
 from training.models.job_context import JobContext
@@ -33,6 +44,8 @@ class FirstStage:
     ratings: Ratings
     """The history it was fitted on, and all that it may look at."""
     als: Als
+    sources: CandidateSources
+    """Over the item factors of `als`."""
     tables: FeatureTables
     n_candidates: int
     """Movies that it hands to stage two for a user."""
@@ -44,6 +57,7 @@ class FirstStage:
         table: MovieTable,
         parameters: AlsParameters,
         feature_groups: FeatureGroups,
+        weights: SourceWeights = ALS_ALONE,
         *,
         n_candidates: int,
         seed: int,
@@ -62,6 +76,7 @@ class FirstStage:
             table: the catalogue.
             parameters: of ALS.
             feature_groups: what the ranker will see.
+            weights: of the sources of candidates.
             n_candidates: movies that it will hand to the ranker for a user.
             seed: of ALS.
             threads: of ALS; the result does not depend on it.
@@ -83,14 +98,27 @@ class FirstStage:
         als = Als.of_items(item_factors, ratings, parameters, threads=threads, users=users)
         catalogue = CatalogueArrays(table.movies, unit_factors(item_factors))
 
-        def fitted(group: type[FeatureGroup]) -> FeatureGroup:
-            arrays = checkpoints.whole().step(
+        @cache  # a source and a group of features may have the same arrays
+        def arrays_of(group: type[FeatureGroup]) -> Arrays:
+            return checkpoints.whole().step(
                 f"features-{group.NAME}-{digest[:16]}", lambda: build(group, ratings, table)
             )
-            return group(catalogue, **arrays)
 
-        tables = FeatureTables(catalogue, tuple(map(fitted, feature_groups)))
-        return cls(ratings=ratings, als=als, tables=tables, n_candidates=n_candidates)
+        groups = tuple(group(catalogue, **arrays_of(group)) for group in feature_groups)
+        used = weights.used
+        sources = CandidateSources(
+            item_factors,
+            weights,
+            TransitionTable(**arrays_of(TransitionFeatures)) if Source.TRANSITIONS in used else None,
+            popularity(MovieStatistics.of(ratings, n_movies)) if Source.POPULARITY in used else np.empty(0),
+        )
+        return cls(
+            ratings=ratings,
+            als=als,
+            sources=sources,
+            tables=FeatureTables(catalogue, groups),
+            n_candidates=n_candidates,
+        )
 
     def served_users(self) -> Rows:
         """Rows of the users who have candidates: with a vector, and with a movie left that has factors."""
@@ -114,7 +142,7 @@ class FirstStage:
             return None
         worst = [
             found.scores[-1] if found.scores.size == self.n_candidates else -np.inf
-            for found in self.candidates(users)
+            for found in self.als.candidates(users, self.ratings, self.n_candidates)
         ]
         items = RowsByNorm.of(self.als.item_factors)
         return items.share_read(self.als.user_factors[users], np.array(worst, np.float32))
@@ -123,14 +151,46 @@ class FirstStage:
         users = self.served_users()
         return users[np.linspace(0, users.size - 1, min(_SAMPLED_USERS, users.size)).astype(np.int64)]
 
-    def candidates(self, user_rows: Rows) -> Iterator[Candidates]:
-        """Each user's best unseen movies, as the candidate service retrieves them."""
-        return self.als.candidates(user_rows, self.ratings, self.n_candidates)
+    def candidates(self, user_rows: Rows) -> Iterator[FusedCandidates]:
+        """Each user's best unseen movies, as the candidate service finds them; none without a vector."""
+        for user_row, als, blocked in self._of_als(user_rows):
+            yield self.sources.fuse(
+                als,
+                self.als.user_factors[user_row],
+                self.ratings.of(user_row),
+                blocked,
+                depth=self.n_candidates,
+                limit=self.n_candidates,
+            )
 
-    def features(self, user_row: int, candidates: Candidates) -> npt.NDArray[np.float32]:
+    def offers(self, user_rows: Rows) -> Iterator[Mapping[Source, Rows]]:
+        """What each source offers each user, best first."""
+        for user_row, als, blocked in self._of_als(user_rows):
+            yield self.sources.offers(als, self.ratings.of(user_row), blocked, depth=self.n_candidates)
+
+    def _of_als(self, user_rows: Rows) -> Iterator[tuple[int, Candidates, npt.NDArray[np.bool_]]]:
+        """Each user's row, what ALS retrieves, and what no source may offer: all, without a vector."""
+        cold = ~np.any(self.als.item_factors, axis=1)
+        of_als = self.als.candidates(user_rows, self.ratings, self.n_candidates)
+        for user_row, als in zip(user_rows.tolist(), of_als, strict=True):
+            blocked = cold.copy()
+            blocked[self.ratings.of(user_row).movie_rows] = True
+            blocked |= not self.als.user_factors[user_row].any()
+            yield user_row, als, blocked
+
+    def features(self, user_row: int, candidates: FusedCandidates) -> npt.NDArray[np.float32]:
         """Features of one user's candidates, as the ranking service computes them."""
         history = self.ratings.of(user_row)
-        return self.tables.compute([FeatureQuery(history, candidates.movie_rows, candidates.scores)])
+        return self.tables.compute(
+            [
+                FeatureQuery(
+                    history,
+                    candidates.movie_rows,
+                    candidates.scores,
+                    source_ranks=candidates.source_ranks,
+                )
+            ]
+        )
 
 
 def fit_first_stage(ratings: Ratings, job: JobContext, what: str, *, users: Rows | None = None) -> FirstStage:
@@ -142,6 +202,7 @@ def fit_first_stage(ratings: Ratings, job: JobContext, what: str, *, users: Rows
             job.table,
             recipe.als,
             recipe.feature_groups,
+            recipe.sources,
             n_candidates=recipe.n_candidates,
             seed=recipe.seed,
             threads=recipe.threads,

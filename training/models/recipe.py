@@ -8,6 +8,7 @@ from serving.features.sets import FeatureGroups
 from serving.fold_in import AlsParameters, Confidence
 from serving.limits import DEFAULT_CANDIDATES
 from serving.ratings import LIKED
+from serving.sources import ALS_ALONE, SourceWeights
 from training.evaluation.splits import SplitProtocol
 
 _FEW_USERS: Final = 2_000
@@ -82,6 +83,12 @@ class Recipe:
     choose_regularization: bool = False
     """Whether λ of ALS is chosen on a validation part: that of `als` is where the grid begins, and then what
     was found."""
+    sources: SourceWeights = ALS_ALONE
+    """How much each source of candidates weighs."""
+    least_history: int = 0
+    """Ratings below which a user gets what is popular."""
+    choose_sources: bool = False
+    """Whether `sources` and `least_history` are chosen on a validation part, and then what was found."""
     choose_features: bool = False
     """Whether groups of features that do not pay are left out: `feature_groups` are those to choose from, and
     then those that were kept."""

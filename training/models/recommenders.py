@@ -17,6 +17,7 @@ from serving.bundle.catalogue import CatalogueContent, read_movies
 from serving.bundle.factors import read_item_factors, read_ratings, read_user_factors
 from serving.bundle.manifest import MANIFEST_NAME
 from serving.bundle.ranker import RankerContent
+from serving.bundle.sources import read_sources
 from serving.bundle.store import BundleStore
 from serving.explanations import Explanation
 from serving.fold_in import AlsParameters
@@ -243,7 +244,7 @@ class SVDRecommender(Recommender):
 
 
 class ALSRecommender(Recommender):
-    """Stage one alone: the order of retrieval."""
+    """ALS alone, whatever other sources of candidates the bundle has."""
 
     name = "als_only"
 
@@ -278,27 +279,33 @@ class ALSRecommender(Recommender):
 
 
 class TwoStageRecommender(Recommender):
-    """What is served: ALS retrieves, the ranker orders, and its leaf tables say why."""
+    """What is served: the sources offer candidates, the ranker orders, and its leaf tables say why."""
 
     name = "two_stage"
 
-    def __init__(self, catalogue: CatalogueContext, stage: FirstStage, ranker: RankerContent) -> None:
+    def __init__(
+        self, catalogue: CatalogueContext, stage: FirstStage, ranker: RankerContent, *, least_history: int = 0
+    ) -> None:
         super().__init__(catalogue)
         self._stage = stage
         self._ranker = ranker
+        self._least_history = least_history
 
     @classmethod
     @override
     def read(cls, store: BundleStore, bundle_id: str) -> Self:
         catalogue = CatalogueContext.read(store, bundle_id)
         ranker = RankerContent.read(store.folder(bundle_id, "ranking"))
+        als = _read_als(store, bundle_id)
+        record, sources = read_sources(store.folder(bundle_id, "candidate"), als.item_factors)
         stage = FirstStage(
             ratings=catalogue.ratings,
-            als=_read_als(store, bundle_id),
+            als=als,
+            sources=sources,
             tables=ranker.tables,
             n_candidates=store.manifest(bundle_id).n_candidates,
         )
-        return cls(catalogue, stage, ranker)
+        return cls(catalogue, stage, ranker, least_history=record.least_history)
 
     @property
     def base_value(self) -> float:
@@ -308,6 +315,8 @@ class TwoStageRecommender(Recommender):
     @override
     def scored(self, user_row: int, limit: int, *, explain: bool) -> ScoredMovies:
         (found,) = self._stage.candidates(np.array([user_row], dtype=np.int32))
+        if len(self._catalogue.ratings.of(user_row)) < self._least_history:
+            return ScoredMovies(found.movie_rows[:0], found.scores[:0])
         if not found.movie_rows.size:
             return ScoredMovies(found.movie_rows, found.scores)
         features = self._stage.features(user_row, found)

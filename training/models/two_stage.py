@@ -1,4 +1,4 @@
-"""The two-stage recommender: ALS retrieves, CatBoost re-orders; trained without looking ahead."""
+"""The two-stage recommender: sources offer candidates, CatBoost orders; trained without looking ahead."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,14 +41,15 @@ class TwoStage:
             users = user_rows[start : start + _USERS_PER_PREDICTION]
             found = list(self.stage.candidates(users))
             features = [self.stage.features(int(user), own) for user, own in zip(users, found, strict=True)]
-            scores = self._scores(np.concatenate(features))
+            scores = self.scores(np.concatenate(features))
             ends = np.cumsum([own.movie_rows.size for own in found])
             for own, own_scores in zip(found, np.split(scores, ends[:-1]), strict=True):
                 lists.append(own.movie_rows[best_first(own_scores, own.movie_rows)])
                 progress()
         return lists
 
-    def _scores(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    def scores(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """The ranker's scores of feature rows, shape (n_rows,)."""
         if not len(features):
             return np.empty(0)
         scores: npt.NDArray[np.float64] = self.ranker.predict(

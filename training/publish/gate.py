@@ -3,6 +3,9 @@
 A bundle keeps what its recipe reached for each judged user, and the hash of the split it was judged on.
 With an equal hash, champion and challenger are compared user by user. Else the champion's recipe is trained
 and judged on the challenger's split first: numbers of two splits do not compare.
+
+The rules hold on the test part and on the validation part: what is better in one and worse in the other has
+not been shown to be better.
 """
 
 import hashlib
@@ -20,7 +23,7 @@ from serving.bundle.store import BundleError, BundleStore
 from serving.ids import IdMap, Ids
 from serving.ratings import Ratings
 from training.data.movielens.cleaning import ratings_digest
-from training.evaluation.judging import Lift, lift_of
+from training.evaluation.judging import Lift, Quality, lift_of
 from training.evaluation.splits import Split
 from training.experiments.experiment import Measurement, measure
 from training.models.job_context import JobContext
@@ -37,6 +40,7 @@ SERVED: Final = "served"
 
 _METRIC: Final = "ndcg_at_10"
 _FILE: Final = "evaluation.npz"
+_VALIDATION: Final = "validation_"
 
 
 @dataclass(frozen=True)
@@ -49,31 +53,28 @@ class Evaluation:
     """Shape (n_users,)."""
     ndcg: Mapping[str, npt.NDArray[np.float64]]
     """By model: popularity, als, two_stage; nDCG@10, shape (n_users,)."""
+    validation: "Evaluation | None" = None
+    """The same of the validation part; none of a part, and where that part was too small."""
 
     @classmethod
     def of(cls, measurement: Measurement, movie_ids: IdMap) -> "Evaluation":
         """What the gate needs of a measurement."""
-        judged = measurement.judged
-        return cls(
-            split_hash=_split_hash(judged, movie_ids),
-            user_ids=judged.train.users.ids[judged.users],
-            ndcg={
-                model: measurement.qualities[model].per_user[_METRIC]
-                for model in ("popularity", "als", "two_stage")
-            },
-        )
+        validated = measurement.validated
+        validation = None if validated is None else _part(validated, measurement.validation, movie_ids)
+        return replace(_part(measurement.judged, measurement.qualities, movie_ids), validation=validation)
+
+    @property
+    def split_hashes(self) -> tuple[str, str | None]:
+        """Of the test part and the validation part."""
+        return self.split_hash, None if self.validation is None else self.validation.split_hash
 
     def write(self, folder: Path) -> None:
         """Writes the file of a bundle's `reports/`."""
         folder.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, npt.NDArray[Any]] = dict(self.ndcg)
-        np.savez(
-            folder / _FILE,
-            allow_pickle=False,
-            split_hash=np.array(self.split_hash),
-            user_ids=self.user_ids,
-            **arrays,
-        )
+        arrays = _arrays_of(self)
+        if self.validation is not None:
+            arrays |= {_VALIDATION + name: array for name, array in _arrays_of(self.validation).items()}
+        np.savez(folder / _FILE, allow_pickle=False, **arrays)
 
     @classmethod
     def read(cls, folder: Path) -> "Evaluation | None":
@@ -82,9 +83,31 @@ class Evaluation:
             content = io.BytesIO((folder / _FILE).read_bytes())
             with np.load(content, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
-            return cls(split_hash=str(arrays.pop("split_hash")), user_ids=arrays.pop("user_ids"), ndcg=arrays)
+            of_validation = {
+                name.removeprefix(_VALIDATION): arrays.pop(name)
+                for name in list(arrays)
+                if name.startswith(_VALIDATION)
+            }
+            validation = _of_arrays(of_validation) if of_validation else None
+            return replace(_of_arrays(arrays), validation=validation)
         except (BadZipFile, KeyError, OSError, ValueError):
             return None
+
+
+def _arrays_of(part: Evaluation) -> dict[str, npt.NDArray[Any]]:
+    return {"split_hash": np.array(part.split_hash), "user_ids": part.user_ids, **part.ndcg}
+
+
+def _of_arrays(arrays: dict[str, npt.NDArray[Any]]) -> Evaluation:
+    return Evaluation(str(arrays.pop("split_hash")), arrays.pop("user_ids"), arrays)
+
+
+def _part(judged: Split, qualities: Mapping[str, Quality], movie_ids: IdMap) -> Evaluation:
+    return Evaluation(
+        split_hash=_split_hash(judged, movie_ids),
+        user_ids=judged.train.users.ids[judged.users],
+        ndcg={model: qualities[model].per_user[_METRIC] for model in ("popularity", "als", "two_stage")},
+    )
 
 
 def _split_hash(judged: Split, movie_ids: IdMap) -> str:
@@ -103,7 +126,8 @@ class Verdict:
     remark: str
     """How it stands beside the champion, in words."""
     over_served: Lift | None = None
-    """How much better it is than the champion on the same users; None where there is nothing to compare."""
+    """How much better it is than the champion on the same users of the test part; None where there is nothing
+    to compare."""
 
 
 def judge_challenger(challenger: Evaluation, champion: Evaluation | None, remark: str = "") -> Verdict:
@@ -118,29 +142,55 @@ def judge_challenger(challenger: Evaluation, champion: Evaluation | None, remark
         return Verdict(
             ("there is nobody to judge by: no user has a past and a liked movie after it",), remark
         )
-    ours = challenger.ndcg["two_stage"]
-    enough = ours.size >= LEAST_USERS
-    refusals = []
-    for model, words in (("popularity", "popularity"), ("als", "stage one alone")):
-        over = lift_of(ours, challenger.ndcg[model], model="two_stage", over=model)
-        if enough and over.high < 0:
-            refusals.append(
-                f"nDCG@10 {ours.mean():.4f} is below {words}, {challenger.ndcg[model].mean():.4f}: {over}"
-            )
-    if champion is None:
-        return Verdict(refusals=tuple(refusals), remark=remark)
-    theirs = champion.ndcg["two_stage"]
-    over = lift_of(ours, theirs, model="two_stage", over=SERVED)
-    remark = (
-        f"{remark}nDCG@10 {ours.mean():.4f} against {theirs.mean():.4f} of what is served, on the same "
-        f"{theirs.size} users: {over}"
-    )
-    if enough and over.high < -TOLERANCE * theirs.mean():
-        refusals.append(
-            f"nDCG@10 {ours.mean():.4f} is more than {TOLERANCE:.0%} below what is served, "
-            f"{theirs.mean():.4f}, whatever chance may explain: {over}"
+    refusals = _below_baselines(challenger)
+    over = None
+    if champion is not None:
+        over = _over(challenger, champion)
+        ours, theirs = challenger.ndcg["two_stage"], champion.ndcg["two_stage"]
+        remark = (
+            f"{remark}nDCG@10 {ours.mean():.4f} against {theirs.mean():.4f} of what is served, on the same "
+            f"{theirs.size} users: {over}"
         )
+        refusals += _below_champion(challenger, champion)
+    validation = challenger.validation
+    if validation is not None:
+        on_validation = _below_baselines(validation)
+        if champion is not None and champion.validation is not None:
+            on_validation += _below_champion(validation, champion.validation)
+        refusals += [f"on the validation part, {refusal}" for refusal in on_validation]
     return Verdict(refusals=tuple(refusals), remark=remark, over_served=over)
+
+
+def _below_baselines(challenger: Evaluation) -> list[str]:
+    """Refusals of what is beaten by popularity, or by stage one alone."""
+    ours = challenger.ndcg["two_stage"]
+    refusals = []
+    for model, words in (("popularity", "popularity"), ("als", "ALS alone")):
+        theirs = challenger.ndcg[model]
+        if (
+            ours.size >= LEAST_USERS
+            and (over := lift_of(ours, theirs, model="two_stage", over=model)).high < 0
+        ):
+            refusals.append(f"nDCG@10 {ours.mean():.4f} is below {words}, {theirs.mean():.4f}: {over}")
+    return refusals
+
+
+def _below_champion(challenger: Evaluation, champion: Evaluation) -> list[str]:
+    """The refusal of what is worse than what is served by more than is tolerated, if it is."""
+    ours, theirs = challenger.ndcg["two_stage"], champion.ndcg["two_stage"]
+    over = _over(challenger, champion)
+    if ours.size < LEAST_USERS or over.high >= -TOLERANCE * theirs.mean():
+        return []
+    refusal = (
+        f"nDCG@10 {ours.mean():.4f} is more than {TOLERANCE:.0%} below what is served, {theirs.mean():.4f}, "
+        f"whatever chance may explain: {over}"
+    )
+    return [refusal]
+
+
+def _over(challenger: Evaluation, champion: Evaluation) -> Lift:
+    ours, theirs = challenger.ndcg["two_stage"], champion.ndcg["two_stage"]
+    return lift_of(ours, theirs, model="two_stage", over=SERVED)
 
 
 def pass_gate(
@@ -168,7 +218,7 @@ def pass_gate(
     except BundleError as error:
         return challenger, judge_challenger(challenger, None, f"nothing to compare with: {error}")
     kept = Evaluation.read(store.path(manifest.bundle_id) / "reports")
-    if kept is not None and kept.split_hash == challenger.split_hash:
+    if kept is not None and kept.split_hashes == challenger.split_hashes:
         return challenger, judge_challenger(challenger, kept)
     try:
         theirs, choice = recipe_of(manifest.recipe)
@@ -185,8 +235,8 @@ def pass_gate(
     )
     # By name: after a rollback another bundle is the champion of the same job.
     part = job.part(f"champion-{manifest.bundle_id}")
-    # What is served has the λ and the features that it has.
-    theirs = replace(theirs, choose_regularization=False, choose_features=False)
-    again = measure(ratings, replace(part, recipe=theirs), choice=choice)
+    # What is served has the λ, the sources and the features that it has.
+    theirs = replace(theirs, choose_regularization=False, choose_sources=False, choose_features=False)
+    again = measure(ratings, replace(part, recipe=theirs), choice=choice, validate=True)
     champion = Evaluation.of(again, movie_ids)
     return challenger, judge_challenger(challenger, champion, "its recipe was trained on the new split: ")

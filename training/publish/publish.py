@@ -1,5 +1,6 @@
 """Writing a trained recommender down as a bundle, and serving it from then on."""
 
+import filecmp
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import orjson
 
 from serving.bundle import SETTLE_SECONDS
-from serving.bundle.catalogue import CatalogueContent, write_movies
+from serving.bundle.catalogue import POPULARITY_FILE, CatalogueContent, write_movies
 from serving.bundle.factors import write_item_factors, write_ratings, write_user_factors
 from serving.bundle.manifest import (
     FeatureRecord,
@@ -25,10 +26,13 @@ from serving.bundle.manifest import (
     bundle_id_of,
 )
 from serving.bundle.neighbours import NeighboursContent
-from serving.bundle.ranker import RankerContent
+from serving.bundle.ranker import RankerContent, group_file
+from serving.bundle.sources import TRANSITIONS_FILE, SourcesRecord, write_sources
 from serving.bundle.store import BundleStore, file_records
 from serving.bundle.titles import index_titles, write_titles
 from serving.features.sets import names_of_groups
+from serving.features.transitions import TransitionFeatures
+from serving.sources import Source
 from training.checkpoints import LIBRARIES
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
@@ -155,6 +159,8 @@ def _write(staging: Path, build: Build, progress: Progress) -> Golden:
     write_ratings(candidate, stage.ratings)
     write_item_factors(candidate, stage.als.item_factors)
     write_user_factors(candidate, stage.als.user_factors, stage.als.parameters)
+    record = SourcesRecord(stage.sources.weights, build.recipe.least_history)
+    write_sources(candidate, record, stage.sources.transitions)
     with progress.step("Leaf tables, checked against CatBoost's SHAP values"):
         ranker = ranker_content(build.two_stage)
     ranker.write(ranking)
@@ -179,6 +185,9 @@ def _write(staging: Path, build: Build, progress: Progress) -> Golden:
     ):
         for name in names:
             os.link(candidate / name, folder / name)
+    _link_if_equal(candidate / TRANSITIONS_FILE, ranking / group_file(TransitionFeatures))
+    if Source.POPULARITY in stage.sources.weights.used:
+        os.link(gateway / POPULARITY_FILE, candidate / POPULARITY_FILE)
     with progress.step("Tables for analysts"):
         summary = {
             "dataset_tag": build.dataset_tag,
@@ -194,6 +203,13 @@ def _write(staging: Path, build: Build, progress: Progress) -> Golden:
     return _golden(build, ranker, neighbours)
 
 
+def _link_if_equal(kept: Path, other: Path) -> None:
+    """Makes two files one where both are there and hold the same bytes."""
+    if kept.is_file() and other.is_file() and filecmp.cmp(kept, other, shallow=False):
+        other.unlink()
+        os.link(kept, other)
+
+
 def ranker_content(two_stage: TwoStage) -> RankerContent:
     """What the ranking service loads."""
     return RankerContent(
@@ -207,6 +223,7 @@ def _golden(build: Build, ranker: RankerContent, neighbours: NeighboursContent) 
     """Answers of the first user with candidates, and of the movie with the most ratings."""
     stage, ids = build.two_stage.stage, build.table.movies.ids.ids
     users = stage.served_users()
+    users = users[stage.ratings.counts()[users] >= build.recipe.least_history]
     user, found = int(users[0]), next(stage.candidates(users))
     user_id = int(stage.ratings.users.ids[user])
     movie_ids = tuple(ids[found.movie_rows].tolist())
@@ -219,6 +236,7 @@ def _golden(build: Build, ranker: RankerContent, neighbours: NeighboursContent) 
             user_id=user_id,
             movie_ids=movie_ids,
             retrieval_scores=tuple(found.scores.tolist()),
+            source_ranks={source: tuple(ranks.tolist()) for source, ranks in found.source_ranks.items()},
             scores=tuple(ranker.predict(stage.features(user, found)).tolist()),
         ),
         similarity=GoldenSimilar(

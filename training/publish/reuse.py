@@ -36,10 +36,14 @@ def reusable(root: Path, prepared: Prepared, recipe: Recipe) -> Manifest | None:
 
 def _is_of(manifest: Manifest, prepared: Prepared, recipe: Recipe) -> bool:
     asked = recipe_record(recipe)
-    if recipe.choose_regularization:  # the same data and recipe would choose the same
+    # Where something is to be chosen, the same data and recipe would choose the same.
+    if recipe.choose_regularization:
         del asked["als_regularization"]
     if recipe.choose_features:
         del asked["feature_groups"]
+    if recipe.choose_sources:
+        for name in ("sources_als", "sources_transitions", "sources_popularity", "least_history"):
+            del asked[name]
     return (
         manifest.dataset_tag == prepared.dataset_tag
         and manifest.features.hash == _feature_hash(manifest, prepared)

@@ -56,6 +56,7 @@ _COLOURS: Final[Mapping[str, str]] = MappingProxyType(
         "ease": "#7a5aa6",
         "als_reference": "#9cc3e0",
         "als": "#2f75b5",
+        "candidates": "#4b9a9a",
         "two_stage_reference": "#7fc4b2",
         "two_stage": "#0a7c66",
     }

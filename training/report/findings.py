@@ -1,13 +1,18 @@
 """What a measurement says in words: warnings that nobody should have to find in a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+import numpy as np
+
+from serving.sources import ALS_ALONE, SourceWeights
 from training.evaluation.judging import Lift, Quality, lift
 from training.evaluation.splits import ENOUGH_USERS
 from training.experiments.experiment import Measurement
 from training.experiments.regularization import best_regularization
+from training.experiments.short_histories import ShortHistories
+from training.experiments.source_weights import POPULARITY_ALONE, SourceChoice
 
 TITLES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -16,7 +21,8 @@ TITLES: Final[Mapping[str, str]] = MappingProxyType(
         "item_knn": "item-kNN",
         "ease": "EASE",
         "als_reference": "ALS, reference preset",
-        "als": "ALS (stage one)",
+        "als": "ALS",
+        "candidates": "candidates, merged",
         "two_stage_reference": "two-stage, 38 features",
         "two_stage": "two-stage",
     }
@@ -74,6 +80,13 @@ def warnings_of(runs: Sequence[Measurement]) -> list[str]:
         for one in lifts(qualities)
         if one.low <= 0 <= one.high
     )
+    found += _disagreements(means, runs)
+    short = runs[0].short_histories
+    if short is not None and short.least_history:
+        found.append(
+            f"What is popular serves users with fewer than {short.least_history} ratings better than "
+            "two-stage does, beyond chance: they get it."
+        )
     if "ease" not in means:
         found.append(
             "More than 10,000 movies are rated: item-kNN and EASE, the strongest baselines, were skipped."
@@ -83,3 +96,63 @@ def warnings_of(runs: Sequence[Measurement]) -> list[str]:
             end = "smallest" if chosen == min(tried) else "largest"
             found.append(f"{model} took λ = {chosen:g}, the {end} tried: it may be better yet beyond that.")
     return found
+
+
+def _disagreements(means: Mapping[str, float], runs: Sequence[Measurement]) -> Iterator[str]:
+    """Where the validation part says otherwise than the test part, of nDCG@10 `means` by model."""
+    validation = {
+        model: float(np.mean([run.validation[model].means()["ndcg_at_10"] for run in runs]))
+        for model in means
+        if all(model in run.validation for run in runs)
+    }
+    if "two_stage" not in validation:
+        return
+    best_of_test, best = (max(part, key=part.__getitem__) for part in (means, validation))
+    if best != best_of_test:
+        yield (
+            f"The parts disagree: on the test part {TITLES[best_of_test]} is best "
+            f"({means[best_of_test]:.3f}), on the validation part {TITLES[best]} ({validation[best]:.3f})."
+        )
+    for model in ("als", "ease", "item_knn", "popularity"):
+        if model not in validation:
+            continue
+        on_test, here = (part["two_stage"] - part[model] for part in (means, validation))
+        if here < 0 <= on_test:
+            yield (
+                f"Two-stage is above {TITLES[model]} on the test part ({on_test:+.3f}) and below it on the "
+                f"validation part ({here:+.3f}): that it is better has not been shown."
+            )
+
+
+def sources_sentence(choice: SourceChoice, n_candidates: int) -> str:
+    """Which weights the sources of candidates have, and why."""
+    recalls = choice.recall
+    best = max(recalls, key=recalls.__getitem__)
+    tried = "; ".join(
+        f"{weights_text(weights)} {recalls[weights]:.4f}"
+        for weights in dict.fromkeys((ALS_ALONE, POPULARITY_ALONE, best))
+        if weights in recalls
+    )
+    return (
+        f"Sources of candidates: {weights_text(choice.chosen)}. Recall@{n_candidates} on the validation "
+        f"part: {tried}; the best over ALS alone: paired 95 % interval [{choice.low:+.4f}, "
+        f"{choice.high:+.4f}]"
+    )
+
+
+def weights_text(weights: SourceWeights) -> str:
+    """The sources that are asked, with their weights, as "als 1, popularity 0.5"."""
+    return ", ".join(f"{source} {weights.of(source):g}" for source in weights.used)
+
+
+def short_histories_sentence(measured: ShortHistories) -> str:
+    """From how many ratings on a new user gets more than what is popular, and why."""
+    least = measured.least_history
+    lifts_by_length = "; ".join(f"{length}: {lift}" for length, lift in measured.over_popularity.items())
+    rule = (
+        f"below {least} ratings, users get what is popular" if least else "nobody gets only what is popular"
+    )
+    return (
+        f"New users: {rule}. Two-stage over popularity, nDCG@10 of users held out by number of ratings "
+        f"known: {lifts_by_length or 'too few users to say'}"
+    )

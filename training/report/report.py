@@ -22,7 +22,14 @@ from training.models.recipe_record import recipe_record
 from training.models.two_stage import TwoStage
 from training.publish.gate import Verdict
 from training.report import figures
-from training.report.findings import TITLES, lifts, merged, warnings_of
+from training.report.findings import (
+    TITLES,
+    lifts,
+    merged,
+    short_histories_sentence,
+    sources_sentence,
+    warnings_of,
+)
 
 _LIBRARIES: Final = ("movierec", "numpy", "scipy", "implicit", "catboost", "shap", "matplotlib")
 
@@ -84,6 +91,10 @@ def render_report(
             for model, tried in (("ALS", measurement.als_ndcg), ("EASE", measurement.ease_ndcg))
             if tried
         },
+        sources_sentence=measurement.sources
+        and sources_sentence(measurement.sources, measurement.recipe.n_candidates),
+        short_histories_sentence=measurement.short_histories
+        and short_histories_sentence(measurement.short_histories),
         tuning=tuning,
         figures=({} if tuning is None else {"trials": figures.trials(tuning.studies)})
         | _figures_of_quality(qualities, measurement)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -12,7 +13,14 @@ from training.experiments.experiment import Measurement
 from training.experiments.feature_selection import FeatureSelection
 from training.experiments.held_out_users import CUTOFF, StrongGeneralisation
 from training.models.recommenders import Recommendation
-from training.report.findings import TITLES, lifts, merged, warnings_of
+from training.report.findings import (
+    TITLES,
+    lifts,
+    merged,
+    short_histories_sentence,
+    sources_sentence,
+    warnings_of,
+)
 
 _SHORT = {"precision_at_10": "prec@10", "coverage_at_10": "cover@10", "ceiling_ndcg_at_10": "ceiling"}
 
@@ -55,12 +63,17 @@ def print_measurements(console: Console, runs: Sequence[Measurement], dataset_ta
     console.print(quality_table(metrics, caption, n_candidates=first.recipe.n_candidates))
     if first.judged_users:
         console.print(_segment_table(runs))
+        console.print(_profile_table(runs))
         for one in lifts(qualities):
             console.print(f"two-stage over {TITLES[one.over]}: nDCG@10 {one}")
     for name, ndcg_by_regularization in (("ALS", first.als_ndcg), ("EASE", first.ease_ndcg)):
         if ndcg_by_regularization:
             tried = ", ".join(f"{value:g}: {ndcg:.4f}" for value, ndcg in ndcg_by_regularization.items())
             console.print(f"{name}, nDCG@10 on the validation part by λ: {tried}")
+    if first.sources is not None:
+        console.print(sources_sentence(first.sources, first.recipe.n_candidates))
+    if first.short_histories is not None:
+        console.print(short_histories_sentence(first.short_histories))
     for run in runs:
         if run.feature_selection is not None:
             console.print(_selection_text(run.recipe.seed, run.feature_selection))
@@ -95,6 +108,12 @@ def print_held_out_users(console: Console, strong: StrongGeneralisation) -> None
         f"Strong generalisation, {strong.users} users held out whole, a random 80 % of their ratings sent "
         f"as history: recall@{CUTOFF} over min({CUTOFF}, liked): {recalls}",
     )
+    if strong.recall and strong.recall["popularity"] > strong.recall["als"]:
+        console.print(
+            "Warning: new users are served better by what is popular than by ALS, folded in from 80 % of "
+            "their ratings.",
+            style="yellow",
+        )
 
 
 def _segment_table(runs: Sequence[Measurement]) -> Table:
@@ -113,6 +132,30 @@ def _segment_table(runs: Sequence[Measurement]) -> Table:
             TITLES[model],
             *(f"{ndcg[segment.members].mean():.3f}" for segment in segments),
             *(_number(means.get(f"recall_at_10_{band}")) for band in BANDS),
+        )
+    return table
+
+
+def _profile_table(runs: Sequence[Measurement]) -> Table:
+    """How much each model's lists are made for each user, mean over the runs."""
+    table = Table(
+        "first ten",
+        caption="popularity: mean share of rated movies that are rated less; overlap: share that two users "
+        "have in common; miscalibration: of genres from those of the user's likes, Jensen-Shannon, bits",
+        caption_justify="left",
+    )
+    for title in ("popularity", "overlap", "coverage", "novelty", "miscalibration"):
+        table.add_column(title, justify="right")
+    for model, quality in merged(runs).items():
+        profiles = [run.profiles[model] for run in runs]
+        means = quality.means()
+        table.add_row(
+            TITLES[model],
+            _number(float(np.mean([one.popularity_percentile for one in profiles]))),
+            _number(float(np.mean([one.overlap for one in profiles]))),
+            _number(means["coverage_at_10"]),
+            _number(means["novelty_at_10"]),
+            _number(float(np.mean([one.miscalibration for one in profiles]))),
         )
     return table
 

@@ -178,7 +178,8 @@ def test_untimed_features_say_nothing_of_order_or_time() -> None:
     columns = computed(RATED, [2, 0], [0.5, -1.5], FeatureSet.UNTIMED)
     of_all = computed(RATED, [2, 0], [0.5, -1.5])
     without = [name for name in REFERENCE if name not in {"user_activity_days", "user_rating_velocity"}]
-    assert list(columns) == [*without, "als_rank", "als_z", "genre_taste"]
+    of_sources = ["transitions_reciprocal_rank", "popularity_reciprocal_rank"]
+    assert list(columns) == [*without, "als_rank", "als_z", *of_sources, "genre_taste"]
     for name, values in columns.items():
         np.testing.assert_array_equal(values, of_all[name])
 

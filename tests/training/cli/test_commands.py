@@ -192,7 +192,7 @@ def test_train_publishes_and_reuses_a_bundle_of_the_same_data_and_recipe(
     for text in (
         "popularity",
         "SVD",
-        "ALS (stage one)",
+        "ALS",
         "two-stage",
         "paired 95 % interval",
         "seed 0: ranker",

@@ -46,6 +46,7 @@ def test_two_stage_answers_as_the_servers_do(trained: Trained, user_ids: list[in
             user_id=user_id,
             movie_ids=candidates.movie_ids,
             retrieval_scores=candidates.scores,
+            source_ranks=candidates.source_ranks,
             limit=10,
             explain_features=5,
         )

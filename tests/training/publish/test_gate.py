@@ -1,5 +1,6 @@
 """The rules of the gate on numbers that can be checked by eye, and what it compares with."""
 
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 from types import SimpleNamespace
@@ -42,12 +43,12 @@ def test_the_first_bundle_has_only_its_own_baselines_to_beat() -> None:
     assert judge_challenger(evaluation(0.1), None).refusals == ()
     (refusal,) = judge_challenger(evaluation(0.09, spread=0.02), None).refusals
     assert refusal == (
-        "nDCG@10 0.0900 is below stage one alone, 0.1000: -0.0100, paired 95 % interval [-0.0119, -0.0080]"
+        "nDCG@10 0.0900 is below ALS alone, 0.1000: -0.0100, paired 95 % interval [-0.0119, -0.0080]"
     )
     below_both = judge_challenger(evaluation(0.09, popularity=0.095), None).refusals
     assert [text.split(",")[0] for text in below_both] == [
         "nDCG@10 0.0900 is below popularity",
-        "nDCG@10 0.0900 is below stage one alone",
+        "nDCG@10 0.0900 is below ALS alone",
     ]
 
 
@@ -76,13 +77,40 @@ def test_a_handful_of_users_refuses_nothing() -> None:
     assert len(judge_challenger(evaluation(0.01, users=20), evaluation(0.2, users=20)).refusals) == 3
 
 
+def test_the_validation_part_refuses_as_the_test_part_does() -> None:
+    """What is better in one part and worse in the other has not been shown to be better."""
+    champion = replace(evaluation(0.2), validation=evaluation(0.2))
+    worse = replace(evaluation(0.3), validation=evaluation(0.15))
+    verdict = judge_challenger(worse, champion)
+    (refusal,) = verdict.refusals
+    assert refusal.startswith("on the validation part, nDCG@10 0.1500 is more than 2% below what is served")
+    assert verdict.over_served is not None
+    assert verdict.over_served.mean == pytest.approx(0.1)
+    below_als = replace(evaluation(0.3), validation=evaluation(0.09))
+    (refusal,) = judge_challenger(below_als, None).refusals
+    assert refusal.startswith("on the validation part, nDCG@10 0.0900 is below ALS alone, 0.1000")
+    assert judge_challenger(replace(worse, validation=evaluation(0.2)), champion).refusals == ()
+    few = replace(worse, validation=evaluation(0.0, users=19))
+    assert judge_challenger(few, replace(champion, validation=evaluation(0.2, users=19))).refusals == ()
+
+
 def test_evaluations_are_read_back(tmp_path: Path) -> None:
     evaluation(0.2).write(tmp_path)
     found = Evaluation.read(tmp_path)
     assert found is not None
-    assert found.split_hash == "s"
+    assert found.split_hashes == ("s", None)
     assert found.user_ids.tolist() == list(range(1, 401))
     np.testing.assert_array_equal(found.ndcg["two_stage"], evaluation(0.2).ndcg["two_stage"])
+    replace(found, validation=replace(evaluation(0.1, users=30), split_hash="v")).write(tmp_path)
+    both = Evaluation.read(tmp_path)
+    assert both is not None
+    assert both.split_hashes == ("s", "v")
+    assert both.ndcg.keys() == found.ndcg.keys()
+    assert both.validation is not None
+    assert both.validation.user_ids.tolist() == list(range(1, 31))
+    np.testing.assert_array_equal(
+        both.validation.ndcg["two_stage"], evaluation(0.1, users=30).ndcg["two_stage"]
+    )
 
 
 def test_a_damaged_evaluation_is_none(tmp_path: Path) -> None:
@@ -118,7 +146,12 @@ class Case:
             model: SimpleNamespace(per_user={"ndcg_at_10": np.full(self.judged.users.size, ndcg)})
             for model, ndcg in (("popularity", 0.1), ("als", 0.1), ("two_stage", two_stage))
         }
-        return cast(Measurement, SimpleNamespace(recipe=recipe, qualities=qualities, judged=self.judged))
+        return cast(
+            Measurement,
+            SimpleNamespace(
+                recipe=recipe, qualities=qualities, judged=self.judged, validation={}, validated=None
+            ),
+        )
 
     def verdict(self, measurement: Measurement, *, checkpoints: Checkpoints = NO_CHECKPOINTS) -> gate.Verdict:
         """What the gate says of a challenger."""

@@ -174,15 +174,26 @@ class CandidateList(_message.Message):
     PROBES_FIELD_NUMBER: _builtins.int
     BECAUSE_OF_MOVIE_IDS_FIELD_NUMBER: _builtins.int
     BECAUSE_OF_WEIGHTS_FIELD_NUMBER: _builtins.int
+    FUSED_SCORES_FIELD_NUMBER: _builtins.int
+    ALS_RANKS_FIELD_NUMBER: _builtins.int
+    TRANSITIONS_RANKS_FIELD_NUMBER: _builtins.int
+    POPULARITY_RANKS_FIELD_NUMBER: _builtins.int
+    SHORT_HISTORY_FIELD_NUMBER: _builtins.int
     user_vector: Global___UserVector.ValueType
     """Where the user's vector came from."""
+    short_history: _builtins.bool
+    """The user has rated fewer movies than the bundle asks for, as what is popular serves such users better:
+    the list is empty.
+    """
     @_builtins.property
     def movie_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Movies, descending score; ids unique. Empty: see user_vector, or nothing is left that matches."""
+        """Movies, best first; ids unique. Empty: see user_vector and short_history, or nothing is left that matches."""
 
     @_builtins.property
     def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Inner product of the user's and the movie's factors, one per movie; finite."""
+        """Inner product of the user's and the movie's factors, one per movie, offered by ALS or not; finite.
+        Descending where ALS is the only source.
+        """
 
     @_builtins.property
     def probes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateProbe]:
@@ -201,6 +212,26 @@ class CandidateList(_message.Message):
         has rated, such terms add up to the score.
         """
 
+    @_builtins.property
+    def fused_scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """What the order is by, one per movie: the sum of weight / (60 + rank) over the sources that offer it;
+        finite, descending. Empty where ALS is the only source: the order is that of scores.
+        """
+
+    @_builtins.property
+    def als_ranks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Place of each movie, from 1, among those that ALS offers; 0: it does not offer the movie. Empty where
+        ALS is the only source, or none.
+        """
+
+    @_builtins.property
+    def transitions_ranks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The same of what is rated soon after the last movies. Empty: the bundle does not use this source."""
+
+    @_builtins.property
+    def popularity_ranks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The same of what is popular. Empty: the bundle does not use this source."""
+
     def __init__(
         self,
         *,
@@ -210,10 +241,15 @@ class CandidateList(_message.Message):
         probes: _abc.Iterable[Global___CandidateProbe] | None = ...,
         because_of_movie_ids: _abc.Iterable[_builtins.int] | None = ...,
         because_of_weights: _abc.Iterable[_builtins.float] | None = ...,
+        fused_scores: _abc.Iterable[_builtins.float] | None = ...,
+        als_ranks: _abc.Iterable[_builtins.int] | None = ...,
+        transitions_ranks: _abc.Iterable[_builtins.int] | None = ...,
+        popularity_ranks: _abc.Iterable[_builtins.int] | None = ...,
+        short_history: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["because_of_movie_ids", b"because_of_movie_ids", "because_of_weights", b"because_of_weights", "movie_ids", b"movie_ids", "probes", b"probes", "scores", b"scores", "user_vector", b"user_vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["als_ranks", b"als_ranks", "because_of_movie_ids", b"because_of_movie_ids", "because_of_weights", b"because_of_weights", "fused_scores", b"fused_scores", "movie_ids", b"movie_ids", "popularity_ranks", b"popularity_ranks", "probes", b"probes", "scores", b"scores", "short_history", b"short_history", "transitions_ranks", b"transitions_ranks", "user_vector", b"user_vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -232,6 +268,10 @@ class CandidateProbe(_message.Message):
     FILTERED_OUT_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
+    FUSED_SCORE_FIELD_NUMBER: _builtins.int
+    ALS_RANK_FIELD_NUMBER: _builtins.int
+    TRANSITIONS_RANK_FIELD_NUMBER: _builtins.int
+    POPULARITY_RANK_FIELD_NUMBER: _builtins.int
     movie_id: _builtins.int
     """As asked for."""
     unknown: _builtins.bool
@@ -245,9 +285,19 @@ class CandidateProbe(_message.Message):
     score: _builtins.float
     """Inner product of the user's and the movie's factors. Unset: ALS has no factors for the movie."""
     rank: _builtins.int
-    """Place from 1 among all movies that may be returned, limit or not: the place that it has, or that
+    """Place from 1 by score among all movies that may be returned, limit or not: the place that it has, or that
     it would have if it might be returned. Set with score.
     """
+    fused_score: _builtins.float
+    """As CandidateList.fused_scores: what it has, or would have; 0 where no source would offer it. Unset where
+    score is the order.
+    """
+    als_rank: _builtins.int
+    """As CandidateList.als_ranks: what it has, or would have. 0 where ALS is the only source."""
+    transitions_rank: _builtins.int
+    """The same of what is rated soon after the last movies."""
+    popularity_rank: _builtins.int
+    """The same of what is popular."""
     def __init__(
         self,
         *,
@@ -258,15 +308,23 @@ class CandidateProbe(_message.Message):
         filtered_out: _builtins.bool = ...,
         score: _builtins.float | None = ...,
         rank: _builtins.int | None = ...,
+        fused_score: _builtins.float | None = ...,
+        als_rank: _builtins.int = ...,
+        transitions_rank: _builtins.int = ...,
+        popularity_rank: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_rank", b"_rank", "_score", b"_score", "rank", b"rank", "score", b"score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fused_score", b"_fused_score", "_rank", b"_rank", "_score", b"_score", "fused_score", b"fused_score", "rank", b"rank", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rank", b"_rank", "_score", b"_score", "excluded", b"excluded", "filtered_out", b"filtered_out", "movie_id", b"movie_id", "rank", b"rank", "score", b"score", "seen", b"seen", "unknown", b"unknown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fused_score", b"_fused_score", "_rank", b"_rank", "_score", b"_score", "als_rank", b"als_rank", "excluded", b"excluded", "filtered_out", b"filtered_out", "fused_score", b"fused_score", "movie_id", b"movie_id", "popularity_rank", b"popularity_rank", "rank", b"rank", "score", b"score", "seen", b"seen", "transitions_rank", b"transitions_rank", "unknown", b"unknown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__fused_score: _TypeAlias = _typing.Literal["fused_score"]  # noqa: Y015
+    _WhichOneofArgType__fused_score: _TypeAlias = _typing.Literal["_fused_score", b"_fused_score"]  # noqa: Y015
     _WhichOneofReturnType__rank: _TypeAlias = _typing.Literal["rank"]  # noqa: Y015
     _WhichOneofArgType__rank: _TypeAlias = _typing.Literal["_rank", b"_rank"]  # noqa: Y015
     _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
     _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fused_score) -> _WhichOneofReturnType__fused_score | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rank) -> _WhichOneofReturnType__rank | None: ...
     @_typing.overload

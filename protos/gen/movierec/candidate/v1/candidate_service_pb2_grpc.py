@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CandidateServiceStub:
-    """Stage one: retrieval with ALS.
+    """Stage one: candidates of ALS and of what else the bundle takes them from.
     """
 
     def __init__(self, channel):
@@ -43,12 +43,14 @@ class CandidateServiceStub:
 
 
 class CandidateServiceServicer:
-    """Stage one: retrieval with ALS.
+    """Stage one: candidates of ALS and of what else the bundle takes them from.
     """
 
     def GenerateCandidates(self, request, context):
-        """Retrieves the movies with the highest ALS scores for 1 to 100 users at once: one matrix product
-        serves them all, so that callers send what they have waiting as one request.
+        """Retrieves candidates for 1 to 100 users at once: one matrix product serves them all, so that callers
+        send what they have waiting as one request. They are the movies with the highest ALS scores, merged with
+        those of the other sources that the bundle uses: what is rated soon after the last 20 movies that the
+        user rated, and what is popular. Each source offers as many movies as the list may have.
         An unknown user is an answer, not an error: see CandidateList.user_vector.
         UNAVAILABLE, reason MODEL_UNAVAILABLE: no bundle is loaded.
         """
@@ -73,7 +75,7 @@ def add_CandidateServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CandidateService:
-    """Stage one: retrieval with ALS.
+    """Stage one: candidates of ALS and of what else the bundle takes them from.
     """
 
     @staticmethod

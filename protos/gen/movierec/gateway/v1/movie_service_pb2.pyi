@@ -40,10 +40,12 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     """Retrieval did not answer: the list is what is popular, and others are more so."""
     VERDICT_UNKNOWN_USER: _Verdict.ValueType  # 6
     """Nothing is known of the user: the list is what is popular, and others are more so."""
+    VERDICT_SHORT_HISTORY: _Verdict.ValueType  # 11
+    """The user has rated so little that what is popular serves them better, and others are more popular."""
     VERDICT_COLD_MOVIE: _Verdict.ValueType  # 7
     """ALS has no factors for it, so that it can only fill up a short list."""
     VERDICT_NOT_RETRIEVED: _Verdict.ValueType  # 8
-    """Its ALS score is too low to become a candidate."""
+    """No source of candidates offers it, or others have better ranks."""
     VERDICT_NOT_RANKED: _Verdict.ValueType  # 9
     """It is a candidate that the ranker could not score."""
     VERDICT_RANKED_BELOW: _Verdict.ValueType  # 10
@@ -66,10 +68,12 @@ VERDICT_RETRIEVAL_FAILED: Verdict.ValueType  # 5
 """Retrieval did not answer: the list is what is popular, and others are more so."""
 VERDICT_UNKNOWN_USER: Verdict.ValueType  # 6
 """Nothing is known of the user: the list is what is popular, and others are more so."""
+VERDICT_SHORT_HISTORY: Verdict.ValueType  # 11
+"""The user has rated so little that what is popular serves them better, and others are more popular."""
 VERDICT_COLD_MOVIE: Verdict.ValueType  # 7
 """ALS has no factors for it, so that it can only fill up a short list."""
 VERDICT_NOT_RETRIEVED: Verdict.ValueType  # 8
-"""Its ALS score is too low to become a candidate."""
+"""No source of candidates offers it, or others have better ranks."""
 VERDICT_NOT_RANKED: Verdict.ValueType  # 9
 """It is a candidate that the ranker could not score."""
 VERDICT_RANKED_BELOW: Verdict.ValueType  # 10
@@ -87,7 +91,9 @@ class _FallbackPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fallba
     FALLBACK_POLICY_ALLOW: _FallbackPolicy.ValueType  # 1
     """Answer with a weaker model and say so."""
     FALLBACK_POLICY_DENY: _FallbackPolicy.ValueType  # 2
-    """Answer UNAVAILABLE for a fault, NOT_FOUND for an unknown user, and fewer movies otherwise."""
+    """Answer UNAVAILABLE for a fault, NOT_FOUND for an unknown user, and fewer movies otherwise. What is popular
+    for a short history is no fallback, and is answered.
+    """
 
 class FallbackPolicy(_FallbackPolicy, metaclass=_FallbackPolicyEnumTypeWrapper):
     """What to do when the models asked for cannot answer."""
@@ -97,7 +103,9 @@ FALLBACK_POLICY_UNSPECIFIED: FallbackPolicy.ValueType  # 0
 FALLBACK_POLICY_ALLOW: FallbackPolicy.ValueType  # 1
 """Answer with a weaker model and say so."""
 FALLBACK_POLICY_DENY: FallbackPolicy.ValueType  # 2
-"""Answer UNAVAILABLE for a fault, NOT_FOUND for an unknown user, and fewer movies otherwise."""
+"""Answer UNAVAILABLE for a fault, NOT_FOUND for an unknown user, and fewer movies otherwise. What is popular
+for a short history is no fallback, and is answered.
+"""
 Global___FallbackPolicy: _TypeAlias = FallbackPolicy  # noqa: Y015
 
 class _FallbackReason:
@@ -110,6 +118,10 @@ class _FallbackReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fallba
     """It is what was asked for."""
     FALLBACK_REASON_UNKNOWN_USER: _FallbackReason.ValueType  # 1
     """Expected: the user is not in the training data and sent no usable history."""
+    FALLBACK_REASON_SHORT_HISTORY: _FallbackReason.ValueType  # 11
+    """Expected: the user has rated so few movies that what is popular serves them better. How few is measured
+    when a bundle is made; for most data, none are too few.
+    """
     FALLBACK_REASON_COLD_MOVIE: _FallbackReason.ValueType  # 2
     """Expected: the movie is in the catalogue, but ALS has no factors for it."""
     FALLBACK_REASON_NO_CANDIDATES: _FallbackReason.ValueType  # 3
@@ -136,6 +148,10 @@ FALLBACK_REASON_UNSPECIFIED: FallbackReason.ValueType  # 0
 """It is what was asked for."""
 FALLBACK_REASON_UNKNOWN_USER: FallbackReason.ValueType  # 1
 """Expected: the user is not in the training data and sent no usable history."""
+FALLBACK_REASON_SHORT_HISTORY: FallbackReason.ValueType  # 11
+"""Expected: the user has rated so few movies that what is popular serves them better. How few is measured
+when a bundle is made; for most data, none are too few.
+"""
 FALLBACK_REASON_COLD_MOVIE: FallbackReason.ValueType  # 2
 """Expected: the movie is in the catalogue, but ALS has no factors for it."""
 FALLBACK_REASON_NO_CANDIDATES: FallbackReason.ValueType  # 3
@@ -322,8 +338,9 @@ class ListPersonalMoviesResponse(_message.Message):
     RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
     BASE_VALUE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """What set the order: "two_stage", "als_only" (ALS order, as ranking was unavailable) or
-    "popularity_fallback". A short list is filled up from weaker models: see RecommendedMovie.source.
+    """What set the order: "two_stage", "als_only" (stage one's order, as ranking was unavailable: ALS
+    scores, merged with the other sources of candidates that the bundle has) or "popularity_fallback". A
+    short list is filled up from weaker models: see RecommendedMovie.source.
     """
     degraded: _builtins.bool
     """True when a fault, not the user or the request, made the list weaker than asked for."""
@@ -713,7 +730,7 @@ class WhyMovieResponse(_message.Message):
 
     @_builtins.property
     def retrieval(self) -> Global___RetrievalStanding:
-        """Where it stands with ALS. Unset for a movie without ALS factors and a user without a vector, and
+        """Where it stands with ALS and the other sources of candidates. Unset for a movie without ALS factors and a user without a vector, and
         when retrieval did not answer.
         """
 
@@ -769,28 +786,66 @@ class RetrievalStanding(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
     CUT_SCORE_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
     score: _builtins.float
     """ALS score."""
     rank: _builtins.int
-    """Place from 1 that it has, or would have, among all movies that may be recommended."""
+    """Place from 1 by that score, which it has or would have among all movies that may be recommended."""
     cut_score: _builtins.float
-    """Score of the last candidate: with less, a movie does not reach the ranker. Unset: there are none."""
+    """ALS score of the last candidate that ALS offers: with less, a movie reaches the ranker only if another
+    source offers it. Unset: ALS offers none.
+    """
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceRank]:
+        """The sources that offer the movie, or would if it might be recommended; empty: none does. The candidates
+        are those with the best ranks over all sources.
+        """
+
     def __init__(
         self,
         *,
         score: _builtins.float = ...,
         rank: _builtins.int = ...,
         cut_score: _builtins.float | None = ...,
+        sources: _abc.Iterable[Global___SourceRank] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cut_score", b"_cut_score", "cut_score", b"cut_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cut_score", b"_cut_score", "cut_score", b"cut_score", "rank", b"rank", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cut_score", b"_cut_score", "cut_score", b"cut_score", "rank", b"rank", "score", b"score", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cut_score: _TypeAlias = _typing.Literal["cut_score"]  # noqa: Y015
     _WhichOneofArgType__cut_score: _TypeAlias = _typing.Literal["_cut_score", b"_cut_score"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cut_score) -> _WhichOneofReturnType__cut_score | None: ...
 
 Global___RetrievalStanding: _TypeAlias = RetrievalStanding  # noqa: Y015
+
+@_typing.final
+class SourceRank(_message.Message):
+    """A movie's place in what one source of candidates offers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """"als" (the highest ALS scores), "transitions" (rated soon after the last movies that the user rated) or
+    "popularity".
+    """
+    rank: _builtins.int
+    """From 1."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        rank: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rank", b"rank", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceRank: _TypeAlias = SourceRank  # noqa: Y015
 
 @_typing.final
 class RankingStanding(_message.Message):
@@ -968,6 +1023,7 @@ class RecommendedMovie(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     BECAUSE_OF_FIELD_NUMBER: _builtins.int
+    CANDIDATE_SOURCES_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """Place in the whole list, from 1."""
     score: _builtins.float
@@ -988,6 +1044,12 @@ class RecommendedMovie(_message.Message):
         unless asked for and source is "two_stage" or "als_only"; fewer when fewer speak for it.
         """
 
+    @_builtins.property
+    def candidate_sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What offered the movie as a candidate, as SourceRank.source. Empty unless source is "two_stage" or
+        "als_only".
+        """
+
     def __init__(
         self,
         *,
@@ -997,10 +1059,11 @@ class RecommendedMovie(_message.Message):
         source: _builtins.str = ...,
         explanation: _abc.Iterable[Global___FeatureContribution] | None = ...,
         because_of: _abc.Iterable[Global___LikedMovie] | None = ...,
+        candidate_sources: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["movie", b"movie"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["because_of", b"because_of", "explanation", b"explanation", "movie", b"movie", "rank", b"rank", "score", b"score", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["because_of", b"because_of", "candidate_sources", b"candidate_sources", "explanation", b"explanation", "movie", b"movie", "rank", b"rank", "score", b"score", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

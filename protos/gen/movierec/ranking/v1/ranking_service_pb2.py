@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)movierec/ranking/v1/ranking_service.proto\x12\x13movierec.ranking.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"Z\n\x11RankMoviesRequest\x12\x32\n\x07queries\x18\x01 \x03(\x0b\x32!.movierec.ranking.v1.RankingQuery\x12\x11\n\tbundle_id\x18\x02 \x01(\t\"k\n\x12RankMoviesResponse\x12.\n\x05lists\x18\x01 \x03(\x0b\x32\x1f.movierec.ranking.v1.RankedList\x12\x11\n\tbundle_id\x18\x02 \x01(\t\x12\x12\n\nbase_value\x18\x03 \x01(\x01\"\xed\x01\n\x0cRankingQuery\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\x11\n\tmovie_ids\x18\x02 \x03(\x05\x12\x18\n\x10retrieval_scores\x18\x03 \x03(\x02\x12\r\n\x05limit\x18\x04 \x01(\x05\x12\x18\n\x10\x65xplain_features\x18\x05 \x01(\x05\x12\x11\n\tdiversity\x18\x06 \x01(\x02\x12\x30\n\x07history\x18\x07 \x03(\x0b\x32\x1f.movierec.ranking.v1.RatedMovie\x12\x31\n\x06probes\x18\x08 \x03(\x0b\x32!.movierec.ranking.v1.RankingProbe\"Q\n\x0cRankingProbe\x12\x10\n\x08movie_id\x18\x01 \x01(\x05\x12\x17\n\x0fretrieval_score\x18\x02 \x01(\x02\x12\x16\n\x0eretrieval_rank\x18\x03 \x01(\x05\"\xf0\x01\n\nRankedList\x12\x11\n\tmovie_ids\x18\x01 \x03(\x05\x12\x0e\n\x06scores\x18\x02 \x03(\x01\x12\x36\n\x0c\x65xplanations\x18\x03 \x03(\x0b\x32 .movierec.ranking.v1.Explanation\x12\x19\n\x11unknown_movie_ids\x18\x04 \x03(\x05\x12\x30\n\x06probes\x18\x05 \x03(\x0b\x32 .movierec.ranking.v1.RankedProbe\x12:\n\x10last_explanation\x18\x06 \x01(\x0b\x32 .movierec.ranking.v1.Explanation\"s\n\x0bRankedProbe\x12\x10\n\x08movie_id\x18\x01 \x01(\x05\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0c\n\x04rank\x18\x03 \x01(\x05\x12\x35\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32 .movierec.ranking.v1.Explanation\"N\n\x0b\x45xplanation\x12?\n\rcontributions\x18\x01 \x03(\x0b\x32(.movierec.ranking.v1.FeatureContribution\"\x8e\x01\n\x13\x46\x65\x61tureContribution\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x0c\x63ontribution\x18\x03 \x01(\x01\x12\x0e\n\x06phrase\x18\x04 \x01(\t\x12\x15\n\x08movie_id\x18\x05 \x01(\x05H\x01\x88\x01\x01\x42\x08\n\x06_valueB\x0b\n\t_movie_id\"m\n\nRatedMovie\x12\x10\n\x08movie_id\x18\x01 \x01(\x05\x12\x13\n\x06rating\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12-\n\trate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07_rating2t\n\x0eRankingService\x12\x62\n\nRankMovies\x12&.movierec.ranking.v1.RankMoviesRequest\x1a\'.movierec.ranking.v1.RankMoviesResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)movierec/ranking/v1/ranking_service.proto\x12\x13movierec.ranking.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"Z\n\x11RankMoviesRequest\x12\x32\n\x07queries\x18\x01 \x03(\x0b\x32!.movierec.ranking.v1.RankingQuery\x12\x11\n\tbundle_id\x18\x02 \x01(\t\"k\n\x12RankMoviesResponse\x12.\n\x05lists\x18\x01 \x03(\x0b\x32\x1f.movierec.ranking.v1.RankedList\x12\x11\n\tbundle_id\x18\x02 \x01(\t\x12\x12\n\nbase_value\x18\x03 \x01(\x01\"\xa2\x02\n\x0cRankingQuery\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\x11\n\tmovie_ids\x18\x02 \x03(\x05\x12\x18\n\x10retrieval_scores\x18\x03 \x03(\x02\x12\r\n\x05limit\x18\x04 \x01(\x05\x12\x18\n\x10\x65xplain_features\x18\x05 \x01(\x05\x12\x11\n\tdiversity\x18\x06 \x01(\x02\x12\x30\n\x07history\x18\x07 \x03(\x0b\x32\x1f.movierec.ranking.v1.RatedMovie\x12\x31\n\x06probes\x18\x08 \x03(\x0b\x32!.movierec.ranking.v1.RankingProbe\x12\x19\n\x11transitions_ranks\x18\t \x03(\x05\x12\x18\n\x10popularity_ranks\x18\n \x03(\x05\"\x84\x01\n\x0cRankingProbe\x12\x10\n\x08movie_id\x18\x01 \x01(\x05\x12\x17\n\x0fretrieval_score\x18\x02 \x01(\x02\x12\x16\n\x0eretrieval_rank\x18\x03 \x01(\x05\x12\x18\n\x10transitions_rank\x18\x04 \x01(\x05\x12\x17\n\x0fpopularity_rank\x18\x05 \x01(\x05\"\xf0\x01\n\nRankedList\x12\x11\n\tmovie_ids\x18\x01 \x03(\x05\x12\x0e\n\x06scores\x18\x02 \x03(\x01\x12\x36\n\x0c\x65xplanations\x18\x03 \x03(\x0b\x32 .movierec.ranking.v1.Explanation\x12\x19\n\x11unknown_movie_ids\x18\x04 \x03(\x05\x12\x30\n\x06probes\x18\x05 \x03(\x0b\x32 .movierec.ranking.v1.RankedProbe\x12:\n\x10last_explanation\x18\x06 \x01(\x0b\x32 .movierec.ranking.v1.Explanation\"s\n\x0bRankedProbe\x12\x10\n\x08movie_id\x18\x01 \x01(\x05\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0c\n\x04rank\x18\x03 \x01(\x05\x12\x35\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32 .movierec.ranking.v1.Explanation\"N\n\x0b\x45xplanation\x12?\n\rcontributions\x18\x01 \x03(\x0b\x32(.movierec.ranking.v1.FeatureContribution\"\x8e\x01\n\x13\x46\x65\x61tureContribution\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x0c\x63ontribution\x18\x03 \x01(\x01\x12\x0e\n\x06phrase\x18\x04 \x01(\t\x12\x15\n\x08movie_id\x18\x05 \x01(\x05H\x01\x88\x01\x01\x42\x08\n\x06_valueB\x0b\n\t_movie_id\"m\n\nRatedMovie\x12\x10\n\x08movie_id\x18\x01 \x01(\x05\x12\x13\n\x06rating\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12-\n\trate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07_rating2t\n\x0eRankingService\x12\x62\n\nRankMovies\x12&.movierec.ranking.v1.RankMoviesRequest\x1a\'.movierec.ranking.v1.RankMoviesResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,19 +39,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RANKMOVIESRESPONSE']._serialized_start=191
   _globals['_RANKMOVIESRESPONSE']._serialized_end=298
   _globals['_RANKINGQUERY']._serialized_start=301
-  _globals['_RANKINGQUERY']._serialized_end=538
-  _globals['_RANKINGPROBE']._serialized_start=540
-  _globals['_RANKINGPROBE']._serialized_end=621
-  _globals['_RANKEDLIST']._serialized_start=624
-  _globals['_RANKEDLIST']._serialized_end=864
-  _globals['_RANKEDPROBE']._serialized_start=866
-  _globals['_RANKEDPROBE']._serialized_end=981
-  _globals['_EXPLANATION']._serialized_start=983
-  _globals['_EXPLANATION']._serialized_end=1061
-  _globals['_FEATURECONTRIBUTION']._serialized_start=1064
-  _globals['_FEATURECONTRIBUTION']._serialized_end=1206
-  _globals['_RATEDMOVIE']._serialized_start=1208
-  _globals['_RATEDMOVIE']._serialized_end=1317
-  _globals['_RANKINGSERVICE']._serialized_start=1319
-  _globals['_RANKINGSERVICE']._serialized_end=1435
+  _globals['_RANKINGQUERY']._serialized_end=591
+  _globals['_RANKINGPROBE']._serialized_start=594
+  _globals['_RANKINGPROBE']._serialized_end=726
+  _globals['_RANKEDLIST']._serialized_start=729
+  _globals['_RANKEDLIST']._serialized_end=969
+  _globals['_RANKEDPROBE']._serialized_start=971
+  _globals['_RANKEDPROBE']._serialized_end=1086
+  _globals['_EXPLANATION']._serialized_start=1088
+  _globals['_EXPLANATION']._serialized_end=1166
+  _globals['_FEATURECONTRIBUTION']._serialized_start=1169
+  _globals['_FEATURECONTRIBUTION']._serialized_end=1311
+  _globals['_RATEDMOVIE']._serialized_start=1313
+  _globals['_RATEDMOVIE']._serialized_end=1422
+  _globals['_RANKINGSERVICE']._serialized_start=1424
+  _globals['_RANKINGSERVICE']._serialized_end=1540
 # @@protoc_insertion_point(module_scope)

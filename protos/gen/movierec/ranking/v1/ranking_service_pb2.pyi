@@ -93,6 +93,8 @@ class RankingQuery(_message.Message):
     DIVERSITY_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     PROBES_FIELD_NUMBER: _builtins.int
+    TRANSITIONS_RANKS_FIELD_NUMBER: _builtins.int
+    POPULARITY_RANKS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """User to rank for, at least 1; 0: only the history counts."""
     limit: _builtins.int
@@ -107,7 +109,7 @@ class RankingQuery(_message.Message):
 
     @_builtins.property
     def retrieval_scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Scores of retrieval, one per movie, finite: a feature of the ranker."""
+        """ALS scores, one per movie, finite: a feature of the ranker."""
 
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___RatedMovie]:
@@ -116,6 +118,14 @@ class RankingQuery(_message.Message):
     @_builtins.property
     def probes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankingProbe]:
         """Movies to score beside the list, at most 10, ids unique. They never alter the list."""
+
+    @_builtins.property
+    def transitions_ranks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """As CandidateList.transitions_ranks, one per movie or none: a feature of the ranker."""
+
+    @_builtins.property
+    def popularity_ranks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """As CandidateList.popularity_ranks, one per movie or none: a feature of the ranker."""
 
     def __init__(
         self,
@@ -128,10 +138,12 @@ class RankingQuery(_message.Message):
         diversity: _builtins.float = ...,
         history: _abc.Iterable[Global___RatedMovie] | None = ...,
         probes: _abc.Iterable[Global___RankingProbe] | None = ...,
+        transitions_ranks: _abc.Iterable[_builtins.int] | None = ...,
+        popularity_ranks: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["diversity", b"diversity", "explain_features", b"explain_features", "history", b"history", "limit", b"limit", "movie_ids", b"movie_ids", "probes", b"probes", "retrieval_scores", b"retrieval_scores", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["diversity", b"diversity", "explain_features", b"explain_features", "history", b"history", "limit", b"limit", "movie_ids", b"movie_ids", "popularity_ranks", b"popularity_ranks", "probes", b"probes", "retrieval_scores", b"retrieval_scores", "transitions_ranks", b"transitions_ranks", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -146,22 +158,30 @@ class RankingProbe(_message.Message):
     MOVIE_ID_FIELD_NUMBER: _builtins.int
     RETRIEVAL_SCORE_FIELD_NUMBER: _builtins.int
     RETRIEVAL_RANK_FIELD_NUMBER: _builtins.int
+    TRANSITIONS_RANK_FIELD_NUMBER: _builtins.int
+    POPULARITY_RANK_FIELD_NUMBER: _builtins.int
     movie_id: _builtins.int
     """The movie; of one that is in the list, score and rank are those of the list."""
     retrieval_score: _builtins.float
-    """Its score of retrieval, finite."""
+    """Its ALS score, finite."""
     retrieval_rank: _builtins.int
-    """Its place in retrieval, at least 1."""
+    """Its place by ALS score, at least 1."""
+    transitions_rank: _builtins.int
+    """As CandidateProbe.transitions_rank, at least 0."""
+    popularity_rank: _builtins.int
+    """As CandidateProbe.popularity_rank, at least 0."""
     def __init__(
         self,
         *,
         movie_id: _builtins.int = ...,
         retrieval_score: _builtins.float = ...,
         retrieval_rank: _builtins.int = ...,
+        transitions_rank: _builtins.int = ...,
+        popularity_rank: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["movie_id", b"movie_id", "retrieval_rank", b"retrieval_rank", "retrieval_score", b"retrieval_score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["movie_id", b"movie_id", "popularity_rank", b"popularity_rank", "retrieval_rank", b"retrieval_rank", "retrieval_score", b"retrieval_score", "transitions_rank", b"transitions_rank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,101 @@
+"""How much each source of candidates weighs, chosen on a validation part by recall."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.features.sets import FeatureSet
+from serving.ratings import Ratings
+from serving.sources import ALS_ALONE, SourceWeights, fused
+from training.checkpoints import Arrays
+from training.evaluation.judging import paired_interval
+from training.evaluation.splits import Split
+from training.experiments.regularization import validation_part
+from training.models.first_stage import FirstStage
+from training.models.job_context import JobContext
+
+POPULARITY_ALONE: Final = SourceWeights(als=0.0, popularity=1.0)
+_GRID: Final = (0.0, 0.25, 0.5, 1.0)
+_MOST_JUDGED: Final = 1_000
+
+
+@dataclass(frozen=True)
+class SourceChoice:
+    """Which weights were tried, and which were taken."""
+
+    recall: Mapping[SourceWeights, float]
+    """By weights, recall at the number of candidates; at least that of ALS alone."""
+    chosen: SourceWeights
+    low: float
+    high: float
+    """Of the paired 95 % interval of what the best weights add to the recall of ALS alone."""
+
+
+def choose_source_weights(past: Ratings, job: JobContext) -> SourceChoice:
+    """Merges the sources with all weights of a grid, and judges the candidates on a validation part.
+
+    The weights with the best recall are taken where they are better than ALS alone beyond chance, or where
+    ALS alone is below popularity alone: candidates never hold less than what is popular does.
+
+    Args:
+        past: all but the test part.
+        job: the two-stage recommender's, with the λ of ALS that was chosen.
+    """
+    judged = validation_part(past, job.recipe.protocol).sample(_MOST_JUDGED)
+    if not judged.users.size:
+        return SourceChoice(recall={ALS_ALONE: 0.0}, chosen=ALS_ALONE, low=0.0, high=0.0)
+    grid = weights_grid(with_transitions=past.is_timed)
+
+    def recalls() -> Arrays:
+        return {"recall": _recalls(judged, grid, job)}
+
+    found = job.checkpoints.step("source-weights", recalls)["recall"]
+    by_weights = dict(zip(grid, found, strict=True))
+    means = {weights: float(values.mean()) for weights, values in by_weights.items()}
+    best = max(means, key=means.__getitem__)
+    low, high = paired_interval(by_weights[best], by_weights[ALS_ALONE])
+    pays = low > 0 or means[ALS_ALONE] < means[POPULARITY_ALONE]
+    return SourceChoice(recall=means, chosen=best if pays else ALS_ALONE, low=low, high=high)
+
+
+def weights_grid(*, with_transitions: bool) -> list[SourceWeights]:
+    """Each source weighs 0, 1/4, 1/2 or 1, and the strongest 1; ALS alone comes first.
+
+    Args:
+        with_transitions: whether ratings have an order, without which there is nothing soon after another.
+    """
+    grid = [
+        SourceWeights(als, transitions, popularity)
+        for popularity, transitions, als in product(_GRID, _GRID if with_transitions else (0.0,), _GRID)
+        if max(als, transitions, popularity) == 1
+    ]
+    return sorted(grid, key=lambda weights: weights != ALS_ALONE)
+
+
+def _recalls(judged: Split, grid: list[SourceWeights], job: JobContext) -> npt.NDArray[np.float64]:
+    """Shape (n_weights, n_users)."""
+    recipe = job.recipe
+    stage = FirstStage.fit(
+        judged.train,
+        job.table,
+        recipe.als,
+        FeatureSet.REFERENCE.groups,  # no features are asked for, and they have the least arrays
+        SourceWeights(1.0, 1.0 if judged.train.is_timed else 0.0, 1.0),
+        n_candidates=recipe.n_candidates,
+        seed=recipe.seed,
+        threads=recipe.threads,
+        checkpoints=job.checkpoints,
+        users=judged.users,
+    )
+    recalls = np.empty((len(grid), judged.users.size))
+    for user, (offers, relevant) in enumerate(zip(stage.offers(judged.users), judged.relevant, strict=True)):
+        is_relevant = np.zeros(job.n_movies, np.bool_)
+        is_relevant[relevant] = True
+        for place, weights in enumerate(grid):
+            rows, _ = fused(offers, weights, n_movies=job.n_movies, limit=recipe.n_candidates)
+            recalls[place, user] = np.count_nonzero(is_relevant[rows]) / relevant.size
+    return recalls
