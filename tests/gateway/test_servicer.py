@@ -229,7 +229,10 @@ async def test_why(api: MovieServiceStub, world: World) -> None:
         movie=(await api.GetMovie(public.GetMovieRequest(movie_id=5))).movie,
         verdict=public.VERDICT_RANKED_BELOW,
         retrieval=public.RetrievalStanding(
-            score=query_score(world, 0), rank=1, cut_score=query_score(world, 1)
+            score=query_score(world, 0),
+            rank=1,
+            cut_score=query_score(world, 1),
+            sources=[public.SourceRank(source="als", rank=1)],
         ),
         ranking=public.RankingStanding(
             score=0.0,

@@ -172,7 +172,7 @@ class FirstStage:
         """Each user's row, what ALS retrieves, and what no source may offer: all, without a vector."""
         cold = ~np.any(self.als.item_factors, axis=1)
         of_als = self.als.candidates(user_rows, self.ratings, self.n_candidates)
-        for user_row, als in zip(user_rows.tolist(), of_als, strict=True):
+        for user_row, als in zip(map(int, user_rows), of_als, strict=True):
             blocked = cold.copy()
             blocked[self.ratings.of(user_row).movie_rows] = True
             blocked |= not self.als.user_factors[user_row].any()

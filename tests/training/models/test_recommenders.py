@@ -8,6 +8,7 @@ import pytest
 from candidate_service.retrieval import Retriever
 from ranking_service.ranking import Ranker
 from serving.bundle.store import BundleError, BundleStore
+from serving.sources import Source
 from serving.stages.candidate import CandidateQuery
 from serving.stages.ranking import RankingQuery
 from tests.conftest import Trained
@@ -63,10 +64,12 @@ def test_als_answers_as_the_candidate_service_does(trained: Trained, user_ids: l
     retriever = Retriever.load(BundleStore(trained.root), trained.bundle_id)
     ours = ALSRecommender.load(trained.root)
     for user_id in user_ids:
-        (candidates,) = retriever.retrieve([CandidateQuery(user_id=user_id, limit=10)])
+        (candidates,) = retriever.retrieve([CandidateQuery(user_id=user_id)])
+        ranks = candidates.source_ranks[Source.ALS]
+        first_ten = [int(np.flatnonzero(ranks == rank)[0]) for rank in range(1, 11)]
         items = ours.recommend(user_id)
-        assert [item.movie_id for item in items] == candidates.movie_ids.tolist()
-        assert [item.score for item in items] == candidates.scores.tolist()
+        assert [item.movie_id for item in items] == candidates.movie_ids[first_ten].tolist()
+        assert [item.score for item in items] == candidates.scores[first_ten].tolist()
 
 
 def test_a_fitted_model_answers_as_the_loaded_one(trained: Trained, user_ids: list[int]) -> None:
