@@ -184,7 +184,7 @@ class CandidateSources:
             finite = np.flatnonzero(np.isfinite(als.scores))[:limit]  # finite factors can still overflow
             return FusedCandidates(als.movie_rows[finite], als.scores[finite], als.scores[finite])
         offers = self.offers(als, history, blocked, depth=depth)
-        rows, fused_scores = fused(offers, self.weights, n_movies=blocked.size, limit=limit)
+        rows, fused_scores = fused(offers, self.weights, limit=limit)
         scores = inner_products(self.item_factors, user_vector, rows)
         finite = np.flatnonzero(np.isfinite(scores))
         rows = rows[finite]
@@ -224,8 +224,7 @@ class CandidateSources:
             offers[Source.ALS] = als.movie_rows
         if self.weights.transitions > 0 and self.transitions is not None:
             scores = self.transitions.scores(history)
-            scores[blocked] = 0
-            rows = np.flatnonzero(scores).astype(np.int32)
+            rows = np.flatnonzero((scores > 0) & ~blocked).astype(np.int32)
             offers[Source.TRANSITIONS] = rows[best(scores[rows], rows, depth)]
         if self.weights.popularity > 0:
             rows = self._popularity_order[: depth + np.count_nonzero(blocked)]  # at most these are left out
@@ -240,22 +239,23 @@ class CandidateSources:
 
 
 def fused(
-    offers: Mapping[Source, Rows], weights: SourceWeights, *, n_movies: int, limit: int
+    offers: Mapping[Source, Rows], weights: SourceWeights, *, limit: int
 ) -> tuple[Rows, npt.NDArray[np.float64]]:
     """The movies with the highest fused scores, best first, and these scores; ties in ascending movie row.
 
     Args:
         offers: by source, movies of which none comes twice, best first.
         weights: of the sources; an offer of one that weighs nothing is left out.
-        n_movies: rows of the catalogue.
         limit: movies to return.
     """
-    sums = np.zeros(n_movies)
-    for source, offered in offers.items():
-        sums[offered] += weights.of(source) / (_RANK_OFFSET + np.arange(1, offered.size + 1))
-    rows = np.flatnonzero(sums).astype(np.int32)
-    rows = rows[best(sums[rows], rows, limit)]
-    return rows, sums[rows]
+    asked = [source for source in offers if weights.of(source) > 0]
+    offered = np.concatenate([np.empty(0, np.int32), *(offers[source] for source in asked)])
+    terms = [weights.of(source) / (_RANK_OFFSET + np.arange(1, offers[source].size + 1)) for source in asked]
+    rows, places = np.unique(offered, return_inverse=True)
+    weighted = np.bincount(places, weights=np.concatenate([np.empty(0), *terms]), minlength=rows.size)
+    sums = weighted.astype(np.float64, copy=False)
+    order = best(sums, rows, limit)
+    return rows[order], sums[order]
 
 
 def _ranks(offered: Rows, n_movies: int) -> npt.NDArray[np.int32]:

@@ -33,7 +33,7 @@ QUICK = (
 )
 """Options of the training: what it does otherwise, tests of the training say."""
 CLOSED = "http://127.0.0.1:1"
-QUALITY_ROW = re.compile(r"^│ (popularity|SVD|ALS \(stage one\)|two-stage) +│ +(\d\.\d{3}) │", re.MULTILINE)
+QUALITY_ROW = re.compile(r"^│ (popularity|SVD|ALS|two-stage) +│ +(\d\.\d{3}) │", re.MULTILINE)
 
 
 @dataclass(frozen=True)

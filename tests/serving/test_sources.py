@@ -170,7 +170,7 @@ def test_fused_scores_are_those_of_the_paper(scores: Any, weights: Any, limit: i
         for rank, row in enumerate(offered.tolist(), start=1):
             expected[row] = expected.get(row, 0.0) + own.of(source) / (60 + rank)
     best = sorted((-score, row) for row, score in expected.items() if score > 0)[:limit]
-    found_rows, found_scores = fused(offers, own, n_movies=12, limit=limit)
+    found_rows, found_scores = fused(offers, own, limit=limit)
     assert found_rows.tolist() == [row for _, row in best]
     assert found_scores.tolist() == [-score for score, _ in best]
 

@@ -96,6 +96,6 @@ def _recalls(judged: Split, grid: list[SourceWeights], job: JobContext) -> npt.N
         is_relevant = np.zeros(job.n_movies, np.bool_)
         is_relevant[relevant] = True
         for place, weights in enumerate(grid):
-            rows, _ = fused(offers, weights, n_movies=job.n_movies, limit=recipe.n_candidates)
+            rows, _ = fused(offers, weights, limit=recipe.n_candidates)
             recalls[place, user] = np.count_nonzero(is_relevant[rows]) / relevant.size
     return recalls
