@@ -7,7 +7,7 @@ from benchmarks.serving.messages import CANDIDATES
 from candidate_service.retrieval import Retriever
 from ranking_service.ranking import Ranker
 from serving.bundle.store import BundleStore
-from serving.stages.candidate import CandidateQuery
+from serving.stages.candidate import CandidateList, CandidateQuery
 from serving.stages.ranking import RankedList, RankingQuery
 
 
@@ -25,12 +25,12 @@ class Model:
         bundle_id = store.pointer().bundle_id
         return cls(Retriever.load(store, bundle_id), Ranker.load(store, bundle_id))
 
-    def top(self, user_ids: Sequence[int], limit: int) -> Sequence[RankedList]:
-        """The best movies of each user, all of them in one call of each model."""
+    def top(self, user_ids: Sequence[int], limit: int) -> Sequence[tuple[CandidateList, RankedList]]:
+        """Candidates and best movies of each user, all of them in one call of each model."""
         found = self._retriever.retrieve(
             [CandidateQuery(user_id=user_id, limit=CANDIDATES) for user_id in user_ids]
         )
-        return self._ranker.rank(
+        ranked = self._ranker.rank(
             [
                 RankingQuery(
                     user_id=user_id,
@@ -42,3 +42,4 @@ class Model:
                 for user_id, candidates in zip(user_ids, found, strict=True)
             ]
         ).lists
+        return list(zip(found, ranked, strict=True))

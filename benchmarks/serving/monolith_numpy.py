@@ -29,8 +29,9 @@ def create_app(bundle_root: Path) -> FastAPI:
 
     @app.get("/api/movies/personal")
     async def personal(user_id: int, limit: int = 10) -> Response:
-        (top,) = model.top([user_id], limit)
+        ((candidates, top),) = model.top([user_id], limit)
         ranked = zip(top.movie_ids.tolist(), top.scores.tolist(), strict=True)
+        place_of = {movie_id: place for place, movie_id in enumerate(candidates.movie_ids.tolist())}
         page = {
             "movies": [
                 {
@@ -40,6 +41,7 @@ def create_app(bundle_root: Path) -> FastAPI:
                     "source": "two_stage",
                     "explanation": (),
                     "because_of": (),
+                    "candidate_sources": candidates.sources_of(place_of[movie_id]),
                 }
                 for rank, (movie_id, score) in enumerate(ranked, 1)
             ],

@@ -22,9 +22,12 @@ from benchmarks.serving.messages import CANDIDATES
 from serving.bundle.catalogue import CatalogueContent, read_movies
 from serving.bundle.factors import read_item_factors, read_ratings, read_user_factors
 from serving.bundle.ranker import RankerContent
+from serving.bundle.sources import read_sources
 from serving.bundle.store import BundleStore
 from serving.features.group import FeatureQuery
 from serving.movies import UNKNOWN_YEAR
+from serving.retrieval import Candidates
+from serving.sources import FusedCandidates
 
 
 class Movie(BaseModel):
@@ -63,7 +66,9 @@ class Recommender:
         candidate = store.folder(bundle_id, "candidate")
         self.ratings = read_ratings(candidate)
         item_factors = read_item_factors(candidate)
-        self.warm = np.flatnonzero(item_factors.any(axis=1)).astype(np.int32)  # implicit knows these alone
+        _, self.sources = read_sources(candidate, item_factors)
+        self.cold = ~item_factors.any(axis=1)
+        self.warm = np.flatnonzero(~self.cold).astype(np.int32)  # implicit knows these alone
         self.als = AlternatingLeastSquares(factors=item_factors.shape[1], num_threads=1)
         self.als.item_factors = item_factors[self.warm]
         self.als.user_factors, _ = read_user_factors(candidate)
@@ -99,9 +104,18 @@ class Recommender:
         if user < 0:
             raise LookupError(f"user {user_id} is unknown")
         items, als_scores = self.als.recommend(user, self.user_items[user], N=CANDIDATES)
-        candidates = pd.DataFrame({"movie_row": self.warm[items], "als_score": als_scores})
-        candidates = candidates.sort_values(["als_score", "movie_row"], ascending=[False, True])
-        candidates["score"] = self.ranker.model.predict(self.features(user, candidates))
+        retrieved = pd.DataFrame({"movie_row": self.warm[items], "als_score": als_scores})
+        retrieved = retrieved.sort_values(["als_score", "movie_row"], ascending=[False, True])
+        found = self.sources.fuse(
+            Candidates(retrieved["movie_row"].to_numpy(), retrieved["als_score"].to_numpy()),
+            self.als.user_factors[user],
+            self.ratings.of(user),
+            self.cold | np.isin(np.arange(self.cold.size), self.ratings.of(user).movie_rows),
+            depth=CANDIDATES,
+            limit=CANDIDATES,
+        )
+        candidates = pd.DataFrame({"movie_row": found.movie_rows})
+        candidates["score"] = self.ranker.model.predict(self.features(user, found))
         best = candidates.sort_values(["score", "movie_row"], ascending=[False, True]).head(limit)
         best = best.merge(self.movies, left_on="movie_row", right_index=True)
         return [
@@ -109,13 +123,14 @@ class Recommender:
             for rank, row in enumerate(best.to_dict("records"), 1)
         ]
 
-    def features(self, user: int, candidates: pd.DataFrame) -> pd.DataFrame:
+    def features(self, user: int, found: FusedCandidates) -> pd.DataFrame:
         """One row per candidate."""
         tables = self.ranker.tables
         query = FeatureQuery(
             history=self.ratings.of(user),
-            movie_rows=candidates["movie_row"].to_numpy(),
-            retrieval_scores=candidates["als_score"].to_numpy(),
+            movie_rows=found.movie_rows,
+            retrieval_scores=found.scores,
+            source_ranks=found.source_ranks,
         )
         values = tables.compute([query])
         return pd.DataFrame(values, columns=tables.names)
