@@ -1,13 +1,15 @@
 """What tests of whole jobs share: an MLflow store that is set up already."""
 
 import logging
+import pkgutil
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import structlog
 
+from serving.bundle.store import BundleStore
 from tests.shared import SharedFolders
 from training.release.local_store import local_store, make_ready
 
@@ -18,6 +20,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(unclosed)
+
+
+@pytest.fixture(autouse=True)
+def _bundles_are_tried_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs of tests load what they publish in this process: one of its own takes two seconds for each."""
+
+    def load(loaders: Sequence[str], store: BundleStore, bundle_id: str) -> None:
+        for loader in loaders:
+            pkgutil.resolve_name(loader)(store, bundle_id)
+
+    monkeypatch.setattr("training.jobs.train.try_loading", load)
 
 
 @pytest.fixture(scope="session")
