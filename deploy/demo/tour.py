@@ -82,11 +82,11 @@ class Tour:
             "because_of": LIKES,
         }
         question = Question("/api/movies/personal", body=body)
-        self._heading("A new user, known by five movies only", question)
+        self._heading(f"A new user, known by {len(history)} movies only", question)
         expected = Expectation(
             size=PAGE, models=answers.PERSONAL, absent=frozenset(history), explained=REASONS
         )
-        return self._beside(question, [(movie, 5.0) for movie in history], expected)
+        return self._beside(question, [(movie, 5.0) for movie in history[:PAGE]], expected)
 
     def _similar(self) -> list[str]:
         movie = self._reference_movie
@@ -147,21 +147,25 @@ class Tour:
             raise AnswerError(f"/api/movies/{movie_id} is {movie.title!r}, not that of the published bundle")
         return movie
 
-    def _popular_movies(self, *query: tuple[str, str | int]) -> Sequence[pb.RecommendedMovie]:
-        question = Question("/api/movies/popular", (("limit", PAGE), *query))
+    def _popular_movies(self, limit: int, *query: tuple[str, str | int]) -> Sequence[pb.RecommendedMovie]:
+        question = Question("/api/movies/popular", (("limit", limit), *query))
         return self._look_up(question, pb.ListPopularMoviesResponse).movies
 
     @property
     def _history(self) -> Sequence[pb.RecommendedMovie]:
-        """Five well-known movies of one taste; of any taste where that genre is not to be had."""
+        """Well-known movies of one taste; of any taste where that genre is not to be had.
+
+        Five, or as many as it takes to get more than what is popular.
+        """
+        size = max(PAGE, self.published.least_history)
         if HISTORY_GENRE in self.published.genres:
-            movies = self._popular_movies(("filter.genres", HISTORY_GENRE))
-            if len(movies) == PAGE:
+            movies = self._popular_movies(size, ("filter.genres", HISTORY_GENRE))
+            if len(movies) == size:
                 return movies
-        return self._popular_movies()
+        return self._popular_movies(size)
 
     @property
     def _reference_movie(self) -> pb.Movie:
         if TOY_STORY in self.published.titles:
             return self._movie(TOY_STORY)
-        return self._popular_movies()[0].movie
+        return self._popular_movies(1)[0].movie

@@ -8,6 +8,7 @@ import numpy as np
 
 from serving.bundle.catalogue import read_movies
 from serving.bundle.factors import read_ratings
+from serving.bundle.sources import SourcesRecord
 from serving.bundle.store import BundleStore
 from serving.ids import IdMap
 from serving.ratings import LIKED, Ratings
@@ -33,14 +34,22 @@ class Watcher:
 def read_watchers(root: Path, bundle_id: str) -> list[Watcher]:
     """Return the users to show, as a published bundle knows them."""
     folder = BundleStore(root).folder(bundle_id, "candidate")
-    return choose_watchers(read_ratings(folder), read_movies(folder).ids)
+    least_history = SourcesRecord.read(folder).least_history
+    return choose_watchers(read_ratings(folder), read_movies(folder).ids, least_history)
 
 
-def choose_watchers(ratings: Ratings, movies: IdMap) -> list[Watcher]:
-    """Return user 1, if there is one, and two others with a taste; fewer if there are no more."""
+def choose_watchers(ratings: Ratings, movies: IdMap, least_history: int) -> list[Watcher]:
+    """Return user 1, if the models serve them, and two others with a taste; fewer if there are no more.
+
+    Args:
+        ratings: of all users.
+        movies: ids of the rows that are rated.
+        least_history: ratings below which a user gets what is popular.
+    """
     likes = np.bincount(ratings.user_rows()[ratings.values >= LIKED], minlength=len(ratings.users))
-    telling = ratings.users.ids[likes >= _TELLING].tolist()
-    first = [_FIRST_USER] if ratings.users.row(_FIRST_USER) >= 0 else telling[:1]
+    served = ratings.counts() >= least_history
+    telling = ratings.users.ids[(likes >= _TELLING) & served].tolist()
+    first = [_FIRST_USER] if _FIRST_USER in ratings.users.ids[served] else telling[:1]
     others = [user for user in telling if user not in first]
     chosen = {others[int(len(others) * place)] for place in _PLACES if others}
     return [_watcher(user, ratings, movies) for user in (*first, *sorted(chosen))]

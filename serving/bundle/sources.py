@@ -23,6 +23,19 @@ class SourcesRecord:
     least_history: int
     """Ratings below which a user has no candidates, as what is popular serves them better; 0: nobody."""
 
+    @classmethod
+    def read(cls, folder: BundleFolder) -> "SourcesRecord":
+        """Reads what `write_sources` wrote of it.
+
+        Raises:
+            BundleError: the file is missing or damaged.
+        """
+        try:
+            fields = json.loads(folder.read(_SOURCES_FILE))
+            return cls(SourceWeights(**fields["weights"]), fields["least_history"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"bundle {folder.manifest.bundle_id}: {_SOURCES_FILE}: {error}") from error
+
 
 def write_sources(folder: Path, record: SourcesRecord, transitions: TransitionTable | None) -> None:
     """Writes all but item factors and popularity, which the bundle's processes share."""
@@ -39,10 +52,9 @@ def read_sources(
     Raises:
         BundleError: the parts do not fit together.
     """
-    fields = json.loads(folder.read(_SOURCES_FILE))
+    record = SourcesRecord.read(folder)
+    used = record.weights.used
     try:
-        record = SourcesRecord(SourceWeights(**fields["weights"]), fields["least_history"])
-        used = record.weights.used
         transitions = (
             TransitionTable(**folder.arrays(TRANSITIONS_FILE, "indptr", "movie_rows", "weights"))
             if Source.TRANSITIONS in used

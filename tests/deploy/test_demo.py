@@ -331,11 +331,12 @@ def test_users_of_the_tour() -> None:
         values=np.array(stars, dtype=np.float32).ravel(),
         times=np.zeros(66, dtype=np.int64),
     )
-    first, second, third = choose_watchers(ratings, movies)
+    first, second, third = choose_watchers(ratings, movies, 6)
     assert (first.user_id, first.liked) == (1, ())
     assert first.seen == {10, 20, 30, 40, 50, 60}
     assert 1 < second.user_id < third.user_id < 11
     assert second.liked[:2] == ((60, 5.0), (50, 5.0))
+    assert choose_watchers(ratings, movies, 7) == []  # what they would get is what is popular
 
 
 def test_users_of_a_tour_through_almost_nothing() -> None:
@@ -346,4 +347,4 @@ def test_users_of_a_tour_through_almost_nothing() -> None:
         values=np.ones(1, dtype=np.float32),
         times=np.zeros(1, dtype=np.int64),
     )
-    assert choose_watchers(ratings, IdMap([10])) == []
+    assert choose_watchers(ratings, IdMap([10]), 0) == []

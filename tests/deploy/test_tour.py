@@ -1,9 +1,10 @@
 """The tour against an API in memory: what it asks, and that it does not overlook a wrong answer."""
 
 import io
+import json
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import httpx
@@ -34,7 +35,7 @@ PUBLISHED = PublishedBundle(
 )
 
 
-def page(source: str, explained: int = 0) -> list[pb.RecommendedMovie]:
+def page(source: str, explained: int = 0, size: int = PAGE) -> list[pb.RecommendedMovie]:
     reason = pb.FeatureContribution(feature="mean_rating_of_the_genre", value=0.25, contribution=-0.5)
     return [
         pb.RecommendedMovie(
@@ -44,7 +45,7 @@ def page(source: str, explained: int = 0) -> list[pb.RecommendedMovie]:
             source=source,
             explanation=[reason] * explained,
         )
-        for rank in range(1, PAGE + 1)
+        for rank in range(1, size + 1)
     ]
 
 
@@ -53,8 +54,8 @@ MovieList = TypeVar(
 )
 
 
-def filled(answer: MovieList, model: str, *, explained: int = 0) -> MovieList:
-    answer.movies.extend(page(model, explained))
+def filled(answer: MovieList, model: str, *, explained: int = 0, size: int = PAGE) -> MovieList:
+    answer.movies.extend(page(model, explained, size))
     answer.model, answer.bundle_id, answer.recommendation_id = model, "b1", "r1"
     return answer
 
@@ -63,7 +64,8 @@ def right_answer(request: httpx.Request) -> Message:
     """What the gateway would answer."""
     match request.url.path.split("/")[3:]:
         case ["popular"]:
-            return filled(pb.ListPopularMoviesResponse(), "popularity_fallback")
+            size = int(request.url.params["limit"])
+            return filled(pb.ListPopularMoviesResponse(), "popularity_fallback", size=size)
         case ["personal"] if request.url.params.get("user_id") == str(UNKNOWN_USER):
             answer = pb.ListPersonalMoviesResponse(fallback_reason=pb.FALLBACK_REASON_UNKNOWN_USER)
             return filled(answer, "popularity_fallback")
@@ -101,12 +103,14 @@ class Api:
         return httpx.Response(200, text=json_format.MessageToJson(answer))
 
 
-def go(api: Api, stop_request: StopRequest | None = None) -> tuple[list[str], str]:
+def go(
+    api: Api, stop_request: StopRequest | None = None, published: PublishedBundle = PUBLISHED
+) -> tuple[list[str], str]:
     """What the tour found wrong, and what it printed."""
     console = Console(file=io.StringIO(), width=WIDTH)
     transport = httpx.MockTransport(api)
     with httpx.Client(transport=transport, base_url=URL) as client:
-        wrong = Tour(client, console, PUBLISHED, WATCHERS, stop_request or StopRequest()).run()
+        wrong = Tour(client, console, published, WATCHERS, stop_request or StopRequest()).run()
     assert isinstance(console.file, io.StringIO)
     return wrong, console.file.getvalue()
 
@@ -129,6 +133,15 @@ def test_each_list_has_its_curl_line() -> None:
     assert curls == len(lists)
     posted = [request for request in api.asked if request.method == "POST"]
     assert f"-d '{posted[0].content.decode()}'" in printed
+
+
+def test_the_new_user_is_known_by_enough_movies_for_the_models() -> None:
+    api = Api()
+    wrong, printed = go(api, published=replace(PUBLISHED, least_history=11))
+    assert wrong == []
+    assert "A new user, known by 11 movies only" in printed
+    (posted,) = (request for request in api.asked if request.method == "POST")
+    assert len(json.loads(posted.content)["history"]) == 11
 
 
 def spoil_model(answer: Message) -> None:
