@@ -1,21 +1,28 @@
 """How close a candidate is to what the user rated last, by ALS factors."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, Final
 
 import numpy as np
-import numpy.typing as npt
 from typing_extensions import override
 
-from serving.features.cosines import CosineFeatures
-from serving.features.group import Feature
+from serving.features.group import Columns, Feature, FeatureCall, FeatureGroup
+from serving.ids import Rows
+from serving.ratings import History
+
+_LAST: Final = (1, 5, 20)
+"""The k of each feature."""
+_NEWEST: Final = _LAST[-1]
 
 
-class FactorFeatures(CosineFeatures):
-    """Mean cosines of the candidate's ALS factors with those of the last movies that the user rated."""
+class FactorFeatures(FeatureGroup):
+    """Mean cosines of the candidate's ALS factors with those of the last movies that the user rated.
+
+    Sums of the cosines with the last k movies, divided by k, however short the history.
+    """
 
     NAME: ClassVar = "factors"
     VERSION: ClassVar = 1
-    LAST: ClassVar = (1, 5, 20)
     FEATURES: ClassVar = (
         Feature(
             "cos_last1", "liked by the same people as {movie}", "not liked by the same people as {movie}"
@@ -24,7 +31,21 @@ class FactorFeatures(CosineFeatures):
         Feature("cos_last20", "close to your last 20 movies", "not close to your last 20 movies"),
     )
 
-    @property
     @override
-    def unit_vectors(self) -> npt.NDArray[np.float32]:
-        return self.catalogue.item_unit_factors
+    def compute(self, call: FeatureCall, out: Columns) -> None:
+        vectors = self.catalogue.item_unit_factors
+        last = np.zeros((len(call.queries), _NEWEST, vectors.shape[1]), np.float32)
+        for newest, query in zip(last, call.queries, strict=True):
+            rated = query.history.movie_rows[-_NEWEST:]
+            newest[_NEWEST - rated.size :] = vectors.take(rated, axis=0)
+        # A mean of cosines is one product with the mean of the unit vectors.
+        means = np.stack([last[:, -k:].sum(axis=1) / k for k in _LAST], axis=-1)
+        candidates = vectors.take(call.movie_rows, axis=0)
+        # One product per user: the bits of a product depend on its size.
+        for mean, rows in zip(means, call.slices, strict=True):
+            out[:, rows] = (candidates[rows] @ mean).T
+
+    @override
+    def movies_behind(self, history: History, movie_rows: Rows) -> Mapping[str, Rows]:
+        newest = history.movie_rows[-1] if len(history) else -1
+        return {self.FEATURES[0].name: np.full(movie_rows.size, newest, np.int32)}

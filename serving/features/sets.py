@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from serving.features.ease import EaseFeatures
-from serving.features.embeddings import EmbeddingFeatures
 from serving.features.factors import FactorFeatures
 from serving.features.genre import GenreFeatures
 from serving.features.group import FeatureGroup
@@ -63,7 +62,6 @@ _GROUPS: Final[Mapping[FeatureSet, FeatureGroups]] = MappingProxyType(
             TransitionFeatures,
             NeighbourFeatures,
             FactorFeatures,
-            EmbeddingFeatures,
             EaseFeatures,
             TimeFeatures,
             RecentGenreFeatures,

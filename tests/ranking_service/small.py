@@ -71,7 +71,6 @@ def ranker(model: Any = None) -> Ranker:
         "transitions": links,
         "neighbours": links,
         "ease": {"sources": np.zeros((5, 1), np.int32), "weights": np.zeros((5, 1), np.float32)},
-        "embeddings": {"vectors": np.zeros((5, 2), np.float32)},
         "time": {
             "first_times": np.zeros(5),
             "recent_ratings": np.zeros((5, 1), dtype=np.int32),

@@ -14,7 +14,7 @@ _CELLS_PER_BLOCK: Final = 4_000_000
 """Pairs of movies that are counted at once: those of a large catalogue do not fit into memory."""
 
 Links: TypeAlias = tuple[Rows, npt.NDArray[np.float64]]
-"""Of one movie: the movies that its links lead to, ascending, and their weights, above 0."""
+"""Of one movie: the movies that its links lead to, none twice, and their weights, above 0."""
 
 
 def blocks(n_movies: int) -> Iterator[range]:

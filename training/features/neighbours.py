@@ -27,7 +27,6 @@ def build(ratings: Ratings, table: MovieTable) -> dict[str, npt.NDArray[Any]]:
     def links() -> Iterator[Links]:
         for block in blocks(n_movies):
             counts = by_movie[block.start : block.stop] @ rated
-            counts.sort_indices()
             for place, row in enumerate(block):
                 one = slice(counts.indptr[place], counts.indptr[place + 1])
                 others = counts.indices[one] != row

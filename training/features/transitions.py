@@ -29,16 +29,13 @@ def build(ratings: Ratings, table: MovieTable) -> dict[str, npt.NDArray[Any]]:
 
     def links() -> Iterator[Links]:
         for block in blocks(n_movies):
-            shape = (len(block), n_movies)
-            sums, of_gap = np.zeros(shape, np.float32), np.empty(shape, np.float32)
+            sums = np.zeros((len(block), n_movies), np.float32)
             places = by_movie[ends[block.start] : ends[block.stop]]
             for gap in range(1, _WINDOW + 1):
                 places = places[places < len(ratings) - gap]
                 places = places[users[places] == users[places + gap]]  # who is not, is not for wider ones
-                of_gap[:] = 0.0
                 cells = (movie_rows[places] - block.start) * np.int64(n_movies) + movie_rows[places + gap]
-                np.add.at(of_gap.reshape(-1), cells, np.float32(gap**-0.5))
-                sums += of_gap
+                np.add.at(sums.reshape(-1), cells, np.float32(gap**-0.5))
             for row, weights in zip(block, sums, strict=True):
                 targets = np.flatnonzero(weights).astype(np.int32)
                 yield targets, weights[targets] * scale[row] * scale[targets]

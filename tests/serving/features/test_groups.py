@@ -73,7 +73,6 @@ def arrays() -> Mapping[str, Mapping[str, npt.NDArray[Any]]]:
             "sources": np.array([[0, 0], [0, 0], [0, 3], [0, 0]], np.int32),
             "weights": np.array([[0, 0], [0.5, 0], [-0.25, 1], [0, 0]], np.float32),
         },
-        "embeddings": {"vectors": np.array([[0, 1], [1, 0], [0, 0], [0.6, 0.8]], np.float32)},
         "time": {
             "first_times": np.array([YEAR_2000 - 5 * DAY, YEAR_2000, np.nan, YEAR_2000 + DAY / 2]),
             "recent_ratings": np.arange(12, dtype=np.int32).reshape(4, 3),
@@ -158,7 +157,7 @@ def test_published_bundles_stay_readable() -> None:
     assert {name: feature_hash(name.groups, MOVIELENS_GENRES) for name in FeatureSet} == {
         FeatureSet.REFERENCE: "4c0cda65fbb394bc",
         FeatureSet.COMPACT: "473a95227c3c572c",
-        FeatureSet.EXTENDED: "b34e8382a9efae77",
+        FeatureSet.EXTENDED: "19051d85d3fafc5d",
         FeatureSet.UNTIMED: "19d324997e3b658a",
     }
 
@@ -286,12 +285,6 @@ def test_ease_adds_up_what_likes_say_and_nothing_else() -> None:
 def test_ease_weights_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="do not belong together"):
         EaseFeatures(tables().catalogue, np.zeros((4, 2), np.int32), np.zeros((4, 3), np.float32))
-
-
-def test_embeddings_are_close_as_factors_are() -> None:
-    columns = computed(RATED, [0, 1, 2, 3], [0] * 4)
-    np.testing.assert_allclose(columns["near_last1"], [1, 0, 0, 0.8], rtol=1e-6)
-    np.testing.assert_allclose(columns["near_last5"], np.array([1.8, 0.6, 0, 1.8]) / 5, rtol=1e-6)
 
 
 def test_cooccurrence_with_the_last_movies() -> None:
@@ -477,7 +470,6 @@ def test_the_one_movie_behind_a_value() -> None:
         "knn_last5": [40, 40, None, 10],
         "knn_last10": [40, 40, None, 10],
         "cos_last1": [10, 10, 10, 10],
-        "near_last1": [10, 10, 10, 10],
         "ease_likes": [None, 10, None, None],
         "ease_last10": [None, 10, None, None],
     }
