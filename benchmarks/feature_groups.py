@@ -9,7 +9,8 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy is imported, as in the servers
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -23,11 +24,14 @@ from rich.console import Console
 from serving.features.documentation import MEASURED
 from serving.features.group import FeatureCall, FeatureGroup, FeatureQuery
 from serving.features.sets import FeatureSet
+from serving.ids import Rows
+from serving.sources import ALS_ALONE, Source, SourceWeights
 from training.checkpoints import Checkpoints
 from training.data.movielens.data_set import read_data_set
 from training.evaluation.judging import interval
-from training.evaluation.splits import SplitProtocol, split
+from training.evaluation.splits import Split, SplitProtocol, split
 from training.experiments.feature_selection import Trial
+from training.experiments.source_weights import choose_source_weights, recalls_by_user
 from training.models.first_stage import FirstStage, fit_first_stage
 from training.models.job_context import JobContext
 from training.models.recipe import RankerParameters, Recipe, default_parameters
@@ -46,46 +50,73 @@ def main(
     ],
     seeds: Annotated[int, typer.Option(min=1, help="Seeds 0 to n - 1: the mean of each user counts.")] = 3,
 ) -> None:
-    """Prints a row per group: what a ranker loses without it under both protocols, and what it takes."""
+    """Prints a row per group and source: what is lost without it under both protocols, and what it takes."""
     table, clean = read_data_set(data_dir)
     progress = Progress(Console(quiet=True))
-    gains, users = {}, {}
+    parts: dict[SplitProtocol, _Part] = {}
     with TemporaryDirectory() as folder:  # what no seed changes is built once
         checkpoints = Checkpoints(Path(folder))
         for protocol in SplitProtocol:
-            judged = split(split(clean.ratings, protocol).train, protocol)
-            users[protocol] = judged.users.size
+            past = split(clean.ratings, protocol).train
+            of_protocol = JobContext(table, _recipe(protocol, ALS_ALONE, 0), progress, checkpoints)
+            sources = choose_source_weights(past, of_protocol.part(protocol)).chosen
+            judged = split(past, protocol)
             runs = []
             for seed in range(seeds):
-                job = JobContext(table, _recipe(protocol, seed), progress, checkpoints)
+                job = JobContext(table, _recipe(protocol, sources, seed), progress, checkpoints)
                 runs.append(_gains(Trial.prepared(judged, job.part(f"{protocol}-{seed}"))))
-            gains[protocol] = {group: np.mean([run[group] for run in runs], axis=0) for group in runs[0]}
-    job = JobContext(table, _recipe(SplitProtocol.USER, 0), progress)
+            groups = {group: np.mean([run[group] for run in runs], axis=0) for group in runs[0]}
+            parts[protocol] = _Part(
+                judged.users.size, sources, groups, _recall_lost(judged, sources, of_protocol)
+            )
+    sources = parts[SplitProtocol.USER].sources
+    job = JobContext(table, _recipe(SplitProtocol.USER, sources, 0), progress)
     stage = fit_first_stage(clean.ratings, job, "all ratings")
+    queries = _queries(stage)
     lines = [
         MEASURED,
-        "What a ranker with all groups loses without one: nDCG@10 on the validation part of",
-        f"{data_dir.name}, mean of {seeds} seeds, with 95 % intervals: {users[SplitProtocol.USER]} users",
-        f"under `user`, {users[SplitProtocol.TIME]} under `time`. Groups that always stay have no loss. And",
-        f"microseconds for the {stage.n_candidates} candidates of a user, alone and among {_CALL_USERS}.",
+        "What a ranker with all groups loses without one, nDCG@10, and what the candidates lose without a",
+        f"source, recall@{stage.n_candidates}: on the validation part of {data_dir.name}, with 95 %",
+        f"intervals, {parts[SplitProtocol.USER].n_users} users under `user` and",
+        f"{parts[SplitProtocol.TIME].n_users} under `time`; rankers of {seeds} seeds. Groups that always",
+        "stay have no loss, nor has a source that was not chosen under a protocol. Microseconds are for",
+        f"the {stage.n_candidates} candidates of a user: a group alone and among {_CALL_USERS} users in a",
+        "call; a source by what merging takes longer with it.",
         "Printed by `python -m benchmarks.feature_groups`.",
         "",
         "| Group | Lost under `user` | Lost under `time` | µs alone | µs in a call |",
         "|---|---|---|---|---|",
     ]
-    queries = _queries(stage)
     for group in stage.tables.groups:
-        lost = (_cell(gains[protocol].get(type(group))) for protocol in SplitProtocol)
+        lost = (_cell(parts[protocol].groups.get(type(group))) for protocol in SplitProtocol)
         costs = (f"{_microseconds(group, queries, n):.0f}" for n in (1, _CALL_USERS))
         lines.append(f"| {group.NAME} | {' | '.join([*lost, *costs])} |")
+    lines += ["", "| Source | Lost under `user` | Lost under `time` | µs |", "|---|---|---|---|"]
+    for source in sources.used:
+        lost = (_cell(parts[protocol].recall.get(source)) for protocol in SplitProtocol)
+        lines.append(f"| {source} | {' | '.join(lost)} | {_merging_microseconds(stage, source)} |")
     typer.echo("\n".join(lines))
 
 
-def _recipe(protocol: SplitProtocol, seed: int) -> Recipe:
+@dataclass(frozen=True)
+class _Part:
+    """What was found under one protocol."""
+
+    n_users: int
+    sources: SourceWeights
+    """Chosen as training chooses them."""
+    groups: Mapping[type[FeatureGroup], npt.NDArray[np.float64]]
+    """nDCG@10 that each user loses without a group."""
+    recall: Mapping[Source, npt.NDArray[np.float64]]
+    """Recall that each user loses without a source."""
+
+
+def _recipe(protocol: SplitProtocol, sources: SourceWeights, seed: int) -> Recipe:
     return Recipe(
         als=default_parameters(n_users=0),
         ranker=RankerParameters(selection_seconds=_EVERY_GROUP),
         feature_groups=FeatureSet.EXTENDED.groups,
+        sources=sources,
         protocol=protocol,
         seed=seed,
         threads=2,
@@ -102,6 +133,17 @@ def _gains(trial: Trial) -> dict[type[FeatureGroup], npt.NDArray[np.float64]]:
     }
 
 
+def _recall_lost(
+    judged: Split, sources: SourceWeights, job: JobContext
+) -> dict[Source, npt.NDArray[np.float64]]:
+    """Recall that each user loses without each of several sources."""
+    if len(sources.used) == 1:
+        return {}
+    fewer = [replace(sources, **{source: 0.0}) for source in sources.used]
+    with_all, *without = recalls_by_user(judged, [sources, *fewer], job)
+    return {source: with_all - recall for source, recall in zip(sources.used, without, strict=True)}
+
+
 def _cell(gains: npt.NDArray[np.float64] | None) -> str:
     if gains is None:
         return ""
@@ -109,11 +151,17 @@ def _cell(gains: npt.NDArray[np.float64] | None) -> str:
     return f"{gains.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
-def _queries(stage: FirstStage) -> list[FeatureQuery]:
+def _measured_users(stage: FirstStage) -> Rows:
     users = stage.served_users()
-    users = users[np.linspace(0, users.size - 1, min(_MEASURED_USERS, users.size)).astype(np.int64)]
+    return users[np.linspace(0, users.size - 1, min(_MEASURED_USERS, users.size)).astype(np.int64)]
+
+
+def _queries(stage: FirstStage) -> list[FeatureQuery]:
+    users = _measured_users(stage)
     return [
-        FeatureQuery(stage.ratings.of(int(user)), found.movie_rows, found.scores)
+        FeatureQuery(
+            stage.ratings.of(int(user)), found.movie_rows, found.scores, source_ranks=found.source_ranks
+        )
         for user, found in zip(users, stage.candidates(users), strict=True)
     ]
 
@@ -132,6 +180,24 @@ def _microseconds(group: FeatureGroup, queries: Sequence[FeatureQuery], n_users:
             group.compute(call, out)
         rounds.append(perf_counter() - began)
     return 1e6 * min(rounds) / (len(calls) * n_users)
+
+
+def _merging_microseconds(stage: FirstStage, source: Source) -> str:
+    """What a user's candidates take longer with a source than without; nothing for ALS, the base."""
+    if source is Source.ALS:
+        return ""
+    users = _measured_users(stage)
+    without = replace(
+        stage, sources=replace(stage.sources, weights=replace(stage.sources.weights, **{source: 0.0}))
+    )
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(_REPEATS):
+        for has_source, measured in ((True, stage), (False, without)):
+            began = perf_counter()
+            for _found in measured.candidates(users):
+                pass
+            seconds[has_source].append(perf_counter() - began)
+    return f"{1e6 * (min(seconds[True]) - min(seconds[False])) / users.size:.0f}"
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ from training.models.recipe import Loss
 
 _ALWAYS: Final = frozenset({*FeatureSet.REFERENCE.groups, PlaceFeatures})
 """What no data set does without."""
-_TREES: Final = 150
+_TREES: Final = 100
+_SEEDS: Final = 3
+"""Rankers whose nDCG is averaged: one fitted anew differs by as much as a group is worth."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,9 @@ def choose_feature_groups(past: Ratings, job: JobContext) -> FeatureSelection:
     paired difference over users. So noise goes, however it looks; and what goes in all costs no more than
     that one error, as each set is compared with the best and not with the one before.
 
-    Rankers have few trees and Logloss, and as many groups of candidates as the recipe's `selection_seconds`
-    allow by estimate. Where fewer than 300 users judge, nothing is tried, and the groups of `compact` are
-    taken: more features need more users.
+    Each set is judged by the mean of three rankers with few trees and Logloss, which learn from as many
+    groups of candidates as the recipe's `selection_seconds` allow by estimate. Where fewer than 300 users
+    judge, nothing is tried, and the groups of `compact` are taken: more features need more users.
 
     Args:
         past: all but the test part.
@@ -126,7 +128,7 @@ class Trial:
         stage = fit_first_stage(judged.train, job, "what was before the validation part", users=judged.users)
         found = list(stage.candidates(judged.users))
         matrices = [stage.features(user, own) for user, own in zip(judged.users.tolist(), found, strict=True)]
-        n_fits = 1 + len(job.recipe.feature_groups)
+        n_fits = _SEEDS * (1 + sum(group not in _ALWAYS for group in job.recipe.feature_groups))
         seconds = n_fits * estimated_seconds(Loss.LOGLOSS, learned_from, _TREES)
         allowed = (1 - LOSS_SHARE) * job.recipe.ranker.selection_seconds
         return cls(
@@ -138,38 +140,48 @@ class Trial:
         )
 
     def ndcg(self, groups: FeatureGroups) -> npt.NDArray[np.float64]:
-        """nDCG@10 of a ranker with these groups, shape (n_judged_users,)."""
-
-        def judge() -> Arrays:
-            columns = self._columns(groups)
-            scores = self._fit(groups).predict(self.features[:, columns], "RawFormulaVal")
-            ends = np.cumsum([own.movie_rows.size for own in self.found])
-            lists = [
-                own.movie_rows[best_first(own_scores, own.movie_rows)]
-                for own, own_scores in zip(self.found, np.split(scores, ends[:-1]), strict=True)
-            ]
-            pairs = zip(lists, self.judged.relevant, strict=True)
-            return {"ndcg": np.array([ndcg(ours, liked, 10) for ours, liked in pairs])}
-
-        names = " ".join(names_of_groups(groups))
-        key = hashlib.sha256(names.encode()).hexdigest()[:16]
-        return self.job.checkpoints.step(f"without-{key}", judge)["ndcg"]
+        """nDCG@10 with these groups, mean of some rankers, shape (n_judged_users,)."""
+        return self._tried(groups)["ndcg"]
 
     def by_importance(self) -> list[type[FeatureGroup]]:
         """The groups that may go, the least important first, ties in column order."""
         every = self.job.recipe.feature_groups
-        importance = self._fit(every).get_feature_importance(type="PredictionValuesChange")
+        importance = self._tried(every)["importance"]
         sums = {group: importance[self._columns((group,))].sum() for group in every}
         return sorted((group for group in every if group not in _ALWAYS), key=lambda group: sums[group])
 
-    def _fit(self, groups: FeatureGroups) -> CatBoost:
+    def _tried(self, groups: FeatureGroups) -> Arrays:
+        """Of rankers with these groups, the mean nDCG of each user and the mean importance of each column."""
+
+        def fit_and_judge() -> Arrays:
+            first = _SEEDS * self.job.recipe.seed
+            rankers = [self._fit(groups, seed) for seed in range(first, first + _SEEDS)]
+            features = self.features[:, self._columns(groups)]
+            ndcg_of_each = [self._judge(ranker.predict(features, "RawFormulaVal")) for ranker in rankers]
+            importance = [ranker.get_feature_importance(type="PredictionValuesChange") for ranker in rankers]
+            return {"ndcg": np.mean(ndcg_of_each, axis=0), "importance": np.mean(importance, axis=0)}
+
+        names = " ".join(names_of_groups(groups))
+        key = hashlib.sha256(names.encode()).hexdigest()[:16]
+        return self.job.checkpoints.step(f"groups-{key}", fit_and_judge)
+
+    def _judge(self, scores: npt.NDArray[np.float64]) -> list[float]:
+        """nDCG@10 of each judged user; `scores` of all candidates."""
+        ends = np.cumsum([own.movie_rows.size for own in self.found])
+        lists = [
+            own.movie_rows[best_first(own_scores, own.movie_rows)]
+            for own, own_scores in zip(self.found, np.split(scores, ends[:-1]), strict=True)
+        ]
+        return [ndcg(ours, liked, 10) for ours, liked in zip(lists, self.judged.relevant, strict=True)]
+
+    def _fit(self, groups: FeatureGroups, seed: int) -> CatBoost:
         columns, recipe = self._columns(groups), self.job.recipe
         return fit_ranker(
             replace(self.learned_from, features=np.asfortranarray(self.learned_from.features[:, columns])),
             Loss.LOGLOSS,
             recipe.ranker,
             iterations=_TREES,
-            seed=recipe.seed,
+            seed=seed,
             threads=recipe.threads,
         )
 

@@ -135,7 +135,7 @@ def sources_sentence(choice: SourceChoice, n_candidates: int) -> str:
     )
     return (
         f"Sources of candidates: {weights_text(choice.chosen)}. Recall@{n_candidates} on the validation "
-        f"part: {tried}; the best over ALS alone: paired 95 % interval [{choice.low:+.4f}, "
+        f"part: {tried}; what other users choose over ALS alone: paired 95 % interval [{choice.low:+.4f}, "
         f"{choice.high:+.4f}]"
     )
 

@@ -1,11 +1,15 @@
 """Which sources of candidates are taken, on data where it is known which should be."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 
 from serving.sources import ALS_ALONE, SourceWeights
 from tests.training.small import JOB, RECIPE, SPARSE_JOB, ratings_of, sparse, tastes
 from training.evaluation.judging import judge
-from training.evaluation.splits import SplitProtocol, split
+from training.evaluation.splits import Split, SplitProtocol, split
+from training.experiments import source_weights
 from training.experiments.source_weights import (
     POPULARITY_ALONE,
     SourceChoice,
@@ -13,6 +17,7 @@ from training.experiments.source_weights import (
     weights_grid,
 )
 from training.models.first_stage import FirstStage
+from training.models.job_context import JobContext
 from training.report.findings import sources_sentence
 
 
@@ -68,6 +73,35 @@ def test_where_all_sources_hold_everything_als_stays_alone() -> None:
 def test_nobody_to_judge_by_leaves_als_alone() -> None:
     nobody = ratings_of([(0, 5.0, 1)], [(1, 5.0, 1)])
     assert choose_source_weights(nobody, JOB).chosen == ALS_ALONE
+
+
+def test_too_few_to_judge_by_leave_als_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One user for whom anything else is better is no reason, nor are nineteen."""
+
+    def better_without_als(judged: Split, grid: Sequence[SourceWeights], _: JobContext) -> object:
+        assert grid[0] == ALS_ALONE
+        return np.repeat([0.0] + [1.0] * (len(grid) - 1), judged.users.size).reshape(len(grid), -1)
+
+    monkeypatch.setattr(source_weights, "recalls_by_user", better_without_als)
+    ratings = tastes()
+    for n_users, stays in ((1, True), (19, True), (20, False)):
+        found = choose_source_weights(ratings.where(ratings.user_rows() < n_users), JOB)
+        assert (found.chosen == ALS_ALONE) == stays
+
+
+def test_what_is_best_by_chance_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best of 37 would be above ALS alone on the same users in a third of the runs."""
+    rng = np.random.default_rng(0)
+
+    def noise(judged: Split, grid: Sequence[SourceWeights], _: JobContext) -> object:
+        recall = rng.random((len(grid), judged.users.size))
+        recall[grid.index(POPULARITY_ALONE)] = 0  # which is no reason, either
+        return recall
+
+    monkeypatch.setattr(source_weights, "recalls_by_user", noise)
+    ratings = tastes()
+    taken = [choose_source_weights(ratings, JOB).chosen != ALS_ALONE for _ in range(40)]
+    assert sum(taken) <= 4
 
 
 def test_ratings_without_times_have_no_transitions() -> None:
