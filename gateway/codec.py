@@ -156,7 +156,7 @@ def _policy(number: int) -> FallbackPolicy:
 class AnswerEncoder:
     """Answers as messages. What is shown of a movie is encoded once per bundle and model, and copied then.
 
-    That takes some 700 bytes a movie, of those that were shown, until the bundle is no longer held.
+    That takes some 2 kB a movie and model, of those that were shown, until the bundle is no longer held.
     """
 
     def __init__(self) -> None:

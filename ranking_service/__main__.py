@@ -30,7 +30,7 @@ def main() -> None:
         serve_bundle(
             "ranking",
             settings,
-            load=tried_first(Ranker.load),  # the only one that hands a file to native code
+            load=tried_first(Ranker.load),  # CatBoost's reader does not stand damaged files
             service=SERVICE,
             register=lambda bundles, metrics, server: add_RankingServiceServicer_to_server(
                 RankingServicer(bundles, RankingMetrics.create(metrics.registry)), server

@@ -194,7 +194,7 @@ def _retrieval(result: PersonalResult, probe: CandidateProbe | None) -> Retrieva
     if result.candidates is None or probe is None or probe.score is None or probe.rank is None:
         return None
     scores = result.candidates.scores
-    if result.candidates.source_ranks:
+    if probe.fused_score is not None:
         of_als = result.candidates.source_ranks.get(Source.ALS)
         scores = scores[:0] if of_als is None else scores[of_als > 0]
         ranks = probe.source_ranks

@@ -18,8 +18,8 @@ from serving.errors import Reason, UnavailableError
 Model = TypeVar("Model")
 
 _RETRY_SECONDS: Final = 300.0
-STUCK_SECONDS: Final = 600.0
-"""A step that takes longer has met a file system that does not answer: the longest load takes half of it."""
+STUCK_SECONDS: Final = 900.0
+"""A step that takes longer has met a file system that does not answer: a trial ends after a third of it."""
 
 _logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 

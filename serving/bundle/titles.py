@@ -3,7 +3,9 @@
 import re
 import sqlite3
 import unicodedata
+import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +14,7 @@ import numpy.typing as npt
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from serving.bundle.store import BundleFolder
+from serving.bundle.store import BundleError, BundleFolder
 from serving.ids import Rows
 from serving.movies import UNKNOWN_YEAR
 
@@ -37,6 +39,11 @@ _TITLE: Final = "SELECT place FROM exact WHERE title = ? ORDER BY place LIMIT ?"
 _TITLE_AND_YEAR: Final = "SELECT place FROM exact WHERE title = ? AND year = ? ORDER BY place LIMIT ?"
 _WORDS: Final = "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid LIMIT ?"
 _LETTERS: Final = "SELECT rowid FROM letters WHERE letters MATCH ? ORDER BY rowid LIMIT ?"
+_CHECKS: Final = """
+    INSERT INTO words (words) VALUES ('integrity-check');
+    INSERT INTO letters (letters) VALUES ('integrity-check');
+"""
+_NUMBERS: Final = "SELECT count(*), count(DISTINCT place), min(place), max(place) FROM exact"
 _INDEXES: Final = """
     CREATE INDEX exact_titles ON exact (title, place);
     INSERT INTO words (words) VALUES ('optimize');
@@ -49,9 +56,10 @@ def words_of(text: str) -> list[str]:
 
     Articles stay where there is nothing else.
     """
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    joined = _JOINED.sub("", text.casefold())  # decomposed, an acute accent alone would part words
+    decomposed = unicodedata.normalize("NFKD", joined)
     plain = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
-    words = _WORD.findall(_JOINED.sub("", plain))
+    words = _WORD.findall(plain)
     return [word for word in words if word not in _UNWEIGHED_WORDS] or words
 
 
@@ -68,27 +76,26 @@ def index_titles(titles: Sequence[str], years: npt.NDArray[np.integer], populari
         years: shape (n_movies,); 0 when unknown.
         popularity_order: shape (n_movies,): all rows, the most popular first.
     """
-    connection = sqlite3.connect(":memory:")
-    connection.executescript(_SCHEMA)
     rows = [
         (place, words_of(titles[row]), None if years[row] == UNKNOWN_YEAR else years.item(row))
         for place, row in enumerate(popularity_order.tolist())
     ]
-    connection.executemany(
-        "INSERT INTO exact VALUES (?, ?, ?)", ((" ".join(words), year, place) for place, words, year in rows)
-    )
-    connection.executemany(
-        "INSERT INTO words (rowid, title, year) VALUES (?, ?, ?)",
-        ((place, " ".join(words), year) for place, words, year in rows),
-    )
-    connection.executemany(
-        "INSERT INTO letters (rowid, title) VALUES (?, ?)",
-        ((place, "".join(words)) for place, words, _ in rows),
-    )
-    connection.executescript(_INDEXES)
-    content = connection.serialize()
-    connection.close()
-    return content
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(_SCHEMA)
+        connection.executemany(
+            "INSERT INTO exact VALUES (?, ?, ?)",
+            ((" ".join(words), year, place) for place, words, year in rows),
+        )
+        connection.executemany(
+            "INSERT INTO words (rowid, title, year) VALUES (?, ?, ?)",
+            ((place, " ".join(words), year) for place, words, year in rows),
+        )
+        connection.executemany(
+            "INSERT INTO letters (rowid, title) VALUES (?, ?)",
+            ((place, "".join(words)) for place, words, _ in rows),
+        )
+        connection.executescript(_INDEXES)
+        return connection.serialize()
 
 
 class TitleIndex:
@@ -100,13 +107,19 @@ class TitleIndex:
     Args:
         content: what `index_titles` gave.
         popularity_order: the same as there.
+
+    Raises:
+        sqlite3.Error: this is no data base, or a damaged one.
+        ValueError: it has other titles than one for each movie.
     """
 
     def __init__(self, content: bytes, popularity_order: Rows) -> None:
         self._order = popularity_order
         # One loads it and another searches; never both at once.
         self._connection = sqlite3.connect(":memory:", check_same_thread=False)
+        weakref.finalize(self, self._connection.close)
         self._connection.deserialize(content)
+        self._require_whole()
         self._connection.execute("CREATE VIRTUAL TABLE temp.terms USING fts5vocab(main, words, row)")
         self._words_by_length: dict[int, list[str]] = {}
         for (word,) in self._connection.execute("SELECT term FROM temp.terms"):
@@ -119,7 +132,21 @@ class TitleIndex:
         Raises:
             BundleError: it is missing or damaged.
         """
-        return cls(folder.read(_FILE), popularity_order)
+        try:
+            return cls(folder.read(_FILE), popularity_order)
+        except (sqlite3.Error, ValueError) as error:
+            raise BundleError(f"bundle {folder.manifest.bundle_id}: {_FILE}: {error}") from error
+
+    def _require_whole(self) -> None:
+        """What only a search would stumble over later is looked for at once."""
+        (found,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if found != "ok":
+            raise ValueError(found)
+        self._connection.executescript(_CHECKS)
+        numbers = self._connection.execute(_NUMBERS).fetchone()
+        expected = (self._order.size, self._order.size, 0, self._order.size - 1)
+        if numbers != expected and self._order.size:
+            raise ValueError(f"titles are not those of {self._order.size} movies")
 
     def search(self, query: str, blocked: npt.NDArray[np.bool_], limit: int) -> Rows:
         """The movies whose titles match, the best match first; among equals the most popular.
@@ -138,7 +165,7 @@ class TitleIndex:
             Rows, at most `limit`. None when the query has neither letters nor digits.
         """
         words = words_of(query)
-        if not words or not limit:
+        if not words or not limit or blocked.all():
             return self._order[:0]
         found: dict[int, None] = {}
         for place in self._places(words):
@@ -156,16 +183,19 @@ class TitleIndex:
             matched = True
             yield place
         if not matched:
-            spellings = ([f'"{word}"*', *(f'"{close}"' for close in self._close(word))] for word in words)
+            different = dict.fromkeys(words)
+            spellings = ([f'"{word}"*', *(f'"{close}"' for close in self._close(word))] for word in different)
             yield from self._select(_WORDS, " AND ".join(f"({' OR '.join(one)})" for one in spellings))
 
     def _as_typed(self, words: list[str]) -> Iterator[int]:
         *before, last = words
+        different = dict.fromkeys(words)
         yield from self._select(_TITLE, " ".join(words))
-        yield from self._select(_TITLE_AND_YEAR, " ".join(before), last)
+        if before:
+            yield from self._select(_TITLE_AND_YEAR, " ".join(before), last)
         yield from self._select(_WORDS, f'title: ^"{" ".join(words)}"*')
-        yield from self._select(_WORDS, " ".join(f'"{word}"*' for word in words))
-        for parts in ("".join(words),), words:
+        yield from self._select(_WORDS, " ".join(f'"{word}"*' for word in different))
+        for parts in dict.fromkeys((("".join(words),), tuple(different))):
             if min(map(len, parts)) >= _TRIGRAM:
                 yield from self._select(_LETTERS, " ".join(f'"{part}"' for part in parts))
 

@@ -76,7 +76,8 @@ def try_loading(
             trial.communicate(timeout=_LAST_SECONDS)
         raise BundleError(f"bundle {bundle_id}: loading it did not end within {seconds:g} s") from None
     if trial.returncode < 0:
-        died = signal.Signals(-trial.returncode).name
+        number = -trial.returncode
+        died = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
         raise BundleError(f"bundle {bundle_id}: loading it ended in {died}")
     if trial.returncode > 0:
         last = (errors.strip().splitlines() or [f"exit status {trial.returncode}"])[-1]

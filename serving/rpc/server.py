@@ -81,7 +81,7 @@ async def running(
         service_names: full names of the services, for health and reflection. Health also knows `LIVENESS`.
         metrics: what calls are counted on.
         ready: returns once the services can answer; until then their health is NOT_SERVING.
-        alive: asked every few seconds; while it says no, the health of `LIVENESS` is NOT_SERVING.
+        alive: asked every second; while it says no, the health of `LIVENESS` is NOT_SERVING.
         call_costs: what calls of a method ask of the limiter, by the method's name, where it is not one user.
         tracing: what traces calls.
         stop_at_once: when set, draining ends, and calls in flight with it.

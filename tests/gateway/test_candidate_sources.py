@@ -110,6 +110,10 @@ async def test_a_short_history_gets_what_is_popular(
 
 
 async def test_why_says_that_a_history_is_short(world: World) -> None:
-    answer = await why(world, 6, SHORT, CandidateProbe(6, score=0.5, rank=1, source_ranks={Source.ALS: 1}))
+    ranks = {Source.ALS: 1, Source.POPULARITY: 2}
+    probe = CandidateProbe(6, score=0.5, rank=1, fused_score=0.03, source_ranks=ranks)
+    answer = await why(world, 6, SHORT, probe)
     assert answer.verdict is Verdict.SHORT_HISTORY
-    assert AnswerEncoder().why(answer).verdict == public.VERDICT_SHORT_HISTORY
+    message = AnswerEncoder().why(answer)
+    assert message.verdict == public.VERDICT_SHORT_HISTORY
+    assert [(one.source, one.rank) for one in message.retrieval.sources] == [("als", 1), ("popularity", 2)]

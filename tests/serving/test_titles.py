@@ -1,5 +1,7 @@
 """Titles are found as people type them."""
 
+import sqlite3
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,6 +30,7 @@ MOVIES = (  # the most popular first
     ("Up in the Air", 2012),
     ("千と千尋の神隠し", 2001),
     ("...", 0),
+    ("?", 1994),
 )
 TITLES = tuple(title for title, _ in MOVIES)
 YEARS = np.array([year for _, year in MOVIES], np.int16)
@@ -53,6 +56,7 @@ def found(query: str, limit: int = 100) -> list[tuple[str, int]]:
         pytest.param("it", ["It", "It's a Wonderful Life"], id="whole title before a more popular one"),
         pytest.param("hope wars", ["Star Wars: Episode IV - A New Hope"], id="words in any order"),
         pytest.param("schindlers list", ["Schindler's List"], id="apostrophe"),
+        pytest.param("Schindler\u00b4s List", ["Schindler's List"], id="acute accent for an apostrophe"),
         pytest.param("amelie", ["Amélie"], id="accent"),
         pytest.param("walle", ["WALL·E"], id="point inside a word"),
         pytest.param("spiderman", ["Spider-Man"], id="hyphen"),
@@ -65,6 +69,8 @@ def found(query: str, limit: int = 100) -> list[tuple[str, int]]:
             "a", ["A", "Alien", "Aliens", "Amélie", "The Animatrix", "Up in the Air"], id="an article alone"
         ),
         pytest.param("2012", ["2012", "Up in the Air"], id="title before year"),
+        pytest.param("1994", ["Pulp Fiction", "?"], id="year alone"),
+        pytest.param("the air air", ["Up in the Air"], id="a word twice"),
         pytest.param("神隠", ["千と千尋の神隠し"][:0], id="two letters are no part"),
         pytest.param("千尋の", ["千と千尋の神隠し"], id="no spaces between words"),
         pytest.param("xyzzy", [], id="nothing"),
@@ -88,6 +94,26 @@ def test_what_is_blocked_makes_room() -> None:
     blocked = NONE_BLOCKED.copy()
     blocked[0] = True
     assert [TITLES[row] for row in INDEX.search("matrix", blocked, 1)] == ["The Matrix Reloaded"]
+
+
+def test_a_data_base_of_other_movies_is_refused() -> None:
+    content = index_titles(TITLES, YEARS, ORDER)
+    with pytest.raises(ValueError, match=f"titles are not those of {len(TITLES) - 1} movies"):
+        TitleIndex(content, ORDER[:-1])
+
+
+@given(st.integers(0, 10**9), st.binary(min_size=8, max_size=8))
+def test_a_damaged_data_base_is_refused_or_searched(place: int, damage: bytes) -> None:
+    """Nothing is found out by a search: what loads answers all of them."""
+    content = bytearray(index_titles(TITLES, YEARS, ORDER))
+    start = place % (len(content) - len(damage))
+    content[start : start + len(damage)] = damage
+    try:
+        index = TitleIndex(bytes(content), ORDER)
+    except (sqlite3.Error, ValueError):
+        return
+    for query in ("matrix", "hope wars", "heat 1995", "nimatri", "alein"):
+        index.search(query, NONE_BLOCKED, 100)
 
 
 def test_equal_titles_give_equal_bytes() -> None:

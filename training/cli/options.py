@@ -354,7 +354,8 @@ SourceWeightsOption: TypeAlias = Annotated[
     typer.Option(
         parser=_weights_of,
         metavar="ALS,TRANSITIONS,POPULARITY",
-        help="Weights of the sources of candidates; 1,0,0 is ALS alone. Unset: chosen on a validation part.",
+        help="Weights of the sources of candidates; 1,0,0 is ALS alone. Unset: chosen on a validation part, "
+        "and with them the history from which on users get more than what is popular.",
     ),
 ]
 NCandidates: TypeAlias = Annotated[
@@ -450,9 +451,13 @@ class RecipeOptions:
         Ratings without times have no features of time.
 
         Raises:
-            ParametersError: the file holds something else than parameters; or the protocol is `time`, and
-                the ratings have none.
+            ParametersError: the file holds something else than parameters; or the protocol is `time` or
+                transitions weigh something, and the ratings have no times.
         """
+        if self.source_weights is not None and self.source_weights.transitions > 0 and not ratings.is_timed:
+            raise ParametersError(
+                "--source-weights: transitions need times, and these ratings have none: give them 0"
+            )
         found = _read(self.params) if self.params is not None else {}
         groups = (self.features or FeatureSet.EXTENDED).groups
         if not ratings.is_timed:

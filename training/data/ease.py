@@ -81,7 +81,9 @@ class Ease:
         """Weights from every liked movie to some, shape (n_places, n_liked): columns of B less I, as rows."""
         if self.matrix.shape[0] < self.liked.size:
             explained = (self.matrix[:, places].T @ self.inverse) @ self.matrix
-            projected = (np.eye(self.liked.size)[places] - explained) / self.regularization
+            identity_less_explained = -explained
+            identity_less_explained[np.arange(places.size), places] += 1.0
+            projected = identity_less_explained / self.regularization
         else:
             projected = self.inverse[places]
         weights: npt.NDArray[np.float64] = -projected / self.diagonal[places, None]

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.distance import jensenshannon
+from scipy.special import rel_entr
 from scipy.stats import rankdata
 
 from serving.ids import Rows
@@ -76,4 +76,7 @@ def _overlap(everything: Rows, n_lists: int) -> float:
 def _divergence(shares: npt.NDArray[np.float64], shown: Rows, past: History) -> float:
     liked = past.movie_rows[past.values >= LIKED]
     own = shares[liked if liked.size else past.movie_rows].mean(axis=0)
-    return float(jensenshannon(shares[shown].mean(axis=0), own, base=2) ** 2)
+    other = shares[shown].mean(axis=0)
+    middle = (own + other) / 2
+    nats = (rel_entr(own, middle).sum() + rel_entr(other, middle).sum()) / 2
+    return max(0.0, float(nats / np.log(2)))  # of equals, rounding leaves a little on either side of 0

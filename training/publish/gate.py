@@ -225,7 +225,9 @@ def pass_gate(
     except (KeyError, TypeError, ValueError):
         reason = f"the recipe of bundle {manifest.bundle_id} cannot be trained by this version"
         return challenger, Verdict(refusals=(reason,), remark="nothing to compare with")
-    theirs = replace(theirs, protocol=recipe.protocol, threads=recipe.threads)
+    # The seconds grow with the ratings, and say nothing that the choices in the recipe do not.
+    ranker = replace(theirs.ranker, selection_seconds=recipe.ranker.selection_seconds)
+    theirs = replace(theirs, ranker=ranker, protocol=recipe.protocol, threads=recipe.threads)
     if theirs == recipe:
         return challenger, judge_challenger(
             challenger, None, "the same recipe is served, trained on other ratings"

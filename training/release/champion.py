@@ -119,7 +119,8 @@ def _download(registry: Registry, version: ModelVersion, store: BundleStore) -> 
 def _files_of_at_most(size: int) -> Iterator[None]:
     """While the block runs, no file grows beyond `size` bytes: MLflow stores all that a registry sends."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    most = size if hard == resource.RLIM_INFINITY else min(size, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
     try:
         yield
     finally:

@@ -141,6 +141,13 @@ def test_ratings_without_times_cannot_be_cut_by_time(root: Path, no_data: Path, 
     assert_said_in_words(job, "--protocol time needs times, and these ratings have none: take user")
 
 
+def test_ratings_without_times_have_no_transitions(root: Path, no_data: Path) -> None:
+    job = run("train", *foreign(no_data), "--source-weights", "1,0.5,0", "--bundle-root", root)
+    assert_said_in_words(
+        job, "--source-weights: transitions need times, and these ratings have none: give them 0"
+    )
+
+
 def test_what_is_dropped_is_said(tmp_path: Path, no_data: Path) -> None:
     write_tastes(no_data)
     with (no_data / "ratings.csv").open("a") as file:

@@ -46,6 +46,16 @@ def test_genres_of_the_list_are_held_against_those_of_the_likes() -> None:
     assert half == pytest.approx(0.8112781 - 0.5)
 
 
+@pytest.mark.parametrize("n_shown", range(1, 11))
+def test_equal_shares_of_three_genres_are_no_divergence(n_shown: int) -> None:
+    """Means of thirds differ in the last bit with their number."""
+    bits = np.full(11, genre_bits(["Drama", "War", "Comedy"]), np.uint64)
+    movies = Movies(ids=IdMap(range(1, 12)), years=np.full(11, 2000, np.int16), genre_bits=bits)
+    judged = Split(ratings_of([(0, 5.0, 1)]), rows(0), (np.array([1]),), eligible=1)
+    profile = profile_of([rows(*range(1, 1 + n_shown))], judged, movies)
+    assert profile.miscalibration == pytest.approx(0, abs=1e-12)
+
+
 def test_nobody_has_no_profile() -> None:
     nobody = Split(PAST, rows(), (), eligible=0)
     assert profile_of([], nobody, MOVIES) == ListProfile(0.0, 0.0, 0.0)

@@ -206,7 +206,9 @@ def test_the_same_recipe_on_other_ratings_needs_no_second_training(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gate, "measure", None)
-    verdict = case.verdict(case.measurement(case.recipe, two_stage=0.3))
+    # the seconds for choosing grow with the ratings
+    longer = replace(case.recipe, ranker=replace(case.recipe.ranker, selection_seconds=299.0))
+    verdict = case.verdict(case.measurement(longer, two_stage=0.3))
     assert verdict == gate.Verdict((), "the same recipe is served, trained on other ratings")
 
 
