@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.ids import Rows
+from serving.links import LinkTable
 from serving.ratings import History
 from serving.retrieval import Candidates, best, inner_products, score_and_rank
 
@@ -23,6 +24,7 @@ _RANK_OFFSET: Final = 60
 """The paper's: with less, the first places of each source would decide alone."""
 _NOT_OFFERED: Final = 2**31 - 1
 """A rank behind every depth."""
+_NO_ROWS: Final[Rows] = np.empty(0, np.int32)
 _LAST: Final = 20
 """Ratings whose transitions are added up."""
 
@@ -103,49 +105,13 @@ class SourceStanding:
 
 
 @dataclass(frozen=True)
-class TransitionTable:
-    """How often each movie is rated soon after each other one, row-compressed.
-
-    Raises:
-        ValueError: its arrays do not belong together.
-    """
-
-    indptr: npt.NDArray[np.int64]
-    """Shape (n_movies + 1,)."""
-    movie_rows: Rows
-    """Shape (n_links,): what is rated soon after; those of one movie are different ones."""
-    weights: npt.NDArray[np.float32]
-    """Shape (n_links,): positive."""
-
-    def __post_init__(self) -> None:
-        if self.indptr[-1] != self.movie_rows.size or self.movie_rows.size != self.weights.size:
-            raise ValueError("indptr, movie_rows and weights do not belong together")
-
-    def scores(self, history: History) -> npt.NDArray[np.float64]:
-        """Shape (n_movies,): the weights after the last 20 movies of the history, added up.
-
-        The order of these 20 does not matter, not even to the last bit.
-        """
-        last = np.sort(history.movie_rows[-_LAST:])
-        starts, ends = self.indptr[last].tolist(), self.indptr[last + 1].tolist()
-        links = [slice(start, end) for start, end in zip(starts, ends, strict=True)]
-        n_movies = self.indptr.size - 1
-        if not links:
-            return np.zeros(n_movies)
-        rows = np.concatenate([self.movie_rows[one] for one in links])
-        weights = np.concatenate([self.weights[one] for one in links])
-        sums = np.bincount(rows, weights=weights, minlength=n_movies)
-        return sums.astype(np.float64, copy=False)
-
-
-@dataclass(frozen=True)
 class CandidateSources:
     """The sources of one bundle. Immutable, and shared by requests."""
 
     item_factors: npt.NDArray[np.float32]
     """Shape (n_movies, n_factors), finite."""
     weights: SourceWeights = ALS_ALONE
-    transitions: TransitionTable | None = None
+    transitions: LinkTable | None = None
     """Where they are asked."""
     popularity: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """Shape (n_movies,), where it is asked: higher is more popular; 0 for a movie that is never offered."""
@@ -192,7 +158,7 @@ class CandidateSources:
             rows,
             scores[finite],
             fused_scores[finite],
-            {source: _ranks(offered, blocked.size)[rows] for source, offered in offers.items()},
+            {source: _ranks(offered, rows, blocked.size) for source, offered in offers.items()},
         )
 
     def standing(
@@ -210,7 +176,8 @@ class CandidateSources:
             return SourceStanding(score, rank, {}, None)
         all_ranks = {Source.ALS: rank, Source.POPULARITY: _rank(self.popularity, blocked, movie_row)}
         if self.transitions is not None:
-            all_ranks[Source.TRANSITIONS] = _rank(self.transitions.scores(history), blocked, movie_row)
+            scores = _after(self.transitions, history)
+            all_ranks[Source.TRANSITIONS] = _rank(scores, blocked, movie_row)
         ranks = {source: all_ranks[source] for source in self.weights.used if all_ranks[source] <= depth}
         fused_score = sum(self.weights.of(source) / (_RANK_OFFSET + place) for source, place in ranks.items())
         return SourceStanding(score, rank, ranks, float(fused_score))
@@ -223,7 +190,7 @@ class CandidateSources:
         if self.weights.als > 0:
             offers[Source.ALS] = als.movie_rows
         if self.weights.transitions > 0 and self.transitions is not None:
-            scores = self.transitions.scores(history)
+            scores = _after(self.transitions, history)
             rows = np.flatnonzero((scores > 0) & ~blocked).astype(np.int32)
             offers[Source.TRANSITIONS] = rows[best(scores[rows], rows, depth)]
         if self.weights.popularity > 0:
@@ -249,20 +216,32 @@ def fused(
         limit: movies to return.
     """
     asked = [source for source in offers if weights.of(source) > 0]
-    offered = np.concatenate([np.empty(0, np.int32), *(offers[source] for source in asked)])
     terms = [weights.of(source) / (_RANK_OFFSET + np.arange(1, offers[source].size + 1)) for source in asked]
-    rows, places = np.unique(offered, return_inverse=True)
-    weighted = np.bincount(places, weights=np.concatenate([np.empty(0), *terms]), minlength=rows.size)
-    sums = weighted.astype(np.float64, copy=False)
-    order = best(sums, rows, limit)
-    return rows[order], sums[order]
+    offered = np.concatenate([_NO_ROWS, *(offers[source] for source in asked)])
+    sums = np.bincount(offered, np.concatenate([np.empty(0), *terms]))
+    rows = np.flatnonzero(sums).astype(np.int32)
+    order = best(sums[rows], rows, limit)
+    rows = rows[order]
+    return rows, sums[rows]
 
 
-def _ranks(offered: Rows, n_movies: int) -> npt.NDArray[np.int32]:
-    """Shape (n_movies,): the place of each movie in an offer, from 1; 0 where it is not in it."""
+def _after(transitions: LinkTable, history: History) -> npt.NDArray[np.float64]:
+    """Shape (n_movies,): the weights after the last 20 movies of the history, added up.
+
+    The order of these 20 does not matter, not even to the last bit.
+    """
+    links = transitions.links_of(np.sort(history.movie_rows[-_LAST:]))
+    sums: npt.NDArray[np.float64] = np.bincount(
+        links.targets, links.weights, minlength=transitions.indptr.size - 1
+    )
+    return sums
+
+
+def _ranks(offered: Rows, rows: Rows, n_movies: int) -> npt.NDArray[np.int32]:
+    """Shape as `rows`: the place of each movie in an offer, from 1; 0 where it is not in it."""
     ranks = np.zeros(n_movies, np.int32)
     ranks[offered] = np.arange(1, offered.size + 1)
-    return ranks
+    return ranks[rows]
 
 
 def _rank(scores: npt.NDArray[np.float64], blocked: npt.NDArray[np.bool_], movie_row: int) -> int:

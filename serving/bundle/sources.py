@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from serving.bundle.catalogue import read_popularity
 from serving.bundle.store import BundleError, BundleFolder, write_arrays
-from serving.sources import CandidateSources, Source, SourceWeights, TransitionTable
+from serving.links import LinkTable
+from serving.sources import CandidateSources, Source, SourceWeights
 
 TRANSITIONS_FILE = "transitions.npz"
 _SOURCES_FILE = "sources.json"
@@ -37,7 +38,7 @@ class SourcesRecord:
             raise BundleError(f"bundle {folder.manifest.bundle_id}: {_SOURCES_FILE}: {error}") from error
 
 
-def write_sources(folder: Path, record: SourcesRecord, transitions: TransitionTable | None) -> None:
+def write_sources(folder: Path, record: SourcesRecord, transitions: LinkTable | None) -> None:
     """Writes all but item factors and popularity, which the bundle's processes share."""
     (folder / _SOURCES_FILE).write_text(json.dumps(asdict(record)), encoding="utf-8")
     if transitions is not None:
@@ -56,7 +57,7 @@ def read_sources(
     used = record.weights.used
     try:
         transitions = (
-            TransitionTable(**folder.arrays(TRANSITIONS_FILE, "indptr", "movie_rows", "weights"))
+            LinkTable(**folder.arrays(TRANSITIONS_FILE, "indptr", "movie_rows", "weights"))
             if Source.TRANSITIONS in used
             else None
         )

@@ -1,6 +1,6 @@
 """How much a linear model of likes expects the candidate, given what the user likes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -39,36 +39,39 @@ class EaseFeatures(FeatureGroup):
 
     @override
     def compute(self, call: FeatureCall, out: Columns) -> None:
-        liking = np.zeros(len(self.sources), np.int8)  # 1 for a like, 2 for one of the last
+        likes = np.zeros(len(self.sources), np.int8)
         for query, rows in zip(call.queries, call.slices, strict=True):
-            likes, last_likes = _likes(query.history)
-            liking[likes], liking[last_likes] = 1, 2
-            # What leads to a candidate is looked up, not where each like leads: likes may be thousands.
-            found = liking.take(self.sources.take(query.movie_rows, axis=0)).ravel()
-            liking[likes] = 0
-            cells = np.flatnonzero(found > 0)
-            places, columns = np.divmod(cells, self.sources.shape[1])
-            weights = self.weights[query.movie_rows[places], columns]
-            for column, counted in zip(out, (weights, weights * (found[cells] > 1)), strict=True):
-                column[rows] = np.bincount(places, counted, query.movie_rows.size)
+            counted = self._counted(query.history, query.movie_rows, likes)
+            weights = self.weights.take(query.movie_rows, axis=0)
+            for column, of_feature in zip(out, counted, strict=True):
+                column[rows] = np.vecdot(weights, of_feature)
 
     @override
     def movies_behind(self, history: History, movie_rows: Rows) -> Mapping[str, Rows]:
         """The movie with the largest of the weights that were added up."""
+        counted = self._counted(history, movie_rows, np.zeros(len(self.sources), np.int8))
+        no_movie = np.full((movie_rows.size, 1), -1, np.int32)  # where no weight is above its 0
+        sources = np.hstack([no_movie, self.sources.take(movie_rows, axis=0)])
+        weights = np.hstack([np.zeros_like(no_movie), self.weights.take(movie_rows, axis=0)])
         behind = {}
-        for feature, likes in zip(self.FEATURES, _likes(history), strict=True):
-            sources = self.sources[movie_rows]
-            weights = np.where(np.isin(sources, likes), self.weights[movie_rows], 0)
-            weights = np.column_stack([weights, np.zeros(movie_rows.size)])  # the largest of none
-            largest = weights.argmax(axis=1)
-            sources = np.column_stack([sources, np.full(movie_rows.size, -1)])
-            is_liked = weights[np.arange(movie_rows.size), largest] > 0
-            found = sources[np.arange(movie_rows.size), largest]
-            behind[feature.name] = np.where(is_liked, found, -1).astype(np.int32)
+        for feature, of_feature in zip(self.FEATURES, counted, strict=True):
+            largest = (weights * np.hstack([no_movie, of_feature])).argmax(axis=1)
+            behind[feature.name] = sources[np.arange(movie_rows.size), largest]
         return behind
 
+    def _counted(
+        self, history: History, movie_rows: Rows, likes: npt.NDArray[np.int8]
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """For each feature, which of the movies' sources the user likes: 1 or 0, shape (n_movies, n_weights).
 
-def _likes(history: History) -> tuple[Rows, Rows]:
-    """All that the user likes, and the last of them."""
-    liked = history.movie_rows[history.values >= LIKED]
-    return liked, liked[-_LAST:]
+        Args:
+            history: of the user.
+            movie_rows: shape (n_movies,).
+            likes: shape (n_movies of the catalogue,), zeros, and zeros again afterwards.
+        """
+        liked = history.movie_rows[history.values >= LIKED]
+        likes[liked], likes[liked[-_LAST:]] = 1, 2
+        # What leads to a candidate is looked up, not where each like leads: likes may be thousands.
+        found = likes.take(self.sources.take(movie_rows, axis=0))
+        likes[liked] = 0
+        return ((found >= least).astype(np.float32) for least in (1, 2))

@@ -92,6 +92,19 @@ class CatalogueArrays:
     item_unit_factors: npt.NDArray[np.float32]
     """Shape (n_movies, n_factors): ALS item factors of length one; a zero row where there are none."""
 
+    @cached_property
+    def genre_flags(self) -> npt.NDArray[np.float32]:
+        """Shape (n_movies, n_genres)."""
+        return self.movies.genre_flags()
+
+    @cached_property
+    def genre_shares(self) -> npt.NDArray[np.float32]:
+        """Shape (n_movies, n_genres): the flags of each movie, over how many there are."""
+        shares: npt.NDArray[np.float32] = self.genre_flags / np.maximum(
+            self.genre_flags.sum(axis=1, keepdims=True), 1
+        )
+        return shares
+
 
 @dataclass(frozen=True)
 class FeatureGroup(ABC):

@@ -1,4 +1,4 @@
-"""Weighted links from each movie to others, and what the last movies of a user lead to."""
+"""What the last movies of a user lead to, by weighted links between movies."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,45 +11,33 @@ from typing_extensions import override
 
 from serving.features.group import Columns, FeatureCall, FeatureGroup
 from serving.ids import Rows
+from serving.links import LinkTable
 from serving.ratings import History
 
 
 @dataclass(frozen=True)
-class LinkFeatures(FeatureGroup):
+class LinkFeatures(LinkTable, FeatureGroup):
     """Weights of the links from the last movies of the user to the candidate, added up."""
 
     SHARES: ClassVar[tuple[tuple[float, ...], ...]]
     """Of each feature: what the link from the last movie counts, from the one before it, and so on: up to 1,
     and never rising. The longest comes last."""
 
-    indptr: npt.NDArray[np.int64]
-    """Shape (n_movies + 1,)."""
-    movie_rows: Rows
-    """Shape (n_links,): where each link leads; those of one movie lead to different ones."""
-    weights: npt.NDArray[np.float32]
-    """Shape (n_links,): positive."""
-
-    def __post_init__(self) -> None:
-        if self.indptr[-1] != self.movie_rows.size or self.movie_rows.size != self.weights.size:
-            raise ValueError("indptr, movie_rows and weights do not belong together")
-
     @override
     def compute(self, call: FeatureCall, out: Columns) -> None:
-        # One user at a time: a table of one user's places stays in the processor's cache, and the bits of a
-        # product depend on its size.
-        places = np.zeros(self.indptr.size - 1, np.int32)
+        places = self._no_places()
+        # One product per user: the bits of a product depend on its size.
         for query, rows in zip(call.queries, call.slices, strict=True):
-            out[:, rows] = self._shares @ self._weights(
-                self._newest_first(query.history), query.movie_rows, places
-            )
+            newest_first = self._newest_first(query.history)
+            out[:, rows] = (self._shares @ self._weights(newest_first, query.movie_rows, places))[:, 1:]
 
     @override
     def movies_behind(self, history: History, movie_rows: Rows) -> Mapping[str, Rows]:
         """The movie with the strongest of the links that were added up."""
-        newest_first = np.full(len(self.SHARES[-1]), -1, np.int32)
         found = self._newest_first(history)
+        newest_first = np.full(len(self.SHARES[-1]), -1, np.int32)
         newest_first[: found.size] = found
-        weights = self._weights(found, movie_rows, np.zeros(self.indptr.size - 1, np.int32))
+        weights = self._weights(found, movie_rows, self._no_places())[:, 1:]
         behind = {}
         for feature, shares in zip(self.FEATURES, self._shares, strict=True):
             added = shares[:, None] * weights
@@ -59,10 +47,13 @@ class LinkFeatures(FeatureGroup):
         return behind
 
     @cached_property
-    def _shares(self) -> npt.NDArray[np.float64]:
+    def _shares(self) -> npt.NDArray[np.float32]:
         """Shape (n_features, len(SHARES[-1]))."""
         most = len(self.SHARES[-1])
-        return np.array([shares + (0.0,) * (most - len(shares)) for shares in self.SHARES])
+        return np.array([shares + (0.0,) * (most - len(shares)) for shares in self.SHARES], np.float32)
+
+    def _no_places(self) -> npt.NDArray[np.int32]:
+        return np.zeros(self.indptr.size - 1, np.int32)
 
     def _newest_first(self, history: History) -> Rows:
         """The last movies whose links count, shape (at most `len(SHARES[-1])`,)."""
@@ -70,7 +61,7 @@ class LinkFeatures(FeatureGroup):
 
     def _weights(
         self, newest_first: Rows, movie_rows: Rows, places: npt.NDArray[np.int32]
-    ) -> npt.NDArray[np.float64]:
+    ) -> npt.NDArray[np.float32]:
         """Of the link from each of the last movies to each movie; 0 where there is none.
 
         Args:
@@ -79,20 +70,18 @@ class LinkFeatures(FeatureGroup):
             places: shape (n_movies of the catalogue,), zeros, and zeros again afterwards.
 
         Returns:
-            Shape (len(SHARES[-1]), n_movies).
+            Shape (len(SHARES[-1]), 1 + n_movies); the first column says nothing.
         """
-        starts, ends = self.indptr[newest_first], self.indptr[newest_first + 1]
-        width = movie_rows.size + 1
-        weights = np.zeros((len(self.SHARES[-1]), width))
-        if newest_first.size:
-            links = [slice(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-            places[movie_rows] = np.arange(1, width, dtype=np.int32)
-            cells = places.take(np.concatenate([self.movie_rows[one] for one in links]))
-            cells += np.repeat(np.arange(0, newest_first.size * width, width, dtype=np.int32), ends - starts)
-            # Links to other movies all end in the first column; no movie has two links to one.
-            weights.ravel()[cells] = np.concatenate([self.weights[one] for one in links])
-            places[movie_rows] = 0
-        return weights[:, 1:]
+        width = 1 + movie_rows.size
+        weights = np.zeros((len(self.SHARES[-1]), width), np.float32)
+        links = self.links_of(newest_first)
+        places[movie_rows] = np.arange(1, width, dtype=np.int32)
+        cells = places.take(links.targets)
+        places[movie_rows] = 0
+        cells += np.arange(0, newest_first.size * width, width, dtype=np.int32).repeat(links.counts)
+        # Links to other movies all end in the first column; no movie has two links to one.
+        weights.ravel()[cells] = links.weights
+        return weights
 
 
 def last(k: int) -> tuple[float, ...]:

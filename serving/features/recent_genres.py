@@ -1,10 +1,8 @@
 """How a candidate's genres match those of the last movies that the user rated."""
 
-from functools import cached_property
 from typing import ClassVar, Final
 
 import numpy as np
-import numpy.typing as npt
 from typing_extensions import override
 
 from serving.features.group import Columns, Feature, FeatureCall, FeatureGroup
@@ -27,20 +25,10 @@ class RecentGenreFeatures(FeatureGroup):
 
     @override
     def compute(self, call: FeatureCall, out: Columns) -> None:
-        (shares,) = out
+        flags, genre_shares = self.catalogue.genre_flags, self.catalogue.genre_shares
+        (column,) = out
         # One product per user: the bits of a product depend on its size.
         for query, rows in zip(call.queries, call.slices, strict=True):
-            rated = self._flags[query.history.movie_rows[-_LAST:]]
+            rated = flags.take(query.history.movie_rows[-_LAST:], axis=0)
             share = rated.sum(axis=0) / np.float32(max(len(rated), 1))
-            shares[rows] = self._mean_flags.take(query.movie_rows, axis=0) @ share
-
-    @cached_property
-    def _flags(self) -> npt.NDArray[np.float32]:
-        """Shape (n_movies, n_genres)."""
-        return self.catalogue.movies.genre_flags()
-
-    @cached_property
-    def _mean_flags(self) -> npt.NDArray[np.float32]:
-        """Shape (n_movies, n_genres): the flags of each movie, over how many there are."""
-        means: npt.NDArray[np.float32] = self._flags / np.maximum(self._flags.sum(axis=1, keepdims=True), 1)
-        return means
+            column[rows] = genre_shares.take(query.movie_rows, axis=0) @ share

@@ -78,7 +78,7 @@ def test_movies_closer_than_products_can_tell_are_sorted_exactly() -> None:
     """300 movies that differ in the last bits only: a float32 product puts them in any order."""
     vector = normal(11, 64)
     item_factors = (vector * (1 + 1e-7 * normal(12, 300, 64))).astype(np.float32)
-    exact = (item_factors * vector).sum(axis=1, dtype=np.float64).astype(np.float32)
+    exact = (item_factors.astype(np.float64) * vector).sum(axis=1).astype(np.float32)
     found = alone(item_factors, vector, nothing_blocked(300), 10)
     assert found.movie_rows.tolist() == np.argsort(-exact, kind="stable")[:10].tolist()
 
@@ -100,7 +100,7 @@ def test_batch_equals_singles_to_the_last_bit(alike: int) -> None:
 
 def test_random_floats_equal_sorting_exact_products() -> None:
     item_factors, vector = normal(4, 5_000, 64), normal(5, 64)
-    exact = (item_factors * vector).sum(axis=1, dtype=np.float64).astype(np.float32)
+    exact = (item_factors.astype(np.float64) * vector).sum(axis=1).astype(np.float32)
     found = alone(item_factors, vector, nothing_blocked(5_000), 300)
     assert found.movie_rows.tolist() == np.argsort(-exact, kind="stable")[:300].tolist()
     assert found.scores.tobytes() == exact[found.movie_rows].tobytes()

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from serving.links import LinkTable
 from serving.ratings import EMPTY_HISTORY, History
 from serving.retrieval import Candidates, retrieve
 from serving.sources import (
@@ -16,7 +17,6 @@ from serving.sources import (
     FusedCandidates,
     Source,
     SourceWeights,
-    TransitionTable,
     fused,
 )
 
@@ -24,7 +24,7 @@ ITEM_FACTORS = np.array([[1], [5], [3], [4], [2], [0]], np.float32)
 """By ALS, of a user with vector 1: 1 3 2 4 0 5."""
 POPULARITY = np.array([6, 2, 0, 5, 4, 4], np.float64)
 """The most popular first: 0 3 4 5 1; nobody has rated 2."""
-TRANSITIONS = TransitionTable(
+TRANSITIONS = LinkTable(
     indptr=np.array([0, 2, 2, 4, 4, 4, 4]),
     movie_rows=np.array([4, 3, 4, 5], np.int32),
     weights=np.array([1, 0.5, 0.5, 2], np.float32),
@@ -187,4 +187,4 @@ def test_a_source_must_have_its_arrays() -> None:
     with pytest.raises(ValueError, match="popularity is asked for"):
         CandidateSources(ITEM_FACTORS, SourceWeights(popularity=1.0))
     with pytest.raises(ValueError, match="do not belong together"):
-        TransitionTable(np.array([0, 2]), np.array([0], np.int32), np.ones(1, np.float32))
+        LinkTable(np.array([0, 2]), np.array([0], np.int32), np.ones(1, np.float32))

@@ -14,6 +14,7 @@ from serving.features.tables import FeatureTables
 from serving.features.transitions import TransitionFeatures
 from serving.fold_in import AlsParameters
 from serving.ids import Rows
+from serving.links import LinkTable
 from serving.ratings import Ratings
 from serving.retrieval import LARGE_CATALOGUE, Candidates, RowsByNorm
 from serving.similarity import unit_factors
@@ -23,7 +24,6 @@ from serving.sources import (
     FusedCandidates,
     Source,
     SourceWeights,
-    TransitionTable,
 )
 from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
 from training.data.movielens.cleaning import ratings_digest
@@ -109,7 +109,7 @@ class FirstStage:
         sources = CandidateSources(
             item_factors,
             weights,
-            TransitionTable(**arrays_of(TransitionFeatures)) if Source.TRANSITIONS in used else None,
+            LinkTable(**arrays_of(TransitionFeatures)) if Source.TRANSITIONS in used else None,
             popularity(MovieStatistics.of(ratings, n_movies)) if Source.POPULARITY in used else np.empty(0),
         )
         return cls(
