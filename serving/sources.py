@@ -218,7 +218,8 @@ def fused(
     asked = [source for source in offers if weights.of(source) > 0]
     terms = [weights.of(source) / (_RANK_OFFSET + np.arange(1, offers[source].size + 1)) for source in asked]
     offered = np.concatenate([_NO_ROWS, *(offers[source] for source in asked)])
-    sums = np.bincount(offered, np.concatenate([np.empty(0), *terms]))
+    weighted = np.bincount(offered, np.concatenate([np.empty(0), *terms]))
+    sums = weighted.astype(np.float64, copy=False)
     rows = np.flatnonzero(sums).astype(np.int32)
     order = best(sums[rows], rows, limit)
     rows = rows[order]
@@ -231,10 +232,8 @@ def _after(transitions: LinkTable, history: History) -> npt.NDArray[np.float64]:
     The order of these 20 does not matter, not even to the last bit.
     """
     links = transitions.links_of(np.sort(history.movie_rows[-_LAST:]))
-    sums: npt.NDArray[np.float64] = np.bincount(
-        links.targets, links.weights, minlength=transitions.indptr.size - 1
-    )
-    return sums
+    sums = np.bincount(links.targets, links.weights, minlength=transitions.indptr.size - 1)
+    return sums.astype(np.float64, copy=False)
 
 
 def _ranks(offered: Rows, rows: Rows, n_movies: int) -> npt.NDArray[np.int32]:

@@ -1,6 +1,6 @@
 """How much a linear model of likes expects the candidate, given what the user likes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -47,16 +47,21 @@ class EaseFeatures(FeatureGroup):
                 column[rows] = np.vecdot(weights, of_feature)
 
     @override
-    def movies_behind(self, history: History, movie_rows: Rows) -> Mapping[str, Rows]:
+    def movies_behind(self, history: History, movie_rows: Rows, names: Collection[str]) -> Mapping[str, Rows]:
         """The movie with the largest of the weights that were added up."""
+        if not self.weights.size:
+            return {}
         counted = self._counted(history, movie_rows, np.zeros(len(self.sources), np.int8))
-        no_movie = np.full((movie_rows.size, 1), -1, np.int32)  # where no weight is above its 0
-        sources = np.hstack([no_movie, self.sources.take(movie_rows, axis=0)])
-        weights = np.hstack([np.zeros_like(no_movie), self.weights.take(movie_rows, axis=0)])
+        sources, weights = (of.take(movie_rows, axis=0) for of in (self.sources, self.weights))
+        places = np.arange(movie_rows.size)
         behind = {}
         for feature, of_feature in zip(self.FEATURES, counted, strict=True):
-            largest = (weights * np.hstack([no_movie, of_feature])).argmax(axis=1)
-            behind[feature.name] = sources[np.arange(movie_rows.size), largest]
+            if feature.name not in names:
+                continue
+            added = weights * of_feature
+            largest = added.argmax(axis=1)
+            is_liked = added[places, largest] > 0
+            behind[feature.name] = np.where(is_liked, sources[places, largest], np.int32(-1))
         return behind
 
     def _counted(

@@ -1,6 +1,6 @@
 """How close a candidate is to what the user rated last, by ALS factors."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import ClassVar, Final
 
 import numpy as np
@@ -46,6 +46,8 @@ class FactorFeatures(FeatureGroup):
             out[:, rows] = (candidates[rows] @ mean).T
 
     @override
-    def movies_behind(self, history: History, movie_rows: Rows) -> Mapping[str, Rows]:
+    def movies_behind(self, history: History, movie_rows: Rows, names: Collection[str]) -> Mapping[str, Rows]:
+        if self.FEATURES[0].name not in names:
+            return {}
         newest = history.movie_rows[-1] if len(history) else -1
         return {self.FEATURES[0].name: np.full(movie_rows.size, newest, np.int32)}

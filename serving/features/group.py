@@ -4,7 +4,7 @@ All features are numeric float32; NaN stands for unknown.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -151,12 +151,18 @@ class FeatureGroup(ABC):
             out: shape (len(features), n_rows), written.
         """
 
-    def movies_behind(self, history: History, movie_rows: Rows) -> Mapping[str, Rows]:  # noqa: ARG002
+    def movies_behind(
+        self,
+        history: History,  # noqa: ARG002
+        movie_rows: Rows,  # noqa: ARG002
+        names: Collection[str],  # noqa: ARG002
+    ) -> Mapping[str, Rows]:
         """By name, of the features whose values come from one rated movie: its row, -1 where there is none.
 
         Args:
             history: of the user.
             movie_rows: shape (n_movies,), what was recommended; so are the rows that are returned.
+            names: the features that are wanted.
         """
         return {}
 

@@ -1,6 +1,6 @@
 """What the last movies of a user lead to, by weighted links between movies."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -32,7 +32,7 @@ class LinkFeatures(LinkTable, FeatureGroup):
             out[:, rows] = (self._shares @ self._weights(newest_first, query.movie_rows, places))[:, 1:]
 
     @override
-    def movies_behind(self, history: History, movie_rows: Rows) -> Mapping[str, Rows]:
+    def movies_behind(self, history: History, movie_rows: Rows, names: Collection[str]) -> Mapping[str, Rows]:
         """The movie with the strongest of the links that were added up."""
         found = self._newest_first(history)
         newest_first = np.full(len(self.SHARES[-1]), -1, np.int32)
@@ -40,6 +40,8 @@ class LinkFeatures(LinkTable, FeatureGroup):
         weights = self._weights(found, movie_rows, self._no_places())[:, 1:]
         behind = {}
         for feature, shares in zip(self.FEATURES, self._shares, strict=True):
+            if feature.name not in names:
+                continue
             added = shares[:, None] * weights
             strongest = added.argmax(axis=0)
             is_linked = added[strongest, np.arange(movie_rows.size)] > 0

@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from serving.features.group import Columns, Feature, FeatureCall, FeatureGroup, FeatureQuery
 from serving.features.statistics import mean_and_deviation
+from serving.retrieval import best_first
 
 
 class PlaceFeatures(FeatureGroup):
@@ -45,12 +46,8 @@ def _ranks(query: FeatureQuery) -> npt.NDArray[np.int64]:
     """Places from 1, ties to the lower movie row."""
     if query.probe_context is not None:
         return query.probe_context.ranks
-    scores = query.retrieval_scores
-    places = np.arange(1, scores.size + 1)
-    if (scores[1:] < scores[:-1]).all():  # as they come from retrieval, but for ties
-        return places
-    ranks = np.empty_like(places)
-    ranks[np.lexsort((query.movie_rows, -scores))] = places
+    ranks = np.empty(query.movie_rows.size, np.int64)
+    ranks[best_first(query.retrieval_scores, query.movie_rows)] = np.arange(1, ranks.size + 1)
     return ranks
 
 

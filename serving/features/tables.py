@@ -82,6 +82,5 @@ class FeatureTables:
             name: [ids.item(row) if row >= 0 else None for row in rows.tolist()]
             for group in self.groups
             if any(feature.name in names for feature in group.features)
-            for name, rows in group.movies_behind(history, movie_rows).items()
-            if name in names
+            for name, rows in group.movies_behind(history, movie_rows, names).items()
         }
