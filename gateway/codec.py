@@ -19,14 +19,15 @@ from serving.checks import PUBLIC
 from serving.filters import UNRESTRICTED, MovieFilter
 from serving.ids import NO_IDS
 from serving.limits import DEFAULT_COMPARISONS
+from serving.sources import Source
 from serving.stages.messages import FilteredMessage, decode_filter, decode_history, encode_explanation
 from serving.stages.stage import FallbackReason
 
 _ListResponse: TypeAlias = (
     public.ListPopularMoviesResponse | public.ListPersonalMoviesResponse | public.ListSimilarMoviesResponse
 )
-_Entries: TypeAlias = dict[tuple[int, str], public.RecommendedMovie]
-"""Movies that were shown, by row and source."""
+_Entries: TypeAlias = dict[tuple[int, str, tuple[Source, ...]], public.RecommendedMovie]
+"""Movies that were shown, by row, source, and what offered them as candidates."""
 _REASONS: Final[Mapping[FallbackReason | None, "public.FallbackReason.ValueType"]] = MappingProxyType(
     {reason: public.FallbackReason.Value(f"FALLBACK_REASON_{reason}") for reason in FallbackReason}
     | {None: public.FALLBACK_REASON_UNSPECIFIED}
@@ -197,7 +198,7 @@ class AnswerEncoder:
             fallback_reason=_REASONS[why.answer.reason],
             bundle_id=why.answer.bundle_id,
         )
-        response.movie.CopyFrom(_entry(why.answer.catalogue, why.movie_row, "", entries).movie)
+        response.movie.CopyFrom(_entry(why.answer.catalogue, why.movie_row, entries).movie)
         if why.last is not None:
             _fill_item(response.last_movie, why.last, why.last_rank, why.answer.catalogue, entries)
         return response
@@ -205,7 +206,7 @@ class AnswerEncoder:
     def movie(self, answer: MovieAnswer) -> public.GetMovieResponse:
         """The entry as a message."""
         catalogue = answer.catalogue
-        entry = _entry(catalogue, answer.movie_row, "", self._entries_of(catalogue))
+        entry = _entry(catalogue, answer.movie_row, self._entries_of(catalogue))
         return public.GetMovieResponse(movie=entry.movie, bundle_id=catalogue.bundle_id)
 
     def search(self, answer: SearchAnswer) -> public.SearchMoviesResponse:
@@ -213,7 +214,7 @@ class AnswerEncoder:
         catalogue = answer.catalogue
         entries = self._entries_of(catalogue)
         return public.SearchMoviesResponse(
-            movies=[_entry(catalogue, row, "", entries).movie for row in answer.movie_rows],
+            movies=[_entry(catalogue, row, entries).movie for row in answer.movie_rows],
             bundle_id=catalogue.bundle_id,
         )
 
@@ -238,18 +239,24 @@ def _fill_item(
     catalogue: Catalogue,
     entries: _Entries,
 ) -> None:
-    message.CopyFrom(_entry(catalogue, item.movie_row, item.source, entries))
+    message.CopyFrom(_entry(catalogue, item.movie_row, entries, item.source, item.candidate_sources))
     message.rank = rank
     message.score = item.score
-    encode_explanation((c.titled(catalogue.title) for c in item.explanation), message.explanation)
-    message.candidate_sources.extend(item.candidate_sources)
+    if item.explanation:
+        encode_explanation((c.titled(catalogue.title) for c in item.explanation), message.explanation)
     for liked in item.because_of:
         message.because_of.add(movie_id=liked.movie_id, title=liked.title, weight=liked.weight)
 
 
-def _entry(catalogue: Catalogue, row: int, source: str, entries: _Entries) -> public.RecommendedMovie:
+def _entry(
+    catalogue: Catalogue,
+    row: int,
+    entries: _Entries,
+    source: str = "",
+    candidate_sources: tuple[Source, ...] = (),
+) -> public.RecommendedMovie:
     """A movie without its place in a list; a source of "" when it is in none."""
-    message = entries.get((row, source))
+    message = entries.get((row, source, candidate_sources))
     if message is None:
         movie = catalogue.movie(row)
         shown = public.Movie(
@@ -261,7 +268,9 @@ def _entry(catalogue: Catalogue, row: int, source: str, entries: _Entries) -> pu
             rating_mean=movie.rating_mean,
             tmdb_id=movie.tmdb_id,
         )
-        message = entries[row, source] = public.RecommendedMovie(movie=shown, source=source)
+        message = entries[row, source, candidate_sources] = public.RecommendedMovie(
+            movie=shown, source=source, candidate_sources=candidate_sources
+        )
     return message
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from gateway.fallback import Model, Outcome
 from gateway.lists.catalogue import Catalogue, Catalogues, ScoredMovies
 from gateway.lists.list_builder import (
+    Item,
     LikedMovie,
     ListAnswer,
     ListBuilder,
@@ -238,13 +239,18 @@ def _with_reasons(answer: ListAnswer, candidate_rows: Rows, candidates: Candidat
     shown = np.array([item.movie_row for item in answer.items])
     found = candidate_rows == shown[:, None]  # a page and its candidates: less work than a dict of them
     places = found.argmax(axis=1)
-    liked = _likes_of(answer.catalogue, candidates.because_of, places)
-    reasons = zip(answer.items, found.any(axis=1).tolist(), places.tolist(), liked, strict=True)
+    reasons = zip(
+        answer.items,
+        found.any(axis=1).tolist(),
+        _likes_of(answer.catalogue, candidates.because_of, places),
+        candidates.sources_at(places),
+        strict=True,
+    )
     items = tuple(
-        item._replace(because_of=likes, candidate_sources=candidates.sources_of(place))
+        Item(item.movie_row, item.score, item.source, item.explanation, likes, sources)
         if is_candidate
         else item
-        for item, is_candidate, place, likes in reasons
+        for item, is_candidate, likes, sources in reasons
     )
     return replace(answer, items=items)
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum, auto
+from itertools import compress
 from types import MappingProxyType
 from typing import Final
 
@@ -143,11 +144,12 @@ class CandidateList:
             source_ranks={source: ranks[shown] for source, ranks in self.source_ranks.items()},
         )
 
-    def sources_of(self, place: int) -> tuple[Source, ...]:
-        """What offered the candidate at one place of the list."""
+    def sources_at(self, places: npt.NDArray[np.intp]) -> list[tuple[Source, ...]]:
+        """What offered the candidates at some places of the list."""
         if not self.source_ranks:
-            return (Source.ALS,)
-        return tuple(source for source, ranks in self.source_ranks.items() if ranks[place] > 0)
+            return [(Source.ALS,)] * places.size
+        offered = np.stack([ranks[places] for ranks in self.source_ranks.values()], axis=1) > 0
+        return [tuple(compress(self.source_ranks, of_one)) for of_one in offered.tolist()]
 
 
 _USER_VECTORS: Final[Mapping[UserVector, "pb.UserVector.ValueType"]] = MappingProxyType(
@@ -231,7 +233,7 @@ def _decode_response(
         )
         for ranks in source_ranks.values():
             require(ranks.size == movie_ids.size, "one rank per movie of each source")
-            require((ranks >= 0).all(), "ranks from 1, or 0")
+            require(ranks.min(initial=0) >= 0, "ranks from 1, or 0")
         fused_scores = np.array(message.fused_scores, np.float64)
         require(fused_scores.size == (movie_ids.size if source_ranks else 0), "fused scores with ranks")
         require(np.isfinite(fused_scores).all(), "finite fused scores")
