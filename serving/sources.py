@@ -220,7 +220,7 @@ def fused(
     offered = np.concatenate([_NO_ROWS, *(offers[source] for source in asked)])
     weighted = np.bincount(offered, np.concatenate([np.empty(0), *terms]))
     sums = weighted.astype(np.float64, copy=False)
-    rows = np.flatnonzero(sums).astype(np.int32)
+    rows = np.flatnonzero(sums > 0).astype(np.int32)
     order = best(sums[rows], rows, limit)
     rows = rows[order]
     return rows, sums[rows]
