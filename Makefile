@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 TRAINERS := train-popularity train-cf train-als train-ranker
-.PHONY: help install lock protos openapi envoy protos-check baseline format lint test fuzz extras check demo bench profile oracle \
+.PHONY: help install lock protos openapi envoy protos-check baseline format lint test faults fuzz extras check demo bench profile oracle \
   images containers web web-down kubernetes checkov clean \
   preprocess extract-movies build-similarity tune promote rollback mlflow-ui $(TRAINERS) $(TRAINERS:=-sample)
 
@@ -69,6 +69,11 @@ $(TRAINERS:=-sample): %-sample: .venv/installed # the same on a tenth of the use
 # A worker takes a whole module at a time, whose tests share what they train and start.
 test: .venv/installed protos/vendor ## run every test, three at once on two processors; WORKERS=1
 	exec pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
+
+# In a network namespace of its own, where packets can be dropped.
+faults: .venv/installed protos/vendor ## try all rows of the fault matrix and write docs/faults.md (30 minutes)
+	MOVIEREC_FUZZ_EXAMPLES=200 MOVIEREC_TEST_KILLS=50 MOVIEREC_TEST_SWAPS=200 exec unshare --map-root-user --net --mount \
+	  sh -c 'ip link set lo up; exec python -m pytest -p tests.faults.matrix -m "row and not containers" --matrix docs/faults.md'
 
 fuzz: .venv/installed protos/vendor ## of `test`: requests made up from the OpenAPI document, 200 per operation
 	MOVIEREC_FUZZ_EXAMPLES=200 exec pytest tests/e2e/test_fuzz.py

@@ -27,6 +27,7 @@ import uvloop
 from rich.table import Table
 
 from benchmarks.containers import Containers, EngineError
+from benchmarks.replicas import SERVERS, STAGES
 from gateway.lists.catalogue import Catalogue
 from serving.bundle.factors import read_ratings
 from serving.bundle.store import BundleStore
@@ -35,8 +36,6 @@ from similarity_service.neighbours import SimilarityIndex
 from training.cli.terminal import Terminal
 from training.models.recommenders import TwoStageRecommender
 
-STAGES: Final = ("candidate", "ranking", "similarity")
-SERVERS: Final = (*STAGES, "gateway")
 PAGE: Final = 10
 _MOVIES: Final = 25
 _TIMEOUT_SECONDS: Final = 5.0
@@ -407,7 +406,7 @@ async def _measure(console: Terminal, plan: Plan, containers: Containers) -> lis
         ]
         bundle_id = (await clients[0].get("/api/movies/popular")).json()["bundle_id"]
         await containers.copy_bundle(bundle_id, store.root)
-        questions = _questions(store, bundle_id, plan.users)
+        questions = questions_of(store, bundle_id, plan.users)
         load = Load(Edges(clients), questions, plan.per_second)
         run = Run(containers, load, console, plan.pause)
         watchers = [asyncio.create_task(load.edges.watch(place)) for place in range(len(clients))]
@@ -437,7 +436,7 @@ def _acts(run: Run, phases: Sequence[Phase]) -> Iterator[tuple[str, Callable[[],
         yield "kill", run.kill_stages
 
 
-def _questions(store: BundleStore, bundle_id: str, users: int) -> list[Question]:
+def questions_of(store: BundleStore, bundle_id: str, users: int) -> list[Question]:
     """Lists of users all over the data set and, in between, what resembles the movies most rated."""
     ratings = read_ratings(store.folder(bundle_id, "candidate"))
     movies = Catalogue.load(store, bundle_id).movies.ids.ids

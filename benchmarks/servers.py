@@ -87,7 +87,7 @@ def serving(module: str, log: Path, settings: Mapping[str, str]) -> Iterator[Ser
         ServerError: it ended, or did not serve in time.
     """
     with running((sys.executable, "-m", module), log, settings) as process:
-        yield Server(process.pid, f"127.0.0.1:{_port_once_serving(process, log)}")
+        yield Server(process.pid, f"127.0.0.1:{port_once_serving(process, log)}")
 
 
 @contextmanager
@@ -161,7 +161,12 @@ def _wait_until_listening(process: subprocess.Popen[bytes], log: Path, port: int
     raise ServerError(f"{log.stem} does not listen: {log.read_text(encoding='utf-8')[-2000:]}")
 
 
-def _port_once_serving(process: subprocess.Popen[bytes], log: Path) -> int:
+def port_once_serving(process: subprocess.Popen[bytes], log: Path) -> int:
+    """Waits until a server says in its log that it serves; gives the port.
+
+    Raises:
+        ServerError: it ended, or did not serve in time.
+    """
     end = time.monotonic() + _START_SECONDS
     while process.poll() is None and time.monotonic() < end:
         text = log.read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from benchmarks import reloading
 from tests.faults.cluster import train_bundles
 
 
+@pytest.mark.row(10)
 @pytest.mark.e2e
 def test_processes_swap_under_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train_bundles(tmp_path, 1, 2, 3)

@@ -89,6 +89,7 @@ def test_what_speaks_against_a_candidate_is_no_reason() -> None:
     assert (found.movie_rows.tolist(), found.weights.tolist()) == ([[-1]], [[0.0]])
 
 
+@pytest.mark.row(19)
 def test_only_the_newest_of_very_many_likes_are_looked_at() -> None:
     factors = np.ones((1200, 2), dtype=np.float32)
     factors[:200] *= 5  # the oldest would speak most

@@ -127,6 +127,7 @@ def test_batch_equals_singles() -> None:
         assert alone.user_vector is together.user_vector
 
 
+@pytest.mark.row(17)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_movie_whose_factors_are_not_finite_is_left_out(bad: float) -> None:
     item_factors = ITEM_FACTORS.copy()
@@ -138,6 +139,7 @@ def test_movie_whose_factors_are_not_finite_is_left_out(bad: float) -> None:
     assert np.isfinite(folded.scores).all()
 
 
+@pytest.mark.row(17)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_user_whose_factors_are_not_finite_has_none(bad: float) -> None:
     user_factors = USER_FACTORS.copy()

@@ -84,6 +84,7 @@ def test_there_are_two_of_everything_that_serves() -> None:
         assert name in one["networks"]["inside"]["aliases"]
 
 
+@pytest.mark.row(60)
 @pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
 def test_every_container_is_confined(service: dict[str, Any]) -> None:
     assert service["read_only"] is True

@@ -111,6 +111,7 @@ def test_where_the_images_listen() -> None:
     assert addresses(parsed(KUBERNETES)) == edge | {name: ("127.0.0.1", port) for name, port in ports.items()}
 
 
+@pytest.mark.row(53)
 @pytest.mark.parametrize("place", [COMPOSE, KUBERNETES], ids=["compose", "kubernetes"])
 def test_admin_is_on_loopback_and_can_do_no_more_than_drain(place: Place) -> None:
     admin = parsed(place)["admin"]

@@ -86,6 +86,7 @@ async def running_container(directory: Path, place: Place) -> AsyncIterator[Cont
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.row(34)
 async def test_sigterm_under_load(tmp_path: Path) -> None:
     edge = Edge(port=0)
     edge.gateway.answer = pb.GetMovieResponse()

@@ -181,6 +181,7 @@ async def test_long_answers_are_compressed_for_those_who_ask(edge: Edge, client:
     assert "content-encoding" not in (await client.get(PERSONAL)).headers  # not worth it
 
 
+@pytest.mark.row(56)
 async def test_every_call_has_a_request_id_of_our_own(edge: Edge, client: httpx.AsyncClient) -> None:
     response = await client.get("/api/movies/7", headers={"x-request-id": "theirs"})
     assert edge.gateway.metadata["x-request-id"] == response.headers["x-request-id"] != "theirs"
@@ -230,6 +231,7 @@ async def test_a_gateway_that_hangs_is_given_up(
     assert not (caught.value.details() or "").startswith("{")
 
 
+@pytest.mark.row(27)
 async def test_slow_headers_are_cut_off(edge: Edge) -> None:
     response = await answer_to(edge, b"GET /healthz HTTP/1.1\r\nhost: x\r\n")
     assert error_of(response) == (408, 4, "REQUEST_TIMEOUT")
@@ -283,6 +285,7 @@ async def answer_to(edge: Edge, request: bytes) -> httpx.Response:
 # Errors
 
 
+@pytest.mark.row(26)
 @pytest.mark.parametrize(
     "url",
     [
@@ -306,6 +309,7 @@ async def test_unknown_path(edge: Edge, client: httpx.AsyncClient, url: str) -> 
     assert edge.gateway.request is None
 
 
+@pytest.mark.row(26)
 @pytest.mark.parametrize("method", ["DELETE", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"])
 @pytest.mark.parametrize(
     "url",
@@ -337,6 +341,7 @@ async def test_other_methods_where_post_is_one(
     assert edge.gateway.request is None
 
 
+@pytest.mark.row(23, 25)
 @pytest.mark.parametrize(
     "url",
     [
@@ -394,6 +399,7 @@ async def test_headers_too_large(edge: Edge, client: httpx.AsyncClient) -> None:
     assert error_of(response) == (431, 8, "HEADERS_TOO_LARGE")
 
 
+@pytest.mark.row(28)
 async def test_body_limit(edge: Edge, client: httpx.AsyncClient) -> None:
     edge.gateway.answer = pb.ListPersonalMoviesResponse()
     largest = b'{"user_id": 7}'.ljust(BODY_LIMIT)
@@ -458,6 +464,7 @@ async def test_native_grpc_on_the_same_port(edge: Edge, channel: grpc.aio.Channe
     assert edge.gateway.time_remaining <= 2.1
 
 
+@pytest.mark.row(29)
 @pytest.mark.parametrize(("seconds", "at_most"), [(1, 1.5), (60, 2.1)])
 async def test_native_grpc_deadlines(
     edge: Edge, channel: grpc.aio.Channel, seconds: int, at_most: float
@@ -467,6 +474,7 @@ async def test_native_grpc_deadlines(
     assert edge.gateway.time_remaining <= at_most  # clients round up
 
 
+@pytest.mark.row(28)
 async def test_native_grpc_may_be_larger_than_rest(edge: Edge, channel: grpc.aio.Channel) -> None:
     edge.gateway.answer = pb.ListPersonalMoviesResponse()
     request = pb.ListPersonalMoviesRequest(user_id=7, exclude_movie_ids=[2**31 - 1] * 100_000)
@@ -474,6 +482,7 @@ async def test_native_grpc_may_be_larger_than_rest(edge: Edge, channel: grpc.aio
     assert edge.gateway.request == request
 
 
+@pytest.mark.row(53)
 async def test_internal_services_are_not_exposed(edge: Edge, channel: grpc.aio.Channel) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await candidate_pb_grpc.CandidateServiceStub(channel).GenerateCandidates(
@@ -613,6 +622,7 @@ async def test_the_rate_of_lists_leaves_look_ups_theirs(tmp_path: Path) -> None:
         assert error_of(refused) == (429, 8, "OVERLOADED")
 
 
+@pytest.mark.row(58)
 async def test_output_is_a_log_without_user_ids_or_warnings(tmp_path: Path) -> None:
     edge = Edge(free_port())
     with running_envoy(tmp_path, demo_place(port=edge.port, gateway_port=free_port())) as output:

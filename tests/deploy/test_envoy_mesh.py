@@ -113,6 +113,7 @@ async def test_both_replicas_are_asked(mesh: Mesh) -> None:
     assert 10 <= mesh.asked.count(0) <= 30
 
 
+@pytest.mark.row(13)
 async def test_a_replica_that_hangs_is_left(mesh: Mesh) -> None:
     mesh.replicas[0].servicer.leave.clear()
     await mesh.call(40)
@@ -162,6 +163,7 @@ async def test_a_stages_port_leads_to_that_stage_only(mesh: Mesh) -> None:
     assert mesh.asked == []
 
 
+@pytest.mark.row(34)
 async def test_a_replica_that_drains_is_left_in_time(tmp_path: Path) -> None:
     async with AsyncExitStack() as staying, AsyncExitStack() as leaving:
         stays = await staying.enter_async_context(running_server())
@@ -177,6 +179,7 @@ async def test_a_replica_that_drains_is_left_in_time(tmp_path: Path) -> None:
         assert set(mesh.asked) == {0}
 
 
+@pytest.mark.row(13)
 async def test_a_replica_that_vanished_is_left(tmp_path: Path) -> None:
     """As one whose machine is gone: packets to its address are dropped, and no connection is refused."""
     async with AsyncExitStack() as staying, AsyncExitStack() as leaving:

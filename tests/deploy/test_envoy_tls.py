@@ -137,6 +137,7 @@ async def test_native_grpc_at_the_edge(secured: Secured) -> None:
         await gateway_pb_grpc.MovieServiceStub(channel).GetMovie(gateway_pb.GetMovieRequest())
 
 
+@pytest.mark.row(54)
 async def test_who_may_use_the_mesh(secured: Secured, tmp_path: Path) -> None:
     port = secured.stages["similarity"]
     gateway = OURS.issue(tmp_path / "gateway", "gateway")
@@ -160,6 +161,7 @@ async def test_whom_the_mesh_leads_to(secured: Secured, tmp_path: Path, stage: s
     assert code == grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.row(54)
 async def test_replaced_under_load(secured: Secured, tmp_path: Path) -> None:
     successor = THEIRS.issue(tmp_path, HOST)
     both = tmp_path / "both.crt"

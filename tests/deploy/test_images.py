@@ -76,6 +76,7 @@ def test_older_engines_can_build_it(path: Path) -> None:
     assert not re.search(r"^# syntax=|--mount|--chmod|--link|--parents|<<", text, re.MULTILINE)
 
 
+@pytest.mark.row(59)
 @pytest.mark.parametrize("path", BOTH, ids=lambda path: path.name)
 def test_bases_are_arguments_without_an_invented_digest(path: Path) -> None:
     assert "sha256:" not in re.sub(r"#.*", "", path.read_text())
@@ -121,12 +122,14 @@ def test_a_server_says_where_it_listens_and_how_to_ask_it(process: str) -> None:
     ]
 
 
+@pytest.mark.row(60)
 @pytest.mark.parametrize("path", BOTH, ids=lambda path: path.name)
 def test_nothing_runs_as_root(path: Path) -> None:
     users = [text for stage in stages(path) for text in stage.texts("USER")]
     assert users == ["10001:10001"]
 
 
+@pytest.mark.row(59)
 def test_packages_come_with_hashes() -> None:
     installs = re.findall(
         r"(?:uv|python -m) pip install (.*?)(?:&&|;|$)", " ".join(BY_NAME["build"].texts("RUN"))

@@ -78,12 +78,14 @@ def test_kubernetes_knows_every_field(overlay: Manifests, version: str) -> None:
         kubernetes_validate.validate(one, version, strict=True)
 
 
+@pytest.mark.row(60)
 def test_everything_is_in_one_namespace_that_refuses_privileges(overlay: Manifests) -> None:
     ((name, namespace),) = overlay.of("Namespace").items()
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     assert {one["metadata"].get("namespace", name) for one in overlay.objects} == {name}
 
 
+@pytest.mark.row(60)
 def test_no_pod_has_rights_that_it_does_not_need(overlay: Manifests) -> None:
     accounts = overlay.of("ServiceAccount")
     assert not overlay.of("RoleBinding")
@@ -106,6 +108,7 @@ def test_no_pod_has_rights_that_it_does_not_need(overlay: Manifests) -> None:
             }, (pod.owner, container["name"])
 
 
+@pytest.mark.row(60)
 def test_every_container_has_requests_and_limits(overlay: Manifests) -> None:
     for pod in overlay.pods():
         for container in pod.containers:
@@ -386,6 +389,7 @@ def test_certificates_lie_where_settings_and_envoy_look(server: str, monkeypatch
         assert config["mountPath"] == envoy["args"][1]
 
 
+@pytest.mark.row(53)
 def test_production_tells_less(monkeypatch: pytest.MonkeyPatch) -> None:
     overlay = manifests("production")
     for server, kind in SETTINGS.items():
@@ -412,6 +416,7 @@ def _peer(component: str) -> Peer:
     return Peer({"app.kubernetes.io/component": component}, OURS)
 
 
+@pytest.mark.row(54)
 def test_the_network_is_closed_but_for_what_is_needed(overlay: Manifests) -> None:
     policies = list(overlay.of("NetworkPolicy").values())
     ports = {name: SETTINGS[name].model_fields["port"].default for name in SERVERS}

@@ -103,6 +103,7 @@ async def test_the_same_by_grpc_with_a_generated_client(system: System, rest: Re
     assert unnamed(by_grpc) == unnamed(by_rest)
 
 
+@pytest.mark.row(14)
 def test_an_unknown_user_gets_what_is_popular(rest: Rest, oracle: Oracle, published: PublishedBundle) -> None:
     answer = rest.personal(("user_id", UNKNOWN_USER), ("limit", FULL_PAGE))
     expected = Expectation(size=FULL_PAGE, models=answers.POPULAR, reason=pb.FALLBACK_REASON_UNKNOWN_USER)
@@ -110,6 +111,7 @@ def test_an_unknown_user_gets_what_is_popular(rest: Rest, oracle: Oracle, publis
     assert scored(answer) == oracle.popular()[:FULL_PAGE]
 
 
+@pytest.mark.row(14)
 def test_an_unknown_user_who_wants_nothing_else(rest: Rest) -> None:
     query = (("user_id", UNKNOWN_USER), ("fallback_policy", "FALLBACK_POLICY_DENY"))
     failure = rest.failure(PERSONAL, *query)
@@ -118,6 +120,7 @@ def test_an_unknown_user_who_wants_nothing_else(rest: Rest) -> None:
     assert failure.info.metadata["user_id"] == str(UNKNOWN_USER)
 
 
+@pytest.mark.row(14)
 def test_a_history_makes_a_user_known(rest: Rest, oracle: Oracle, published: PublishedBundle) -> None:
     movies = [movie for movie, _ in oracle.popular()[:5]]
 
@@ -217,6 +220,7 @@ def test_a_diverse_list(rest: Rest, oracle: Oracle) -> None:
     assert scored(answer) != plain
 
 
+@pytest.mark.row(21)
 @pytest.mark.parametrize(("limit", "size"), [(0, 10), (1, 1), (100, 100), (101, 100), (1_000_000, 100)])
 def test_limits(rest: Rest, oracle: Oracle, limit: int, size: int) -> None:
     assert scored(rest.personal(("user_id", USER), ("limit", limit))) == oracle.two_stage(Wish(USER), size)
@@ -249,6 +253,7 @@ def test_a_batch_equals_single_requests(rest: Rest, oracle: Oracle) -> None:
 # Errors
 
 
+@pytest.mark.row(22)
 def test_a_negative_limit_is_named(rest: Rest) -> None:
     failure = rest.failure(PERSONAL, ("user_id", USER), ("limit", -1), ("explain_features", 101))
     assert (failure.http_status, failure.status.code) == (400, code_pb2.INVALID_ARGUMENT)
@@ -258,6 +263,7 @@ def test_a_negative_limit_is_named(rest: Rest) -> None:
     assert all(violation.description for violation in violations)
 
 
+@pytest.mark.row(22)
 async def test_a_negative_limit_is_named_by_grpc(system: System) -> None:
     async with open_channel(f"127.0.0.1:{system.plan.envoy_port.number}") as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -322,6 +328,7 @@ def test_the_likes_that_speak_for_a_movie(rest: Rest, oracle: Oracle) -> None:
 # Popular, similar, single movies
 
 
+@pytest.mark.row(24)
 def test_pages_of_popular_movies_are_parts_of_one_list(rest: Rest, oracle: Oracle) -> None:
     everything: Scored = []
     while True:
@@ -336,6 +343,7 @@ def test_pages_of_popular_movies_are_parts_of_one_list(rest: Rest, oracle: Oracl
     assert everything == oracle.popular()
 
 
+@pytest.mark.row(24)
 def test_a_page_past_the_end_is_empty(rest: Rest, oracle: Oracle) -> None:
     page = rest.popular(("offset", 100_000), ("filter.genres", "War"))
     assert list(page.movies) == []
@@ -358,6 +366,7 @@ def test_similar_movies(rest: Rest, oracle: Oracle, published: PublishedBundle) 
     assert scored(answer) == oracle.similar(movie, FULL_PAGE)
 
 
+@pytest.mark.row(16)
 def test_a_movie_that_nobody_rated_is_compared_by_genre(
     rest: Rest, oracle: Oracle, published: PublishedBundle
 ) -> None:

@@ -44,6 +44,7 @@ def in_als_order(oracle: Oracle) -> list[int]:
     return [movie for movie, _ in oracle.als(Wish(USER))[:20]]
 
 
+@pytest.mark.row(1, 4)
 def test_stages_die_one_after_another_and_come_back(system: System, rest: Rest, oracle: Oracle) -> None:
     before = list_of(rest)
     assert course(before) == ("two_stage", False, pb.FALLBACK_REASON_UNSPECIFIED)
@@ -66,6 +67,7 @@ def test_stages_die_one_after_another_and_come_back(system: System, rest: Rest, 
     assert after.movies == before.movies
 
 
+@pytest.mark.row(1)
 def test_a_dead_stage_is_left_alone_until_it_is_back(system: System, rest: Rest) -> None:
     system.kill("candidate")
     for _ in range(10):
@@ -76,6 +78,7 @@ def test_a_dead_stage_is_left_alone_until_it_is_back(system: System, rest: Rest)
     assert course(list_of(rest))[0] == "two_stage"
 
 
+@pytest.mark.row(1)
 @pytest.mark.parametrize("stage", ["candidate", "ranking"])
 def test_a_client_that_denies_fallbacks_gets_the_fault(system: System, rest: Rest, stage: str) -> None:
     system.kill(stage)
@@ -86,6 +89,7 @@ def test_a_client_that_denies_fallbacks_gets_the_fault(system: System, rest: Res
     assert failure.detail(error_details_pb2.RetryInfo).retry_delay.ToSeconds() > 0
 
 
+@pytest.mark.row(5)
 def test_frozen_ranking_is_not_waited_for(system: System, rest: Rest, oracle: Oracle) -> None:
     system.freeze("ranking")
     answer = list_of(rest)
@@ -93,11 +97,13 @@ def test_frozen_ranking_is_not_waited_for(system: System, rest: Rest, oracle: Or
     assert [item.movie.movie_id for item in answer.movies] == in_als_order(oracle)
 
 
+@pytest.mark.row(2)
 def test_frozen_candidates_are_not_waited_for(system: System, rest: Rest) -> None:
     system.freeze("candidate")
     assert course(list_of(rest)) == ("popularity_fallback", True, TIMEOUT)
 
 
+@pytest.mark.row(7)
 def test_dead_similarity(system: System, rest: Rest, oracle: Oracle) -> None:
     movie = next(movie for movie, _ in oracle.popular() if rest.movie(movie).movie.genres)
     genres = set(rest.movie(movie).movie.genres)
@@ -109,6 +115,7 @@ def test_dead_similarity(system: System, rest: Rest, oracle: Oracle) -> None:
     assert course(list_of(rest))[0] == "two_stage"
 
 
+@pytest.mark.row(12)
 def test_without_any_stage_the_rest_stays(system: System, rest: Rest, oracle: Oracle) -> None:
     system.kill("candidate", "ranking", "similarity")
     movie = oracle.popular()[0][0]

@@ -16,6 +16,7 @@ EXAMPLES = os.environ.get("MOVIEREC_FUZZ_EXAMPLES", "10")
 """Per operation; `make fuzz` wants more."""
 
 
+@pytest.mark.row(57)
 def test_the_system_does_what_the_document_says(system: System) -> None:
     schemathesis = Path(sys.executable).with_name("schemathesis")
     arguments = ("--seed", "0", "--max-examples", EXAMPLES)

@@ -165,6 +165,7 @@ def check_items(
     assert not answer.degraded
 
 
+@pytest.mark.row(20)
 @thorough
 @given(request=requests())
 def test_personal(rest: Rest, oracle: Oracle, request: Personal) -> None:
@@ -201,6 +202,7 @@ def test_contributions_add_up_to_the_score(rest: Rest, oracle: Oracle, request: 
             assert total == pytest.approx(item.score, rel=0, abs=1e-9)
 
 
+@pytest.mark.row(24)
 @brief
 @given(
     sizes=st.lists(st.integers(1, 100), min_size=1),

@@ -217,6 +217,7 @@ async def test_accepted(rest: Rest, channel: aio.Channel, case: Case) -> None:
     await case.by_grpc(channel)
 
 
+@pytest.mark.row(22, 23)
 @pytest.mark.parametrize("field", REFUSED)
 def test_refused_by_rest(rest: Rest, field: str) -> None:
     case = Case(*REFUSED[field])
@@ -233,6 +234,7 @@ def test_refused_by_rest(rest: Rest, field: str) -> None:
         check_refusal(failure, field)
 
 
+@pytest.mark.row(22)
 @pytest.mark.parametrize("field", BY_GRPC)
 async def test_refused_by_grpc(channel: aio.Channel, field: str) -> None:
     with pytest.raises(aio.AioRpcError) as caught:
@@ -291,6 +293,7 @@ def test_a_history_of_unknown_movies_is_that_of_an_unknown_user(rest: Rest) -> N
     assert answer.fallback_reason == pb.FALLBACK_REASON_UNKNOWN_USER
 
 
+@pytest.mark.row(28)
 def test_the_largest_body(rest: Rest) -> None:
     assert PERSONAL.post is not None
     largest = json.dumps({"user_id": 1}).encode().ljust(REST_BODY_BYTES)
@@ -302,6 +305,7 @@ def test_the_largest_body(rest: Rest) -> None:
     assert (failure.info.reason, failure.info.domain) == ("BODY_TOO_LARGE", "envoy")
 
 
+@pytest.mark.row(28)
 async def test_the_largest_message(channel: aio.Channel) -> None:
     call: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
         f"/movierec.gateway.v1.MovieService/{PERSONAL.name}"

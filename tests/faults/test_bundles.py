@@ -103,6 +103,7 @@ def course(answer: Answer) -> tuple[str, bool, Any]:
 RANKED = ("two_stage", False, pb.FALLBACK_REASON_UNSPECIFIED)
 
 
+@pytest.mark.row(10)
 async def test_swapped_under_load_each_answer_is_of_the_bundle_it_names(
     cluster: Cluster, bundles: Bundles
 ) -> None:
@@ -198,6 +199,7 @@ def point_unverified(store: BundleStore, bundle_id: str) -> None:
     (store.root / "aside").rename(store.root / "current")
 
 
+@pytest.mark.row(11)
 async def test_candidate_ahead_of_ranking_by_one_bundle_and_by_two(
     cluster: Cluster, bundles: Bundles
 ) -> None:
@@ -222,6 +224,7 @@ async def test_candidate_ahead_of_ranking_by_one_bundle_and_by_two(
     assert course(await personal(cluster, 1)) == RANKED
 
 
+@pytest.mark.row(11)
 async def test_candidate_and_similarity_ahead_of_the_gateway(cluster: Cluster, bundles: Bundles) -> None:
     first, second, _ = bundles.ids
     (bundles.store.path(second) / "gateway" / "catalogue.json").unlink()
@@ -247,6 +250,7 @@ LOADERS: Final[dict[str, Callable[[BundleStore, str], Any]]] = {
 }
 
 
+@pytest.mark.row(6, 8, 51)
 @pytest.mark.parametrize("name", LOADERS)
 async def test_a_tampered_bundle_is_refused_and_the_old_one_stays(bundles: Bundles, name: str) -> None:
     """Rows 6, 8 and 51: each file in turn, and the manifest of another bundle."""
@@ -319,6 +323,7 @@ def run_publisher(store: BundleStore, bundle: Path, moment: int) -> subprocess.C
     )
 
 
+@pytest.mark.row(9)
 async def test_half_a_bundle_is_never_seen(bundles: Bundles) -> None:
     """Row 9. MOVIEREC_TEST_KILLS sets how often the publisher is killed."""
     first, second, _ = bundles.ids

@@ -65,6 +65,7 @@ async def test_a_user_whose_turn_comes_too_late_gets_what_is_popular(world: Worl
     assert (ids(late), late.model, late.reason) == ([1], POP, "DEPENDENCY_TIMEOUT")
 
 
+@pytest.mark.row(30)
 async def test_a_cancelled_batch_cancels_every_user(world: World) -> None:
     ended = 0
     all_asked = asyncio.Event()

@@ -529,6 +529,7 @@ async def test_our_own_errors(
     assert await opens(gateway, stage, failing_with(error)) == is_failure
 
 
+@pytest.mark.row(3)
 @pytest.mark.parametrize("stage", StageName)
 async def test_rubbish_and_recovery(gateway: Gateway, stage: StageName) -> None:
     assert await opens(gateway, stage, saying(b""))
@@ -563,6 +564,7 @@ async def test_nobody_waits_behind_a_probe(gateway: Gateway) -> None:
     await asyncio.wait([probe])
 
 
+@pytest.mark.row(5)
 async def test_a_frozen_stage(gateway: Gateway) -> None:
     gateway.stage.behave = gateway.stage.hang
     for seconds in (FULL / 5,) * 6:  # clients in a hurry

@@ -329,6 +329,7 @@ WRONG_RANKING: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.row(17)
 @pytest.mark.parametrize("fields", WRONG_CANDIDATES.values(), ids=WRONG_CANDIDATES)
 async def test_rubbish_beside_candidates(stages: Stages, fields: dict[str, Any]) -> None:
     stages.stage.behave = saying(probed_candidates(**fields))
@@ -337,6 +338,7 @@ async def test_rubbish_beside_candidates(stages: Stages, fields: dict[str, Any])
     assert caught.value.failure.reason == "INVALID_RESPONSE"
 
 
+@pytest.mark.row(17)
 @pytest.mark.parametrize("fields", WRONG_RANKING.values(), ids=WRONG_RANKING)
 async def test_rubbish_beside_a_ranking(stages: Stages, fields: dict[str, Any]) -> None:
     stages.stage.behave = saying(probed_ranking(**fields))
@@ -369,6 +371,7 @@ CODES = {
 }
 
 
+@pytest.mark.row(3)
 @pytest.mark.parametrize("stage", StageName)
 @pytest.mark.parametrize("code", [code for code in StatusCode if code is not StatusCode.OK])
 async def test_every_code(stages: Stages, stage: StageName, code: StatusCode) -> None:
@@ -493,6 +496,7 @@ RUBBISH: dict[str, tuple[StageName, Any]] = {
 }
 
 
+@pytest.mark.row(3)
 @pytest.mark.parametrize(("stage", "answer"), RUBBISH.values(), ids=RUBBISH)
 async def test_rubbish(stages: Stages, stage: StageName, answer: Any) -> None:
     stages.stage.behave = saying(answer)

@@ -63,6 +63,7 @@ def test_a_stage_whose_turn_comes_too_late_is_not_asked() -> None:
     assert caught.value.failure.reason is FallbackReason.DEPENDENCY_TIMEOUT
 
 
+@pytest.mark.row(29)
 @pytest.mark.parametrize(("left", "remaining_ms"), [(0.0199, "19"), (0.001, "1"), (0.0, "0"), (-3.0, "0")])
 def test_with_less_than_the_reserve_nothing_is_begun(left: float, remaining_ms: str) -> None:
     with pytest.raises(DeadlineError) as caught:

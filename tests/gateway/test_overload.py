@@ -89,6 +89,7 @@ async def test_who_needs_no_stage_is_first_and_a_batch_is_last(world: World, ful
         await asyncio.gather(*calls)
 
 
+@pytest.mark.row(31)
 async def test_the_urgent_take_the_room_of_the_last(world: World, full: Full) -> None:
     async with served(world, full.metrics, max_inflight=2) as stub:
         calls = [full.personal(stub, user) for user in (1, 2)]

@@ -127,6 +127,7 @@ async def test_a_history_is_enough_for_two_stages(world: World) -> None:
     assert world.candidates.queries[0].history == world.ranking.queries[0].history == LOVED
 
 
+@pytest.mark.row(15)
 async def test_a_user_with_nothing_left_gets_what_is_popular(world: World) -> None:
     world.candidates.answer = candidates()
     answer = await ask(world, limit=2)
@@ -135,6 +136,7 @@ async def test_a_user_with_nothing_left_gets_what_is_popular(world: World) -> No
     assert not world.ranking.queries
 
 
+@pytest.mark.row(15)
 async def test_a_user_who_has_seen_everything_gets_an_empty_list(world: World) -> None:
     world.candidates.answer = candidates()
     answer = await ask(world, user_id=200)
@@ -197,6 +199,7 @@ async def test_what_ranking_left_out_comes_before_what_is_popular(world: World) 
     assert answer.reason == "NO_CANDIDATES"
 
 
+@pytest.mark.row(18)
 async def test_movies_unknown_to_ranking_are_dropped_and_counted(world: World) -> None:
     world.candidates.answer = candidates(1, 3, 4)
     world.ranking.unknown = (1,)

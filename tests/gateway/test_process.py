@@ -69,6 +69,7 @@ def test_a_catalogue_reads_what_was_published(store: BundleStore) -> None:
     assert held.seen_movie_ids(100).tolist() == [1, 2]
 
 
+@pytest.mark.row(8)
 def test_a_damaged_bundle_is_refused(store: BundleStore) -> None:
     bundle_id = store.pointer().bundle_id
     path = store.path(bundle_id) / "gateway" / "popularity.npz"
@@ -156,6 +157,7 @@ async def test_a_gateway_alone(store: BundleStore) -> None:
         assert process.wait(SECONDS) == 0
 
 
+@pytest.mark.row(8)
 async def test_a_gateway_without_a_bundle(tmp_path: Path) -> None:
     with gateway_process(bundle_root=str(tmp_path)) as process:
         port = event(process, "listening")["port"]

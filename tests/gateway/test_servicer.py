@@ -416,6 +416,7 @@ async def test_a_cancel_reaches_the_stage(api: MovieServiceStub, world: World) -
         await task
 
 
+@pytest.mark.row(57)
 async def test_a_defect_leaks_nothing(api: MovieServiceStub, world: World) -> None:
     world.candidates.answer = RuntimeError("secret")
     call = api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=300))

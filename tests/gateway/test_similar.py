@@ -74,6 +74,7 @@ async def test_a_short_list_of_a_cold_movie_is_our_own(world: World) -> None:
     assert (answer.model, answer.degraded, answer.reason) == (GENRES, False, "COLD_MOVIE")
 
 
+@pytest.mark.row(16)
 async def test_a_cold_movie_without_genres_is_like_nothing(world: World) -> None:
     world.similarity.answer = neighbours(method=COLD)
     answer = await ask(world, movie_id=4)
@@ -99,6 +100,7 @@ async def test_a_shorter_list_by_genres_is_the_start_of_the_longer(world: World,
     assert ids(await ask(world, limit=limit)) == LIKE_MOVIE_1[:limit]
 
 
+@pytest.mark.row(7)
 async def test_without_the_index_and_without_genres_there_is_nothing(world: World) -> None:
     world.similarity.answer = failing(StageName.SIMILARITY, FallbackReason.MODEL_UNAVAILABLE)
     answer = await ask(world, movie_id=4)
@@ -152,6 +154,7 @@ async def test_when_all_neighbours_fail_the_filter_genres_take_over(world: World
     assert not answer.degraded
 
 
+@pytest.mark.row(18)
 async def test_unknown_movies_are_dropped_and_counted(world: World) -> None:
     world.similarity.answer = neighbours(900, 6)
     assert ids(await ask(world, limit=2)) == [6, 5]

@@ -34,12 +34,14 @@ async def test_a_patient_client_gets_the_stages_own_budgets(world: World) -> Non
     assert world.ranking.seconds == [BUDGETS.stages[StageName.RANKING].seconds]
 
 
+@pytest.mark.row(29)
 async def test_too_little_time_is_an_error_before_any_work(world: World) -> None:
     with pytest.raises(DeadlineError):
         await world.api.personal(PersonalRequest(user_id=300), 0.001)
     assert not world.candidates.queries
 
 
+@pytest.mark.row(30)
 async def test_a_cancel_reaches_the_stage_and_comes_back(world: World) -> None:
     asked, cancelled = asyncio.Event(), asyncio.Event()
 

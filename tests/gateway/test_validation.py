@@ -219,6 +219,7 @@ def test_accepted(request_: Message) -> None:
     DECODE[type(request_)](request_)
 
 
+@pytest.mark.row(14, 20)
 @pytest.mark.parametrize(("request_", "fields"), REFUSED.values(), ids=REFUSED)
 def test_refused(request_: Message, fields: list[str]) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
@@ -274,6 +275,7 @@ def test_the_entries_of_a_list_that_is_too_long_are_not_looked_at() -> None:
     assert [v.field for v in caught.value.violations] == ["requests"]
 
 
+@pytest.mark.row(21)
 @pytest.mark.parametrize(
     ("limit", "shown"), [(0, 10), (1, 1), (10, 10), (100, 100), (101, 100), (MAX_INT32, 100)]
 )
@@ -284,6 +286,7 @@ def test_the_limit_has_a_default_and_an_upper_bound(limit: int, shown: int) -> N
     assert decode_batch(batch(personal(limit=limit)))[0].limit == shown
 
 
+@pytest.mark.row(20)
 def test_repeated_exclusions_are_accepted() -> None:
     request = personal(exclude_movie_ids=[7, 3, 7])
     assert decode_personal(request).exclude_movie_ids.tolist() == [7, 3, 7]

@@ -211,6 +211,7 @@ def test_alerts_can_be_evaluated(prometheus: Prometheus) -> None:
     assert {rule["name"] for rule in evaluated()} == {rule["alert"] for rule in rules()}
 
 
+@pytest.mark.row(55, 58)
 def test_neither_secrets_nor_user_ids_leak(system: System, rest: Rest, traces: Collector) -> None:
     person = ("user_id", STRANGER)
     movie = system.manifest.golden.similarity.movie_id

@@ -148,6 +148,7 @@ class BrokenModel(ReversingModel):
         return scores
 
 
+@pytest.mark.row(17)
 @pytest.mark.parametrize("diversity", [0.0, 0.5])
 def test_scores_that_are_not_finite_never_leave(diversity: float) -> None:
     answer = ask(query(50, 40, 30, 10, diversity=diversity), ranker(BrokenModel()))

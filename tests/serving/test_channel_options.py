@@ -62,6 +62,7 @@ class Frames:
             self._skip = int.from_bytes(header[:3])
 
 
+@pytest.mark.row(33)
 async def test_an_idle_channel_stays_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     def faster(options: Iterator[tuple[str, int]]) -> list[tuple[str, int]]:
         between_pings = ("keepalive_time_ms", "ping_interval_without_data_ms")

@@ -91,6 +91,7 @@ def test_order_does_not_matter_where_rounding_is_amplified() -> None:
     assert len(vectors) == 1
 
 
+@pytest.mark.row(19)
 def test_of_very_many_ratings_the_newest_count() -> None:
     """They were solved for without a bound, while the event loop stood still: 127 ms for 32,202."""
     n_movies = 2 * MAX_RATINGS

@@ -174,6 +174,7 @@ async def test_a_previous_that_does_not_load_is_done_without(world: World) -> No
     assert world.tried == ["new", "old"]
 
 
+@pytest.mark.row(37)
 async def test_a_step_that_does_not_end_is_told(world: World) -> None:
     """Row 37: a file system that hangs would block it for good, and nobody would know."""
     entered, leave = threading.Event(), threading.Event()
@@ -324,6 +325,7 @@ async def test_a_pointer_from_another_time_waits_for_the_delay_at_most(
         await following.becomes(current="2")
 
 
+@pytest.mark.row(38)
 async def test_a_clock_that_is_set_changes_nothing(world: World) -> None:
     world.point("1")
     async with world.following(settle_seconds=SETTLE) as following:

@@ -62,6 +62,7 @@ async def test_service_error_leaves_by_the_table(server: ServerUnderTest) -> Non
     assert server.value("movierec_requests_total", method=METHOD, code="NOT_FOUND") == 1
 
 
+@pytest.mark.row(57)
 async def test_defect_tells_the_client_an_id_and_the_log_the_rest(
     logs: io.StringIO, server: ServerUnderTest
 ) -> None:
@@ -83,6 +84,7 @@ async def test_defect_tells_the_client_an_id_and_the_log_the_rest(
     assert "the secret of line 12" in line["exception"]
 
 
+@pytest.mark.row(57)
 async def test_undecodable_request_is_the_clients_fault(server: ServerUnderTest) -> None:
     call: Any = server.channel.unary_unary(f"/{SERVICE}/{METHOD}", None, None)
     error = await failure(call(b"\xff\xff\xff", timeout=5))
@@ -113,6 +115,7 @@ async def test_abort_of_a_handler_passes(server: ServerUnderTest) -> None:
     await until(lambda: server.value("movierec_requests_total", method=METHOD, code="ALREADY_EXISTS") == 1)
 
 
+@pytest.mark.row(30)
 async def test_cancelled_call_is_counted_and_leaves_nothing_at_work(server: ServerUnderTest) -> None:
     server.servicer.leave.clear()
     call = server.stub.FindSimilarMovies(pb.FindSimilarMoviesRequest(), timeout=5)

@@ -10,6 +10,7 @@ import structlog
 from serving.logs import CALL_FIELDS, MAX_CHARACTERS
 
 
+@pytest.mark.row(56)
 @pytest.mark.parametrize("hostile", ["a\nb", "a\rb", "\x1b[31mred", "a\u2028b", "a\x00b", "a\x7fb", "é"])
 def test_control_characters_do_not_reach_the_terminal(logs: io.StringIO, hostile: str) -> None:
     structlog.get_logger().info("event", value=hostile)
@@ -37,12 +38,14 @@ def test_a_line_says_when_who_and_how_bad(logs: io.StringIO) -> None:
     }
 
 
+@pytest.mark.row(56)
 def test_long_values_are_cut(logs: io.StringIO) -> None:
     structlog.get_logger().info("e" * 10_000, text="x" * 10_000, things=["y" * 10_000])
     event = json.loads(logs.getvalue())
     assert all(len(event[key]) == MAX_CHARACTERS for key in ("event", "text", "things"))
 
 
+@pytest.mark.row(56)
 def test_exceptions_are_one_field(logs: io.StringIO) -> None:
     try:
         int("bad\nthing")

@@ -39,6 +39,7 @@ async def counts(server: ServerUnderTest, *, inflight: int, waiting: int) -> Non
     )
 
 
+@pytest.mark.row(31)
 async def test_the_next_is_refused_with_a_pause() -> None:
     async with running_server(max_inflight=2) as server:
         calls = [ask(server) for _ in range(4)]
@@ -57,6 +58,7 @@ async def test_the_next_is_refused_with_a_pause() -> None:
         await counts(server, inflight=0, waiting=0)
 
 
+@pytest.mark.row(31)
 async def test_a_full_server_is_not_a_dead_one() -> None:
     async with running_server(max_inflight=1) as server:
         calls = [ask(server) for _ in range(2)]

@@ -47,6 +47,7 @@ async def test_health_follows_readiness() -> None:
         assert server.value("movierec_requests_total", method="Check", code="OK") is None
 
 
+@pytest.mark.row(37)
 async def test_who_no_longer_follows_the_pointer_is_not_alive_but_serves() -> None:
     """Row 37: an orchestrator starts it again; until then it answers from what it holds."""
     alive = [True]
@@ -66,6 +67,7 @@ async def test_counts_begin_at_zero() -> None:
         assert server.value("movierec_request_seconds_count", method=METHOD) == 0
 
 
+@pytest.mark.row(34)
 async def test_stopping_lets_calls_in_flight_finish() -> None:
     context = running_server()
     server = await context.__aenter__()
@@ -95,6 +97,7 @@ async def test_drain_delay_keeps_answering() -> None:
         assert caught.value.code() is StatusCode.UNAVAILABLE
 
 
+@pytest.mark.row(35)
 async def test_second_signal_ends_the_drain() -> None:
     hurry = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -170,6 +173,7 @@ async def services_by_reflection(channel: aio.Channel) -> set[str]:
     return set()
 
 
+@pytest.mark.row(53)
 async def test_reflection_is_a_setting() -> None:
     async with running_server() as server:
         assert {SERVICE, "grpc.health.v1.Health"} <= await services_by_reflection(server.channel)
@@ -179,6 +183,7 @@ async def test_reflection_is_a_setting() -> None:
         assert caught.value.code() is StatusCode.UNIMPLEMENTED
 
 
+@pytest.mark.row(28)
 async def test_oversized_request_is_refused() -> None:
     async with running_server(max_request_bytes=2_000) as server:
         with pytest.raises(aio.AioRpcError) as caught:

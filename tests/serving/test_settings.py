@@ -110,6 +110,7 @@ def test_bad_setting_exits_2_and_names_its_variable(
         assert value not in line.removeprefix(variable)  # it may be a secret in the wrong place
 
 
+@pytest.mark.row(39)
 def test_all_bad_settings_are_named_at_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

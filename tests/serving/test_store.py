@@ -163,6 +163,7 @@ def test_equal_arrays_give_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "other.npz").read_bytes()
 
 
+@pytest.mark.row(50)
 def test_no_pickle_is_written_or_loaded(store: BundleStore) -> None:
     objects = np.array([{}], dtype=object)
     with pytest.raises(ValueError, match="allow_pickle=False"):
@@ -216,6 +217,7 @@ def make_pipe(path: Path) -> None:
 DAMAGES = [flip, truncate, lengthen, empty, Path.unlink, link, make_folder, make_pipe]
 
 
+@pytest.mark.row(51)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_damaged_file_is_refused(own_bundle_root: BundleStore, damage: Callable[[Path], None]) -> None:
     bundle_id = own_bundle_root.pointer().bundle_id
@@ -275,6 +277,7 @@ def test_a_manifest_of_another_bundle_is_refused(store: BundleStore) -> None:
         store.folder(other, "candidate")
 
 
+@pytest.mark.row(51)
 def test_a_manifest_whose_files_were_swapped_is_refused(store: BundleStore) -> None:
     """Contents, hashes and sizes altered together: the id does not fit any more."""
     bundle_id = publish(store, "one")
@@ -316,6 +319,7 @@ def test_a_manifest_holds_finite_numbers_only(store: BundleStore, value: float) 
             store.manifest(bundle_id)
 
 
+@pytest.mark.row(52)
 @pytest.mark.parametrize(
     "path",
     [
@@ -349,6 +353,7 @@ def test_a_manifest_names_only_files_of_the_served_folders(store: BundleStore, p
     assert victim.stat().st_ino == before
 
 
+@pytest.mark.row(52)
 @pytest.mark.parametrize("linked", ["bundle", "folder"])
 def test_linked_folders_are_not_followed(store: BundleStore, linked: str) -> None:
     bundle_id = publish(store, "one")
@@ -368,6 +373,7 @@ def test_only_files_of_the_manifest_are_read(store: BundleStore) -> None:
             folder.read(name)
 
 
+@pytest.mark.row(52)
 @pytest.mark.parametrize(
     "bundle_id",
     [
@@ -504,6 +510,7 @@ class FullDisk:
         return self.genuine(*arguments)
 
 
+@pytest.mark.row(40)
 def test_a_full_disk_at_any_moment_leaves_a_whole_bundle(
     store: BundleStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

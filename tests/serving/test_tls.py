@@ -49,6 +49,7 @@ async def ask(port: int, credentials: grpc.ChannelCredentials | None) -> grpc.St
     return OK
 
 
+@pytest.mark.row(54)
 async def test_mutual(tmp_path: Path) -> None:
     server = OURS.issue(tmp_path / "server", HOST)
     client = OURS.issue(tmp_path / "client", "gateway")
@@ -80,6 +81,7 @@ async def test_clients_check_the_server(tmp_path: Path) -> None:
             assert await ask(under_test.port, credentials) == code, server.folder.name
 
 
+@pytest.mark.row(54)
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
 async def test_nothing_older_than_tls_1_2(tmp_path: Path) -> None:
     server = OURS.issue(tmp_path, HOST)
@@ -113,6 +115,7 @@ def test_the_probe_of_a_server_in_plain_text() -> None:
     assert probe_credentials(settings()) is None
 
 
+@pytest.mark.row(54)
 async def test_replaced_under_load(tmp_path: Path) -> None:
     # To another authority, by way of trusting both; the files one by one, as a mounted Secret would not.
     server = OURS.issue(tmp_path / "server", HOST)

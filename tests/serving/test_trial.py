@@ -23,6 +23,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
 
+@pytest.mark.row(6)
 @pytest.mark.parametrize(
     ("loader", "error"),
     [

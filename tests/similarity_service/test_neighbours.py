@@ -77,6 +77,7 @@ def test_unknown_movie(movie_id: int) -> None:
     assert caught.value.metadata == {"movie_id": str(movie_id)}
 
 
+@pytest.mark.row(17)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_movie_whose_factors_are_not_finite_is_cold(bad: float) -> None:
     item_factors = ITEM_FACTORS.copy()

@@ -67,6 +67,7 @@ async def test_every_broken_rule_is_named(
     assert violations_of(error) == fields
 
 
+@pytest.mark.row(7)
 async def test_without_an_index_it_is_unavailable(tmp_path: Path) -> None:
     async with stage(tmp_path, None, register, SERVICE.full_name) as (channel, _):
         stub = pb_grpc.SimilarityServiceStub(channel)

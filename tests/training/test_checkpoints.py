@@ -124,6 +124,7 @@ def uninterrupted(
     return BundleStore(root).pointer().bundle_id, steps
 
 
+@pytest.mark.row(42)
 @pytest.mark.parametrize("share", [0.3, 0.8])
 def test_killed_after_any_step_it_ends_the_same(
     few_data: Path, root: Path, uninterrupted: tuple[str, int], share: float
@@ -140,6 +141,7 @@ def test_killed_after_any_step_it_ends_the_same(
     assert not (root / "checkpoints").exists()
 
 
+@pytest.mark.row(42)
 @pytest.mark.parametrize(("sign", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)])
 def test_signals_end_a_real_job_and_leave_nothing_half_done(
     few_data: Path, tmp_path: Path, sign: signal.Signals, status: int
@@ -185,6 +187,7 @@ def test_a_killed_evaluation_fits_nothing_again(
     assert any(path not in written for path in folder.glob("*/time-seed-0-*"))
 
 
+@pytest.mark.row(43)
 def test_a_second_job_in_the_folder_stops_with_a_clear_line(few_data: Path, tmp_path: Path) -> None:
     with alone(tmp_path):
         result = CliRunner().invoke(app, command(few_data, tmp_path))

@@ -43,6 +43,7 @@ def fill(disk: Path, *, free: int) -> Path:
     return filler
 
 
+@pytest.mark.row(40)
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.8, 0.98])
 def test_current_stays_and_the_next_job_ends_well(
     small_disk: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch, share: float

@@ -52,6 +52,7 @@ def test_the_first_bundle_has_only_its_own_baselines_to_beat() -> None:
     ]
 
 
+@pytest.mark.row(49)
 def test_two_percent_below_the_champion_is_tolerated_and_no_more() -> None:
     champion = evaluation(0.2)
     assert judge_challenger(evaluation(0.1961), champion).refusals == ()

@@ -71,6 +71,7 @@ def _is_up(uri: str) -> bool:
         return False
 
 
+@pytest.mark.row(41)
 def test_nothing_is_lost_that_is_deleted_or_published_while_the_server_is_away(
     server: str, root: Path, trained: Trained
 ) -> None:

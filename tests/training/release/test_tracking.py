@@ -105,6 +105,7 @@ def test_an_empty_registry_has_nothing_to_promote(root: Path) -> None:
         Registry(local_store(root)).promote()
 
 
+@pytest.mark.row(41)
 @pytest.mark.parametrize("server", ["down", "silent"])
 def test_a_server_that_does_not_answer_leaves_the_run_to_the_next_job(
     root: Path, back: str, tmp_path: Path, request: pytest.FixtureRequest, server: str
@@ -283,6 +284,7 @@ def test_a_full_disk_fails_no_job(root: Path, tmp_path: Path) -> None:
     assert [log["event"] for log in logs] == ["run not tracked"]
 
 
+@pytest.mark.row(41)
 def test_a_server_that_is_none_leaves_the_run_in_the_local_store(root: Path, tmp_path: Path) -> None:
     with structlog.testing.capture_logs() as logs:
         track(root, record(tmp_path), "nonsense://server")

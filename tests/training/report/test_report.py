@@ -303,6 +303,7 @@ def test_a_leak_that_no_guard_sees_shows_as_a_ranker_below_stage_one(
     assert "labels from ratings that stage one" in printed.getvalue()
 
 
+@pytest.mark.row(49)
 def test_a_ranker_that_learned_from_shuffled_labels_does_not_pass_the_gate(
     sample: tuple[MovieTable, CleanRatings],
     measured: tuple[Measurement, TwoStage],

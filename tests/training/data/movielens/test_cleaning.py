@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.training.data.movielens.files import MOVIES, NOW, RATINGS, RATINGS_HEADER, read, write
 
 
+@pytest.mark.row(44)
 def test_the_last_of_repeated_ratings_wins(tmp_path: Path) -> None:
     rows = "1,10,1.0,200\n1,10,5.0,100\n2,10,2.0,100\n2,10,4.0,100\n2,10,3.0,100\n"
     _, cleaned = read(write(tmp_path, RATINGS_HEADER + rows))
@@ -18,12 +20,14 @@ def test_the_last_of_repeated_ratings_wins(tmp_path: Path) -> None:
     assert (cleaned.counts.read, cleaned.counts.repeated, cleaned.counts.kept) == (5, 3, 2)
 
 
+@pytest.mark.row(48)
 def test_ratings_of_unknown_movies_are_dropped_and_counted(tmp_path: Path) -> None:
     _, cleaned = read(write(tmp_path, RATINGS + "9,99,3.0,1\n"))
     assert (cleaned.counts.unknown_movies, cleaned.counts.kept) == (1, 3)
     assert cleaned.ratings.users.ids.tolist() == [3, 7]
 
 
+@pytest.mark.row(47)
 def test_times_ahead_of_the_clock_are_counted_and_kept(tmp_path: Path) -> None:
     rows = f"1,10,3.0,{NOW + 86_400}\n2,10,3.0,{NOW + 86_401}\n3,10,3.0,{2**32 - 1}\n"
     _, cleaned = read(write(tmp_path, RATINGS_HEADER + rows))
@@ -58,6 +62,7 @@ ROWS = st.lists(
 )
 
 
+@pytest.mark.row(47)
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, data=st.data())
 def test_the_order_of_the_file_does_not_matter(

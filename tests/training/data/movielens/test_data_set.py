@@ -22,6 +22,7 @@ def test_lines_of_the_old_layout_count_from_one(tmp_path: Path) -> None:
     assert "movies.dat line 1: wrong number of fields" in text
 
 
+@pytest.mark.row(46)
 def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     rows = "x,10,3.0,1\n1,10,3.0,today\n1,10,9.0,1\n1,10\n1,0,3.0,1\n"
     text = message(

@@ -8,6 +8,7 @@ import pytest
 from tests.training.data.movielens.files import MOVIES, RATINGS, message, read, write
 
 
+@pytest.mark.row(46)
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -26,6 +27,7 @@ def test_accepts_what_editors_do_to_files(tmp_path: Path, name: str, change: Cal
     assert changed[0].titles == plain[0].titles
 
 
+@pytest.mark.row(46)
 def test_columns_of_the_old_layout_are_checked_first(tmp_path: Path) -> None:
     (tmp_path / "ratings.dat").write_text("1,10,3,5\n")
     (tmp_path / "movies.dat").write_text("10::Film (1999)\n")

@@ -47,6 +47,7 @@ def test_reads_the_old_layout_with_double_colons(tmp_path: Path, encoding: str) 
     assert cleaned.digest == read(write(tmp_path / "csv"))[1].digest
 
 
+@pytest.mark.row(46)
 def test_a_line_that_is_no_line_fails(tmp_path: Path) -> None:
     """Of the layouts that the csv module, which has a limit of its own, does not read."""
     (tmp_path / "ratings.dat").write_text("7::20::4::100\n")

@@ -31,12 +31,14 @@ def many(n: int, bad: Mapping[int, str]) -> str:
     return RATINGS_HEADER + "\n".join(lines) + "\n"
 
 
+@pytest.mark.row(45)
 def test_a_few_ratings_out_of_range_are_dropped(tmp_path: Path) -> None:
     bad = {5: "5,10,0.0,5", 9: "9,10,NaN,9", 11: "11,10,,11", 12: "12,10,3.0,-1", 13: "13,10,inf,"}
     _, cleaned = read(write(tmp_path, many(5_000, bad)))
     assert (cleaned.counts.read, cleaned.counts.out_of_range, cleaned.counts.kept) == (5_000, 5, 4_995)
 
 
+@pytest.mark.row(45)
 def test_more_of_them_fail_with_rule_and_lines(tmp_path: Path) -> None:
     bad = {line: f"{line},10,5.5,1" for line in range(100, 112)}
     bad |= {7: "7,10,nan,1", 8: "8,10,3.0,-5", 9: "9,10,3.0,4294967296"}
@@ -47,6 +49,7 @@ def test_more_of_them_fail_with_rule_and_lines(tmp_path: Path) -> None:
     assert "ratings.csv lines 8, 9: timestamp must be whole seconds from 0 to 4294967295" in text
 
 
+@pytest.mark.row(48)
 @pytest.mark.parametrize(
     ("ratings", "expected"),
     [
