@@ -19,8 +19,8 @@ from gateway.stages.breaker import Breaker
 from gateway.stages.client import StageClient
 from movierec.gateway.v1.movie_service_pb2_grpc import add_MovieServiceServicer_to_server
 from serving.bundle.holder import BundleHolder
-from serving.bundle.store import BundleStore
 from serving.logs import configure_logs
+from serving.rpc.bundle_server import open_store
 from serving.rpc.channels import open_channel
 from serving.rpc.metrics import ServerMetrics, exposed
 from serving.rpc.server import run, serve_until_stopped
@@ -36,7 +36,7 @@ async def serve(settings: GatewaySettings) -> None:
     server_metrics = ServerMetrics.create("gateway")
     metrics = GatewayMetrics.create(server_metrics.registry)
     catalogues = BundleHolder(
-        BundleStore(settings.bundle_root),
+        open_store(settings),
         Catalogue.load,
         load_counter=server_metrics.bundle_loads,
         info=server_metrics.bundle_info,

@@ -42,6 +42,8 @@ class ServerSettings(BaseSettings):
 
     bundle_root: Path
     """Directory that holds the bundles and the pointer to the current one."""
+    bundle_key_file: Path | None = None
+    """Public Ed25519 keys in PEM; when set, a bundle that none of them has signed is refused."""
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for all."""
     port: Port

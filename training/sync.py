@@ -21,6 +21,7 @@ from typing import Final
 import structlog
 
 from serving.bundle import SETTLE_SECONDS
+from serving.bundle.signature import KeyFileError, TrustedKeys
 from serving.bundle.store import BundleError, BundleStore
 from serving.logs import configure_logs
 from training.lock import BusyError, alone
@@ -54,6 +55,13 @@ def main(arguments: list[str] | None = None) -> int:
         default=SETTLE_SECONDS,
         help="least time between two bundles, as long as the servers' settle delay (default: %(default)s)",
     )
+    parser.add_argument(
+        "--bundle-key",
+        type=_bundle_key,
+        default=os.environ.get("MOVIEREC_BUNDLE_KEY_FILE"),
+        metavar="FILE",
+        help="public keys in PEM: what none of them signed is refused (default: MOVIEREC_BUNDLE_KEY_FILE)",
+    )
     options = parser.parse_args(arguments)
     if options.until_synced and options.watch is None:
         parser.error("--until-synced needs --watch")
@@ -62,7 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not 0 <= options.settle_seconds <= threading.TIMEOUT_MAX:
         parser.error(f"--settle-seconds must be finite and not below 0, not {options.settle_seconds:g}")
     configure_logs("sync")
-    store = BundleStore(options.bundle_root)  # one for all rounds: it knows what it has verified
+    store = BundleStore(
+        options.bundle_root, trusted=options.bundle_key
+    )  # one for all rounds: it knows what it has verified
     stopped = threading.Event()
 
     def wait(seconds: float) -> None:
@@ -94,6 +104,15 @@ def _tracking_uri(uri: str) -> str | None:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return uri
+
+
+def _bundle_key(file: str) -> TrustedKeys | None:
+    if not file:
+        return None
+    try:
+        return TrustedKeys.read(Path(file))
+    except KeyFileError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 class _StoppedError(Exception):

@@ -1,6 +1,7 @@
 """A directory of bundles and the pointer to the current one: finding, verifying, publishing.
 
     <root>/bundles/<bundle_id>/manifest.json
+                               manifest.sig                                where whoever publishes has a key
                                candidate/ ranking/ similarity/ gateway/    files of the manifest
                                reports/ exports/ build.json                for people, not verified
     <root>/current                                                         the pointer
@@ -39,6 +40,7 @@ from serving.bundle.manifest import (
     Manifest,
     bundle_id_of,
 )
+from serving.bundle.signature import MAX_SIGNATURE_BYTES, SIGNATURE_NAME, SigningKey, TrustedKeys
 
 _BUNDLES: Final = "bundles"
 _POINTER: Final = "current"
@@ -126,10 +128,16 @@ class BundleFolder:
 
 
 class BundleStore:
-    """The bundles below one root directory."""
+    """The bundles below one root directory.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: the directory.
+        trusted: whose bundles are read; None: everybody's.
+    """
+
+    def __init__(self, root: Path, *, trusted: TrustedKeys | None = None) -> None:
         self.root = root
+        self.trusted = trusted
         self._verified: dict[str, Fingerprint] = {}
 
     def pointer(self) -> Pointer:
@@ -160,15 +168,9 @@ class BundleStore:
         """The manifest of a published bundle.
 
         Raises:
-            BundleError: there is none, or it does not belong to this bundle.
+            BundleError: there is none, it does not belong to this bundle, or nobody who is trusted signed it.
         """
-        bundle = self.path(bundle_id)
-        try:
-            manifest = _read_manifest(bundle)
-        except ValidationError as error:
-            first = error.errors()[0]
-            reason = ": ".join([*map(str, first["loc"]), first["msg"]])
-            raise BundleError(f"bundle {bundle_id}: the manifest is unreadable: {reason}") from error
+        manifest = self.read_manifest(self.path(bundle_id))
         if not manifest.bundle_id == bundle_id == bundle_id_of(manifest.files):
             raise BundleError(f"bundle {bundle_id}: the manifest is that of another bundle")
         return manifest
@@ -243,13 +245,24 @@ class BundleStore:
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
-    def publish(self, staging: Path, manifest: Manifest) -> None:
+    def publish(self, staging: Path, manifest: Manifest, key: SigningKey | None = None) -> None:
         """Makes a filled staging directory a bundle, but does not yet serve it: see `point_to`.
 
-        Publishing equal contents again leaves the bundle that is there, unless it was damaged: then it is
-        replaced.
+        Publishing equal contents again leaves the bundle that is there, unless it was damaged, or nobody who
+        is trusted had signed it: then it is replaced.
+
+        Args:
+            staging: the directory.
+            manifest: of all that is in it.
+            key: signs the manifest; None: nobody does.
         """
-        (staging / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+        content = manifest.model_dump_json(indent=1).encode()
+        (staging / MANIFEST_NAME).write_bytes(content)
+        if key is not None:
+            (staging / SIGNATURE_NAME).write_bytes(key.sign(content))
+        self._move_in(staging, manifest)
+
+    def _move_in(self, staging: Path, manifest: Manifest) -> None:
         for path in staging.rglob("*"):
             _sync(path)
         _sync(staging)
@@ -270,12 +283,10 @@ class BundleStore:
         Files with equal contents become hard links to one another again, as they were when published.
 
         Raises:
-            BundleError: it is not a bundle, or a file is not what the manifest says.
+            BundleError: it is not a bundle, a file is not what the manifest says, or nobody who is trusted
+                signed it.
         """
-        try:
-            manifest = _read_manifest(staging)
-        except ValidationError as error:
-            raise BundleError(f"{MANIFEST_NAME} of the copied bundle is unreadable") from error
+        manifest = self.read_manifest(staging)
         if manifest.bundle_id != bundle_id_of(manifest.files):
             raise BundleError(f"bundle {manifest.bundle_id}: the manifest is that of another bundle")
         _verify(manifest, staging)
@@ -286,7 +297,7 @@ class BundleStore:
             if first != path:
                 path.unlink()
                 os.link(first, path)
-        self.publish(staging, manifest)
+        self._move_in(staging, manifest)  # with the bytes that were signed
         return manifest
 
     def point_to(self, bundle_id: str, *, published_at: float, previous: str | None = None) -> None:
@@ -348,6 +359,28 @@ class BundleStore:
         self.point_to(previous, published_at=published_at)
         return self.pointer()
 
+    def read_manifest(self, bundle: Path) -> Manifest:
+        """The manifest of a directory, published or not.
+
+        Raises:
+            BundleError: there is none, or nobody who is trusted signed it.
+        """
+        with _open_without_links(bundle, MANIFEST_NAME) as file:
+            content = file.read(MAX_MANIFEST_BYTES)
+        if self.trusted is not None:  # before what somebody else wrote is read any further
+            with _open_without_links(bundle, SIGNATURE_NAME) as file:
+                signature = file.read(MAX_SIGNATURE_BYTES)
+            if not self.trusted.have_signed(content, signature):
+                raise BundleError(
+                    f"bundle {bundle.name}: {SIGNATURE_NAME} is not that of a key that is trusted"
+                )
+        try:
+            return Manifest.model_validate_json(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            reason = ": ".join([*map(str, first["loc"]), first["msg"]])
+            raise BundleError(f"bundle {bundle.name}: the manifest is unreadable: {reason}") from error
+
     def _remove_old(self, pointer: Pointer) -> None:
         bundles = [p for p in (self.root / _BUNDLES).iterdir() if not p.name.startswith(".")]
         newest_first = sorted(bundles, key=lambda p: p.stat().st_mtime_ns, reverse=True)
@@ -397,11 +430,6 @@ def _verify(manifest: Manifest, bundle: Path) -> None:
     for path in manifest.files:
         folder, _, name = path.partition("/")
         BundleFolder(manifest, folder, bundle).verify(name)
-
-
-def _read_manifest(bundle: Path) -> Manifest:
-    with _open_without_links(bundle, MANIFEST_NAME) as file:
-        return Manifest.model_validate_json(file.read(MAX_MANIFEST_BYTES))
 
 
 @contextmanager

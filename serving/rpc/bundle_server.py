@@ -7,14 +7,29 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc import aio
 
 from serving.bundle.holder import BundleHolder
+from serving.bundle.signature import KeyFileError, TrustedKeys
 from serving.bundle.store import BundleStore
 from serving.limiter import CallCost
 from serving.rpc.metrics import ServerMetrics, exposed
 from serving.rpc.server import EVERY_CALL_ALIKE, serve_until_stopped
 from serving.rpc.tracing_setup import traced
-from serving.settings import ServerSettings
+from serving.settings import ServerSettings, StartError
 
 Model = TypeVar("Model")
+
+
+def open_store(settings: ServerSettings) -> BundleStore:
+    """The bundles that a process may load.
+
+    Raises:
+        StartError: the file of keys cannot be used.
+    """
+    file = settings.bundle_key_file
+    try:
+        trusted = None if file is None else TrustedKeys.read(file)
+    except KeyFileError as error:
+        raise StartError(f"{settings.variable('bundle_key_file')}: {error}") from error
+    return BundleStore(settings.bundle_root, trusted=trusted)
 
 
 async def serve_bundle(
@@ -47,7 +62,7 @@ async def serve_bundle(
     """
     metrics = ServerMetrics.create(name)
     bundles = BundleHolder(
-        BundleStore(settings.bundle_root),
+        open_store(settings),
         load,
         load_counter=metrics.bundle_loads,
         info=metrics.bundle_info,

@@ -25,3 +25,7 @@ def refuses(store: BundleStore, bundle_id: str) -> None:
 
 def ends(store: BundleStore, bundle_id: str) -> None:
     raise SystemExit(3)
+
+
+def manifest(store: BundleStore, bundle_id: str) -> None:
+    store.manifest(bundle_id)

@@ -117,6 +117,7 @@ def test_what_grpcs_core_has_to_say_is_not_among_the_log(service: str, tmp_path:
     assert {json.loads(line)["event"] for line in stdout.splitlines()} >= {"stopping", "stopped"}
 
 
+@pytest.mark.row(39)
 @pytest.mark.parametrize("setting", ["PORT", "METRICS_PORT"])
 def test_taken_port_ends_with_2_and_one_line(setting: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -129,9 +130,14 @@ def test_taken_port_ends_with_2_and_one_line(setting: str) -> None:
     assert complaint.startswith(f"MOVIEREC_CANDIDATE_{setting}: cannot listen on 127.0.0.1:{port}")
 
 
+@pytest.mark.row(39)
 @pytest.mark.parametrize(
     ("setting", "value", "named"),
-    [("PORT", "http", "PORT"), ("TLS_CERTIFICATE_FILE", "/nowhere/tls.crt", "TLS_KEY_FILE")],
+    [
+        ("PORT", "http", "PORT"),
+        ("TLS_CERTIFICATE_FILE", "/nowhere/tls.crt", "TLS_KEY_FILE"),
+        ("BUNDLE_KEY_FILE", "/nowhere/bundle-key.pub.pem", "BUNDLE_KEY_FILE"),
+    ],
 )
 def test_bad_setting_ends_with_2_and_one_line(setting: str, value: str, named: str) -> None:
     env = environment("candidate_service", **{setting: value})
@@ -142,6 +148,7 @@ def test_bad_setting_ends_with_2_and_one_line(setting: str, value: str, named: s
     assert complaint.startswith(f"MOVIEREC_CANDIDATE_{named}: ")
 
 
+@pytest.mark.row(35)
 def test_sigterm_while_loading_ends_at_once(tmp_path: Path) -> None:
     tmp_path.joinpath("current").write_text('{"bundle_id": "b", "published_at": 0}')
     env = environment("candidate_service", BUNDLE_ROOT=str(tmp_path))
@@ -165,6 +172,7 @@ async def health(port: int, service_name: str) -> int:
         return int(response.status)
 
 
+@pytest.mark.row(34)
 @pytest.mark.parametrize(
     ("service", "service_name"),
     [

@@ -35,6 +35,7 @@ from training.models.recipe import (
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+    from serving.bundle.signature import SigningKey
     from training.data.datasets import DatasetFolder
     from training.experiments.studies import Tuning
 
@@ -214,6 +215,26 @@ TrackingUri: TypeAlias = Annotated[
         envvar="MLFLOW_TRACKING_URI",
         help="MLflow server to send runs to. Unset: they stay in the local store.",
         callback=_tracking_uri,
+    ),
+]
+
+
+def _signing_key(file: str) -> "SigningKey":
+    from serving.bundle.signature import KeyFileError, SigningKey
+
+    try:
+        return SigningKey.read(Path(file))
+    except KeyFileError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+SigningKeyFile: TypeAlias = Annotated[
+    Any,  # a key: typer asks no more of it than a parser
+    typer.Option(
+        envvar="MOVIEREC_SIGNING_KEY_FILE",
+        help="Private Ed25519 key in PEM that signs the bundle. Unset: nobody does.",
+        metavar="FILE",
+        parser=_signing_key,
     ),
 ]
 

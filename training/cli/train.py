@@ -16,6 +16,7 @@ from training.cli.options import (
     ProtocolChoice,
     ProtocolOption,
     RecipeOptions,
+    SigningKeyFile,
     Threads,
     protocols,
     with_option_groups,
@@ -53,6 +54,7 @@ def train(
             help="Least time between two bundles, as long as the servers' settle delay: else it waits.",
         ),
     ] = SETTLE_SECONDS,
+    signing_key: SigningKeyFile = None,
 ) -> None:
     """Train all models, measure them, train again on everything, and publish a bundle.
 
@@ -70,7 +72,7 @@ def train(
     with prepared_data(job, sample=job.sample, dataset_tag=job.dataset_tag) as (prepared, progress):
         console = progress.console
         recipe = options.recipe(prepared.clean.ratings, protocol, seed=job.seed)
-        current = reusable(root, prepared, recipe) if reuse else None
+        current = reusable(root, prepared, recipe, signing_key) if reuse else None
         if current is not None:
             console.print(bundle_table(current))
             console.print(f"Reusing bundle {current.bundle_id} in {root}")
@@ -85,6 +87,7 @@ def train(
             tuning=options.tuning(),
             force=force or job.sample,
             settle_seconds=settle_seconds,
+            key=signing_key,
         )
         with progress.step("Recording the runs in MLflow"):
             path = None if bundle_id is None else BundleStore(root).path(bundle_id)

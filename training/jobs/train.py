@@ -8,6 +8,7 @@ from typing import Final
 
 from catboost import CatBoostError
 
+from serving.bundle.signature import SigningKey
 from serving.bundle.store import BundleError, BundleStore
 from serving.bundle.trial import try_loading
 from training.checkpoints import Checkpoints
@@ -53,6 +54,7 @@ def train_and_publish(
     tuning: Tuning | None,
     force: bool,
     settle_seconds: float,
+    key: SigningKey | None,
 ) -> tuple[Measurement, str | None]:
     """Measures, asks the gate, trains on everything and publishes.
 
@@ -100,6 +102,8 @@ def train_and_publish(
         with progress.step("Loading the bundle as each server does"):
             try_loading(SERVER_LOADERS, store, bundle_id)
 
-    bundle_id = publish(root, build, progress, settle_seconds=settle_seconds, check=load_as_servers_do)
+    bundle_id = publish(
+        root, build, progress, settle_seconds=settle_seconds, key=key, check=load_as_servers_do
+    )
     checkpoints.forget()
     return measurement, bundle_id

@@ -27,6 +27,7 @@ from serving.bundle.manifest import (
 )
 from serving.bundle.neighbours import NeighboursContent
 from serving.bundle.ranker import RankerContent, group_file
+from serving.bundle.signature import SigningKey
 from serving.bundle.sources import TRANSITIONS_FILE, SourcesRecord, write_sources
 from serving.bundle.store import BundleStore, file_records
 from serving.bundle.titles import index_titles, write_titles
@@ -72,6 +73,7 @@ def publish(
     progress: Progress,
     *,
     settle_seconds: float = SETTLE_SECONDS,
+    key: SigningKey | None = None,
     check: Callable[[BundleStore, str], None] = lambda _store, _bundle_id: None,
 ) -> str:
     """Publishes a bundle and points to it, once servers have taken the one before.
@@ -83,6 +85,7 @@ def publish(
         build: what the bundle is made from.
         progress: shows the steps.
         settle_seconds: how long servers take to follow the pointer.
+        key: signs the bundle; None: nobody does.
         check: asked with the published bundle before the pointer moves to it; raises to prevent that.
 
     Returns:
@@ -96,7 +99,7 @@ def publish(
         with progress.step(f"Waiting {seconds:.0f} s: servers are still taking the bundle before this one"):
             time.sleep(seconds)
 
-    store = BundleStore(root)
+    store = BundleStore(root, trusted=None if key is None else key.public)
     store.require_space(size_of(build))
     with store.staging() as staging:
         golden = _write(staging, build, progress)
@@ -128,7 +131,7 @@ def publish(
             (staging / "reports" / "report.html").write_text(build.report, encoding="utf-8")
         if build.evaluation is not None:
             build.evaluation.write(staging / "reports")
-        store.publish(staging, manifest)
+        store.publish(staging, manifest, key)
     check(store, manifest.bundle_id)
     roll_out(store, manifest.bundle_id, settle_seconds=settle_seconds, wait=wait)
     return manifest.bundle_id

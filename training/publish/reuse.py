@@ -8,6 +8,7 @@ from serving.bundle.catalogue import CatalogueContent, read_movies
 from serving.bundle.factors import read_ratings
 from serving.bundle.manifest import Manifest
 from serving.bundle.ranker import RankerContent
+from serving.bundle.signature import SigningKey
 from serving.bundle.store import BundleError, BundleStore
 from serving.features.movie import MovieFeatures
 from serving.features.sets import feature_hash, groups_of_names
@@ -18,13 +19,15 @@ from training.models.recipe import Recipe
 from training.models.recipe_record import recipe_record
 
 
-def reusable(root: Path, prepared: Prepared, recipe: Recipe) -> Manifest | None:
-    """The manifest of the current bundle if it is of this data and recipe; else None.
+def reusable(
+    root: Path, prepared: Prepared, recipe: Recipe, key: SigningKey | None = None
+) -> Manifest | None:
+    """The manifest of the current bundle if it is of this data and recipe, and signed by the key; else None.
 
     What the bundle holds is compared, not the tag alone: users choose tags, and a tag of ours says nothing of
     titles and genres. A bundle that is missing or damaged is none.
     """
-    store = BundleStore(root)
+    store = BundleStore(root, trusted=None if key is None else key.public)
     try:
         manifest = store.manifest(store.pointer().bundle_id)
         store.verify(manifest.bundle_id)

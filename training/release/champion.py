@@ -1,16 +1,15 @@
 """Bringing the champion of the registry down into a folder that servers read."""
 
 import resource
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import structlog
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from pydantic import ValidationError
 
-from serving.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest
+from serving.bundle.manifest import MANIFEST_NAME
+from serving.bundle.signature import MAX_SIGNATURE_BYTES, SIGNATURE_NAME
 from serving.bundle.store import MAX_MANIFEST_BYTES, BundleError, BundleStore
 from training.release.registry import (
     BUNDLE_ARTIFACT,
@@ -104,7 +103,12 @@ def _download(registry: Registry, version: ModelVersion, store: BundleStore) -> 
                     raise BundleError(f"version {version.version}: {path} has more than {size} bytes")
 
         download(MANIFEST_NAME, MAX_MANIFEST_BYTES)
-        files = _files(staging / MANIFEST_NAME)
+        if store.trusted is not None:
+            there = registry.client.list_artifacts(str(version.run_id), BUNDLE_ARTIFACT)
+            if f"{BUNDLE_ARTIFACT}/{SIGNATURE_NAME}" not in {one.path for one in there}:
+                raise BundleError(f"version {version.version}: the bundle has no {SIGNATURE_NAME}")
+            download(SIGNATURE_NAME, MAX_SIGNATURE_BYTES)
+        files = store.read_manifest(staging).files
         store.require_space(sum(record.size for record in files.values()))
         for path, record in files.items():
             download(path, record.size)
@@ -125,14 +129,6 @@ def _files_of_at_most(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def _files(path: Path) -> Mapping[str, FileRecord]:
-    """What a manifest lists."""
-    try:
-        return Manifest.model_validate_json(path.read_bytes()).files
-    except ValidationError as error:
-        raise BundleError(f"{MANIFEST_NAME} of the champion is unreadable") from error
 
 
 def _current(store: BundleStore) -> str | None:

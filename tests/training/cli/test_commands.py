@@ -153,7 +153,15 @@ def test_without_a_previous_bundle_there_is_nothing_to_go_back_to(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "options", [["--seed", "-1"], ["--threads", "0"], ["--preset", "best"], ["--protocol", "item"]], ids=str
+    "options",
+    [
+        ["--seed", "-1"],
+        ["--threads", "0"],
+        ["--preset", "best"],
+        ["--protocol", "item"],
+        ["--signing-key", "/nowhere/key.pem"],
+    ],
+    ids=str,
 )
 def test_bad_options_are_refused_before_any_work(tmp_path: Path, options: list[str]) -> None:
     result = run("train", "--bundle-root", tmp_path / "bundles", *options)

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import pytest
 
+from serving.bundle.signature import SigningKey
 from serving.bundle.store import BundleStore
 from serving.features.sets import FeatureSet
 from serving.ids import IdMap
@@ -48,6 +49,10 @@ def test_a_bundle_of_the_same_data_and_recipe_is_reused(root: Path) -> None:
     manifest = reusable(root, prepared(), RECIPE)
     assert manifest is not None
     assert manifest.bundle_id == BundleStore(root).pointer().bundle_id
+
+
+def test_one_that_the_key_has_not_signed_is_not(root: Path) -> None:
+    assert reusable(root, prepared(), RECIPE, SigningKey(bytes(32))) is None
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from ranking_service.ranking import Ranker
 from serving.bundle import SETTLE_SECONDS
 from serving.bundle.manifest import bundle_id_of
+from serving.bundle.signature import SIGNATURE_NAME, SigningKey
 from serving.bundle.store import MAX_MANIFEST_BYTES, BundleError, BundleStore
 from tests.conftest import Trained
 from tests.serving.test_store import publish
@@ -81,6 +82,35 @@ def test_the_champion_arrives_whole_and_is_served(
     assert (bundle / "candidate/ratings.npz").samefile(bundle / "gateway/ratings.npz")
     assert not (bundle / "exports").exists()
     assert brought_down(registry, serving) is None
+
+
+@pytest.mark.row(59)
+def test_only_a_champion_that_is_signed_is_brought_down_where_a_key_is_set(
+    root: Path, tmp_path: Path, trained: Trained
+) -> None:
+    key, source = SigningKey(bytes(32)), BundleStore(trained.root)
+    signed = BundleStore(tmp_path / "signed")
+    with signed.staging() as staging:
+        shutil.copytree(source.path(trained.bundle_id), staging, dirs_exist_ok=True)
+        signed.publish(staging, source.manifest(trained.bundle_id), key)
+    registry = register(root, signed.path(trained.bundle_id))
+    registry.promote()
+    served = BundleStore(tmp_path / "served", trusted=key.public)
+    assert bring_down(registry, served, settle_seconds=0, wait=pytest.fail) == trained.bundle_id
+    served.verify(trained.bundle_id)
+    others = BundleStore(tmp_path / "others", trusted=SigningKey(bytes(31) + b"1").public)
+    with pytest.raises(BundleError, match="is not that of a key that is trusted"):
+        bring_down(registry, others, settle_seconds=0, wait=pytest.fail)
+    assert list((others.root / "bundles").iterdir()) == []
+
+
+@pytest.mark.row(59)
+def test_an_unsigned_champion_is_refused_where_a_key_is_set(registry: Registry, tmp_path: Path) -> None:
+    registry.promote()
+    served = BundleStore(tmp_path / "served", trusted=SigningKey(bytes(32)).public)
+    with pytest.raises(BundleError, match=f"^version 1: the bundle has no {SIGNATURE_NAME}$"):
+        bring_down(registry, served, settle_seconds=0, wait=pytest.fail)
+    assert list((served.root / "bundles").iterdir()) == []
 
 
 def test_every_folder_gets_the_same_pointer(
@@ -358,6 +388,10 @@ def test_a_folder_without_runs_has_nothing_to_promote_or_to_bring_down(
         ("--watch nan", "--watch must be a finite number of seconds above 0, not nan"),
         ("--settle-seconds -1", "--settle-seconds must be finite and not below 0, not -1"),
         ("--until-synced", "--until-synced needs --watch"),
+        (
+            "--bundle-key nowhere.pem",
+            "argument --bundle-key: cannot read nowhere.pem: No such file or directory",
+        ),
         ("--tracking-uri localhost:5000", f"argument --tracking-uri: {NO_TRACKING_URI}"),
     ],
 )
@@ -370,6 +404,7 @@ def test_options_without_sense_are_refused(
     assert capsys.readouterr().err.endswith(f"python -m training.sync: error: {rule}\n")
 
 
+@pytest.mark.row(55)
 @pytest.mark.parametrize(
     "begin", ["http://svc:S3CRET@", "https://svc:S3@CRET@", "mysql+pymysql://svc:S3CRET@"]
 )
