@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from candidate_service.retrieval import Retriever
-from candidate_service.servicer import CALL_COSTS, CandidateServicer
+from candidate_service.servicer import CandidateServicer, call_costs
 from candidate_service.settings import CandidateSettings
 from movierec.candidate.v1.candidate_service_pb2_grpc import add_CandidateServiceServicer_to_server
 from serving.logs import configure_logs
@@ -33,7 +33,7 @@ def main() -> None:
             register=lambda bundles, _, server: add_CandidateServiceServicer_to_server(
                 CandidateServicer(bundles), server
             ),
-            call_costs=CALL_COSTS,
+            call_costs=call_costs,
             settle_seconds=settings.settle_delay_seconds,
             settle_at_start=settings.settle_at_start,
         )

@@ -15,7 +15,7 @@ from serving.bundle.golden import WARM_UP_REQUESTS, check_movie_ids, check_score
 from serving.bundle.manifest import GoldenCandidates
 from serving.bundle.sources import read_sources
 from serving.bundle.store import BundleStore
-from serving.fold_in import AlsParameters, FoldIn
+from serving.fold_in import MAX_RATINGS, AlsParameters, FoldIn
 from serving.ids import NO_IDS, Rows
 from serving.movies import Movies
 from serving.ratings import EMPTY_HISTORY, History, Ratings
@@ -188,6 +188,14 @@ class Retriever:
             fused_scores=found.fused_scores,
             source_ranks=found.source_ranks,
         )
+
+    def ratings_to_fold_in(self, user_id: int, new_ratings: int) -> int:
+        """How many ratings the vector of a user is computed from: none when it was trained."""
+        if new_ratings == 0:
+            return 0
+        row = self._ratings.users.row(user_id)
+        trained = 0 if row < 0 else len(self._ratings.of(row))
+        return min(trained + new_ratings, MAX_RATINGS)
 
     def _depth(self, query: CandidateQuery) -> int:
         """Movies that each source offers: what a shorter list begins with does not depend on its length."""

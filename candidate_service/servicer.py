@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
 from grpc import aio
 from typing_extensions import override
@@ -12,13 +12,26 @@ from movierec.candidate.v1 import candidate_service_pb2 as pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as pb_grpc
 from serving.bundle.holder import BundleHolder
 from serving.checks import STAGE
-from serving.limiter import CallCost
+from serving.limiter import RATINGS_PER_USER, CallCost
 from serving.stages.candidate import decode_request, encode_response
 
-CALL_COSTS: Final[Mapping[str, CallCost]] = MappingProxyType(
-    {"GenerateCandidates": CallCost(users=lambda request: len(request.queries))}
-)
-"""What calls ask of the limiter."""
+
+def call_costs(bundles: BundleHolder[Retriever]) -> Mapping[str, CallCost]:
+    """What calls ask of the limiter, by method: a user's vector may have to be computed from many ratings.
+
+    Args:
+        bundles: the bundle, which knows how many a user has already.
+    """
+
+    def users(request: pb.GenerateCandidatesRequest) -> int:
+        held = bundles.held()
+        return len(request.queries) + sum(
+            held[0].ratings_to_fold_in(query.user_id, len(query.history)) // RATINGS_PER_USER
+            for query in request.queries
+            if held
+        )
+
+    return MappingProxyType({"GenerateCandidates": CallCost(users=users)})
 
 
 class CandidateServicer(pb_grpc.CandidateServiceServicer):

@@ -35,7 +35,7 @@ def main() -> None:
             register=lambda bundles, metrics, server: add_RankingServiceServicer_to_server(
                 RankingServicer(bundles, RankingMetrics.create(metrics.registry)), server
             ),
-            call_costs=CALL_COSTS,
+            call_costs=lambda _: CALL_COSTS,
             keep_previous=True,
         )
     )

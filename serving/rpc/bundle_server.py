@@ -39,7 +39,7 @@ async def serve_bundle(
     load: Callable[[BundleStore, str], Model],
     service: ServiceDescriptor,
     register: Callable[[BundleHolder[Model], ServerMetrics, aio.Server], None],
-    call_costs: Mapping[str, CallCost] = EVERY_CALL_ALIKE,
+    call_costs: Callable[[BundleHolder[Model]], Mapping[str, CallCost]] = lambda _: EVERY_CALL_ALIKE,
     keep_previous: bool = False,
     settle_seconds: float = 0.0,
     settle_at_start: bool = False,
@@ -52,7 +52,7 @@ async def serve_bundle(
         load: reads and checks a bundle.
         service: what it serves.
         register: adds the servicer, which answers from the bundles, to the server.
-        call_costs: what calls ask of the limiter, by method, where it is not one user.
+        call_costs: gives what calls ask of the limiter, by method, where it is not one user.
         keep_previous: whether to answer from the bundle before as well.
         settle_seconds: how long after a bundle was published it becomes current here.
         settle_at_start: whether that holds for the first bundle as well.
@@ -80,6 +80,6 @@ async def serve_bundle(
                 metrics=metrics,
                 ready=bundles.loaded,
                 alive=bundles.is_alive,
-                call_costs=call_costs,
+                call_costs=call_costs(bundles),
                 tracing=tracing,
             )

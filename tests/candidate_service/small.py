@@ -42,6 +42,7 @@ def retriever(
     user_factors: np.ndarray[tuple[int, int], np.dtype[np.float32]] = USER_FACTORS,
     *,
     least_history: int = 0,
+    ratings: Ratings = RATINGS,
 ) -> Retriever:
     """A retriever over all this."""
     return Retriever(
@@ -49,7 +50,7 @@ def retriever(
         least_history=least_history,
         bundle_id="b",
         movies=MOVIES,
-        ratings=RATINGS,
+        ratings=ratings,
         sources=CandidateSources(finite_factors(item_factors)),
         user_factors=user_factors,
         parameters=PARAMETERS,

@@ -3,14 +3,18 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from grpc import StatusCode, aio
 
 from candidate_service.retrieval import Retriever
-from candidate_service.servicer import CALL_COSTS, CandidateServicer
+from candidate_service.servicer import CandidateServicer, call_costs
 from movierec.candidate.v1 import candidate_service_pb2 as pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as pb_grpc
 from serving.bundle.holder import BundleHolder
+from serving.fold_in import MAX_RATINGS
+from serving.ids import IdMap
+from serving.ratings import Ratings
 from serving.rpc.metrics import ServerMetrics
 from serving.stages.candidate import SERVICE
 from tests.candidate_service.small import retriever
@@ -132,11 +136,42 @@ async def test_without_a_bundle_it_is_unavailable(tmp_path: Path) -> None:
     assert reason_of(error) == "MODEL_UNAVAILABLE"
 
 
-def test_a_call_takes_a_place_per_query() -> None:
-    assert set(CALL_COSTS) == set(SERVICE.methods_by_name)
-    assert (
-        CALL_COSTS["GenerateCandidates"].users(
-            pb.GenerateCandidatesRequest(queries=[pb.CandidateQuery()] * 32)
-        )
-        == 32
+class Holder:
+    """A server's bundles, to be altered."""
+
+    def __init__(self) -> None:
+        self.models: list[Retriever] = []
+
+    def held(self) -> list[Retriever]:
+        """The current one, if any."""
+        return self.models
+
+
+@pytest.mark.row(19)
+def test_a_call_takes_a_place_per_query_and_more_for_what_is_folded_in() -> None:
+    holder = Holder()
+    costs = call_costs(holder)  # type: ignore[arg-type]  # of which it reads no more
+    assert set(costs) == set(SERVICE.methods_by_name)
+    users = costs["GenerateCandidates"].users
+    one = pb.RatedMovie(movie_id=30)
+    long = [Query(user_id=99, history=[one] * 500)] * 2
+    assert users(pb.GenerateCandidatesRequest(queries=[Query()] * 32)) == 32
+    assert users(pb.GenerateCandidatesRequest(queries=long)) == 2  # it will be refused: there is no bundle
+    holder.models = [retriever(ratings=many_ratings(user_id=1, count=900))]
+    assert users(pb.GenerateCandidatesRequest(queries=[Query(user_id=1)])) == 1  # its vector was trained
+    assert users(pb.GenerateCandidatesRequest(queries=long)) == 2 + 2 * (500 // 400)
+    assert users(pb.GenerateCandidatesRequest(queries=[Query(user_id=1, history=[one])])) == 1 + 901 // 400
+    holder.models = [retriever(ratings=many_ratings(user_id=1, count=40_000))]
+    most = 1 + MAX_RATINGS // 400
+    assert users(pb.GenerateCandidatesRequest(queries=[Query(user_id=1, history=[one])])) == most
+
+
+def many_ratings(*, user_id: int, count: int) -> Ratings:
+    """As if a user had rated one movie so many times."""
+    return Ratings(
+        users=IdMap([user_id]),
+        indptr=np.array([0, count]),
+        movie_rows=np.zeros(count, dtype=np.int32),
+        values=np.full(count, 5, dtype=np.float32),
+        times=np.arange(count),
     )
