@@ -17,6 +17,7 @@ from gateway.settings import GatewaySettings
 from gateway.stages.batch_queue import UNBATCHED, BatchLimits, BatchQueue
 from gateway.stages.breaker import Breaker
 from gateway.stages.client import StageClient
+from gateway.stages.monitor import ChannelMonitor, StageMonitor
 from movierec.gateway.v1.movie_service_pb2_grpc import add_MovieServiceServicer_to_server
 from serving.bundle.holder import BundleHolder
 from serving.logs import configure_logs
@@ -37,7 +38,7 @@ async def serve(settings: GatewaySettings) -> None:
     metrics = GatewayMetrics.create(server_metrics.registry)
     catalogues = BundleHolder(
         open_store(settings),
-        Catalogue.load,
+        partial(Catalogue.load, with_ratings=settings.why_movie),
         load_counter=server_metrics.bundle_loads,
         info=server_metrics.bundle_info,
         poll_seconds=settings.bundle_poll_seconds,
@@ -48,6 +49,7 @@ async def serve(settings: GatewaySettings) -> None:
         tracing = stack.enter_context(traced("gateway"))
         await stack.enter_async_context(catalogues.loading())
         tls = client_credentials(settings, "stage")
+        monitors: list[StageMonitor] = []
 
         async def stage(
             codec: StageCodec[Query, Answer], target: str, limits: BatchLimits
@@ -55,6 +57,7 @@ async def serve(settings: GatewaySettings) -> None:
             channel = await stack.enter_async_context(open_channel(target, tls, tracing))
             breaker = Breaker(codec.name, metrics, full_seconds=settings.budgets.full_seconds(codec.name))
             client = StageClient(codec, channel, metrics)
+            monitors.append(ChannelMonitor(client, channel, breaker))
             return BatchQueue(client, breaker=breaker, limits=limits, metrics=metrics)
 
         api = MovieApi.create(
@@ -72,6 +75,7 @@ async def serve(settings: GatewaySettings) -> None:
             batch_concurrency=settings.batch_concurrency,
             why_movie=settings.why_movie,
             metrics=metrics,
+            monitors=monitors,
         )
         await serve_until_stopped(
             settings,

@@ -10,9 +10,17 @@ import numpy as np
 from gateway.fallback import FallbackPolicy
 from gateway.lists.catalogue import Catalogue
 from gateway.lists.list_builder import Item, ListAnswer
+from gateway.lists.users import UserAnswer
 from gateway.lists.why import RankingStanding, RetrievalStanding, Verdict, WhyAnswer
 from gateway.movie_api import MovieAnswer, SearchAnswer
-from gateway.requests import PersonalRequest, PopularRequest, SearchRequest, SimilarRequest, WhyRequest
+from gateway.requests import (
+    PersonalRequest,
+    PopularRequest,
+    SearchRequest,
+    SimilarRequest,
+    UserRequest,
+    WhyRequest,
+)
 from gateway.validation import check_batch, page_size
 from movierec.gateway.v1 import movie_service_pb2 as public
 from serving.checks import PUBLIC
@@ -28,10 +36,11 @@ _ListResponse: TypeAlias = (
 )
 _Entries: TypeAlias = dict[tuple[int, str, tuple[Source, ...]], public.RecommendedMovie]
 """Movies that were shown, by row, source, and what offered them as candidates."""
-_REASONS: Final[Mapping[FallbackReason | None, "public.FallbackReason.ValueType"]] = MappingProxyType(
+REASONS: Final[Mapping[FallbackReason | None, "public.FallbackReason.ValueType"]] = MappingProxyType(
     {reason: public.FallbackReason.Value(f"FALLBACK_REASON_{reason}") for reason in FallbackReason}
     | {None: public.FALLBACK_REASON_UNSPECIFIED}
 )
+"""By the domain's word for it."""
 _VERDICTS: Final[Mapping[Verdict, "public.Verdict.ValueType"]] = MappingProxyType(
     {verdict: public.Verdict.Value(f"VERDICT_{verdict.name}") for verdict in Verdict}
 )
@@ -126,6 +135,16 @@ def decode_search(message: public.SearchMoviesRequest) -> SearchRequest:
     return SearchRequest(query=message.query, limit=page_size(message.limit), movie_filter=_filter(message))
 
 
+def decode_user(message: public.GetUserRequest) -> UserRequest:
+    """What the message asks for.
+
+    Raises:
+        InvalidArgumentError: it breaks rules.
+    """
+    PUBLIC.require(message)
+    return UserRequest(user_id=message.user_id, limit=page_size(message.limit))
+
+
 def _personal(message: public.ListPersonalMoviesRequest) -> PersonalRequest:
     excluded = message.exclude_movie_ids
     return PersonalRequest(
@@ -195,7 +214,7 @@ class AnswerEncoder:
             score_gap=why.score_gap,
             model=why.answer.model,
             degraded=why.answer.degraded,
-            fallback_reason=_REASONS[why.answer.reason],
+            fallback_reason=REASONS[why.answer.reason],
             bundle_id=why.answer.bundle_id,
         )
         response.movie.CopyFrom(_entry(why.answer.catalogue, why.movie_row, entries).movie)
@@ -218,10 +237,29 @@ class AnswerEncoder:
             bundle_id=catalogue.bundle_id,
         )
 
+    def user(self, answer: UserAnswer) -> public.GetUserResponse:
+        """What is known of a user as a message."""
+        catalogue = answer.catalogue
+        entries = self._entries_of(catalogue)
+        response = public.GetUserResponse(
+            rating_count=answer.rating_count,
+            rating_mean=answer.rating_mean,
+            like_count=answer.like_count,
+            genres=[public.GenreCount(genre=name, count=count) for name, count in answer.genres],
+            bundle_id=catalogue.bundle_id,
+        )
+        for like in answer.likes:
+            shown = response.likes.add(
+                movie=_entry(catalogue, like.movie_row, "", entries).movie, rating=like.rating
+            )
+            if like.rated_at is not None:
+                shown.rate_time.FromSeconds(like.rated_at)
+        return response
+
     def _fill(self, response: _ListResponse, answer: ListAnswer) -> None:
         response.model = answer.model
         response.degraded = answer.degraded
-        response.fallback_reason = _REASONS[answer.reason]
+        response.fallback_reason = REASONS[answer.reason]
         response.bundle_id = answer.bundle_id
         response.recommendation_id = answer.recommendation_id
         entries = self._entries_of(answer.catalogue)

@@ -9,12 +9,22 @@ from gateway.lists.genres import require_genres
 from gateway.lists.list_builder import ListAnswer
 from gateway.lists.personal_pipeline import PersonalPipeline
 from gateway.lists.popular import PopularLists
+from gateway.lists.recent_lists import ModelMix, RecentLists
 from gateway.lists.similar import SimilarLists
 from gateway.lists.step_down_log import StepDownLog
+from gateway.lists.users import UserAnswer, Users
 from gateway.lists.why import WhyAnswer, WhyAnswers
 from gateway.metrics import GatewayMetrics, Method
-from gateway.requests import PersonalRequest, PopularRequest, SearchRequest, SimilarRequest, WhyRequest
+from gateway.requests import (
+    PersonalRequest,
+    PopularRequest,
+    SearchRequest,
+    SimilarRequest,
+    UserRequest,
+    WhyRequest,
+)
 from gateway.stages.deadlines import Budgets, Deadline
+from gateway.stages.monitor import StageMonitor, StageStatus
 from serving.errors import Reason, UnsupportedError
 from serving.stages.candidate import CandidateList, CandidateQuery
 from serving.stages.ranking import RankedList, RankingQuery
@@ -41,6 +51,19 @@ class SearchAnswer:
 
 
 @dataclass(frozen=True)
+class StatusAnswer:
+    """What serves."""
+
+    catalogues: Sequence[Catalogue]
+    """Of the bundle that answers, and of the one before if it is held."""
+    since: float
+    """When the first began to answer; Unix seconds."""
+    stages: Sequence[StageStatus]
+    mix: ModelMix
+    """Of the latest lists."""
+
+
+@dataclass(frozen=True)
 class MovieApi:
     """Everything that the public API can do.
 
@@ -55,11 +78,15 @@ class MovieApi:
     similar_lists: SimilarLists
     why_answers: WhyAnswers | None
     """None: turned off."""
+    users: Users
     budgets: Budgets
     batch_concurrency: int
     """Users of one batch that are at work at once."""
     metrics: GatewayMetrics
     step_downs: StepDownLog
+    recent_lists: RecentLists
+    monitors: Sequence[StageMonitor]
+    """Of the stages, in the order in which lists ask them."""
 
     @classmethod
     def create(
@@ -73,8 +100,21 @@ class MovieApi:
         batch_concurrency: int,
         why_movie: bool,
         metrics: GatewayMetrics,
+        monitors: Sequence[StageMonitor] = (),
     ) -> "MovieApi":
-        """Puts it together from the stages; `why_movie`: whether it answers `why`."""
+        """Puts it together from the stages.
+
+        Args:
+            catalogues: what lists are joined from; with ratings where it is to answer `user`.
+            candidates: stage one.
+            ranking: stage two.
+            similarity: the index.
+            budgets: how long they may take.
+            batch_concurrency: users of one batch that are at work at once.
+            why_movie: whether it answers `why`.
+            metrics: what is counted.
+            monitors: of the stages whose state `status` tells.
+        """
         personal_pipeline = PersonalPipeline(
             catalogues=catalogues,
             candidates=candidates,
@@ -90,10 +130,13 @@ class MovieApi:
                 catalogues=catalogues, similarity=similarity, budgets=budgets, metrics=metrics
             ),
             why_answers=WhyAnswers(catalogues, personal_pipeline) if why_movie else None,
+            users=Users(catalogues),
             budgets=budgets,
             batch_concurrency=batch_concurrency,
             metrics=metrics,
             step_downs=StepDownLog(),
+            recent_lists=RecentLists(),
+            monitors=monitors,
         )
 
     async def popular(self, request: PopularRequest, client_seconds: float | None) -> ListAnswer:
@@ -190,6 +233,31 @@ class MovieApi:
         rows = catalogue.titles.search(request.query, catalogue.blocked(request.movie_filter), request.limit)
         return SearchAnswer(rows.tolist(), catalogue)
 
+    def require_user(self) -> None:
+        """Checks that `user` is answered here.
+
+        Raises:
+            UnsupportedError: it is turned off.
+        """
+        self.users.require()
+
+    async def user(self, request: UserRequest, client_seconds: float | None) -> UserAnswer:
+        """What the current bundle knows of a user.
+
+        Raises:
+            UnsupportedError: it is turned off.
+            NotFoundError: the bundle does not know the user.
+        """
+        self._begin(client_seconds)
+        return self.users.answer(request)
+
+    async def status(self, client_seconds: float | None) -> StatusAnswer:
+        """What serves now, and what the latest lists were made by."""
+        self._begin(client_seconds)
+        catalogues = self.catalogues.held()
+        stages = await asyncio.gather(*(monitor.status() for monitor in self.monitors))
+        return StatusAnswer(catalogues, self.catalogues.current_since(), stages, self.recent_lists.mix())
+
     def _why_answers(self) -> WhyAnswers:
         if self.why_answers is None:
             raise UnsupportedError(
@@ -210,6 +278,7 @@ class MovieApi:
             first_stage: the service behind a reason that is no fault.
         """
         self.metrics.answers.labels(method, answer.model).inc()
+        self.recent_lists.note(answer.model, degraded=answer.degraded)
         if answer.reason is not None:
             stage = first_stage if answer.failure is None else answer.failure.stage
             self.metrics.fallbacks.labels(stage, answer.reason).inc()

@@ -63,6 +63,15 @@ class SearchRequest:
 
 
 @dataclass(frozen=True)
+class UserRequest:
+    """Asks what is known of a user."""
+
+    user_id: int
+    limit: int = DEFAULT_LIMIT
+    """Likes to return."""
+
+
+@dataclass(frozen=True)
 class SimilarRequest:
     """Asks for movies like one movie."""
 

@@ -15,9 +15,11 @@ from gateway.codec import (
     decode_popular,
     decode_search,
     decode_similar,
+    decode_user,
     decode_why,
 )
 from gateway.movie_api import MovieApi
+from gateway.status_codec import encode_status
 from gateway.validation import contributions
 from movierec.gateway.v1 import movie_service_pb2 as public
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceServicer
@@ -40,6 +42,8 @@ def call_costs(batch_concurrency: int) -> Mapping[str, CallCost]:
             "ListPopularMovies": CallCost(priority=Priority.FIRST),
             "ListSimilarMovies": CallCost(priority=Priority.FIRST),
             "SearchMovies": CallCost(priority=Priority.FIRST),
+            "GetUser": CallCost(priority=Priority.FIRST),
+            "GetStatus": CallCost(priority=Priority.FIRST),
             "ListPersonalMovies": CallCost(
                 users=lambda request: users_with_reasons(1, contributions(request))
             ),
@@ -100,6 +104,19 @@ class MovieServicer(MovieServiceServicer):
         self, request: public.SearchMoviesRequest, context: aio.ServicerContext[Any, Any]
     ) -> public.SearchMoviesResponse:
         return self._encode.search(await self._api.search(decode_search(request), context.time_remaining()))
+
+    @override
+    async def GetUser(
+        self, request: public.GetUserRequest, context: aio.ServicerContext[Any, Any]
+    ) -> public.GetUserResponse:
+        self._api.require_user()  # first, as in WhyMovie
+        return self._encode.user(await self._api.user(decode_user(request), context.time_remaining()))
+
+    @override
+    async def GetStatus(
+        self, request: public.GetStatusRequest, context: aio.ServicerContext[Any, Any]
+    ) -> public.GetStatusResponse:
+        return encode_status(await self._api.status(context.time_remaining()))
 
     @override
     async def BatchListPersonalMovies(

@@ -64,7 +64,10 @@ class GatewaySettings(ServerSettings):
     call_hold_seconds: Seconds = 0.05
     """A call that takes longer keeps no other waiting."""
     why_movie: bool = True
-    """Whether WhyMovie answers. It reveals what users have watched: off at an edge without authentication."""
+    """Whether WhyMovie and GetUser answer.
+
+    They reveal what users have watched: off at an edge without authentication.
+    """
 
     request_seconds: Seconds = 0.8
     """Longest time for one answer; a client may set less."""

@@ -112,6 +112,18 @@ class AsyncMovieClient:
         """Finds movies by their titles."""
         return await self._call(self._stub.SearchMovies, request, timeout_seconds)
 
+    async def get_user(
+        self, request: pb.GetUserRequest, *, timeout_seconds: float | None = None
+    ) -> pb.GetUserResponse:
+        """Returns what the bundle knows of a user."""
+        return await self._call(self._stub.GetUser, request, timeout_seconds)
+
+    async def get_status(
+        self, request: pb.GetStatusRequest, *, timeout_seconds: float | None = None
+    ) -> pb.GetStatusResponse:
+        """Says what serves and how well."""
+        return await self._call(self._stub.GetStatus, request, timeout_seconds)
+
     async def batch_list_personal_movies(
         self, request: pb.BatchListPersonalMoviesRequest, *, timeout_seconds: float | None = None
     ) -> pb.BatchListPersonalMoviesResponse:

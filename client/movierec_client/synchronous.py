@@ -121,6 +121,20 @@ class MovieClient:
         answer: pb.SearchMoviesResponse = self._call(self._stub.SearchMovies, request, timeout_seconds)
         return answer
 
+    def get_user(
+        self, request: pb.GetUserRequest, *, timeout_seconds: float | None = None
+    ) -> pb.GetUserResponse:
+        """Returns what the bundle knows of a user."""
+        answer: pb.GetUserResponse = self._call(self._stub.GetUser, request, timeout_seconds)
+        return answer
+
+    def get_status(
+        self, request: pb.GetStatusRequest, *, timeout_seconds: float | None = None
+    ) -> pb.GetStatusResponse:
+        """Says what serves and how well."""
+        answer: pb.GetStatusResponse = self._call(self._stub.GetStatus, request, timeout_seconds)
+        return answer
+
     def batch_list_personal_movies(
         self, request: pb.BatchListPersonalMoviesRequest, *, timeout_seconds: float | None = None
     ) -> pb.BatchListPersonalMoviesResponse:

@@ -11,6 +11,13 @@ local MESSAGES = {
     movie_id = {name = "movie_id"},
     movieId = {name = "movie_id"},
   },
+  GetStatusRequest = {
+  },
+  GetUserRequest = {
+    user_id = {name = "user_id"},
+    userId = {name = "user_id"},
+    limit = {name = "limit"},
+  },
   ListPersonalMoviesRequest = {
     user_id = {name = "user_id"},
     userId = {name = "user_id"},
@@ -102,6 +109,10 @@ local BINDINGS = {
     request = "SearchMoviesRequest", in_path = {},
   },
   {
+    verb = "GET", path = "^/api/status/?$",
+    request = "GetStatusRequest", in_path = {},
+  },
+  {
     verb = "POST", path = "^/api/movies/personal%:batch/?$",
     request = "BatchListPersonalMoviesRequest", in_path = {},
   },
@@ -116,6 +127,10 @@ local BINDINGS = {
   {
     verb = "GET", path = "^/api/movies/[^/]+/why/?$",
     request = "WhyMovieRequest", in_path = {"movie_id",},
+  },
+  {
+    verb = "GET", path = "^/api/users/[^/]+/?$",
+    request = "GetUserRequest", in_path = {"user_id",},
   },
 }
 

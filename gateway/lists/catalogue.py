@@ -8,8 +8,9 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gateway.bundle_report import BundleReport
 from serving.bundle.catalogue import CatalogueContent, read_movies
-from serving.bundle.factors import SeenMovies, read_seen_movies
+from serving.bundle.factors import SeenMovies, read_ratings, read_seen_movies
 from serving.bundle.store import BundleError, BundleStore
 from serving.bundle.titles import TitleIndex
 from serving.errors import NotFoundError, Reason
@@ -17,6 +18,7 @@ from serving.explanations import Explanation
 from serving.filters import MovieFilter
 from serving.ids import NO_IDS, Ids, Rows
 from serving.movies import UNKNOWN_YEAR, Movies
+from serving.ratings import Ratings
 from serving.similarity import genre_jaccard
 
 FOLDER: Final = "gateway"
@@ -61,6 +63,9 @@ class Catalogue:
     content: CatalogueContent
     titles: TitleIndex
     seen: SeenMovies
+    report: BundleReport
+    ratings: Ratings | None = None
+    """Stars and times as well, 12 bytes a rating more; none where nobody may ask for them."""
 
     def __post_init__(self) -> None:
         n_movies = len(self.movies.ids)
@@ -75,20 +80,30 @@ class Catalogue:
             raise BundleError(f"bundle {self.bundle_id}: ratings of movies that the catalogue lacks")
 
     @classmethod
-    def load(cls, store: BundleStore, bundle_id: str) -> "Catalogue":
+    def load(cls, store: BundleStore, bundle_id: str, *, with_ratings: bool = True) -> "Catalogue":
         """Reads the gateway's part of a bundle.
+
+        Args:
+            store: where it lies.
+            bundle_id: which.
+            with_ratings: also reads stars and times of ratings, for GetUser.
 
         Raises:
             BundleError: it is missing, damaged or does not fit together.
         """
         folder = store.folder(bundle_id, FOLDER)
         content = CatalogueContent.read(folder)
+        ratings = read_ratings(folder) if with_ratings else None
         return cls(
             bundle_id=bundle_id,
             movies=read_movies(folder),
             content=content,
             titles=TitleIndex.read(folder, content.popularity_order),
-            seen=read_seen_movies(folder),
+            seen=SeenMovies(ratings.users, ratings.indptr, ratings.movie_rows)
+            if ratings is not None
+            else read_seen_movies(folder),
+            report=BundleReport.of(folder.manifest),
+            ratings=ratings,
         )
 
     def row(self, movie_id: int) -> int:
@@ -202,6 +217,10 @@ class Catalogues(Protocol):
 
     def find(self, bundle_id: str) -> Catalogue | None:
         """That of a bundle; None if it is not held."""
+        ...
+
+    def current_since(self) -> float:
+        """When the current one began to answer; Unix seconds, 0 while none is loaded."""
         ...
 
 

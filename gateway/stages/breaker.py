@@ -77,6 +77,11 @@ class Breaker:
         self._turn = 0
         """Goes up whenever it opens or closes: what left before says nothing of the time after."""
 
+    @property
+    def failure(self) -> StageFailure | None:
+        """What opened it, or kept it open; none while it is closed."""
+        return self._failure
+
     def refuse_if_open(self) -> None:
         """Returns when a call may leave now.
 

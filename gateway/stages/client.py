@@ -60,6 +60,8 @@ class StageClient(Generic[Query, Answer]):
         self, codec: StageCodec[Query, Answer], channel: aio.Channel, metrics: GatewayMetrics
     ) -> None:
         self.codec: Final = codec
+        self.bundle_id = ""
+        """Of the last usable response; empty before the first."""
         self._call: aio.UnaryUnaryMultiCallable[Any, Any] = channel.unary_unary(
             codec.method,
             request_serializer=methodcaller("SerializeToString"),
@@ -120,7 +122,9 @@ class StageClient(Generic[Query, Answer]):
         response = await self._call(self.codec.encode_request(queries), timeout=seconds, metadata=metadata)
         # Whatever its stubs say: grpc gives None for bytes that do not decode.
         require(response is not None, "a message of the API")
-        return self.codec.decode_response(response, queries)
+        answers = self.codec.decode_response(response, queries)
+        self.bundle_id = response.bundle_id
+        return answers
 
 
 def _reason(error: aio.AioRpcError) -> FallbackReason | None:

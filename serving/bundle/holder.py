@@ -101,6 +101,7 @@ class BundleHolder(Generic[Model]):
         self._wall_clock = wall_clock
         self._clock = clock
         self._answering: dict[str, Model] = {}  # the current one first; never altered, only replaced
+        self._current_since = 0.0
         self._next: dict[str, Model] = {}
         self._shown: dict[str, Role] = {}
         self._refusals: dict[str, _Refusal] = {}
@@ -132,6 +133,10 @@ class BundleHolder(Generic[Model]):
     def find(self, bundle_id: str) -> Model | None:
         """The model of a bundle; None if it is not held."""
         return self._answering.get(bundle_id)
+
+    def current_since(self) -> float:
+        """When the current bundle began to answer here; Unix seconds, 0 while none is loaded."""
+        return self._current_since
 
     def is_alive(self) -> bool:
         """Whether the pointer is still followed: False once a step has not come to its end for too long."""
@@ -260,6 +265,8 @@ class BundleHolder(Generic[Model]):
         unnamed = [bundle_id for bundle_id in self._answering if bundle_id not in order]
         answering = (named + unnamed)[: self._places]
         waiting = [] if settled else [bundle_id for bundle_id in named if bundle_id not in answering]
+        if answering[:1] != list(self._answering)[:1]:
+            self._current_since = self._wall_clock()
         self._answering = {bundle_id: models[bundle_id] for bundle_id in answering}
         self._next = {bundle_id: models[bundle_id] for bundle_id in waiting}
         roles = (*(Role.CURRENT, Role.PREVIOUS)[: len(answering)], *(Role.NEXT for _ in waiting))

@@ -95,6 +95,17 @@ GOLDEN_TOLERANCE: Final = 1e-6
 """Relative to the larger of 1 and the score."""
 
 
+class QualityRecord(_Record):
+    """How sure the metrics are."""
+
+    judged_users: Annotated[int, Field(ge=0)]
+    """Users of the test part whom models were judged by."""
+    ndcg_at_10: Mapping[str, tuple[float, float]]
+    """By model: the 95 % bootstrap interval of the mean over users; empty when nobody was judged."""
+    warnings: tuple[str, ...]
+    """What is wrong or weak about the measurement, in sentences."""
+
+
 class Manifest(_Record):
     """Says what a bundle holds. Written last: a directory without it is not a bundle."""
 
@@ -114,6 +125,8 @@ class Manifest(_Record):
     """How the served models were trained: the recipe that `metrics` were measured with."""
     metrics: Mapping[str, Mapping[str, float]]
     """By model, then metric, as `ndcg_at_10`: on the test part, before the last refit."""
+    quality: QualityRecord | None = Field(default=None, exclude_if=lambda quality: quality is None)
+    """How sure the metrics are; none where they come without a report."""
     libraries: Mapping[str, str]
     """Versions of the libraries that trained it."""
     golden: Golden

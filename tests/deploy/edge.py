@@ -80,6 +80,14 @@ class Gateway(pb_grpc.MovieServiceServicer):
         return await self._serve(request, context)
 
     @override
+    async def GetUser(self, request: Any, context: Any) -> Any:
+        return await self._serve(request, context)
+
+    @override
+    async def GetStatus(self, request: Any, context: Any) -> Any:
+        return await self._serve(request, context)
+
+    @override
     async def BatchListPersonalMovies(self, request: Any, context: Any) -> Any:
         return await self._serve(request, context)
 

@@ -107,6 +107,8 @@ def error_of(response: httpx.Response) -> tuple[int, int, str]:
             pb.SearchMoviesRequest(query="amélie +", limit=3, filter=pb.MovieFilter(genres=["Drama"])),
             pb.SearchMoviesResponse(),
         ),
+        ("/api/users/8?limit=3", pb.GetUserRequest(user_id=8, limit=3), pb.GetUserResponse()),
+        ("/api/status", pb.GetStatusRequest(), pb.GetStatusResponse()),
         ("/api/./x/../movies/7", pb.GetMovieRequest(movie_id=7), pb.GetMovieResponse()),
     ],
 )
@@ -632,11 +634,18 @@ async def test_output_is_a_log_without_user_ids_or_warnings(tmp_path: Path) -> N
             assert (await client.get("/healthz")).status_code == 200
             response = await client.get(f"{PERSONAL}?user_id=4711")
             assert error_of(response) == (503, 14, "GATEWAY_UNAVAILABLE")
+            assert error_of(await client.get("/api/users/4711")) == (503, 14, "GATEWAY_UNAVAILABLE")
+            assert error_of(await client.get("/api//users/4711/x")) == (404, 5, "UNKNOWN_PATH")
     assert before_stop == ""
     entries: list[dict[str, Any]] = [
         json.loads(line) for line in output.read_text().splitlines() if line.startswith("{")
     ]
-    assert [(entry["path"], entry["status"]) for entry in entries] == [("/healthz", 200), (PERSONAL, 503)]
+    assert [(entry["path"], entry["status"]) for entry in entries] == [
+        ("/healthz", 200),
+        (PERSONAL, 503),
+        ("/api/users/{user_id}", 503),
+        ("/api/users/{user_id}", 404),
+    ]
     assert entries[1]["request_id"] == response.headers["x-request-id"]
     assert "4711" not in output.read_text()
 

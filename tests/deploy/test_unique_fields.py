@@ -102,7 +102,7 @@ def body(path: Path, *members: tuple[str, str]) -> str:
 
 def requests(binding: Binding) -> Iterator[Request]:
     """Every way to give a field twice."""
-    url = binding.template.format(movie_id=7)
+    url = binding.template.format(movie_id=7, user_id=7)
     for path in scalars(binding.message, lists=False):
         value = VALUES[path[-1].cpp_type]
         queries = [f"{name}={value}".replace('"', "") for name in spellings(path)]

@@ -29,11 +29,15 @@ Json: TypeAlias = Any
 MAY_BE_ABSENT = frozenset({"year", "rating_mean", "tmdb_id", "ratingMean", "tmdbId"}) | {
     *("value", "last_value", "lastValue", "last_movie_id", "lastMovieId"),  # of features
     "sources",  # of candidates
+    *("rate_time", "rateTime"),  # of ratings
+    *("judged_users", "judgedUsers", "previous_bundle", "previousBundle"),  # of what is served
 }
 # What does not depend on the data.
 THE_SAME = frozenset({"code", "message", "@type", "reason", "domain", "field", "description", "rank"}) | {
     *("model", "source", "degraded", "fallback_reason", "fallbackReason")
 }
+OF_ANY_LENGTH = ("$.retrieval.sources", "$.genres", "$.models", "$.bundle.models")
+"""Lists whose entries depend on the data, or on what was asked before."""
 STANDINGS = ("$.retrieval.rank", "$.ranking.rank")
 """Among all movies: these ranks depend on the data."""
 
@@ -107,7 +111,7 @@ def differences(documented: Json, answer: Json, path: str = "$") -> list[str]:
             ),
         ]
     if isinstance(documented, list) and isinstance(answer, list):
-        if not documented or not isinstance(documented[0], dict) or path == "$.retrieval.sources":
+        if not documented or not isinstance(documented[0], dict) or path in OF_ANY_LENGTH:
             return []
         if len(documented) != len(answer):
             return [f"{path}: {len(answer)} instead of {len(documented)}"]

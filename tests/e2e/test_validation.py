@@ -60,6 +60,8 @@ PERSONAL = Method(
 SIMILAR = Method("ListSimilarMovies", pb.ListSimilarMoviesRequest, get="/api/movies/{movie_id}/similar")
 MOVIE = Method("GetMovie", pb.GetMovieRequest, get="/api/movies/{movie_id}")
 SEARCH = Method("SearchMovies", pb.SearchMoviesRequest, get="/api/movies:search")
+USER = Method("GetUser", pb.GetUserRequest, get="/api/users/{user_id}")
+STATUS = Method("GetStatus", pb.GetStatusRequest, get="/api/status")
 WHY = Method("WhyMovie", pb.WhyMovieRequest, get="/api/movies/{movie_id}/why")
 BATCH = Method(
     "BatchListPersonalMovies", pb.BatchListPersonalMoviesRequest, post="/api/movies/personal:batch"
@@ -80,7 +82,7 @@ def numbered(n: int) -> list[str]:
 
 REFUSED: dict[str, tuple[Method, Fields]] = {
     "movie_id": (SIMILAR, {"movie_id": 0}),
-    "user_id": (PERSONAL, {"user_id": -MAX_INT64}),
+    "user_id": (USER, {"user_id": -MAX_INT64}),
     "exclude_seen_by_user_id": (POPULAR, {"exclude_seen_by_user_id": 0}),
     "limit": (SIMILAR, {"movie_id": 1, "limit": -1}),
     "offset": (POPULAR, {"offset": 100_001}),
@@ -141,6 +143,8 @@ ACCEPTED: dict[str, tuple[Method, Fields]] = {
     "similar": (SIMILAR, {"movie_id": 1, "limit": 101, "fallback_policy": 1, **filtered(genres=["WAR"])}),
     "movie": (MOVIE, {"movie_id": 1}),
     "search": (SEARCH, {"query": "q" * 100, "limit": 101, **filtered(genres=["WAR"])}),
+    "user": (USER, {"user_id": 1, "limit": MAX_INT32}),
+    "status": (STATUS, {}),
     "why": (WHY, {**AT_MOST, "movie_id": 1, "user_id": MAX_INT64}),
     "batch": (BATCH, {"requests": [{"user_id": 1}] * 100}),
 }
@@ -277,8 +281,13 @@ async def test_a_movie_that_is_in_no_catalogue(
     assert status_of(caught.value) == by_rest.status
 
 
-async def test_an_unknown_user_who_wants_nothing_else(rest: Rest, channel: aio.Channel) -> None:
-    case = Case(PERSONAL, {"user_id": MAX_INT64, "fallback_policy": "FALLBACK_POLICY_DENY"})
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [(PERSONAL, {"fallback_policy": "FALLBACK_POLICY_DENY"}), (USER, {})],
+    ids=["personal, denying fallbacks", "user"],
+)
+async def test_an_unknown_user(rest: Rest, channel: aio.Channel, method: Method, fields: Fields) -> None:
+    case = Case(method, {"user_id": MAX_INT64, **fields})
     assert case.url is not None
     by_rest = rest.failure(case.url)
     with pytest.raises(aio.AioRpcError) as caught:

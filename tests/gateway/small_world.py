@@ -5,7 +5,8 @@
     year        1995          1995    2001   none  1980              2010    2010          1999
     popularity  5             4       3      0     4                 1       0             2
 
-By popularity: 1 2 5 3 8 6 4 7. User 100 has seen 1 and 2, user 200 everything, user 300 nothing.
+By popularity: 1 2 5 3 8 6 4 7. User 100 has seen 1 and 2, user 200 everything, user 300 nothing. Whoever has
+seen a movie gave it 4.5 stars, movies 4 and 8 alone 2.5; a second after the one before.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from grpc import aio
 from prometheus_client import CollectorRegistry
 from typing_extensions import override
 
+from gateway.bundle_report import BundleReport
 from gateway.lists.catalogue import Catalogue, Catalogues
 from gateway.lists.list_builder import ListAnswer
 from gateway.metrics import GatewayMetrics
@@ -27,13 +29,16 @@ from gateway.stages.batch_queue import BatchLimits, BatchQueue
 from gateway.stages.breaker import Breaker
 from gateway.stages.client import StageClient
 from gateway.stages.deadlines import Budgets, StageBudget
+from gateway.stages.monitor import StageMonitor, StageStatus
 from serving.bundle.catalogue import CatalogueContent
 from serving.bundle.factors import SeenMovies
+from serving.bundle.manifest import QualityRecord
 from serving.bundle.titles import TitleIndex, index_titles
 from serving.errors import Reason, UnavailableError
 from serving.explanations import Contribution
 from serving.ids import IdMap
 from serving.movies import Movies, genre_bits
+from serving.ratings import Ratings
 from serving.stages.candidate import CandidateList, CandidateProbe, CandidateQuery, UserVector
 from serving.stages.ranking import RankedList, RankedProbe, RankingQuery
 from serving.stages.similarity import SimilarityMethod, SimilarMovies, SimilarQuery
@@ -51,6 +56,15 @@ GENRES = (
     ("Horror",),
     ("Drama", "Horror"),
     ("Comedy",),
+)
+REPORT = BundleReport(
+    dataset_tag="small-1",
+    protocol="user",
+    metrics={
+        "popularity": {"ndcg_at_10": 0.125, "recall_at_10": 0.25, "coverage_at_10": 0.5},
+        "two_stage": {"ndcg_at_10": 0.25, "recall_at_10": 0.5, "coverage_at_10": 0.75},
+    },
+    quality=QualityRecord(judged_users=3, ndcg_at_10={"two_stage": (0.125, 0.375)}, warnings=("Few users.",)),
 )
 YEARS = (1995, 1995, 2001, 0, 1980, 2010, 2010, 1999)
 POPULARITY = (5.0, 4.0, 3.0, 0.0, 4.0, 1.0, 0.0, 2.0)
@@ -87,6 +101,14 @@ def catalogue(
         popularity=np.array(popularity),
     )
     order = content.popularity_order
+    movie_rows = ids.rows([movie_id for user in sorted(seen) for movie_id in seen[user]])
+    ratings = Ratings(
+        users=IdMap(sorted(seen)),
+        indptr=np.cumsum([0, *(len(seen[user]) for user in sorted(seen))]),
+        movie_rows=movie_rows,
+        values=np.where(movie_rows % 4 == 3, 2.5, 4.5).astype(np.float32),
+        times=1_000 + np.arange(movie_rows.size),
+    )
     return Catalogue(
         bundle_id=bundle_id,
         movies=Movies(
@@ -96,11 +118,9 @@ def catalogue(
         ),
         content=content,
         titles=TitleIndex(index_titles(content.titles, years, order), order),
-        seen=SeenMovies(
-            users=IdMap(sorted(seen)),
-            indptr=np.cumsum([0, *(len(seen[user]) for user in sorted(seen))]),
-            movie_rows=ids.rows([movie_id for user in sorted(seen) for movie_id in seen[user]]),
-        ),
+        seen=SeenMovies(ratings.users, ratings.indptr, ratings.movie_rows),
+        report=REPORT,
+        ratings=ratings,
     )
 
 
@@ -123,6 +143,10 @@ class HeldCatalogues(Catalogues):
     @override
     def find(self, bundle_id: str) -> Catalogue | None:
         return next((one for one in self.catalogues if one.bundle_id == bundle_id), None)
+
+    @override
+    def current_since(self) -> float:
+        return 1_000.5
 
 
 async def settle() -> None:
@@ -278,6 +302,17 @@ class StubSimilarity(Stage[SimilarQuery, SimilarMovies]):
         return self.answer
 
 
+@dataclass
+class StubMonitor(StageMonitor):
+    """Says what a test puts here."""
+
+    says: StageStatus
+
+    @override
+    async def status(self) -> StageStatus:
+        return self.says
+
+
 class World:
     """A gateway over stub stages."""
 
@@ -286,6 +321,10 @@ class World:
         self.candidates = StubCandidates()
         self.ranking = StubRanking()
         self.similarity = StubSimilarity()
+        self.monitors = [
+            StubMonitor(StageStatus(stage, serving=True, breaker_reason=None, bundle_id=""))
+            for stage in StageName
+        ]
         self.registry = CollectorRegistry()
         self.metrics = GatewayMetrics.create(self.registry)
         self.api = self.gateway()
@@ -301,6 +340,7 @@ class World:
             "batch_concurrency": 32,
             "why_movie": True,
             "metrics": self.metrics,
+            "monitors": self.monitors,
         }
         return MovieApi.create(**(parts | changes))
 

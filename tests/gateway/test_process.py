@@ -24,7 +24,6 @@ from serving.bundle.factors import write_ratings
 from serving.bundle.manifest import SERVED_FOLDERS
 from serving.bundle.store import BundleError, BundleStore
 from serving.bundle.titles import index_titles, write_titles
-from serving.ratings import Ratings
 from serving.rpc.channels import open_channel
 from tests.gateway.small_world import catalogue
 from tests.serving.test_store import manifest_of
@@ -44,15 +43,8 @@ def store(tmp_path: Path) -> BundleStore:
         small.content.write(staging / "gateway")
         titles = index_titles(small.content.titles, small.movies.years, small.content.popularity_order)
         write_titles(staging / "gateway", titles)
-        n_ratings = small.seen.movie_rows.size
-        ratings = Ratings(
-            users=small.seen.users,
-            indptr=small.seen.indptr,
-            movie_rows=small.seen.movie_rows,
-            values=np.full(n_ratings, 4, np.float32),
-            times=np.zeros(n_ratings, np.int64),
-        )
-        write_ratings(staging / "gateway", ratings)
+        assert small.ratings is not None
+        write_ratings(staging / "gateway", small.ratings)
         manifest = manifest_of(staging)
         store.publish(staging, manifest)
     store.point_to(manifest.bundle_id, published_at=0)
@@ -66,6 +58,16 @@ def test_a_catalogue_reads_what_was_published(store: BundleStore) -> None:
     assert [held.movie(row) for row in range(8)] == [small.movie(row) for row in range(8)]
     assert held.content.popularity_order.tolist() == small.content.popularity_order.tolist()
     assert held.titles.search("movie 3", np.zeros(8, np.bool_), 1).tolist() == [2]
+    assert held.seen_movie_ids(100).tolist() == [1, 2]
+    assert held.ratings is not None
+    assert small.ratings is not None
+    assert held.ratings.times.tolist() == small.ratings.times.tolist()
+    assert held.report.dataset_tag == store.manifest(bundle_id).dataset_tag
+
+
+def test_a_catalogue_without_ratings_still_knows_who_has_seen_what(store: BundleStore) -> None:
+    held = Catalogue.load(store, store.pointer().bundle_id, with_ratings=False)
+    assert held.ratings is None
     assert held.seen_movie_ids(100).tolist() == [1, 2]
 
 

@@ -13,6 +13,7 @@ from grpc_status import rpc_status
 
 from gateway.lists.why import Verdict
 from gateway.servicer import MovieServicer
+from gateway.stages.monitor import StageStatus
 from movierec.gateway.v1 import movie_service_pb2 as public
 from movierec.gateway.v1.movie_service_pb2_grpc import (
     MovieServiceStub,
@@ -22,7 +23,15 @@ from serving.rpc.status import error_info
 from serving.stages.candidate import LikedMovies, UserVector
 from serving.stages.stage import FallbackReason, StageName
 from tests.gateway.served import served
-from tests.gateway.small_world import BUNDLE, World, candidates, failing, neighbours
+from tests.gateway.small_world import (
+    BUNDLE,
+    OTHER_BUNDLE,
+    World,
+    candidates,
+    catalogue,
+    failing,
+    neighbours,
+)
 
 SECONDS = 20.0  # ample: no test is decided by it
 
@@ -432,3 +441,91 @@ def test_every_rpc_has_a_handler() -> None:
 @pytest.mark.parametrize("reason", FallbackReason)
 def test_every_reason_is_in_the_public_enum(reason: FallbackReason) -> None:
     assert f"FALLBACK_REASON_{reason}" in public.FallbackReason.keys()  # noqa: SIM118  # not a mapping
+
+
+async def test_a_user(api: MovieServiceStub, world: World) -> None:
+    answer = await api.GetUser(public.GetUserRequest(user_id=200, limit=2))
+    assert (answer.rating_count, answer.rating_mean, answer.like_count) == (8, 4.0, 6)
+    assert [(like.movie.movie_id, like.rating, like.rate_time.seconds) for like in answer.likes] == [
+        (7, 4.5, 1_008),
+        (6, 4.5, 1_007),
+    ]
+    genres = [(genre.genre, genre.count) for genre in answer.genres]
+    assert genres == [("Drama", 4), ("Comedy", 3), ("Horror", 2), ("War", 1)]
+    assert answer.bundle_id == BUNDLE
+    nothing = await api.GetUser(public.GetUserRequest(user_id=300))
+    assert nothing == public.GetUserResponse(bundle_id=BUNDLE)
+
+
+async def test_a_user_of_data_without_times(api: MovieServiceStub, world: World) -> None:
+    current = world.catalogues.get()
+    ratings = current.ratings
+    assert ratings is not None
+    world.catalogues.catalogues = [
+        replace(current, ratings=replace(ratings, times=np.zeros_like(ratings.times)))
+    ]
+    answer = await api.GetUser(public.GetUserRequest(user_id=100))
+    assert [like.HasField("rate_time") for like in answer.likes] == [False, False]
+
+
+async def test_an_unknown_user_is_not_found(api: MovieServiceStub, world: World) -> None:
+    request = public.GetUserRequest(user_id=9)
+    error = await refused(api.GetUser(request), StatusCode.NOT_FOUND, Reason.UNKNOWN_USER)
+    assert "9" not in str(error.details())
+    request = public.GetUserRequest(limit=-1)
+    error = await refused(api.GetUser(request), StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST)
+    assert violations(error) == ["user_id", "limit"]
+
+
+async def test_users_can_be_turned_off(api: MovieServiceStub, world: World) -> None:
+    world.catalogues.catalogues = [replace(world.catalogues.get(), ratings=None)]
+    call = api.GetUser(public.GetUserRequest())
+    await refused(call, StatusCode.UNIMPLEMENTED, Reason.METHOD_DISABLED)
+
+
+async def test_the_status(api: MovieServiceStub, world: World) -> None:
+    world.catalogues.catalogues = [catalogue(), catalogue(OTHER_BUNDLE)]
+    world.candidates.answer = candidates(3)
+    world.ranking.failure = failing(StageName.RANKING)
+    world.monitors[1].says = StageStatus(
+        StageName.RANKING,
+        serving=False,
+        breaker_reason=FallbackReason.DEPENDENCY_TIMEOUT,
+        bundle_id=OTHER_BUNDLE,
+    )
+    await api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=300))
+    answer = await api.GetStatus(public.GetStatusRequest())
+    assert answer.bundle == public.ServedBundle(
+        bundle_id=BUNDLE,
+        dataset_tag="small-1",
+        protocol="user",
+        judged_users=3,
+        models=[
+            public.ModelQuality(model="popularity", ndcg_at_10=0.125, recall_at_10=0.25, coverage_at_10=0.5),
+            public.ModelQuality(
+                model="two_stage",
+                ndcg_at_10=0.25,
+                ndcg_at_10_low=0.125,
+                ndcg_at_10_high=0.375,
+                recall_at_10=0.5,
+                coverage_at_10=0.75,
+            ),
+        ],
+        warnings=["Few users."],
+    )
+    assert answer.previous_bundle.bundle_id == OTHER_BUNDLE
+    assert answer.serve_time.ToMilliseconds() == 1_000_500
+    assert [(stage.stage, stage.serving, stage.breaker_open) for stage in answer.stages] == [
+        ("candidate", True, False),
+        ("ranking", False, True),
+        ("similarity", True, False),
+    ]
+    assert answer.stages[1].breaker_reason == public.FALLBACK_REASON_DEPENDENCY_TIMEOUT
+    assert answer.stages[1].bundle_id == OTHER_BUNDLE
+    assert list(answer.models) == [public.ModelCount(model="als_only", count=1)]
+    assert answer.degraded_count == 1
+
+
+async def test_a_status_without_a_bundle(api: MovieServiceStub, world: World) -> None:
+    world.catalogues.catalogues = []
+    await refused(api.GetStatus(public.GetStatusRequest()), StatusCode.UNAVAILABLE, Reason.MODEL_UNAVAILABLE)

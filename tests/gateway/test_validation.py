@@ -17,6 +17,7 @@ from gateway.codec import (
     decode_popular,
     decode_search,
     decode_similar,
+    decode_user,
     decode_why,
 )
 from gateway.fallback import FallbackPolicy
@@ -31,6 +32,7 @@ DECODE: Mapping[type[Message], Callable[[Any], object]] = {
     public.ListPersonalMoviesRequest: decode_personal,
     public.ListSimilarMoviesRequest: decode_similar,
     public.SearchMoviesRequest: decode_search,
+    public.GetUserRequest: decode_user,
     public.WhyMovieRequest: decode_why,
     public.BatchListPersonalMoviesRequest: decode_batch,
 }
@@ -128,6 +130,7 @@ ACCEPTED = {
     "ALLOW": personal(fallback_policy=public.FALLBACK_POLICY_ALLOW),
     "DENY": personal(fallback_policy=public.FALLBACK_POLICY_DENY),
     "similar DENY": similar(fallback_policy=public.FALLBACK_POLICY_DENY),
+    "user at most": public.GetUserRequest(user_id=MAX_INT64, limit=MAX_INT32),
     "requests 1": batch(personal()),
     "requests 100": batch(*[personal()] * 100),
     "20,000 contributions": batch(EXPLAINED, EXPLAINED),
@@ -143,6 +146,7 @@ REFUSED = {
     "exclude_seen_by_user_id 0": (popular(exclude_seen_by_user_id=0), ["exclude_seen_by_user_id"]),
     "similar exclude_seen": (similar(exclude_seen_by_user_id=-5), ["exclude_seen_by_user_id"]),
     "popular limit": (popular(limit=-1), ["limit"]),
+    "user": (public.GetUserRequest(limit=-1), ["user_id", "limit"]),
     "personal limit": (personal(limit=-1), ["limit"]),
     "similar limit": (similar(limit=-1), ["limit"]),
     "offset negative": (popular(offset=-1), ["offset"]),

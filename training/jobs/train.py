@@ -8,11 +8,13 @@ from typing import Final
 
 from catboost import CatBoostError
 
+from serving.bundle.manifest import QualityRecord
 from serving.bundle.signature import SigningKey
 from serving.bundle.store import BundleError, BundleStore
 from serving.bundle.trial import try_loading
 from training.checkpoints import Checkpoints
 from training.data.preparation import Prepared
+from training.evaluation.judging import interval
 from training.experiments.experiment import Measurement, measure
 from training.experiments.studies import Tuning
 from training.models.job_context import JobContext
@@ -22,6 +24,7 @@ from training.models.two_stage import fit_two_stage
 from training.progress import Progress
 from training.publish.gate import pass_gate
 from training.publish.publish import Build, publish
+from training.report.findings import warnings_of
 from training.report.report import Subject, render_report
 from training.report.tables import print_measurements
 
@@ -94,6 +97,7 @@ def train_and_publish(
         recipe=measurement.recipe,
         dataset_tag=prepared.dataset_tag,
         metrics={model: quality.means() for model, quality in measurement.qualities.items()},
+        quality=_quality_record(measurement),
         evaluation=evaluation,
         report=report,
     )
@@ -107,3 +111,13 @@ def train_and_publish(
     )
     checkpoints.forget()
     return measurement, bundle_id
+
+
+def _quality_record(measurement: Measurement) -> QualityRecord:
+    """How sure the measurement is, for whoever reads the manifest."""
+    per_user = {model: quality.per_user["ndcg_at_10"] for model, quality in measurement.qualities.items()}
+    return QualityRecord(
+        judged_users=measurement.judged_users,
+        ndcg_at_10={model: interval(values) for model, values in per_user.items() if values.size},
+        warnings=tuple(warnings_of([measurement])),
+    )

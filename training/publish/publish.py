@@ -23,6 +23,7 @@ from serving.bundle.manifest import (
     GoldenRanking,
     GoldenSimilar,
     Manifest,
+    QualityRecord,
     bundle_id_of,
 )
 from serving.bundle.neighbours import NeighboursContent
@@ -61,6 +62,8 @@ class Build:
     dataset_tag: str
     metrics: Mapping[str, Mapping[str, float]]
     """By model, then metric: what the recipe reached on the test part."""
+    quality: QualityRecord | None = None
+    """How sure they are."""
     report: str | None = None
     """The page for people, as HTML; laid into `reports/`, which the manifest does not know."""
     evaluation: Evaluation | None = None
@@ -112,6 +115,7 @@ def publish(
             n_candidates=build.recipe.n_candidates,
             recipe=recipe_record(build.recipe, build.two_stage.choice),
             metrics=build.metrics,
+            quality=build.quality,
             libraries={name: version(name) for name in LIBRARIES},
             golden=golden,
             scan_share=build.two_stage.stage.scan_share(),

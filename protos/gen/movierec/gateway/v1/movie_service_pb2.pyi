@@ -581,6 +581,374 @@ class SearchMoviesResponse(_message.Message):
 Global___SearchMoviesResponse: _TypeAlias = SearchMoviesResponse  # noqa: Y015
 
 @_typing.final
+class GetUserRequest(_message.Message):
+    """Request of GetUser."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """User to return, at least 1. Not in the bundle: NOT_FOUND, reason UNKNOWN_USER."""
+    limit: _builtins.int
+    """Likes to return. 0 or unset: 10. Above 100: 100. Negative: INVALID_ARGUMENT."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUserRequest: _TypeAlias = GetUserRequest  # noqa: Y015
+
+@_typing.final
+class GetUserResponse(_message.Message):
+    """Response of GetUser."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RATING_COUNT_FIELD_NUMBER: _builtins.int
+    RATING_MEAN_FIELD_NUMBER: _builtins.int
+    LIKE_COUNT_FIELD_NUMBER: _builtins.int
+    LIKES_FIELD_NUMBER: _builtins.int
+    GENRES_FIELD_NUMBER: _builtins.int
+    BUNDLE_ID_FIELD_NUMBER: _builtins.int
+    rating_count: _builtins.int
+    """Ratings of the user in the training data."""
+    rating_mean: _builtins.float
+    """Mean of those ratings; unset when there are none."""
+    like_count: _builtins.int
+    """How many of them are likes: 4 stars or more."""
+    bundle_id: _builtins.str
+    """Bundle that this is known from."""
+    @_builtins.property
+    def likes(self) -> _containers.RepeatedCompositeFieldContainer[Global___LikedRating]:
+        """The latest likes, latest first. Where the data set has no times, any of them."""
+
+    @_builtins.property
+    def genres(self) -> _containers.RepeatedCompositeFieldContainer[Global___GenreCount]:
+        """The genres of all likes, those of the most likes first."""
+
+    def __init__(
+        self,
+        *,
+        rating_count: _builtins.int = ...,
+        rating_mean: _builtins.float | None = ...,
+        like_count: _builtins.int = ...,
+        likes: _abc.Iterable[Global___LikedRating] | None = ...,
+        genres: _abc.Iterable[Global___GenreCount] | None = ...,
+        bundle_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rating_mean", b"_rating_mean", "rating_mean", b"rating_mean"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rating_mean", b"_rating_mean", "bundle_id", b"bundle_id", "genres", b"genres", "like_count", b"like_count", "likes", b"likes", "rating_count", b"rating_count", "rating_mean", b"rating_mean"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__rating_mean: _TypeAlias = _typing.Literal["rating_mean"]  # noqa: Y015
+    _WhichOneofArgType__rating_mean: _TypeAlias = _typing.Literal["_rating_mean", b"_rating_mean"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rating_mean) -> _WhichOneofReturnType__rating_mean | None: ...
+
+Global___GetUserResponse: _TypeAlias = GetUserResponse  # noqa: Y015
+
+@_typing.final
+class LikedRating(_message.Message):
+    """A movie that a user liked, as rated in the training data."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVIE_FIELD_NUMBER: _builtins.int
+    RATING_FIELD_NUMBER: _builtins.int
+    RATE_TIME_FIELD_NUMBER: _builtins.int
+    rating: _builtins.float
+    """Stars, 4 to 5."""
+    @_builtins.property
+    def movie(self) -> Global___Movie:
+        """The movie."""
+
+    @_builtins.property
+    def rate_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was rated; unset where the data set has no times."""
+
+    def __init__(
+        self,
+        *,
+        movie: Global___Movie | None = ...,
+        rating: _builtins.float = ...,
+        rate_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["movie", b"movie", "rate_time", b"rate_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["movie", b"movie", "rate_time", b"rate_time", "rating", b"rating"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LikedRating: _TypeAlias = LikedRating  # noqa: Y015
+
+@_typing.final
+class GenreCount(_message.Message):
+    """A genre, and how often it was met."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENRE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    genre: _builtins.str
+    """As the catalogue spells it."""
+    count: _builtins.int
+    """Likes of movies of this genre, at least 1."""
+    def __init__(
+        self,
+        *,
+        genre: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "genre", b"genre"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenreCount: _TypeAlias = GenreCount  # noqa: Y015
+
+@_typing.final
+class GetStatusRequest(_message.Message):
+    """Request of GetStatus."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetStatusResponse(_message.Message):
+    """Response of GetStatus."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    SERVE_TIME_FIELD_NUMBER: _builtins.int
+    PREVIOUS_BUNDLE_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    DEGRADED_COUNT_FIELD_NUMBER: _builtins.int
+    WINDOW_SECONDS_FIELD_NUMBER: _builtins.int
+    degraded_count: _builtins.int
+    """Of those lists, the ones that a fault made weaker."""
+    window_seconds: _builtins.int
+    """Span of time that models and degraded_count cover: up to 900, less after a start. Seconds."""
+    @_builtins.property
+    def bundle(self) -> Global___ServedBundle:
+        """Bundle that answers."""
+
+    @_builtins.property
+    def serve_time(self) -> _timestamp_pb2.Timestamp:
+        """When this gateway began to answer from it."""
+
+    @_builtins.property
+    def previous_bundle(self) -> Global___ServedBundle:
+        """The one before it, which is still held; unset when there is none."""
+
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageStatus]:
+        """The services behind the gateway, in the order in which a list asks them."""
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelCount]:
+        """What set the order of lists of late, most often first; empty when there were none."""
+
+    def __init__(
+        self,
+        *,
+        bundle: Global___ServedBundle | None = ...,
+        serve_time: _timestamp_pb2.Timestamp | None = ...,
+        previous_bundle: Global___ServedBundle | None = ...,
+        stages: _abc.Iterable[Global___StageStatus] | None = ...,
+        models: _abc.Iterable[Global___ModelCount] | None = ...,
+        degraded_count: _builtins.int = ...,
+        window_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "previous_bundle", b"previous_bundle", "serve_time", b"serve_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "degraded_count", b"degraded_count", "models", b"models", "previous_bundle", b"previous_bundle", "serve_time", b"serve_time", "stages", b"stages", "window_seconds", b"window_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class ServedBundle(_message.Message):
+    """A bundle, and what was measured when it was trained."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUNDLE_ID_FIELD_NUMBER: _builtins.int
+    DATASET_TAG_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    JUDGED_USERS_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    bundle_id: _builtins.str
+    """Its id."""
+    dataset_tag: _builtins.str
+    """Name of the data set it was trained on, and of its content."""
+    protocol: _builtins.str
+    """How ratings were split for the measurement: "user" (each user's last ones) or "time" (all after a moment)."""
+    judged_users: _builtins.int
+    """Users who were judged; unset when the bundle does not say."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelQuality]:
+        """What each model reached on the test part, in the order of the report; empty when nothing was measured."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is wrong or weak about the measurement, in sentences."""
+
+    def __init__(
+        self,
+        *,
+        bundle_id: _builtins.str = ...,
+        dataset_tag: _builtins.str = ...,
+        protocol: _builtins.str = ...,
+        judged_users: _builtins.int | None = ...,
+        models: _abc.Iterable[Global___ModelQuality] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_judged_users", b"_judged_users", "judged_users", b"judged_users"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_judged_users", b"_judged_users", "bundle_id", b"bundle_id", "dataset_tag", b"dataset_tag", "judged_users", b"judged_users", "models", b"models", "protocol", b"protocol", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__judged_users: _TypeAlias = _typing.Literal["judged_users"]  # noqa: Y015
+    _WhichOneofArgType__judged_users: _TypeAlias = _typing.Literal["_judged_users", b"_judged_users"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__judged_users) -> _WhichOneofReturnType__judged_users | None: ...
+
+Global___ServedBundle: _TypeAlias = ServedBundle  # noqa: Y015
+
+@_typing.final
+class ModelQuality(_message.Message):
+    """What a model reached on the test part. Means over the judged users; higher is better."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    NDCG_AT_10_FIELD_NUMBER: _builtins.int
+    NDCG_AT_10_LOW_FIELD_NUMBER: _builtins.int
+    NDCG_AT_10_HIGH_FIELD_NUMBER: _builtins.int
+    RECALL_AT_10_FIELD_NUMBER: _builtins.int
+    COVERAGE_AT_10_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """"popularity", "svd", "item_knn", "ease", "als", "candidates" or "two_stage"."""
+    ndcg_at_10: _builtins.float
+    """nDCG@10, 0 to 1."""
+    ndcg_at_10_low: _builtins.float
+    """Low end of its 95 % bootstrap interval over users; unset when the bundle does not say."""
+    ndcg_at_10_high: _builtins.float
+    """High end of that interval."""
+    recall_at_10: _builtins.float
+    """Recall@10, 0 to 1."""
+    coverage_at_10: _builtins.float
+    """Share of the movies rated in training that stand in any list of 10, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        ndcg_at_10: _builtins.float = ...,
+        ndcg_at_10_low: _builtins.float | None = ...,
+        ndcg_at_10_high: _builtins.float | None = ...,
+        recall_at_10: _builtins.float = ...,
+        coverage_at_10: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ndcg_at_10_high", b"_ndcg_at_10_high", "_ndcg_at_10_low", b"_ndcg_at_10_low", "ndcg_at_10_high", b"ndcg_at_10_high", "ndcg_at_10_low", b"ndcg_at_10_low"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ndcg_at_10_high", b"_ndcg_at_10_high", "_ndcg_at_10_low", b"_ndcg_at_10_low", "coverage_at_10", b"coverage_at_10", "model", b"model", "ndcg_at_10", b"ndcg_at_10", "ndcg_at_10_high", b"ndcg_at_10_high", "ndcg_at_10_low", b"ndcg_at_10_low", "recall_at_10", b"recall_at_10"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ndcg_at_10_high: _TypeAlias = _typing.Literal["ndcg_at_10_high"]  # noqa: Y015
+    _WhichOneofArgType__ndcg_at_10_high: _TypeAlias = _typing.Literal["_ndcg_at_10_high", b"_ndcg_at_10_high"]  # noqa: Y015
+    _WhichOneofReturnType__ndcg_at_10_low: _TypeAlias = _typing.Literal["ndcg_at_10_low"]  # noqa: Y015
+    _WhichOneofArgType__ndcg_at_10_low: _TypeAlias = _typing.Literal["_ndcg_at_10_low", b"_ndcg_at_10_low"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ndcg_at_10_high) -> _WhichOneofReturnType__ndcg_at_10_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ndcg_at_10_low) -> _WhichOneofReturnType__ndcg_at_10_low | None: ...
+
+Global___ModelQuality: _TypeAlias = ModelQuality  # noqa: Y015
+
+@_typing.final
+class StageStatus(_message.Message):
+    """A service behind the gateway, as the gateway sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    SERVING_FIELD_NUMBER: _builtins.int
+    BREAKER_OPEN_FIELD_NUMBER: _builtins.int
+    BREAKER_REASON_FIELD_NUMBER: _builtins.int
+    BUNDLE_ID_FIELD_NUMBER: _builtins.int
+    stage: _builtins.str
+    """"candidate", "ranking" or "similarity"."""
+    serving: _builtins.bool
+    """It answers, and says that it serves."""
+    breaker_open: _builtins.bool
+    """The gateway leaves it alone because it keeps failing."""
+    breaker_reason: Global___FallbackReason.ValueType
+    """Why it does; unspecified while the breaker is closed."""
+    bundle_id: _builtins.str
+    """Bundle of its last answer; empty before the first."""
+    def __init__(
+        self,
+        *,
+        stage: _builtins.str = ...,
+        serving: _builtins.bool = ...,
+        breaker_open: _builtins.bool = ...,
+        breaker_reason: Global___FallbackReason.ValueType = ...,
+        bundle_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker_open", b"breaker_open", "breaker_reason", b"breaker_reason", "bundle_id", b"bundle_id", "serving", b"serving", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageStatus: _TypeAlias = StageStatus  # noqa: Y015
+
+@_typing.final
+class ModelCount(_message.Message):
+    """How many lists a model set the order of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """One of the values of the field model of a list's response."""
+    count: _builtins.int
+    """Lists, at least 1."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelCount: _TypeAlias = ModelCount  # noqa: Y015
+
+@_typing.final
 class BatchListPersonalMoviesRequest(_message.Message):
     """Request of BatchListPersonalMovies."""
 

@@ -65,6 +65,16 @@ class MovieServiceStub:
                 request_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieRequest.SerializeToString,
                 response_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieResponse.FromString,
                 _registered_method=True)
+        self.GetUser = channel.unary_unary(
+                '/movierec.gateway.v1.MovieService/GetUser',
+                request_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetUserRequest.SerializeToString,
+                response_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetUserResponse.FromString,
+                _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/movierec.gateway.v1.MovieService/GetStatus',
+                request_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
         self.BatchListPersonalMovies = channel.unary_unary(
                 '/movierec.gateway.v1.MovieService/BatchListPersonalMovies',
                 request_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.BatchListPersonalMoviesRequest.SerializeToString,
@@ -121,6 +131,23 @@ class MovieServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetUser(self, request, context):
+        """Returns what the bundle knows of a user: how much they have rated, what they liked last, and of which
+        genres. Reveals what a user has watched: what turns off WhyMovie turns this off as well, which answers
+        UNIMPLEMENTED, reason METHOD_DISABLED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStatus(self, request, context):
+        """Says what serves and how well: the bundle and its measured quality, the stages, and the models of the
+        latest lists. Holds no personal data. Each replica of the gateway answers for itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def BatchListPersonalMovies(self, request, context):
         """Returns recommendations for 1 to 100 users. Atomic: one invalid request fails all.
         Faults do not, as each user steps down on their own.
@@ -161,6 +188,16 @@ def add_MovieServiceServicer_to_server(servicer, server):
                     servicer.WhyMovie,
                     request_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieRequest.FromString,
                     response_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieResponse.SerializeToString,
+            ),
+            'GetUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUser,
+                    request_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetUserRequest.FromString,
+                    response_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetUserResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetStatusRequest.FromString,
+                    response_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetStatusResponse.SerializeToString,
             ),
             'BatchListPersonalMovies': grpc.unary_unary_rpc_method_handler(
                     servicer.BatchListPersonalMovies,
@@ -331,6 +368,60 @@ class MovieService:
             '/movierec.gateway.v1.MovieService/WhyMovie',
             movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieRequest.SerializeToString,
             movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/movierec.gateway.v1.MovieService/GetUser',
+            movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetUserRequest.SerializeToString,
+            movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/movierec.gateway.v1.MovieService/GetStatus',
+            movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetStatusRequest.SerializeToString,
+            movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

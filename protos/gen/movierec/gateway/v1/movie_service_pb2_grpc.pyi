@@ -33,6 +33,15 @@ class MovieServiceStub:
     Reveals what a user has watched: an installation without authentication can turn it off, which
     answers UNIMPLEMENTED, reason METHOD_DISABLED.
     """
+    GetUser: _aio.UnaryUnaryMultiCallable[_movie_service_pb2.GetUserRequest, _movie_service_pb2.GetUserResponse]
+    """Returns what the bundle knows of a user: how much they have rated, what they liked last, and of which
+    genres. Reveals what a user has watched: what turns off WhyMovie turns this off as well, which answers
+    UNIMPLEMENTED, reason METHOD_DISABLED.
+    """
+    GetStatus: _aio.UnaryUnaryMultiCallable[_movie_service_pb2.GetStatusRequest, _movie_service_pb2.GetStatusResponse]
+    """Says what serves and how well: the bundle and its measured quality, the stages, and the models of the
+    latest lists. Holds no personal data. Each replica of the gateway answers for itself.
+    """
     BatchListPersonalMovies: _aio.UnaryUnaryMultiCallable[_movie_service_pb2.BatchListPersonalMoviesRequest, _movie_service_pb2.BatchListPersonalMoviesResponse]
     """Returns recommendations for 1 to 100 users. Atomic: one invalid request fails all.
     Faults do not, as each user steps down on their own.
@@ -92,6 +101,27 @@ class MovieServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says why a movie is, or is not, in the list that ListPersonalMovies gives the same request.
         Reveals what a user has watched: an installation without authentication can turn it off, which
         answers UNIMPLEMENTED, reason METHOD_DISABLED.
+        """
+
+    @_abc_1.abstractmethod
+    def GetUser(
+        self,
+        request: _movie_service_pb2.GetUserRequest,
+        context: _aio.ServicerContext[_movie_service_pb2.GetUserRequest, _abc.Awaitable[_movie_service_pb2.GetUserResponse]],
+    ) -> _abc.Awaitable[_movie_service_pb2.GetUserResponse]:
+        """Returns what the bundle knows of a user: how much they have rated, what they liked last, and of which
+        genres. Reveals what a user has watched: what turns off WhyMovie turns this off as well, which answers
+        UNIMPLEMENTED, reason METHOD_DISABLED.
+        """
+
+    @_abc_1.abstractmethod
+    def GetStatus(
+        self,
+        request: _movie_service_pb2.GetStatusRequest,
+        context: _aio.ServicerContext[_movie_service_pb2.GetStatusRequest, _abc.Awaitable[_movie_service_pb2.GetStatusResponse]],
+    ) -> _abc.Awaitable[_movie_service_pb2.GetStatusResponse]:
+        """Says what serves and how well: the bundle and its measured quality, the stages, and the models of the
+        latest lists. Holds no personal data. Each replica of the gateway answers for itself.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,77 @@
+"""The state of a stage, asked over a real channel."""
+
+import pytest
+from grpc import StatusCode
+from grpc_health.v1 import health_pb2
+from prometheus_client import CollectorRegistry
+
+from gateway.metrics import GatewayMetrics
+from gateway.stages.breaker import Breaker
+from gateway.stages.client import StageClient
+from gateway.stages.monitor import ChannelMonitor, StageStatus
+from movierec.similarity.v1 import similarity_service_pb2 as similarity
+from serving.stages.similarity import CODEC, SimilarQuery
+from serving.stages.stage import FallbackReason, StageError, StageName
+from tests.gateway.scripted_stage import Behaviour, failing_with, saying, scripted_stage
+
+SERVING = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+NOT_SERVING = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING)
+ANSWER = similarity.FindSimilarMoviesResponse(
+    movie_ids=[2], scores=[0.5], method=similarity.SIMILARITY_METHOD_ALS_COSINE, bundle_id="b1"
+)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "serving"),
+    [
+        (saying(SERVING), True),
+        (saying(NOT_SERVING), False),
+        (saying(b"\xff"), False),
+        (failing_with(StatusCode.UNAVAILABLE), False),
+        (failing_with(StatusCode.NOT_FOUND), False),
+    ],
+    ids=["serving", "not serving", "no message", "unavailable", "unknown service"],
+)
+async def test_whether_a_stage_serves(behaviour: Behaviour, serving: bool) -> None:  # noqa: FBT001
+    metrics = GatewayMetrics.create(CollectorRegistry())
+    async with scripted_stage() as (stage, channel):
+        stage.behave = behaviour
+        client = StageClient(CODEC, channel, metrics)
+        breaker = Breaker(StageName.SIMILARITY, metrics, full_seconds=0)
+        monitor = ChannelMonitor(client, channel, breaker)
+        assert await monitor.status() == StageStatus(
+            StageName.SIMILARITY, serving=serving, breaker_reason=None, bundle_id=""
+        )
+        request = health_pb2.HealthCheckRequest.FromString(stage.requests[0])
+        assert request.service == "movierec.similarity.v1.SimilarityService"
+
+
+async def test_a_stage_that_is_silent_does_not_serve() -> None:
+    metrics = GatewayMetrics.create(CollectorRegistry())
+    async with scripted_stage() as (stage, channel):
+        stage.behave = stage.hang
+        breaker = Breaker(StageName.SIMILARITY, metrics, full_seconds=0)
+        monitor = ChannelMonitor(StageClient(CODEC, channel, metrics), channel, breaker)
+        assert not (await monitor.status()).serving
+
+
+async def test_the_bundle_of_the_last_answer_and_an_open_breaker() -> None:
+    metrics = GatewayMetrics.create(CollectorRegistry())
+    async with scripted_stage() as (stage, channel):
+        client = StageClient(CODEC, channel, metrics)
+        breaker = Breaker(StageName.SIMILARITY, metrics, full_seconds=0)
+        monitor = ChannelMonitor(client, channel, breaker)
+        stage.behave = saying(ANSWER)
+        await client.call([SimilarQuery(movie_id=1, limit=1)], seconds=20)
+        stage.behave = failing_with(StatusCode.UNAVAILABLE)
+        for _ in range(5):
+            with pytest.raises(StageError):
+                await breaker.call(
+                    lambda: client.call([SimilarQuery(movie_id=1, limit=1)], seconds=20), patience=20
+                )
+        assert await monitor.status() == StageStatus(
+            StageName.SIMILARITY,
+            serving=False,
+            breaker_reason=FallbackReason.DEPENDENCY_UNAVAILABLE,
+            bundle_id="b1",
+        )
