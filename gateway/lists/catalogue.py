@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from serving.ids import NO_IDS, Ids, Rows
 from serving.movies import UNKNOWN_YEAR, Movies
 from serving.ratings import Ratings
 from serving.similarity import genre_jaccard
+from serving.sources import Source
 
 FOLDER: Final = "gateway"
 """The gateway's part of a bundle."""
@@ -38,6 +39,15 @@ class Movie:
     tmdb_id: int | None
 
 
+class LikedMovie(NamedTuple):
+    """A movie that the user liked, as a reason for another."""
+
+    movie_id: int
+    title: str
+    weight: float
+    """What it adds to the other's ALS score; positive."""
+
+
 @dataclass(frozen=True)
 class ScoredMovies:
     """Movies that one model put in order, best first. Sequences of one length."""
@@ -46,8 +56,12 @@ class ScoredMovies:
     scores: npt.NDArray[np.floating]
     bundle_id: str
     """Where the order comes from."""
-    explanations: tuple[Explanation, ...] = ()
-    """One per movie, or none at all."""
+    explanations: Sequence[Explanation] = ()
+    """One per movie, or none at all, as in what follows."""
+    because_of: Sequence[tuple[LikedMovie, ...]] = ()
+    """The movies that speak most for each, most first."""
+    candidate_sources: Sequence[tuple[Source, ...]] = ()
+    """What offered each as a candidate."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,21 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.fallback import LADDER, Denial, FallbackPolicy, Model, Outcome, fallback_reason
-from gateway.lists.catalogue import Catalogue, ScoredMovies
+from gateway.lists.catalogue import Catalogue, LikedMovie, ScoredMovies
 from serving.errors import NotFoundError, Reason, UnavailableError
 from serving.explanations import Explanation
 from serving.ids import Rows
 from serving.sources import Source
 from serving.stages.stage import FallbackReason, StageFailure
-
-
-class LikedMovie(NamedTuple):
-    """A movie that the user liked, as a reason for another."""
-
-    movie_id: int
-    title: str
-    weight: float
-    """What it adds to the other's ALS score; positive."""
 
 
 class Item(NamedTuple):  # a page makes up to a hundred: a frozen dataclass takes three times as long
@@ -108,8 +99,14 @@ class ListBuilder:
         places = np.flatnonzero((rows >= 0) & ~self.blocked[rows])[: self.missing]
         rows = rows[places]
         self.blocked[rows] = True
-        explanations = [scored.explanations[place] for place in places] if scored.explanations else repeat(())
-        self.items += map(Item, rows.tolist(), scored.scores[places].tolist(), repeat(source), explanations)
+        told = (scored.explanations, scored.because_of, scored.candidate_sources)
+        self.items += map(
+            Item,
+            rows.tolist(),
+            scored.scores[places].tolist(),
+            repeat(source),
+            *([of_all[place] for place in places] if of_all else repeat(()) for of_all in told),
+        )
 
 
 @dataclass(frozen=True)

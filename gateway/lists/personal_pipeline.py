@@ -1,16 +1,15 @@
 """Lists for one user: candidates, ordered by the ranker, filled up with what is popular."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from gateway.fallback import Model, Outcome
-from gateway.lists.catalogue import Catalogue, Catalogues, ScoredMovies
+from gateway.lists.catalogue import Catalogue, Catalogues, LikedMovie, ScoredMovies
 from gateway.lists.list_builder import (
-    Item,
-    LikedMovie,
     ListAnswer,
     ListBuilder,
     Sources,
@@ -146,6 +145,8 @@ class _Draft:
 
     candidates: CandidateList
     """Once added: those that may be shown."""
+    _rows: Rows
+    """Theirs."""
 
     def __init__(self, request: PersonalRequest, catalogue: Catalogue) -> None:
         self._request = request
@@ -162,7 +163,6 @@ class _Draft:
         self._sources: Sources = {
             Model.POPULARITY_FALLBACK: lambda: catalogue.most_popular(blocked, builder.missing)
         }
-        self._rows: Rows | None = None
         self._ranked: RankedList | None = None
 
     def add_candidates(self, candidates: CandidateList, metrics: GatewayMetrics) -> None:
@@ -180,9 +180,9 @@ class _Draft:
             rows, candidates = rows[shown], candidates.where(shown)
         self.candidates = candidates
         self._rows = rows
-        in_order = ScoredMovies(rows, candidates.order_scores, candidates.bundle_id)
-        self._sources[Model.ALS_ONLY] = lambda: in_order
-        self._sources[Model.TWO_STAGE] = lambda: in_order  # until they are ranked: none need no ranking
+        in_order = partial(_in_order, self._catalogue, rows, candidates)
+        self._sources[Model.ALS_ONLY] = in_order
+        self._sources[Model.TWO_STAGE] = in_order  # until they are ranked: none need no ranking
 
     def add_ranking(self, ranked: RankedList, metrics: GatewayMetrics) -> None:
         """Adds their order, and keeps movies that ranking does not know from coming back as fill."""
@@ -190,8 +190,15 @@ class _Draft:
         if ranked.unknown_movie_ids.size:
             metrics.unknown_items.inc(ranked.unknown_movie_ids.size)
             self._builder.block(ids.rows(ranked.unknown_movie_ids))
+        rows = ids.rows(ranked.movie_ids)
+        places = (self._rows == rows[:, None]).argmax(axis=1)  # less work than a dict of the candidates
         in_rank_order = ScoredMovies(
-            ids.rows(ranked.movie_ids), ranked.scores, ranked.bundle_id, ranked.explanations
+            rows,
+            ranked.scores,
+            ranked.bundle_id,
+            ranked.explanations,
+            _likes_at(self._catalogue, self.candidates.because_of, places),
+            self.candidates.sources_at(places),
         )
         self._sources[Model.TWO_STAGE] = lambda: in_rank_order
         self._ranked = ranked
@@ -213,9 +220,8 @@ class _Draft:
             when_empty=Model.POPULARITY_FALLBACK,
             base_value=ranked.base_value if ranked is not None and request.explain_features else None,
         )
-        if self._rows is None or outcome is Outcome.CANDIDATES_FAILED:
+        if outcome is Outcome.CANDIDATES_FAILED:
             return PersonalResult(answer)
-        answer = _with_reasons(answer, self._rows, self.candidates)
         return PersonalResult(answer, self.candidates, ranked)
 
 
@@ -232,35 +238,24 @@ def _mismatch(candidates: CandidateList) -> StageFailure:
     return StageFailure(StageName.CANDIDATE, FallbackReason.BUNDLE_MISMATCH, detail)
 
 
-def _with_reasons(answer: ListAnswer, candidate_rows: Rows, candidates: CandidateList) -> ListAnswer:
-    """The list with the sources of its candidates, and the liked movies that speak for them if asked for."""
-    if not candidate_rows.size or not answer.items:
-        return answer
-    shown = np.array([item.movie_row for item in answer.items])
-    found = candidate_rows == shown[:, None]  # a page and its candidates: less work than a dict of them
-    places = found.argmax(axis=1)
-    reasons = zip(
-        answer.items,
-        found.any(axis=1).tolist(),
-        _likes_of(answer.catalogue, candidates.because_of, places),
-        candidates.sources_at(places),
-        strict=True,
+def _in_order(catalogue: Catalogue, rows: Rows, candidates: CandidateList) -> ScoredMovies:
+    """The candidates as they came, with their reasons."""
+    places = np.arange(rows.size)
+    return ScoredMovies(
+        rows,
+        candidates.order_scores,
+        candidates.bundle_id,
+        because_of=_likes_at(catalogue, candidates.because_of, places),
+        candidate_sources=candidates.sources_at(places),
     )
-    items = tuple(
-        Item(item.movie_row, item.score, item.source, item.explanation, likes, sources)
-        if is_candidate
-        else item
-        for item, is_candidate, likes, sources in reasons
-    )
-    return replace(answer, items=items)
 
 
-def _likes_of(
+def _likes_at(
     catalogue: Catalogue, because_of: LikedMovies, places: npt.NDArray[np.intp]
-) -> Iterable[tuple[LikedMovie, ...]]:
-    """The likes that speak for the candidates at some places; none where they were not asked for."""
+) -> Sequence[tuple[LikedMovie, ...]]:
+    """The likes that speak for the candidates at some places; nothing where they were not asked for."""
     if not because_of.movie_ids.size:
-        return [()] * places.size
+        return ()
     rows = catalogue.movies.ids.rows(because_of.movie_ids[places])
     weights = because_of.weights[places]
     return [_liked(catalogue, *one) for one in zip(rows.tolist(), weights.tolist(), strict=True)]

@@ -9,7 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.fallback import FallbackPolicy
-from gateway.lists.list_builder import LikedMovie, ListAnswer
+from gateway.lists.catalogue import LikedMovie
+from gateway.lists.list_builder import ListAnswer
 from gateway.requests import PersonalRequest
 from serving.errors import UnavailableError
 from serving.filters import MovieFilter
