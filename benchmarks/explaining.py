@@ -31,6 +31,7 @@ _PLAIN: Final = "a page of 20"
 _PAGES: Final[Mapping[str, pb.ListPersonalMoviesRequest]] = {
     _PLAIN: pb.ListPersonalMoviesRequest(limit=_PAGE),
     "explained, 3 features each": pb.ListPersonalMoviesRequest(limit=_PAGE, explain_features=3),
+    "100 movies, all features each": pb.ListPersonalMoviesRequest(limit=100, explain_features=100),
     "because of 3 likes each": pb.ListPersonalMoviesRequest(limit=_PAGE, because_of=3),
 }
 _WHY: Final = "why one movie is in it or not"

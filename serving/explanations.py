@@ -21,9 +21,11 @@ class Contribution(NamedTuple):
 
     def titled(self, title_of: Callable[[int], str]) -> "Contribution":
         """The same, with the title that `title_of` gives of a movie_id in the phrase."""
-        if self.movie_id is None:
+        feature, value, contribution, phrase, movie_id = self
+        if movie_id is None:
             return self
-        return self._replace(phrase=self.phrase.replace(MOVIE, title_of(self.movie_id)))
+        phrase = phrase.replace(MOVIE, title_of(movie_id))
+        return Contribution(feature, value, contribution, phrase, movie_id)  # a third of `_replace`
 
 
 Explanation: TypeAlias = tuple[Contribution, ...]

@@ -30,8 +30,9 @@ def create_app(bundle_root: Path) -> FastAPI:
     @app.get("/api/movies/personal")
     async def personal(user_id: int, limit: int = 10) -> Response:
         ((candidates, top),) = model.top([user_id], limit)
-        ranked = zip(top.movie_ids.tolist(), top.scores.tolist(), strict=True)
-        place_of = {movie_id: place for place, movie_id in enumerate(candidates.movie_ids.tolist())}
+        places = (candidates.movie_ids == top.movie_ids[:, None]).argmax(axis=1)
+        sources = candidates.sources_at(places)
+        ranked = zip(top.movie_ids.tolist(), top.scores.tolist(), sources, strict=True)
         page = {
             "movies": [
                 {
@@ -41,9 +42,9 @@ def create_app(bundle_root: Path) -> FastAPI:
                     "source": "two_stage",
                     "explanation": (),
                     "because_of": (),
-                    "candidate_sources": candidates.sources_of(place_of[movie_id]),
+                    "candidate_sources": offered_by,
                 }
-                for rank, (movie_id, score) in enumerate(ranked, 1)
+                for rank, (movie_id, score, offered_by) in enumerate(ranked, 1)
             ],
             "model": "two_stage",
             "degraded": False,
