@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 TRAINERS := train-popularity train-cf train-als train-ranker
-.PHONY: help install lock protos openapi envoy protos-check baseline format lint test faults fuzz extras check demo bench profile oracle \
+.PHONY: help install lock protos openapi envoy protos-check baseline format lint test faults soak fuzz extras check demo bench profile oracle \
   images containers web web-down kubernetes checkov clean \
   preprocess extract-movies build-similarity tune promote rollback mlflow-ui $(TRAINERS) $(TRAINERS:=-sample)
 
@@ -72,8 +72,13 @@ test: .venv/installed protos/vendor ## run every test, three at once on two proc
 
 # In a network namespace of its own, where packets can be dropped.
 faults: .venv/installed protos/vendor ## try all rows of the fault matrix and write docs/faults.md (30 minutes)
-	MOVIEREC_FUZZ_EXAMPLES=200 MOVIEREC_TEST_KILLS=50 MOVIEREC_TEST_SWAPS=200 exec unshare --map-root-user --net --mount \
+	MOVIEREC_FUZZ_EXAMPLES=200 MOVIEREC_FUZZ_MESSAGES=100000 MOVIEREC_TEST_KILLS=50 MOVIEREC_TEST_SWAPS=200 \
+	  MOVIEREC_TEST_PROCESS_SWAPS=50 exec unshare --map-root-user --net --mount \
 	  sh -c 'ip link set lo up; exec python -m pytest -p tests.faults.matrix -m "row and not containers" --matrix docs/faults.md'
+
+soak: .venv/installed protos/vendor ## swap bundles and kill replicas under load; MINUTES=30, OPTIONS="--per-second 20"
+	exec unshare --map-root-user --net \
+	  sh -c 'ip link set lo up; exec python -m benchmarks.soak --minutes $(or $(MINUTES),30) $(OPTIONS)'
 
 fuzz: .venv/installed protos/vendor ## of `test`: requests made up from the OpenAPI document, 200 per operation
 	MOVIEREC_FUZZ_EXAMPLES=200 exec pytest tests/e2e/test_fuzz.py

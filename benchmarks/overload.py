@@ -14,7 +14,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -26,6 +26,7 @@ import typer
 import uvloop
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -55,9 +56,9 @@ _ANSWERED: Final = StatusCode.OK.name
 _DEGRADED: Final = "DEGRADED"
 _REFUSED: Final = {StatusCode.RESOURCE_EXHAUSTED.name, StatusCode.UNAVAILABLE.name}  # the latter is Envoy's
 
-_PEAK: Final = "peak"
-_ACCOMPANIED: Final = "peak, and calls for nobody"
-_BEHIND_EDGE: Final = "behind Envoy"
+PEAK: Final = "peak"
+ACCOMPANIED: Final = "peak, and calls for nobody"
+BEHIND_EDGE: Final = "behind Envoy"
 _LIMITED: Final = "without Envoy"
 _UNLIMITED: Final = "without any limit"
 _GATEWAYS: Final[Mapping[str, Mapping[str, str]]] = {_LIMITED: {}, _UNLIMITED: {"max_inflight": "10000"}}
@@ -102,28 +103,60 @@ def main(
 ) -> None:
     """Loads the gateways in turn, and prints what came of it."""
     console = Terminal()
+    console.print(_table(measured(bundle_root, seconds=seconds, rounds=rounds, console=console)))
+
+
+def measured(
+    bundle_root: Path, *, seconds: float, rounds: int, console: Console, edge_alone: bool = False
+) -> dict[str, Tally]:
+    """Loads the gateways in turn; gives what came of it, by load.
+
+    Args:
+        bundle_root: where a published bundle lies.
+        seconds: of each load per round.
+        rounds: how often every load takes its turn.
+        console: shows how far it is.
+        edge_alone: leaves out the gateways without Envoy, and keeps the load on the first processor and all
+            servers on the others.
+    """
     users = cycle(users_of(bundle_root))
-    tallies = {name: Tally() for name in (_PEAK, _ACCOMPANIED, _BEHIND_EDGE, _LIMITED, _UNLIMITED)}
+    first, *others = sorted(os.sched_getaffinity(0))
     with ExitStack() as stack:
         logs = Path(stack.enter_context(TemporaryDirectory()))
+        if edge_alone:
+            stack.enter_context(_kept_on(others))  # which servers inherit
         stages = serving_stages(stack, bundle_root, logs)
-        gateways = {name: _gateway(stack, name, bundle_root, logs, stages) for name in _GATEWAYS}
-        targets = {
-            _BEHIND_EDGE: _edge(stack, gateways[_LIMITED], logs),
-            **{name: gateway.target for name, gateway in gateways.items()},
-        }
+        names = (_LIMITED,) if edge_alone else tuple(_GATEWAYS)
+        gateways = {name: _gateway(stack, name, bundle_root, logs, stages) for name in names}
+        targets = {BEHIND_EDGE: _edge(stack, gateways[_LIMITED], logs)}
+        if edge_alone:
+            stack.enter_context(_kept_on([first]))
+        else:
+            targets |= {name: gateway.target for name, gateway in gateways.items()}
+        tallies = {name: Tally() for name in (PEAK, ACCOMPANIED, *targets)}
         for target in targets.values():
             uvloop.run(_Run(Tally(), users, seconds=min(seconds, _WARM_UP_SECONDS)).closed(target))
         for _ in track(range(rounds), "Asking", console=console, transient=True):
-            uvloop.run(_Run(tallies[_PEAK], users, seconds=seconds).closed(targets[_BEHIND_EDGE]))
-            rate = _TIMES * tallies[_PEAK].goodput
-            beside = rate - tallies[_PEAK].goodput
+            uvloop.run(_Run(tallies[PEAK], users, seconds=seconds).closed(targets[BEHIND_EDGE]))
+            rate = _TIMES * tallies[PEAK].goodput
+            beside = rate - tallies[PEAK].goodput
             uvloop.run(
-                _Run(tallies[_ACCOMPANIED], users, seconds=seconds).accompanied(targets[_BEHIND_EDGE], beside)
+                _Run(tallies[ACCOMPANIED], users, seconds=seconds).accompanied(targets[BEHIND_EDGE], beside)
             )
             for name, target in targets.items():
                 uvloop.run(_Run(tallies[name], users, seconds=seconds).opened(target, rate))
-    console.print(_table(tallies))
+    return tallies
+
+
+@contextmanager
+def _kept_on(processors: Sequence[int]) -> Iterator[None]:
+    """Keeps this process, and what it starts, on some of its processors while the block runs."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, processors)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _gateway(stack: ExitStack, name: str, bundle_root: Path, logs: Path, stages: Sequence[Server]) -> Server:
@@ -291,7 +324,7 @@ def _table(tallies: Mapping[str, Tally]) -> Table:
     table.add_column("")
     for name in tallies:
         table.add_column(name, justify="right")
-    for heading, cell in rows(tallies[_PEAK], tallies[_ACCOMPANIED]):
+    for heading, cell in rows(tallies[PEAK], tallies[ACCOMPANIED]):
         table.add_row(heading, *map(cell, tallies.values()))
     return table
 

@@ -465,12 +465,12 @@ def _report(
         counts = (f"{count:,}" for count in (tally.requests, tally.failed, tally.degraded, tally.wrong))
         table.add_row(phase, *counts, f"{tally.p50_ms:.1f}", f"{tally.p99_ms:.1f}", bundles)
     console.print(table)
-    for (phase, what), times in _faults(outcomes).items():
+    for (phase, what), times in faults(outcomes).items():
         console.print(f"{phase}, {times[0]:.1f} s to {times[-1]:.1f} s: {len(times)} {what}")
     return verdict(tallies, late_degraded(outcomes, kills))
 
 
-def _faults(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], list[float]]:
+def faults(outcomes: Sequence[Outcome]) -> dict[tuple[str, str], list[float]]:
     """When what went wrong, by phase and cause; ascending times."""
     found: dict[tuple[str, str], list[float]] = {}
     for one in sorted(outcomes, key=lambda outcome: outcome.at):

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LARGEST_INT64 = 2**63 - 1
 BODY_LIMIT = 65536
+CONNECTIONS = 1000
 PERSONAL = "/api/movies/personal"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -237,6 +239,56 @@ async def test_a_gateway_that_hangs_is_given_up(
 async def test_slow_headers_are_cut_off(edge: Edge) -> None:
     response = await answer_to(edge, b"GET /healthz HTTP/1.1\r\nhost: x\r\n")
     assert error_of(response) == (408, 4, "REQUEST_TIMEOUT")
+
+
+@pytest.mark.row(27)
+async def test_two_hundred_who_send_drop_by_drop_are_cut_off_and_others_are_served(
+    edge: Edge, client: httpx.AsyncClient, record_property: Callable[[str, object], None]
+) -> None:
+    """Half of them never end their headers, half never end the body that they have announced."""
+    endless_body = f"POST {PERSONAL} HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n".encode()
+    begins = [b"GET /healthz HTTP/1.1\r\nx: ", endless_body] * 100
+    served = 0
+    async with asyncio.TaskGroup() as group:
+        drippers = [group.create_task(drip(edge, begin)) for begin in begins]
+        while not all(dripper.done() for dripper in drippers):
+            assert (await client.get("/api/movies/7")).status_code == 200
+            served += 1
+            await asyncio.sleep(0.02)
+    record_property("requests", served)
+    record_property("drippers", len(drippers))
+    assert Counter(dripper.result() for dripper in drippers) == {408: 200}
+
+
+async def drip(edge: Edge, begin: bytes) -> int:
+    """Sends a byte every quarter of a second until the edge has had enough; gives the status."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    writer.write(begin)
+    answer = asyncio.create_task(reader.readuntil(b"\r\n"))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not answer.done():
+            writer.write(b" ")
+            await asyncio.wait([answer], timeout=0.25)
+    writer.close()
+    return int((await answer).split()[1])
+
+
+@pytest.mark.row(27)
+async def test_so_many_connections_and_no_more(tmp_path: Path) -> None:
+    """In an Envoy of its own: the tests of this module share one."""
+    async with running_edge(tmp_path) as edge, AsyncExitStack() as stack:
+        readers = []
+        for _ in range(CONNECTIONS + 20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+            stack.callback(writer.close)
+            readers.append(reader)
+        ends = [asyncio.create_task(reader.read()) for reader in readers]
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while sum(end.done() for end in ends) < 20:  # noqa: ASYNC110  # the kernel takes them all in first
+                await asyncio.sleep(0.05)
+        for end in ends:
+            end.cancel()
+        assert sum(end.done() and not end.cancelled() for end in ends) == 20
 
 
 # Old and odd HTTP

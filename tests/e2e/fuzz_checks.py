@@ -16,6 +16,7 @@ from schemathesis.core.failures import AcceptedNegativeData, Failure
 from gateway.codec import decode_batch, decode_personal
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from serving.errors import InvalidArgumentError
+from tests.e2e.leaks import leaks
 from tests.e2e.rest import Failure as ErrorAnswer
 
 # Rules between fields, and of the catalogue that is served: JSON Schema has no words for them.
@@ -73,6 +74,13 @@ def invalid_body_rejection(_: CheckContext, response: Response, case: Case[Any])
         check(message)
     except InvalidArgumentError as error:
         raise AssertionError(f"accepted, although: {error}") from error
+
+
+@schemathesis.check
+def nothing_of_the_inside(_: CheckContext, response: Response, _case: Case[Any]) -> None:
+    """No error tells how the servers are built."""
+    found = leaks(response.text) if response.status_code >= 400 else []
+    assert not found, found
 
 
 @schemathesis.check

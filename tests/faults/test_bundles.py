@@ -105,9 +105,9 @@ RANKED = ("two_stage", False, pb.FALLBACK_REASON_UNSPECIFIED)
 
 @pytest.mark.row(10)
 async def test_swapped_under_load_each_answer_is_of_the_bundle_it_names(
-    cluster: Cluster, bundles: Bundles
+    cluster: Cluster, bundles: Bundles, record_property: Callable[[str, object], None]
 ) -> None:
-    """Row 10. MOVIEREC_TEST_SWAPS sets how many; `benchmarks.reloading` does it with processes."""
+    """MOVIEREC_TEST_SWAPS sets how many; `benchmarks.reloading` does it with processes."""
     expected = {
         one: (
             {user: oracle.two_stage(Wish(user), LIMIT) for user in USERS},
@@ -144,6 +144,9 @@ async def test_swapped_under_load_each_answer_is_of_the_bundle_it_names(
             await cluster.settle(bundle_id)
             await eventually(lambda: answered[bundle_id] > before[bundle_id])  # noqa: B023
         done.set()
+    record_property("requests", 2 * sum(answered.values()))
+    record_property("degraded", 0)  # it is asserted of each
+    record_property("swaps", SWAPS)
     assert [cluster.holders.failed(name) for name in cluster.holders.metrics] == [0] * 4
 
 
@@ -203,7 +206,6 @@ def point_unverified(store: BundleStore, bundle_id: str) -> None:
 async def test_candidate_ahead_of_ranking_by_one_bundle_and_by_two(
     cluster: Cluster, bundles: Bundles
 ) -> None:
-    """Row 11."""
     first, second, third = bundles.ids
     for bundle_id in (second, third):
         (bundles.store.path(bundle_id) / "ranking" / "ranker.cbm").rename(
@@ -253,7 +255,7 @@ LOADERS: Final[dict[str, Callable[[BundleStore, str], Any]]] = {
 @pytest.mark.row(6, 8, 51)
 @pytest.mark.parametrize("name", LOADERS)
 async def test_a_tampered_bundle_is_refused_and_the_old_one_stays(bundles: Bundles, name: str) -> None:
-    """Rows 6, 8 and 51: each file in turn, and the manifest of another bundle."""
+    """Each file in turn, and the manifest of another bundle."""
     old, new, other = bundles.ids
     store = bundles.store
     holders = Holders(store, {})
@@ -325,7 +327,7 @@ def run_publisher(store: BundleStore, bundle: Path, moment: int) -> subprocess.C
 
 @pytest.mark.row(9)
 async def test_half_a_bundle_is_never_seen(bundles: Bundles) -> None:
-    """Row 9. MOVIEREC_TEST_KILLS sets how often the publisher is killed."""
+    """MOVIEREC_TEST_KILLS sets how often the publisher is killed."""
     first, second, _ = bundles.ids
     source, store = bundles.store.path(second), BundleStore(bundles.store.root.parent / "served")
     with store.staging() as staging:

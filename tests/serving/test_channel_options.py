@@ -21,7 +21,8 @@ OF_OTHERS = {".venv", "build", "gen"}  # not our source
 FASTER = 30
 PINGS = 5  # three that come too early are answered by GOAWAY
 HEADER_BYTES = 9  # length (3), type, flags, stream (4)
-PING, GOAWAY, ACK = 6, 7, 1
+SETTINGS, PING, GOAWAY, ACK = 4, 6, 7, 1
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 def options_in(source: str) -> Iterator[str]:
@@ -71,7 +72,7 @@ async def test_an_idle_channel_stays_connected(monkeypatch: pytest.MonkeyPatch) 
     theirs = server._options  # noqa: SLF001  # no setting: the two sides have to agree
     monkeypatch.setattr(channels, "_OPTIONS", faster(iter(channels._OPTIONS)))  # noqa: SLF001
     monkeypatch.setattr(server, "_options", lambda settings: faster(iter(theirs(settings))))
-    sent, received = Frames(len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")), Frames(0)
+    sent, received = Frames(len(PREFACE)), Frames(0)
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, frames: Frames) -> None:
         with suppress(ConnectionError):
@@ -97,3 +98,20 @@ async def test_an_idle_channel_stays_connected(monkeypatch: pytest.MonkeyPatch) 
             assert received.seen[GOAWAY] == 0
             assert not changed.done()
             changed.cancel()
+
+
+@pytest.mark.row(33)
+async def test_who_pings_too_often_is_cut_off_and_nobody_else() -> None:
+    async with running_server() as stage, channels.open_channel(f"127.0.0.1:{stage.port}") as other:
+        await asyncio.wait_for(other.channel_ready(), 10)
+        reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
+        writer.write(PREFACE + bytes((0, 0, 0, SETTINGS, 0, 0, 0, 0, 0)))
+        received = Frames(0)
+        async with asyncio.timeout(30):
+            while data := await reader.read(65536):  # until it is closed
+                received.feed(data)
+                if not received.seen[GOAWAY]:
+                    writer.write(bytes((0, 0, 8, PING, 0, 0, 0, 0, 0)) + bytes(8))
+        writer.close()
+        assert received.seen[GOAWAY] > 0
+        assert other.get_state() is ChannelConnectivity.READY

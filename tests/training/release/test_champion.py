@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from ranking_service.ranking import Ranker
 from serving.bundle import SETTLE_SECONDS
 from serving.bundle.manifest import bundle_id_of
-from serving.bundle.signature import SIGNATURE_NAME, SigningKey
+from serving.bundle.signature import SIGNATURE_NAME, SigningKey, TrustedKeys
 from serving.bundle.store import MAX_MANIFEST_BYTES, BundleError, BundleStore
 from tests.conftest import Trained
 from tests.serving.test_store import publish
@@ -56,13 +56,13 @@ def registry(root: Path, trained: Trained) -> Registry:
     return register(root, trained.root / "bundles" / trained.bundle_id)
 
 
-def brought_down(registry: Registry, root: Path) -> str | None:
+def brought_down(registry: Registry, root: Path, trusted: TrustedKeys | None = None) -> str | None:
     """What came; there is nothing to wait for."""
 
     def wait(seconds: float) -> None:
         pytest.fail(f"waits for {seconds} s")
 
-    return bring_down(registry, BundleStore(root), settle_seconds=60, wait=wait)
+    return bring_down(registry, BundleStore(root, trusted=trusted), settle_seconds=60, wait=wait)
 
 
 def test_the_champion_arrives_whole_and_is_served(
@@ -95,22 +95,19 @@ def test_only_a_champion_that_is_signed_is_brought_down_where_a_key_is_set(
         signed.publish(staging, source.manifest(trained.bundle_id), key)
     registry = register(root, signed.path(trained.bundle_id))
     registry.promote()
-    served = BundleStore(tmp_path / "served", trusted=key.public)
-    assert bring_down(registry, served, settle_seconds=0, wait=pytest.fail) == trained.bundle_id
-    served.verify(trained.bundle_id)
-    others = BundleStore(tmp_path / "others", trusted=SigningKey(bytes(31) + b"1").public)
+    assert brought_down(registry, tmp_path / "served", key.public) == trained.bundle_id
+    BundleStore(tmp_path / "served", trusted=key.public).verify(trained.bundle_id)
     with pytest.raises(BundleError, match="is not that of a key that is trusted"):
-        bring_down(registry, others, settle_seconds=0, wait=pytest.fail)
-    assert list((others.root / "bundles").iterdir()) == []
+        brought_down(registry, tmp_path / "others", SigningKey(bytes(31) + b"1").public)
+    assert list((tmp_path / "others/bundles").iterdir()) == []
 
 
 @pytest.mark.row(59)
 def test_an_unsigned_champion_is_refused_where_a_key_is_set(registry: Registry, tmp_path: Path) -> None:
     registry.promote()
-    served = BundleStore(tmp_path / "served", trusted=SigningKey(bytes(32)).public)
     with pytest.raises(BundleError, match=f"^version 1: the bundle has no {SIGNATURE_NAME}$"):
-        bring_down(registry, served, settle_seconds=0, wait=pytest.fail)
-    assert list((served.root / "bundles").iterdir()) == []
+        brought_down(registry, tmp_path / "served", SigningKey(bytes(32)).public)
+    assert list((tmp_path / "served/bundles").iterdir()) == []
 
 
 def test_every_folder_gets_the_same_pointer(
