@@ -250,7 +250,7 @@ class AnswerEncoder:
         )
         for like in answer.likes:
             shown = response.likes.add(
-                movie=_entry(catalogue, like.movie_row, "", entries).movie, rating=like.rating
+                movie=_entry(catalogue, like.movie_row, entries).movie, rating=like.rating
             )
             if like.rated_at is not None:
                 shown.rate_time.FromSeconds(like.rated_at)

@@ -192,7 +192,7 @@ def _check_entries(
 ) -> None:
     """Checks at least one text or number; numbers first all at once, which takes a third of the time."""
     if limits.measure is not Measure.CHARACTERS:
-        numbers = np.array(values)
+        numbers = np.asarray(values)
         # Of ids, the upper limit is that of their type.
         hold = np.isfinite(numbers).all() if limits.measure is Measure.FINITE else numbers.min() >= limits.low
         if hold and not (unique and not all_differ(numbers)):

@@ -165,7 +165,7 @@ def decode_request(request: pb.GenerateCandidatesRequest) -> list[CandidateQuery
             user_id=query.user_id,
             limit=query.limit,
             movie_filter=decode_filter(query.filter) if query.HasField("filter") else UNRESTRICTED,
-            exclude_movie_ids=np.array(query.exclude_movie_ids, dtype=np.int64),
+            exclude_movie_ids=np.asarray(query.exclude_movie_ids, dtype=np.int64),
             include_seen=query.include_seen,
             history=decode_history(query.history),
             because_of=query.because_of,
@@ -234,7 +234,7 @@ def _decode_response(
         for ranks in source_ranks.values():
             require(ranks.size == movie_ids.size, "one rank per movie of each source")
             require(ranks.min(initial=0) >= 0, "ranks from 1, or 0")
-        fused_scores = np.array(message.fused_scores, np.float64)
+        fused_scores = np.asarray(message.fused_scores, np.float64)
         require(fused_scores.size == (movie_ids.size if source_ranks else 0), "fused scores with ranks")
         require(np.isfinite(fused_scores).all(), "finite fused scores")
         require(bool((fused_scores[1:] <= fused_scores[:-1]).all()), "the best first")
@@ -265,8 +265,8 @@ def _read_likes(message: pb.CandidateList, most: int) -> LikedMovies:
         require(len(values) == expected, "because_of entries for each candidate, if asked for")
     if not expected:
         return NO_LIKES
-    movie_ids = np.array(message.because_of_movie_ids, dtype=np.int64).reshape(-1, most)
-    weights = np.array(message.because_of_weights, dtype=np.float32).reshape(-1, most)
+    movie_ids = np.asarray(message.because_of_movie_ids, dtype=np.int64).reshape(-1, most)
+    weights = np.asarray(message.because_of_weights, dtype=np.float32).reshape(-1, most)
     require(np.isfinite(weights).all(), "finite weights")
     return LikedMovies(movie_ids, weights)
 

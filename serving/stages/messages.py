@@ -112,7 +112,7 @@ def encode_source_ranks(ranks: SourceRanks, message: RanksMessage) -> None:
 def decode_source_ranks(message: RanksMessage) -> SourceRanks:
     """Those of the sources that have any; as many as the message has, whatever else stands in it."""
     found = {source: getattr(message, f"{source}_ranks", ()) for source in Source}
-    return {source: np.array(ranks, np.int32) for source, ranks in found.items() if ranks}
+    return {source: np.asarray(ranks, np.int32) for source, ranks in found.items() if ranks}
 
 
 def encode_ranks(ranks: Mapping[Source, int], message: RankMessage) -> None:

@@ -142,8 +142,8 @@ def decode_request(request: pb.RankMoviesRequest) -> list[RankingQuery]:
     return [
         RankingQuery(
             user_id=query.user_id,
-            movie_ids=np.array(query.movie_ids, dtype=np.int64),
-            retrieval_scores=np.array(query.retrieval_scores, dtype=np.float32),
+            movie_ids=np.asarray(query.movie_ids, dtype=np.int64),
+            retrieval_scores=np.asarray(query.retrieval_scores, dtype=np.float32),
             bundle_id=request.bundle_id,
             limit=query.limit,
             explain_features=query.explain_features,
@@ -234,7 +234,7 @@ def _decode_response(
             bundle_id=response.bundle_id,
             base_value=base_value,
             explanations=tuple(_read_explanation(e, query.explain_features) for e in message.explanations),
-            unknown_movie_ids=np.array(message.unknown_movie_ids, dtype=np.int64)
+            unknown_movie_ids=np.asarray(message.unknown_movie_ids, dtype=np.int64)
             if message.unknown_movie_ids
             else NO_IDS,
             probes=tuple(map(_read_probe, message.probes)),

@@ -61,7 +61,7 @@ def read_scored(
     """
     require(len(movie_ids) == len(scores), "one score per movie")
     require(len(movie_ids) <= limit, "no more movies than asked for")  # before arrays of any size are made
-    ids, values = np.array(movie_ids, dtype=np.int64), np.array(scores, dtype=np.float64)
+    ids, values = np.asarray(movie_ids, dtype=np.int64), np.asarray(scores, dtype=np.float64)
     require(all_differ(ids), "unique movies")
     require(bool(np.isfinite(values).all()), "finite scores")
     require(not descending or bool((values[1:] <= values[:-1]).all()), "the best first")

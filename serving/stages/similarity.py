@@ -63,7 +63,7 @@ def decode_request(request: pb.FindSimilarMoviesRequest) -> SimilarQuery:
         movie_id=request.movie_id,
         limit=request.limit,
         movie_filter=decode_filter(request.filter) if request.HasField("filter") else UNRESTRICTED,
-        exclude_movie_ids=np.array(request.exclude_movie_ids, dtype=np.int64),
+        exclude_movie_ids=np.asarray(request.exclude_movie_ids, dtype=np.int64),
     )
 
 
