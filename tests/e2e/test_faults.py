@@ -1,6 +1,6 @@
 """What a client gets while servers are dead or frozen, and after they are back."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
@@ -68,11 +68,17 @@ def test_stages_die_one_after_another_and_come_back(system: System, rest: Rest, 
 
 
 @pytest.mark.row(1)
-def test_a_dead_stage_is_left_alone_until_it_is_back(system: System, rest: Rest) -> None:
+def test_a_dead_stage_is_left_alone_until_it_is_back(
+    system: System, rest: Rest, record_property: Callable[[str, object], None]
+) -> None:
+    before = system.counted("gateway", "degraded_total", method="ListPersonalMovies")
     system.kill("candidate")
     for _ in range(10):
         assert course(list_of(rest)) == ("popularity_fallback", True, UNAVAILABLE)
     assert system.counted("gateway", "breaker_open", service="candidate") == 1
+    degraded = system.counted("gateway", "degraded_total", method="ListPersonalMovies") - before
+    record_property("counter", f"degraded_total + {degraded:.0f}, breaker_open 1, then 0")
+    assert degraded == 10
     system.mend()
     assert system.counted("gateway", "breaker_open", service="candidate") == 0
     assert course(list_of(rest))[0] == "two_stage"
@@ -116,7 +122,10 @@ def test_dead_similarity(system: System, rest: Rest, oracle: Oracle) -> None:
 
 
 @pytest.mark.row(12)
-def test_without_any_stage_the_rest_stays(system: System, rest: Rest, oracle: Oracle) -> None:
+def test_without_any_stage_the_rest_stays(
+    system: System, rest: Rest, oracle: Oracle, record_property: Callable[[str, object], None]
+) -> None:
+    before = system.counted("gateway", "fallbacks_total", reason="DEPENDENCY_UNAVAILABLE")
     system.kill("candidate", "ranking", "similarity")
     movie = oracle.popular()[0][0]
     assert rest.status_of("/readyz") == 200
@@ -125,6 +134,9 @@ def test_without_any_stage_the_rest_stays(system: System, rest: Rest, oracle: Or
     assert (len(popular.movies), popular.degraded) == (20, False)
     (one, other) = rest.batch({"user_id": USER}, {"user_id": 17})
     assert course(one) == course(other) == ("popularity_fallback", True, UNAVAILABLE)
+    fallbacks = system.counted("gateway", "fallbacks_total", reason="DEPENDENCY_UNAVAILABLE") - before
+    record_property("counter", f"fallbacks_total + {fallbacks:.0f}")
+    assert fallbacks == 2
 
 
 async def test_dead_gateway(system: System, rest: Rest) -> None:

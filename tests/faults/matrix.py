@@ -187,19 +187,20 @@ class _Matrix:
 
     def _more_figures(self) -> Iterator[str]:
         """What tests measured beyond the columns of the table."""
-        figures = {
-            (test, *sorted(one.items())): (number, test, one)
-            for number, proofs in self._proofs.items()
-            for test, proof in proofs.items()
-            for one in proof.figures
-        }
+        rows: dict[tuple[str, str], list[int]] = defaultdict(list)
+        told: dict[tuple[str, str], str] = {}
+        for number, proofs in sorted(self._proofs.items()):
+            for test, one in ((test, one) for test, proof in proofs.items() for one in proof.figures):
+                rows[test, one["case"]].append(number)
+                told[test, one["case"]] = ", ".join(
+                    f"{name} {value}" for name, value in one.items() if name != "case"
+                )
         yield ""
         yield "## Figures"
         yield ""
-        for number, test, one in sorted(figures.values(), key=lambda figure: figure[0]):
-            told = ", ".join(f"{name} {value}" for name, value in one.items() if name != "case")
-            case = f" ({one['case']})" if one["case"] else ""
-            yield f"- row {number}, {_words(test)}{case}: {told}"
+        for (test, case), numbers in rows.items():
+            which = f"row{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+            yield f"- {which}, {_words(test)}{f' ({case})' if case else ''}: {told[test, case]}"
 
 
 def _words(test: str) -> str:

@@ -204,7 +204,7 @@ def point_unverified(store: BundleStore, bundle_id: str) -> None:
 
 @pytest.mark.row(11)
 async def test_candidate_ahead_of_ranking_by_one_bundle_and_by_two(
-    cluster: Cluster, bundles: Bundles
+    cluster: Cluster, bundles: Bundles, record_property: Callable[[str, object], None]
 ) -> None:
     first, second, third = bundles.ids
     for bundle_id in (second, third):
@@ -221,6 +221,7 @@ async def test_candidate_ahead_of_ranking_by_one_bundle_and_by_two(
         assert cluster.holders.held("ranking")[0] == first
         labels = {"service": "ranking", "reason": "BUNDLE_MISMATCH"}
         assert cluster.registry.get_sample_value("movierec_fallbacks_total", labels) == n_refused
+    record_property("counter", f"fallbacks_total {n_refused}, bundle_loads_total{{failed}} {n_refused}")
     (bundles.store.path(third) / "aside").rename(bundles.store.path(third) / "ranking" / "ranker.cbm")
     await cluster.holders.current(third, "ranking")
     assert course(await personal(cluster, 1)) == RANKED
@@ -254,7 +255,9 @@ LOADERS: Final[dict[str, Callable[[BundleStore, str], Any]]] = {
 
 @pytest.mark.row(6, 8, 51)
 @pytest.mark.parametrize("name", LOADERS)
-async def test_a_tampered_bundle_is_refused_and_the_old_one_stays(bundles: Bundles, name: str) -> None:
+async def test_a_tampered_bundle_is_refused_and_the_old_one_stays(
+    bundles: Bundles, name: str, record_property: Callable[[str, object], None]
+) -> None:
     """Each file in turn, and the manifest of another bundle."""
     old, new, other = bundles.ids
     store = bundles.store
@@ -280,6 +283,7 @@ async def test_a_tampered_bundle_is_refused_and_the_old_one_stays(bundles: Bundl
         store.point_to(new, published_at=0)
         await eventually(lambda: holder.get().bundle_id == new)
     assert holders.failed(name) == len(files) + 1
+    record_property("counter", f"bundle_loads_total{{failed}} {holders.failed(name):.0f}, {name}")
 
 
 # A publisher that dies

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.faults.matrix import ROWS
 
 PLUGINS = ("-p", "tests.faults.matrix", "-p", "no:schemathesis", "-p", "no:xdist")
-MARK = re.compile(r"^@pytest\.mark\.row\((.+)\)$", re.MULTILINE)
+MARK = re.compile(r"pytest\.mark\.row\(([\d, ]+)\)")
 TESTS = """
 import pytest
 

@@ -102,11 +102,15 @@ async def cut_off(replica: Replica) -> None:
     replica.reconnect()
 
 
-@pytest.mark.row(13, 34, 36)
+@pytest.mark.row(13)
 @pytest.mark.parametrize(
     ("blow", "few"),
-    [(term, 0.0), (kill, 0.01), (freeze, 0.01), (cut_off, 0.01)],
-    ids=["SIGTERM", "SIGKILL", "SIGSTOP", "cut off"],
+    [
+        pytest.param(term, 0.0, id="SIGTERM", marks=pytest.mark.row(34)),
+        pytest.param(kill, 0.01, id="SIGKILL", marks=pytest.mark.row(36)),
+        pytest.param(freeze, 0.01, id="SIGSTOP"),
+        pytest.param(cut_off, 0.01, id="cut off"),
+    ],
 )
 async def test_one_of_two_is_not_missed(
     served: Served, blow: Callable[[Replica], Awaitable[None]], few: float, record_property: Figures
@@ -129,9 +133,13 @@ async def test_one_of_two_is_not_missed(
     assert tally.degraded <= few * tally.requests
 
 
-@pytest.mark.row(1, 4, 12)
 @pytest.mark.parametrize(
-    "servers", [("candidate",), ("ranking",), ("candidate", "ranking", "similarity")], ids="+".join
+    "servers",
+    [
+        pytest.param(("candidate",), id="candidate", marks=pytest.mark.row(1)),
+        pytest.param(("ranking",), id="ranking", marks=pytest.mark.row(4)),
+        pytest.param(("candidate", "ranking", "similarity"), id="all stages", marks=pytest.mark.row(12)),
+    ],
 )
 async def test_a_stage_that_is_dead_fails_no_request(
     served: Served, servers: Sequence[str], record_property: Figures
@@ -153,8 +161,13 @@ async def test_a_stage_that_is_dead_fails_no_request(
     assert (tally.wrong, recovered < 3) == (0, True)
 
 
-@pytest.mark.row(2, 5)
-@pytest.mark.parametrize("server", ["candidate", "ranking"])
+@pytest.mark.parametrize(
+    "server",
+    [
+        pytest.param("candidate", marks=pytest.mark.row(2)),
+        pytest.param("ranking", marks=pytest.mark.row(5)),
+    ],
+)
 async def test_a_stage_that_is_frozen_is_not_waited_for(
     served: Served, server: str, record_property: Figures
 ) -> None:
