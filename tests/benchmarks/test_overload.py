@@ -41,7 +41,9 @@ def test_five_times_overload(bundle_root: Path, record_property: Callable[[str, 
     looked_up = len(over.movies) + over.movies_refused
     record_property("requests", over.ends.total())
     record_property("ends", ", ".join(f"{end} {count:,}" for end, count in over.ends.most_common()))
+    beside = tallies[overload.ACCOMPANIED]
     record_property("of_peak", round(over.goodput / peak.goodput, 2))
+    record_property("of_peak_beside_as_many_calls", round(over.goodput / beside.goodput, 2))
     record_property("refused_ms_p50_p99", f"{1_000 * median:.1f}, {1_000 * late:.1f}")
     record_property("recovered_ms", round(1_000 * max(over.recovery)))
     record_property("look_ups_refused", f"{over.movies_refused} of {looked_up}")
