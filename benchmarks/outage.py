@@ -30,7 +30,7 @@ from benchmarks.ports import free_port
 from benchmarks.servers import serving, settings_of, users_of
 from deploy.demo.plan import envoy_process
 from deploy.demo.processes import spawn
-from deploy.envoy_config import COMPOSE, CONFIG, Options, Stage, render
+from deploy.envoy_config import COMPOSE, CONFIG, CONSOLE, Options, Stage, render
 from movierec.candidate.v1 import candidate_service_pb2 as candidate
 from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_grpc
 from movierec.gateway.v1 import movie_service_pb2 as pb
@@ -194,6 +194,7 @@ async def _running(bundle_root: Path) -> AsyncIterator[Outage]:
             edge=(_HOST, edge),
             gateway=servers,
             files=CONFIG.parent,
+            console=CONSOLE,
             mesh_host=_HOST,
             stages=(Stage("candidate", _SERVICE, mesh, tuple(replicas), per_try_seconds=0.06),),
             admin=(_HOST, admin),

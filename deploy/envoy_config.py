@@ -20,6 +20,24 @@ CONFIG: Final = Path("deploy/envoy/envoy.yaml")
 """The demo's: valid as it lies there when Envoy is started from the root of the repository."""
 DEFAULT_PORT: Final = 8080
 DEFAULT_GATEWAY_PORT: Final = 50051
+CONSOLE: Final = Path("console")
+"""The page for people, seen from the root of the repository."""
+WITHOUT_CONSOLE: Final = (
+    "--config-yaml",
+    "layered_runtime: {layers: [{name: console, static_layer: {movierec_console_percent: 0}}]}",
+)
+"""What Envoy is started with to leave the page out."""
+_CONTENT_TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_PAGE_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Content-Security-Policy of the page: no inline code, no other origin."""
 
 Address: TypeAlias = tuple[str, int]
 """Host and port."""
@@ -53,6 +71,8 @@ class Place:
     """The gateway."""
     files: Path
     """Directory with descriptor.binpb, openapi.json and unique_fields.lua, as Envoy sees it."""
+    console: Path = CONSOLE
+    """Directory with the page for people, as Envoy sees it."""
     gateway_replicas: bool = False
     """Whether the gateway is a name for several replicas; else one host, given by address."""
     mesh_host: str | None = None
@@ -68,8 +88,8 @@ class Place:
         return self.mesh_host is not None and ip_address(self.mesh_host).is_loopback
 
     def file(self, name: str) -> str:
-        """The path of a file that Envoy reads, in quotes: a folder may have brackets in its name."""
-        return json.dumps(str(self.files / name), ensure_ascii=False)
+        """The path of a file that Envoy reads."""
+        return _quoted(self.files / name)
 
 
 @dataclass(frozen=True)
@@ -109,10 +129,16 @@ class Options:
 
 
 def demo(
-    *, port: int = DEFAULT_PORT, gateway_port: int = DEFAULT_GATEWAY_PORT, files: Path = CONFIG.parent
+    *,
+    port: int = DEFAULT_PORT,
+    gateway_port: int = DEFAULT_GATEWAY_PORT,
+    files: Path = CONFIG.parent,
+    console: Path = CONSOLE,
 ) -> Place:
     """Before one gateway on this machine, which calls the stages itself."""
-    return Place(edge=("127.0.0.1", port), gateway=(("127.0.0.1", gateway_port),), files=files)
+    return Place(
+        edge=("127.0.0.1", port), gateway=(("127.0.0.1", gateway_port),), files=files, console=console
+    )
 
 
 _STAGES: Final = (
@@ -128,6 +154,7 @@ COMPOSE: Final = Place(
     edge=(_EVERYWHERE, DEFAULT_PORT),
     gateway=(("gateway", DEFAULT_GATEWAY_PORT),),
     files=_IMAGE_FILES,
+    console=_IMAGE_FILES / "console",
     gateway_replicas=True,
     mesh_host=_EVERYWHERE,
     stages=_STAGES,
@@ -166,7 +193,27 @@ def render(place: Place, options: Options | None = None, *, root: Path = Path())
     page.filters["address"] = _address
     page.filters["seconds"] = lambda value: f"{value:.6g}s"
     template = page.from_string((root / TEMPLATE).read_text(encoding="utf-8"))
-    return template.render(place=place, options=options or Options())
+    return template.render(
+        place=place, options=options or Options(), page=_page(place, root), page_policy=_PAGE_POLICY
+    )
+
+
+def _page(place: Place, root: Path) -> list[tuple[str, str, str]]:
+    """Path, file and content type of all that the page for people is made of."""
+    files = sorted(path for path in (root / CONSOLE).rglob("*") if path.suffix in _CONTENT_TYPES)
+    return [
+        (
+            "/" if path.name == "index.html" else f"/console/{path.relative_to(root / CONSOLE)}",
+            _quoted(place.console / path.relative_to(root / CONSOLE)),
+            _CONTENT_TYPES[path.suffix],
+        )
+        for path in files
+    ]
+
+
+def _quoted(path: Path) -> str:
+    """A path in quotes: a folder may have brackets in its name."""
+    return json.dumps(str(path), ensure_ascii=False)
 
 
 def _address(address: Address) -> str:

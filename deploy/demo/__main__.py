@@ -109,6 +109,8 @@ def _run(
     seconds = time.monotonic() - began
     say(console, f"3/4 Ready after {seconds:.1f} s: all serve bundle {published.bundle_id}", "bold")
 
+    if plan.console:
+        say(console, f"    Look at it in a browser: {plan.url}/", "bold")
     say(console, "4/4 The tour, over REST", "bold")
     # Not through a proxy that the environment names: it may not lead back here.
     with httpx.Client(base_url=plan.url, timeout=_REQUEST_SECONDS, trust_env=False) as client:

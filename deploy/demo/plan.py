@@ -57,6 +57,8 @@ class Plan:
     gateway: Server
     envoy: Process
     envoy_port: Port
+    console: bool
+    """Whether Envoy serves the page for people, at the root of its address."""
     envoy_config: str | None
     """What to write to the file that Envoy reads; none when it reads the committed one."""
 
@@ -80,7 +82,7 @@ def read_plan(environment: Mapping[str, str]) -> Plan:
     """Return what to run; the servers' own settings move their ports.
 
     Raises:
-        SettingError: a port is not a number from 1 to 65535.
+        SettingError: a port is not a number from 1 to 65535, or MOVIEREC_CONSOLE neither true nor false.
     """
     stages = (
         _server("candidate", "movierec.candidate.v1.CandidateService", 50052, 9102, environment),
@@ -104,6 +106,7 @@ def read_plan(environment: Mapping[str, str]) -> Plan:
         gateway=gateway,
         envoy=envoy_process(BUNDLE_ROOT / "envoy.yaml" if moved else envoy_config.CONFIG, environment),
         envoy_port=port,
+        console=has_console(environment),
         envoy_config=envoy_config.render(
             envoy_config.demo(port=port.number, gateway_port=gateway.port.number)
         )
@@ -125,7 +128,20 @@ def envoy_process(config: Path, environment: Mapping[str, str]) -> Process:
     # One worker is plenty here, and hot restart would claim a socket that a second Envoy on this
     # machine claims too.
     options = ("--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
-    return Process(name="envoy", command=(binary, "-c", str(config), *options))
+    console = () if has_console(environment) else envoy_config.WITHOUT_CONSOLE
+    return Process(name="envoy", command=(binary, "-c", str(config), *options, *console))
+
+
+def has_console(environment: Mapping[str, str]) -> bool:
+    """Whether Envoy serves the page for people.
+
+    Raises:
+        SettingError: MOVIEREC_CONSOLE is neither true nor false.
+    """
+    text = environment.get("MOVIEREC_CONSOLE", "true")
+    if text not in {"true", "false"}:
+        raise SettingError(f"MOVIEREC_CONSOLE must be true or false, not {text!r}")
+    return text == "true"
 
 
 def taken_ports(ports: Sequence[Port]) -> list[Port]:

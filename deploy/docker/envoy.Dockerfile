@@ -1,4 +1,4 @@
-# Envoy with all that it reads: configuration, descriptors of the API, the OpenAPI document.
+# Envoy with all that it reads: configuration, descriptors of the API, the OpenAPI document, the page for people.
 #   docker build -f deploy/docker/envoy.Dockerfile -t movierec-envoy:dev .
 # In production, ENVOY_IMAGE names an image of your own by its digest. It needs bash, sleep and cat.
 ARG ENVOY_IMAGE=envoyproxy/envoy:v1.40-latest
@@ -6,6 +6,7 @@ FROM ${ENVOY_IMAGE}
 COPY deploy/envoy/descriptor.binpb deploy/envoy/openapi.json deploy/envoy/unique_fields.lua \
   deploy/envoy/compose.yaml deploy/envoy/kubernetes.yaml deploy/envoy/entrypoint.sh /etc/movierec/
 COPY deploy/envoy/sds /etc/movierec/sds
+COPY console /etc/movierec/console
 USER 10001:10001
 EXPOSE 8080 50152 50153 50154
 STOPSIGNAL SIGTERM

@@ -6,6 +6,8 @@
 #   entrypoint.sh live                succeed if Envoy runs, for a container's health check
 # It needs no more than bash, sleep and cat: admin, on loopback alone, is reached through /dev/tcp.
 #
+# MOVIEREC_CONSOLE=false leaves out the page for people.
+#
 # Draining, with what takes how many seconds:
 #   ENVOY_UNREADY_SECONDS=5           /readyz fails, until whoever sends requests here has noticed
 #   ENVOY_DRAIN_SECONDS=5             answers close their connections; then nobody is let in any more
@@ -38,6 +40,11 @@ drain() {
 
 run() {
   local envoy stopping="" code
+  case "${MOVIEREC_CONSOLE:-true}" in
+    true) ;;
+    false) set -- "$@" --config-yaml 'layered_runtime: {layers: [{name: console, static_layer: {movierec_console_percent: 0}}]}' ;;
+    *) echo "MOVIEREC_CONSOLE must be true or false" >&2 && exit 2 ;;
+  esac
   trap 'stopping=yes' TERM INT
   envoy "$@" --drain-time-s "$drain_seconds" --drain-strategy immediate &
   envoy=$!

@@ -24,6 +24,7 @@ from movierec.gateway.v1 import movie_service_pb2_grpc as pb_grpc
 SERVICE = "movierec.gateway.v1.MovieService"
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / envoy_config.CONFIG.parent
+CONSOLE = ROOT / envoy_config.CONSOLE
 PATIENCE_SECONDS = 60
 
 
@@ -116,7 +117,7 @@ class Edge:
 
 def demo_place(*, port: int, gateway_port: int) -> envoy_config.Place:
     """The demo, for an Envoy that is started anywhere."""
-    return envoy_config.demo(port=port, gateway_port=gateway_port, files=FILES)
+    return envoy_config.demo(port=port, gateway_port=gateway_port, files=FILES, console=CONSOLE)
 
 
 @contextmanager

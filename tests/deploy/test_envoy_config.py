@@ -19,7 +19,7 @@ from gateway.settings import GatewaySettings
 from movierec.gateway.v1.movie_service_pb2 import DESCRIPTOR
 from serving.limiter import CallCost, Priority
 from serving.stages.stage import StageName
-from tests.deploy.edge import FILES, ROOT
+from tests.deploy.edge import CONSOLE, FILES, ROOT
 
 EVERY_OPTION = Options(
     cors_origins=("https://example.com",),
@@ -70,7 +70,7 @@ def test_the_committed_file_is_what_the_template_gives(path: Path) -> None:
 @every_file
 def test_envoy_accepts_it_without_a_warning(path: Path, tmp_path: Path) -> None:
     config = tmp_path / path.name
-    config.write_text(envoy_config.render(replace(GENERATED[path], files=FILES), root=ROOT))
+    config.write_text(envoy_config.render(replace(GENERATED[path], files=FILES, console=CONSOLE), root=ROOT))
     binary, *_ = envoy_process(config, {}).command
     arguments = ("--mode", "validate", "--log-level", "warning", "-c", config)
     done = subprocess.run([binary, *arguments], capture_output=True, text=True, check=False)
@@ -83,7 +83,9 @@ def test_the_edge_traces_when_it_is_given_a_collector(path: Path, tmp_path: Path
     assert "opentelemetry" not in (ROOT / path).read_text()
     options = Options(collector=("collector.example", 4317), traced_percent=0.5)
     config = tmp_path / path.name
-    config.write_text(envoy_config.render(replace(GENERATED[path], files=FILES), options, root=ROOT))
+    config.write_text(
+        envoy_config.render(replace(GENERATED[path], files=FILES, console=CONSOLE), options, root=ROOT)
+    )
     binary, *_ = envoy_process(config, {}).command
     arguments = ("--mode", "validate", "--log-level", "warning", "-c", config)
     done = subprocess.run([binary, *arguments], capture_output=True, text=True, check=False)

@@ -23,7 +23,7 @@ from movierec.gateway.v1 import movie_service_pb2_grpc as pb_grpc
 from movierec.similarity.v1 import similarity_service_pb2 as stage_pb
 from movierec.similarity.v1 import similarity_service_pb2_grpc as stage_pb_grpc
 from serving.rpc.channels import open_channel
-from tests.deploy.edge import FILES, PATIENCE_SECONDS, ROOT, Edge, running_gateway
+from tests.deploy.edge import CONSOLE, FILES, PATIENCE_SECONDS, ROOT, Edge, running_gateway
 from tests.serving.server_under_test import SERVICE, running_server, until
 
 HOST = "127.0.0.1"
@@ -57,7 +57,7 @@ def start(directory: Path, place: Place) -> Container:
     """Run the image's entrypoint, with pauses that fit a test."""
     port, admin_port = free_port(), free_port()
     config = directory / f"{port}.yaml"
-    here = replace(place, edge=(HOST, port), admin=(HOST, admin_port), files=FILES)
+    here = replace(place, edge=(HOST, port), admin=(HOST, admin_port), files=FILES, console=CONSOLE)
     config.write_text(envoy_config.render(here, root=ROOT))
     binary, *_ = envoy_process(config, {}).command
     environment = os.environ | {

@@ -22,7 +22,7 @@ from movierec.similarity.v1 import similarity_service_pb2 as pb
 from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
 from serving.errors import Reason, UnavailableError
 from serving.rpc.channels import open_channel
-from tests.deploy.edge import FILES, PATIENCE_SECONDS, Edge, running_envoy, running_gateway
+from tests.deploy.edge import CONSOLE, FILES, PATIENCE_SECONDS, Edge, running_envoy, running_gateway
 from tests.serving.server_under_test import SERVICE, ServerUnderTest, running_server, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -63,6 +63,7 @@ async def running_mesh(directory: Path, replicas: tuple[ServerUnderTest, ...]) -
         edge=(HOST, free_port()),
         gateway=((HOST, free_port()),),
         files=FILES,
+        console=CONSOLE,
         mesh_host=HOST,
         stages=(stage,),
         admin=(HOST, free_port()),
@@ -218,6 +219,7 @@ async def two_gateways(directory: Path) -> AsyncIterator[tuple[list[Edge], httpx
             edge=(HOST, edges[0].port),
             gateway=tuple(gateways),
             files=FILES,
+            console=CONSOLE,
             stages=(),
             admin=(HOST, free_port()),
         )

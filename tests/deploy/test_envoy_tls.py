@@ -23,7 +23,7 @@ from movierec.similarity.v1 import similarity_service_pb2 as pb
 from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
 from serving.rpc.channels import open_channel
 from serving.rpc.tls import client_credentials, server_credentials
-from tests.deploy.edge import FILES, PATIENCE_SECONDS, Edge, running_envoy, running_gateway
+from tests.deploy.edge import CONSOLE, FILES, PATIENCE_SECONDS, Edge, running_envoy, running_gateway
 from tests.serving.authority import Authority, Identity
 from tests.serving.server_under_test import SERVICE, running_server, settings, until
 
@@ -87,6 +87,7 @@ async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sec
             edge=(HOST, edge.port),
             gateway=(address,),
             files=laid_out(directory),
+            console=CONSOLE,
             stages=tuple(stages),
             admin=(HOST, free_port()),
         )

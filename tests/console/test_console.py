@@ -1,0 +1,315 @@
+"""The page for people in a real browser: every view, in both themes, on a phone and on a desk."""
+
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from deploy import envoy_config
+from tests.console.browser import Chromium, Theme, Visit
+from tests.console.conftest import HOSTILE
+from tests.deploy.edge import ROOT
+from tests.e2e.system import System
+
+pytestmark = pytest.mark.e2e
+
+MOST_BYTES = 100 * 1024
+"""Over the wire, for everything that the first view takes."""
+
+WINDOWS: list[tuple[int, Theme]] = [(1_280, "light"), (1_280, "dark"), (360, "light"), (360, "dark")]
+
+
+@pytest.fixture(params=WINDOWS, ids=lambda window: f"{window[0]}-{window[1]}")
+def window(request: pytest.FixtureRequest) -> tuple[int, Theme]:
+    window: tuple[int, Theme] = request.param
+    return window
+
+
+@pytest.fixture
+def visit(browser: Chromium, system: System, window: tuple[int, Theme]) -> Iterator[Visit]:
+    """A window of each width and theme."""
+    width, theme = window
+    with browser.visit(system.plan.url, width=width, theme=theme) as visit:
+        yield visit
+
+
+@pytest.fixture
+def desk(browser: Chromium, system: System) -> Iterator[Visit]:
+    """One wide window."""
+    with browser.visit(system.plan.url) as visit:
+        yield visit
+
+
+@pytest.fixture
+def user(system: System) -> int:
+    """A user whom the bundle knows."""
+    return system.manifest.golden.candidate.user_id
+
+
+@pytest.fixture
+def picture(request: pytest.FixtureRequest) -> str:
+    """The name of a test's picture."""
+    return re.sub(r"[^\w-]+", "-", request.node.name.removeprefix("test_")).strip("-")
+
+
+def test_where_it_begins(visit: Visit, picture: str) -> None:
+    visit.go("")
+    assert visit.rows()[0].startswith(HOSTILE[0])
+    visit.check(picture)
+
+
+def test_a_user(visit: Visit, picture: str, user: int) -> None:
+    visit.go(f"#/people/{user}")
+    assert len(visit.rows()) == 20
+    visit.see("Liked last")
+    visit.see("stars on average.")
+    assert visit.page.locator(".live").inner_text() == "two-stage"
+    visit.check(picture)
+
+
+def test_the_reasons_of_a_movie(visit: Visit, picture: str, user: int) -> None:
+    visit.go(f"#/people/{user}")
+    title = visit.page.locator(".row a.title").first
+    title.click()
+    visit.see("1st on this list.")
+    visit.page.get_by_text("Numbers", exact=True).click()
+    shown = visit.page.locator(".contributions li > span:last-child").all_inner_texts()
+    *parts, score = [float(text.replace("\u2212", "-")) for text in shown]
+    assert sum(parts) == pytest.approx(score, abs=0.01 * len(parts))
+    visit.check(picture)
+
+
+def test_why_not(visit: Visit, picture: str, user: int) -> None:
+    visit.go(f"#/people/{user}")
+    visit.rows()
+    question = visit.page.get_by_placeholder("Title of a movie")
+    question.fill("title of a great many")
+    visit.page.get_by_role("option").first.wait_for()
+    question.press("Enter")
+    visit.page.locator(".way").wait_for()
+    visit.check(picture)
+
+
+def test_a_filter(visit: Visit, picture: str, user: int) -> None:
+    visit.go(f"#/people/{user}")
+    before = visit.rows()
+    visit.page.get_by_label("Genre").select_option("Comedy")
+    visit.page.wait_for_function("location.hash.includes('genre=Comedy')")
+    visit.page.wait_for_function(
+        "[...document.querySelectorAll('.row .genres')].every(row => row.textContent.includes('Comedy'))"
+    )
+    assert visit.rows() != before
+    visit.check(picture)
+
+
+def test_a_filter_that_leaves_nothing(visit: Visit, picture: str, user: int) -> None:
+    visit.go(f"#/people/{user}?from=1870&to=1870")
+    visit.see("No movie matches the filter.")
+    visit.check(picture)
+    visit.page.get_by_text("Loosen it").click()
+    visit.rows()
+
+
+def test_a_user_whom_nobody_knows(visit: Visit, picture: str) -> None:
+    visit.expected = ("/api/users/",)  # which is 404
+    visit.go("#/people/999999999")
+    visit.see("Nobody knows user 999999999. This is what is popular.")
+    visit.rows()
+    visit.check(picture)
+
+
+def test_somebody_new(visit: Visit, picture: str) -> None:
+    visit.go("#/new")
+    visit.see("Nothing is known yet")
+    before = visit.rows()
+    for place in (0, 1, 2):
+        visit.page.locator(".taste .like").nth(place).click()
+    visit.see("Known by 3 ratings. Stage one and ranking both use them.")
+    assert visit.rows() != before
+    visit.page.locator(".taste .dislike").nth(1).click()
+    visit.page.locator(".taste.disliked").wait_for()
+    visit.check(picture)
+    shared = visit.page.url
+    visit.page.goto("about:blank")
+    visit.page.goto(shared)
+    visit.see("Known by 3 ratings.")
+    assert visit.page.locator(".taste.liked").count() == 2
+
+
+def test_movies(visit: Visit, picture: str) -> None:
+    visit.go("#/movies")
+    assert visit.rows()[0].startswith(HOSTILE[0])
+    visit.check(picture)
+
+
+def test_a_movie(visit: Visit, picture: str, popular_ids: list[int]) -> None:
+    visit.go(f"#/movies/{popular_ids[5]}")
+    assert visit.rows()
+    visit.see("Liked by the same people")
+    visit.check(picture)
+
+
+def test_health(visit: Visit, picture: str) -> None:
+    visit.go("#/health")
+    visit.see("Everything serves.")
+    assert visit.page.locator(".card").count() == 3
+    visit.check(picture)
+
+
+def test_no_such_page(visit: Visit, picture: str) -> None:
+    visit.go("#/nowhere")
+    visit.see("No such page")
+    visit.check(picture)
+
+
+def test_the_search(desk: Visit, picture: str) -> None:
+    desk.go("")
+    desk.page.keyboard.press("/")
+    desk.page.keyboard.type("img src")
+    desk.page.get_by_role("option").first.wait_for()
+    desk.check(picture)
+    desk.page.keyboard.press("Enter")
+    desk.page.wait_for_function("location.hash.startsWith('#/movies/')")
+    desk.see(HOSTILE[0])
+
+
+def test_keys_go_through_the_list(desk: Visit, user: int) -> None:
+    desk.go(f"#/people/{user}")
+    first, second = desk.rows()[:2]
+    desk.page.locator("a.title").first.focus()
+    desk.page.keyboard.press("ArrowDown")
+    desk.page.keyboard.press("Enter")
+    desk.see("2nd on this list.")
+    desk.page.keyboard.press("Escape")
+    desk.see("Liked last")
+    assert first != second
+
+
+def test_ranking_is_killed_and_comes_back(desk: Visit, picture: str, system: System, user: int) -> None:
+    desk.go(f"#/people/{user}")
+    before = desk.rows()
+    system.kill("ranking")
+    try:
+        desk.see("Ranking does not answer. This list is ordered by stage one alone.")
+        assert desk.page.locator(".live").inner_text() == "stage one alone"
+        desk.check(picture)
+        desk.page.evaluate("location.hash = '#/health'")
+        desk.see("Ranking does not serve.")
+        desk.check(f"{picture}-health")
+        desk.page.evaluate(f"location.hash = '#/people/{user}'")
+        desk.see("Ranking does not answer.")
+    finally:
+        system.mend()
+    desk.page.get_by_text("Ranking does not answer.").wait_for(state="detached")
+    assert desk.rows() == before
+
+
+def test_an_edge_that_is_gone(desk: Visit, picture: str, user: int) -> None:
+    desk.expected = ("ERR_FAILED",)
+    desk.go(f"#/people/{user}")
+    before = desk.rows()
+    desk.page.route("**/api/**", lambda route: route.abort())
+    desk.page.get_by_label("From").fill("1990")
+    desk.page.keyboard.press("Enter")
+    desk.see("The edge does not answer.")
+    desk.see("This is the list of")
+    assert desk.rows() == before
+    desk.page.wait_for_function("document.querySelector('.live').textContent === 'no answer'")
+    desk.page.screenshot(path=f"build/console/{picture}.png")
+    desk.page.unroute("**/api/**")
+    desk.page.get_by_text("The edge does not answer.").wait_for(state="detached")
+
+
+MARKUP = "<img src=x onerror=alert(1)>\"'[/]\u202e"
+
+
+def with_markup(answer: Any) -> Any:
+    """An answer whose texts are all markup."""
+    if isinstance(answer, dict):
+        return {key: with_markup(value) for key, value in answer.items()}
+    if isinstance(answer, list):
+        return [with_markup(value) for value in answer]
+    return MARKUP if isinstance(answer, str) else answer
+
+
+@pytest.mark.parametrize(
+    "address", ["#/people/{user}", "#/people/{user}?movie=1", "#/movies/1", "#/health", "#/new"]
+)
+def test_markup_from_the_api_is_text(desk: Visit, user: int, address: str) -> None:
+    def answer(route: Any) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, body=json.dumps(with_markup(response.json())))
+
+    desk.page.route("**/api/**", answer)
+    desk.go(address.format(user=user))
+    desk.see("<img src=x onerror=alert(1)>")
+    desk.page.wait_for_timeout(200)
+    assert desk.faults == []
+    assert desk.page.locator("main img").count() == 0
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"#/people/{MARKUP}",
+        f"#/people/1?genre={MARKUP}&from={MARKUP}&diversity={MARKUP}&movie={MARKUP}",
+        f"#/movies/{MARKUP}",
+        f"#/new?r={MARKUP}",
+        f"#/{MARKUP}",
+        "#/people/%E0%A4%A",
+        "#/new?r=1:5,1:5,2:NaN,-1:5,1e9:3,:,",
+    ],
+)
+def test_markup_in_an_address_is_text(desk: Visit, address: str) -> None:
+    desk.expected = ("400 (Bad Request)", "404 (Not Found)")
+    desk.go(address)
+    desk.page.wait_for_timeout(500)
+    assert desk.page.locator("h1").count() == 1
+    assert [fault for fault in desk.faults if not any(part in fault for part in desk.expected)] == []
+    assert desk.page.locator("main img").count() == 0
+
+
+def test_a_query_with_markup_is_text(desk: Visit) -> None:
+    desk.go("")
+    desk.page.get_by_label("Find a movie").first.fill(f"zzqq {MARKUP}")
+    desk.see("No title is like")
+    assert desk.faults == []
+    assert desk.page.locator("header img").count() == 0
+
+
+def test_the_first_view_is_small(desk: Visit) -> None:
+    sizes: dict[str, int] = {}
+    desk.page.on(
+        "response",
+        lambda response: sizes.update({response.url: response.request.sizes()["responseBodySize"]}),
+    )
+    desk.go("")
+    desk.rows()
+    desk.page.wait_for_timeout(300)
+    assert len(sizes) > 10
+    assert sum(sizes.values()) <= MOST_BYTES
+
+
+def paths() -> list[str]:
+    files = sorted((ROOT / envoy_config.CONSOLE).rglob("*.*"))
+    return [
+        "/" if path.name == "index.html" else f"/console/{path.relative_to(ROOT / 'console')}"
+        for path in files
+    ]
+
+
+@pytest.mark.parametrize("path", paths())
+def test_files_come_compressed_and_let_nothing_else_in(system: System, path: str) -> None:
+    response = httpx.get(system.plan.url + path, trust_env=False)
+    assert response.status_code == 200
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["referrer-policy"] == "no-referrer"
+    if len(gzip.compress(response.content)) > 1024:
+        assert response.headers["content-encoding"] == "gzip"
