@@ -26,12 +26,13 @@ SERVERS: dict[str, type[ServerSettings]] = {
     "similarity": SimilaritySettings,
 }
 TWICE = [f"{name}-{number}" for name in (*SERVERS, "envoy") for number in (1, 2)]
-OTHERS = {  # environment variables of programs that are not ours
+OTHERS = {  # environment variables of programs that are not our servers
     "GF_ANALYTICS_REPORTING_ENABLED",
     "GF_AUTH_ANONYMOUS_ENABLED",
     "MLFLOW_DISABLE_TELEMETRY",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
     "MLFLOW_TRACKING_URI",
+    "MOVIEREC_CONSOLE",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_HEADERS",
     "OTEL_TRACES_SAMPLER",

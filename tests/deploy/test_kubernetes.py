@@ -56,9 +56,10 @@ OTHERS_VARIABLES = {
     "MLFLOW_DISABLE_TELEMETRY",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
     "MLFLOW_TRACKING_URI",
+    "MOVIEREC_CONSOLE",
     "MPLCONFIGDIR",
 }
-"""Read by training, sync, or a library: none of them may be misspelt."""
+"""Read by training, sync, Envoy's entry point, or a library: none of them may be misspelt."""
 
 TRACING_VARIABLES = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"}
 IMAGES = {*SERVERS, "envoy", "sync", "training"}
@@ -397,6 +398,8 @@ def test_production_tells_less(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setenv(name, value)
         assert load_settings(kind).reflection is False
     assert load_settings(GatewaySettings).why_movie is False
+    envoy = overlay.pod("Deployment/gateway").container("envoy")
+    assert overlay.settings(envoy) == {"MOVIEREC_CONSOLE": "false"}
     assert all(one["spec"]["minReplicas"] >= 3 for one in overlay.of("HorizontalPodAutoscaler").values())
     assert all(one["spec"].get("type", "ClusterIP") == "ClusterIP" for one in overlay.of("Service").values())
 
