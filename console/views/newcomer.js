@@ -14,8 +14,8 @@ const TASTES = 30;
 const LIKED = 5;
 const DISLIKED = 1;
 
-/** Hues that are told apart, by genre: the first one that a movie has. */
-const hue = (genres) => [...(genres[0] ?? "")].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 360, 7);
+/** Hues that are told apart, by the first genre of a movie: the golden angle keeps near numbers far apart. */
+const hue = (genres) => ([...(genres[0] ?? "")].reduce((sum, letter) => sum + letter.codePointAt(0), 0) * 137.5) % 360;
 
 function readRatings(query) {
   const pairs = (query.get("r") ?? "").split(",").map((pair) => pair.split(":").map(Number));
