@@ -82,6 +82,5 @@ export const why = (movie, user, filter, limit, signal) =>
   call(`/api/movies/${id(movie)}/why`, { user_id: user, limit, explain_features: 6, ...filterOf(filter) }, null, signal);
 export const user = (user, signal) => call(`/api/users/${id(user)}`, { limit: 12 }, null, signal);
 export const status = (signal) => call("/api/status", {}, null, signal);
-
-/** Movies for somebody new to say something of. */
-export const tastes = async (limit, signal) => (await popular({}, limit, signal)).movies.map((item) => item.movie);
+export const trending = (limit, signal) => call("/api/movies/popular", { limit, order: "POPULAR_ORDER_TRENDING" }, null, signal);
+export const tastes = (signal) => call("/api/movies/taste", {}, null, signal);

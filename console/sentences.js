@@ -8,6 +8,7 @@ export const MODELS = {
   two_stage: "two-stage",
   als_only: "stage one alone",
   popularity_fallback: "popular",
+  trending: "trending",
   als_cosine: "by taste",
   genre_jaccard: "by genre",
   not_available: "no list",

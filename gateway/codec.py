@@ -12,12 +12,14 @@ from gateway.lists.catalogue import Catalogue
 from gateway.lists.list_builder import Item, ListAnswer
 from gateway.lists.users import UserAnswer
 from gateway.lists.why import RankingStanding, RetrievalStanding, Verdict, WhyAnswer
-from gateway.movie_api import MovieAnswer, SearchAnswer
+from gateway.movie_api import MovieAnswer, MoviesAnswer
 from gateway.requests import (
     PersonalRequest,
+    PopularOrder,
     PopularRequest,
     SearchRequest,
     SimilarRequest,
+    TasteRequest,
     UserRequest,
     WhyRequest,
 )
@@ -26,7 +28,7 @@ from movierec.gateway.v1 import movie_service_pb2 as public
 from serving.checks import PUBLIC
 from serving.filters import UNRESTRICTED, MovieFilter
 from serving.ids import NO_IDS
-from serving.limits import DEFAULT_COMPARISONS
+from serving.limits import DEFAULT_COMPARISONS, MAX_LIMIT
 from serving.sources import Source
 from serving.stages.messages import FilteredMessage, decode_filter, decode_history, encode_explanation
 from serving.stages.stage import FallbackReason
@@ -54,6 +56,9 @@ def decode_popular(message: public.ListPopularMoviesRequest) -> PopularRequest:
     """
     PUBLIC.require(message)
     return PopularRequest(
+        order=(
+            PopularOrder.TRENDING if message.order == public.POPULAR_ORDER_TRENDING else PopularOrder.ALL_TIME
+        ),
         limit=page_size(message.limit),
         offset=message.offset,
         movie_filter=_filter(message),
@@ -133,6 +138,16 @@ def decode_search(message: public.SearchMoviesRequest) -> SearchRequest:
     """
     PUBLIC.require(message)
     return SearchRequest(query=message.query, limit=page_size(message.limit), movie_filter=_filter(message))
+
+
+def decode_taste(message: public.ListTasteMoviesRequest) -> TasteRequest:
+    """What the message asks for.
+
+    Raises:
+        InvalidArgumentError: it breaks rules.
+    """
+    PUBLIC.require(message)
+    return TasteRequest(limit=page_size(message.limit or MAX_LIMIT))
 
 
 def decode_user(message: public.GetUserRequest) -> UserRequest:
@@ -228,14 +243,19 @@ class AnswerEncoder:
         entry = _entry(catalogue, answer.movie_row, self._entries_of(catalogue))
         return public.GetMovieResponse(movie=entry.movie, bundle_id=catalogue.bundle_id)
 
-    def search(self, answer: SearchAnswer) -> public.SearchMoviesResponse:
+    def search(self, answer: MoviesAnswer) -> public.SearchMoviesResponse:
         """The entries as a message."""
-        catalogue = answer.catalogue
-        entries = self._entries_of(catalogue)
-        return public.SearchMoviesResponse(
-            movies=[_entry(catalogue, row, entries).movie for row in answer.movie_rows],
-            bundle_id=catalogue.bundle_id,
+        return public.SearchMoviesResponse(movies=self._movies(answer), bundle_id=answer.catalogue.bundle_id)
+
+    def taste(self, answer: MoviesAnswer) -> public.ListTasteMoviesResponse:
+        """The entries as a message."""
+        return public.ListTasteMoviesResponse(
+            movies=self._movies(answer), bundle_id=answer.catalogue.bundle_id
         )
+
+    def _movies(self, answer: MoviesAnswer) -> list[public.Movie]:
+        entries = self._entries_of(answer.catalogue)
+        return [_entry(answer.catalogue, row, entries).movie for row in answer.movie_rows]
 
     def user(self, answer: UserAnswer) -> public.GetUserResponse:
         """What is known of a user as a message."""

@@ -22,6 +22,8 @@ class Model(StrEnum):
     """Candidates in the order of stage one: ALS scores, merged with the other sources of the bundle."""
     POPULARITY_FALLBACK = auto()
     """Popularity: from the gateway's memory alone."""
+    TRENDING = auto()
+    """What was rated of late, and well: from the gateway's memory alone. No list steps down to it."""
     ALS_COSINE = auto()
     """Cosine of ALS item factors."""
     GENRE_JACCARD = auto()

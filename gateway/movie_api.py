@@ -20,6 +20,7 @@ from gateway.requests import (
     PopularRequest,
     SearchRequest,
     SimilarRequest,
+    TasteRequest,
     UserRequest,
     WhyRequest,
 )
@@ -42,8 +43,8 @@ class MovieAnswer:
 
 
 @dataclass(frozen=True)
-class SearchAnswer:
-    """Catalogue entries, the best match first."""
+class MoviesAnswer:
+    """Catalogue entries, the best first."""
 
     movie_rows: Sequence[int]
     catalogue: Catalogue
@@ -225,13 +226,19 @@ class MovieApi:
         catalogue = catalogue_with(self.catalogues, movie_id)
         return MovieAnswer(catalogue.row(movie_id), catalogue)
 
-    async def search(self, request: SearchRequest, client_seconds: float | None) -> SearchAnswer:
+    async def search(self, request: SearchRequest, client_seconds: float | None) -> MoviesAnswer:
         """Movies by their titles."""
         self._begin(client_seconds)
         require_genres(self.catalogues, {"": request.movie_filter})
         catalogue = self.catalogues.get()
         rows = catalogue.titles.search(request.query, catalogue.blocked(request.movie_filter), request.limit)
-        return SearchAnswer(rows.tolist(), catalogue)
+        return MoviesAnswer(rows.tolist(), catalogue)
+
+    async def taste(self, request: TasteRequest, client_seconds: float | None) -> MoviesAnswer:
+        """Movies that a newcomer can be asked about, the one to ask about first in front."""
+        self._begin(client_seconds)
+        catalogue = self.catalogues.get()
+        return MoviesAnswer(catalogue.lists.taste_rows[: request.limit].tolist(), catalogue)
 
     def require_user(self) -> None:
         """Checks that `user` is answered here.

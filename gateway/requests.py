@@ -1,6 +1,7 @@
 """What clients ask for, in domain types: checked, and with defaults filled in."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum, auto
 
 from gateway.fallback import FallbackPolicy
 from serving.filters import UNRESTRICTED, MovieFilter
@@ -9,9 +10,19 @@ from serving.limits import DEFAULT_COMPARISONS, DEFAULT_LIMIT
 from serving.ratings import RatedMovies
 
 
+class PopularOrder(StrEnum):
+    """What counts as popular."""
+
+    ALL_TIME = auto()
+    TRENDING = auto()
+    """What was rated of late, and well."""
+
+
 @dataclass(frozen=True)
 class PopularRequest:
     """Asks for the most popular movies."""
+
+    order: PopularOrder = PopularOrder.ALL_TIME
 
     limit: int = DEFAULT_LIMIT
     offset: int = 0
@@ -60,6 +71,13 @@ class SearchRequest:
     query: str
     limit: int = DEFAULT_LIMIT
     movie_filter: MovieFilter = UNRESTRICTED
+
+
+@dataclass(frozen=True)
+class TasteRequest:
+    """Asks for movies that a newcomer can be asked about."""
+
+    limit: int
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from gateway.codec import (
     decode_popular,
     decode_search,
     decode_similar,
+    decode_taste,
     decode_user,
     decode_why,
 )
@@ -42,6 +43,7 @@ def call_costs(batch_concurrency: int) -> Mapping[str, CallCost]:
             "ListPopularMovies": CallCost(priority=Priority.FIRST),
             "ListSimilarMovies": CallCost(priority=Priority.FIRST),
             "SearchMovies": CallCost(priority=Priority.FIRST),
+            "ListTasteMovies": CallCost(priority=Priority.FIRST),
             "GetUser": CallCost(priority=Priority.FIRST),
             "GetStatus": CallCost(priority=Priority.FIRST),
             "ListPersonalMovies": CallCost(
@@ -104,6 +106,12 @@ class MovieServicer(MovieServiceServicer):
         self, request: public.SearchMoviesRequest, context: aio.ServicerContext[Any, Any]
     ) -> public.SearchMoviesResponse:
         return self._encode.search(await self._api.search(decode_search(request), context.time_remaining()))
+
+    @override
+    async def ListTasteMovies(
+        self, request: public.ListTasteMoviesRequest, context: aio.ServicerContext[Any, Any]
+    ) -> public.ListTasteMoviesResponse:
+        return self._encode.taste(await self._api.taste(decode_taste(request), context.time_remaining()))
 
     @override
     async def GetUser(

@@ -112,6 +112,12 @@ class AsyncMovieClient:
         """Finds movies by their titles."""
         return await self._call(self._stub.SearchMovies, request, timeout_seconds)
 
+    async def list_taste_movies(
+        self, request: pb.ListTasteMoviesRequest, *, timeout_seconds: float | None = None
+    ) -> pb.ListTasteMoviesResponse:
+        """Returns movies to ask a newcomer about."""
+        return await self._call(self._stub.ListTasteMovies, request, timeout_seconds)
+
     async def get_user(
         self, request: pb.GetUserRequest, *, timeout_seconds: float | None = None
     ) -> pb.GetUserResponse:

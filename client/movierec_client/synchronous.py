@@ -121,6 +121,13 @@ class MovieClient:
         answer: pb.SearchMoviesResponse = self._call(self._stub.SearchMovies, request, timeout_seconds)
         return answer
 
+    def list_taste_movies(
+        self, request: pb.ListTasteMoviesRequest, *, timeout_seconds: float | None = None
+    ) -> pb.ListTasteMoviesResponse:
+        """Returns movies to ask a newcomer about."""
+        answer: pb.ListTasteMoviesResponse = self._call(self._stub.ListTasteMovies, request, timeout_seconds)
+        return answer
+
     def get_user(
         self, request: pb.GetUserRequest, *, timeout_seconds: float | None = None
     ) -> pb.GetUserResponse:

@@ -14,6 +14,12 @@ export function home() {
     empty: () => el("p", {}, "The catalogue is empty."),
     how: () => ({ sentence: (item) => popularity(item.movie), link: (movie) => `#/movies/${movie.movie_id}` }),
   });
+  const trending = liveList({
+    length: 10,
+    ask: (signal) => api.trending(10, signal),
+    empty: () => el("p", {}, "The catalogue is empty."),
+    how: () => ({ sentence: (item) => popularity(item.movie), link: (movie) => `#/movies/${movie.movie_id}` }),
+  });
   return {
     title: "",
     element: el("div", {},
@@ -23,8 +29,10 @@ export function home() {
         el("div.door", {}, el("h2", {}, "A user"), el("p", {}, "Their list, with the reasons for every movie, and for those that are not on it."), whose("1")),
         el("div.door", {}, el("h2", {}, "Somebody new"), el("p", {}, "Rate a few movies, and see the list change with every answer."), el("a.button", { href: "#/new" }, "Rate movies")),
         el("div.door", {}, el("h2", {}, "The system"), el("p", {}, "Which models answer, which services serve, and how good the bundle is."), el("a.button", { href: "#/health" }, "See its health"))),
-      el("section.reading", {}, el("h2", {}, "Popular"), popular.element)),
-    update: () => popular.load(),
-    close: popular.close,
+      el("div.shelf", {},
+        el("section", {}, el("h2", {}, "Trending"), trending.element),
+        el("section", {}, el("h2", {}, "Popular of all time"), popular.element))),
+    update: () => { popular.load(); trending.load(); },
+    close: () => { popular.close(); trending.close(); },
   };
 }

@@ -10,7 +10,7 @@ import { popularity, why } from "../sentences.js";
 import { suggest } from "../suggest.js";
 
 const LENGTH = 10;
-const TASTES = 30;
+const MOST_MISSING = 30;
 const LIKED = 5;
 const DISLIKED = 1;
 
@@ -77,9 +77,9 @@ export function newcomer() {
 
   async function offer() {
     try {
-      offered = await api.tastes(TASTES);
+      offered = (await api.tastes()).movies;
       const missing = [...ratings.keys()].filter((id) => !offered.some((movie) => movie.movie_id === id));
-      const found = await Promise.allSettled(missing.slice(0, TASTES).map((id) => api.movie(id)));
+      const found = await Promise.allSettled(missing.slice(0, MOST_MISSING).map((id) => api.movie(id)));
       offered = [...found.filter((one) => one.status === "fulfilled").map((one) => one.value.movie), ...offered];
       draw();
     } catch (error) {

@@ -42,6 +42,7 @@ local MESSAGES = {
     filter = {name = "filter", message = "MovieFilter"},
     exclude_seen_by_user_id = {name = "exclude_seen_by_user_id"},
     excludeSeenByUserId = {name = "exclude_seen_by_user_id"},
+    order = {name = "order"},
   },
   ListSimilarMoviesRequest = {
     movie_id = {name = "movie_id"},
@@ -52,6 +53,9 @@ local MESSAGES = {
     excludeSeenByUserId = {name = "exclude_seen_by_user_id"},
     fallback_policy = {name = "fallback_policy"},
     fallbackPolicy = {name = "fallback_policy"},
+  },
+  ListTasteMoviesRequest = {
+    limit = {name = "limit"},
   },
   MovieFilter = {
     genres = {name = "genres", repeated = true},
@@ -107,6 +111,10 @@ local BINDINGS = {
   {
     verb = "GET", path = "^/api/movies%:search/?$",
     request = "SearchMoviesRequest", in_path = {},
+  },
+  {
+    verb = "GET", path = "^/api/movies/taste/?$",
+    request = "ListTasteMoviesRequest", in_path = {},
   },
   {
     verb = "GET", path = "^/api/status/?$",

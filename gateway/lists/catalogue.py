@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from gateway.bundle_report import BundleReport
 from serving.bundle.catalogue import CatalogueContent, read_movies
 from serving.bundle.factors import SeenMovies, read_ratings, read_seen_movies
+from serving.bundle.lists import ListsContent
 from serving.bundle.store import BundleError, BundleStore
 from serving.bundle.titles import TitleIndex
 from serving.errors import NotFoundError, Reason
@@ -75,6 +77,7 @@ class Catalogue:
     bundle_id: str
     movies: Movies
     content: CatalogueContent
+    lists: ListsContent
     titles: TitleIndex
     seen: SeenMovies
     report: BundleReport
@@ -84,14 +87,17 @@ class Catalogue:
     def __post_init__(self) -> None:
         n_movies = len(self.movies.ids)
         content = self.content
-        of_movies = (content.tmdb_ids, content.rating_counts, content.rating_means, content.popularity)
+        of_movies = (
+            *(content.tmdb_ids, content.rating_counts, content.rating_means, content.popularity),
+            self.lists.trending,
+        )
         if len(content.titles) != n_movies or any(array.shape != (n_movies,) for array in of_movies):
             raise BundleError(f"bundle {self.bundle_id}: the catalogue's parts are not of one length")
-        if not np.isfinite(content.popularity).all():
+        if not (np.isfinite(content.popularity).all() and np.isfinite(self.lists.trending).all()):
             raise BundleError(f"bundle {self.bundle_id}: a movie's popularity is not a number")
-        rows = self.seen.movie_rows
-        if rows.size and not 0 <= rows.min() <= rows.max() < n_movies:
-            raise BundleError(f"bundle {self.bundle_id}: ratings of movies that the catalogue lacks")
+        for rows, what in ((self.seen.movie_rows, "ratings of"), (self.lists.taste_rows, "a list with")):
+            if rows.size and not 0 <= rows.min() <= rows.max() < n_movies:
+                raise BundleError(f"bundle {self.bundle_id}: {what} movies that the catalogue lacks")
 
     @classmethod
     def load(cls, store: BundleStore, bundle_id: str, *, with_ratings: bool = True) -> "Catalogue":
@@ -112,6 +118,7 @@ class Catalogue:
             bundle_id=bundle_id,
             movies=read_movies(folder),
             content=content,
+            lists=ListsContent.read(folder),
             titles=TitleIndex.read(folder, content.popularity_order),
             seen=SeenMovies(ratings.users, ratings.indptr, ratings.movie_rows)
             if ratings is not None
@@ -180,6 +187,12 @@ class Catalogue:
         """The movies that a user has rated; none for an unknown user."""
         return self.movies.ids.ids[self.seen.of(user_id)]
 
+    @cached_property
+    def _trending_order(self) -> Rows:
+        """Shape (n_movies,): all rows, the most trending first; ties as by popularity."""
+        by_popularity = self.content.popularity_order
+        return by_popularity[np.argsort(-self.lists.trending[by_popularity], kind="stable")]
+
     def most_popular(self, blocked: npt.NDArray[np.bool_], limit: int, *, offset: int = 0) -> ScoredMovies:
         """The most popular of what is not blocked; ties in ascending movie_id.
 
@@ -188,12 +201,24 @@ class Catalogue:
             limit: most movies to return.
             offset: movies to skip before.
         """
+        return self._first(self.content.popularity_order, self.content.popularity, blocked, limit, offset)
+
+    def most_trending(self, blocked: npt.NDArray[np.bool_], limit: int, *, offset: int = 0) -> ScoredMovies:
+        """The same by what is trending; ties as by popularity."""
+        return self._first(self._trending_order, self.lists.trending, blocked, limit, offset)
+
+    def _first(
+        self,
+        order: Rows,
+        scores: npt.NDArray[np.float64],
+        blocked: npt.NDArray[np.bool_],
+        limit: int,
+        offset: int,
+    ) -> ScoredMovies:
         end = offset + limit
-        rows = self.content.popularity_order[
-            : end + np.count_nonzero(blocked)
-        ]  # at most these many are left out
+        rows = order[: end + np.count_nonzero(blocked)]  # at most these many are left out
         rows = rows[~blocked[rows]][offset:end]
-        return ScoredMovies(rows, self.content.popularity[rows], self.bundle_id)
+        return ScoredMovies(rows, scores[rows], self.bundle_id)
 
     def alike_by_genre(self, row: int, blocked: npt.NDArray[np.bool_], limit: int) -> ScoredMovies:
         """What shares genres with a movie, the most shared first; ties by popularity, then movie_id.

@@ -8,11 +8,11 @@ import numpy as np
 from gateway.fallback import Model
 from gateway.lists.catalogue import Catalogues
 from gateway.lists.list_builder import Item, ListAnswer
-from gateway.requests import PopularRequest
+from gateway.requests import PopularOrder, PopularRequest
 
 
 class PopularLists:
-    """Lists the whole catalogue by popularity.
+    """Lists the whole catalogue by popularity, or by what is trending.
 
     Args:
         catalogues: the current one answers.
@@ -29,8 +29,12 @@ class PopularLists:
         """
         catalogue = self._catalogues.get()
         blocked = catalogue.blocked(request.movie_filter, seen_by_user_id=request.exclude_seen_by_user_id)
-        page = catalogue.most_popular(blocked, request.limit, offset=request.offset)
-        model = Model.POPULARITY_FALLBACK
+        if request.order is PopularOrder.TRENDING:
+            page = catalogue.most_trending(blocked, request.limit, offset=request.offset)
+            model = Model.TRENDING
+        else:
+            page = catalogue.most_popular(blocked, request.limit, offset=request.offset)
+            model = Model.POPULARITY_FALLBACK
         return ListAnswer(
             items=tuple(map(Item, page.movie_rows.tolist(), page.scores.tolist(), repeat(model))),
             catalogue=catalogue,

@@ -81,6 +81,10 @@ class Gateway(pb_grpc.MovieServiceServicer):
         return await self._serve(request, context)
 
     @override
+    async def ListTasteMovies(self, request: Any, context: Any) -> Any:
+        return await self._serve(request, context)
+
+    @override
     async def GetUser(self, request: Any, context: Any) -> Any:
         return await self._serve(request, context)
 

@@ -109,6 +109,7 @@ def error_of(response: httpx.Response) -> tuple[int, int, str]:
             pb.SearchMoviesRequest(query="amélie +", limit=3, filter=pb.MovieFilter(genres=["Drama"])),
             pb.SearchMoviesResponse(),
         ),
+        ("/api/movies/taste?limit=3", pb.ListTasteMoviesRequest(limit=3), pb.ListTasteMoviesResponse()),
         ("/api/users/8?limit=3", pb.GetUserRequest(user_id=8, limit=3), pb.GetUserResponse()),
         ("/api/status", pb.GetStatusRequest(), pb.GetStatusResponse()),
         ("/api/./x/../movies/7", pb.GetMovieRequest(movie_id=7), pb.GetMovieResponse()),

@@ -60,6 +60,7 @@ PERSONAL = Method(
 SIMILAR = Method("ListSimilarMovies", pb.ListSimilarMoviesRequest, get="/api/movies/{movie_id}/similar")
 MOVIE = Method("GetMovie", pb.GetMovieRequest, get="/api/movies/{movie_id}")
 SEARCH = Method("SearchMovies", pb.SearchMoviesRequest, get="/api/movies:search")
+TASTE = Method("ListTasteMovies", pb.ListTasteMoviesRequest, get="/api/movies/taste")
 USER = Method("GetUser", pb.GetUserRequest, get="/api/users/{user_id}")
 STATUS = Method("GetStatus", pb.GetStatusRequest, get="/api/status")
 WHY = Method("WhyMovie", pb.WhyMovieRequest, get="/api/movies/{movie_id}/why")
@@ -86,6 +87,7 @@ REFUSED: dict[str, tuple[Method, Fields]] = {
     "exclude_seen_by_user_id": (POPULAR, {"exclude_seen_by_user_id": 0}),
     "limit": (SIMILAR, {"movie_id": 1, "limit": -1}),
     "offset": (POPULAR, {"offset": 100_001}),
+    "order": (POPULAR, {"order": 3}),
     "query": (SEARCH, {"query": "q" * 101}),
     "exclude_movie_ids": (PERSONAL, {"user_id": 1, "exclude_movie_ids": list(range(1, 1_002))}),
     "exclude_movie_ids[1]": (WHY, {"movie_id": 1, "user_id": 1, "exclude_movie_ids": [5, 0]}),
@@ -143,6 +145,8 @@ ACCEPTED: dict[str, tuple[Method, Fields]] = {
     "similar": (SIMILAR, {"movie_id": 1, "limit": 101, "fallback_policy": 1, **filtered(genres=["WAR"])}),
     "movie": (MOVIE, {"movie_id": 1}),
     "search": (SEARCH, {"query": "q" * 100, "limit": 101, **filtered(genres=["WAR"])}),
+    "popular, trending": (POPULAR, {"order": "POPULAR_ORDER_TRENDING"}),
+    "taste": (TASTE, {"limit": MAX_INT32}),
     "user": (USER, {"user_id": 1, "limit": MAX_INT32}),
     "status": (STATUS, {}),
     "why": (WHY, {**AT_MOST, "movie_id": 1, "user_id": MAX_INT64}),
@@ -231,9 +235,9 @@ def test_refused_by_rest(rest: Rest, field: str) -> None:
     if case.url is None:
         return
     failure = refusal(rest.client.get(case.url))
-    if field == "fallback_policy":  # of a query, the edge itself refuses undefined values
+    if field in {"fallback_policy", "order"}:  # of a query, the edge itself refuses undefined values
         assert (failure.info.reason, failure.info.domain) == ("INVALID_REQUEST", "envoy")
-        assert "fallback_policy: invalid value" in failure.status.message
+        assert f"{field}: invalid value" in failure.status.message
     else:
         check_refusal(failure, field)
 
@@ -249,7 +253,11 @@ async def test_refused_by_grpc(channel: aio.Channel, field: str) -> None:
 
 def test_no_field_is_left_out() -> None:
     refused = {re.sub(r"\[\d+\]", "[]", field).removeprefix("requests[].") for field in REFUSED}
-    assert refused | {"history[].rate_time"} == {*LIMITS, "fallback_policy"}  # that one JSON cannot say
+    assert refused | {"history[].rate_time"} == {
+        *LIMITS,
+        "fallback_policy",
+        "order",
+    }  # that one JSON cannot say
 
 
 @pytest.mark.parametrize("seconds", [1_600_000_000_000, -62_135_596_801])

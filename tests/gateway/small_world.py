@@ -5,7 +5,8 @@
     year        1995          1995    2001   none  1980              2010    2010          1999
     popularity  5             4       3      0     4                 1       0             2
 
-By popularity: 1 2 5 3 8 6 4 7. User 100 has seen 1 and 2, user 200 everything, user 300 nothing. Whoever has
+By popularity: 1 2 5 3 8 6 4 7; by what is trending: 5 8 2 6 1 3 4 7. A newcomer
+is asked about 1, 6, 3. User 100 has seen 1 and 2, user 200 everything, user 300 nothing. Whoever has
 seen a movie gave it 4.5 stars, movies 4 and 8 alone 2.5; a second after the one before.
 """
 
@@ -32,6 +33,7 @@ from gateway.stages.deadlines import Budgets, StageBudget
 from gateway.stages.monitor import StageMonitor, StageStatus
 from serving.bundle.catalogue import CatalogueContent
 from serving.bundle.factors import SeenMovies
+from serving.bundle.lists import ListsContent
 from serving.bundle.manifest import QualityRecord
 from serving.bundle.titles import TitleIndex, index_titles
 from serving.errors import Reason, UnavailableError
@@ -67,6 +69,8 @@ REPORT = BundleReport(
     quality=QualityRecord(judged_users=3, ndcg_at_10={"two_stage": (0.125, 0.375)}, warnings=("Few users.",)),
 )
 YEARS = (1995, 1995, 2001, 0, 1980, 2010, 2010, 1999)
+TRENDING = (0.0, 1.0, 0.0, 0.0, 3.0, 1.0, 0.0, 2.0)
+TASTE = (0, 5, 2)
 POPULARITY = (5.0, 4.0, 3.0, 0.0, 4.0, 1.0, 0.0, 2.0)
 
 BUDGETS = Budgets(  # ten times those of production: no test may depend on the speed of its machine
@@ -117,6 +121,10 @@ def catalogue(
             genre_bits=np.array([genre_bits(names) for names in GENRES[:n_movies]], np.uint64),
         ),
         content=content,
+        lists=ListsContent(
+            trending=np.array(TRENDING[:n_movies]),
+            taste_rows=np.array([row for row in TASTE if row < n_movies], np.int32),
+        ),
         titles=TitleIndex(index_titles(content.titles, years, order), order),
         seen=SeenMovies(ratings.users, ratings.indptr, ratings.movie_rows),
         report=REPORT,

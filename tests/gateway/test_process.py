@@ -41,6 +41,7 @@ def store(tmp_path: Path) -> BundleStore:
             (staging / name).mkdir()
         write_movies(staging / "gateway", small.movies)
         small.content.write(staging / "gateway")
+        small.lists.write(staging / "gateway")
         titles = index_titles(small.content.titles, small.movies.years, small.content.popularity_order)
         write_titles(staging / "gateway", titles)
         assert small.ratings is not None
@@ -57,6 +58,8 @@ def test_a_catalogue_reads_what_was_published(store: BundleStore) -> None:
     assert held.bundle_id == bundle_id
     assert [held.movie(row) for row in range(8)] == [small.movie(row) for row in range(8)]
     assert held.content.popularity_order.tolist() == small.content.popularity_order.tolist()
+    assert held.lists.trending.tolist() == small.lists.trending.tolist()
+    assert held.lists.taste_rows.tolist() == small.lists.taste_rows.tolist()
     assert held.titles.search("movie 3", np.zeros(8, np.bool_), 1).tolist() == [2]
     assert held.seen_movie_ids(100).tolist() == [1, 2]
     assert held.ratings is not None

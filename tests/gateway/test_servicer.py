@@ -529,3 +529,24 @@ async def test_the_status(api: MovieServiceStub, world: World) -> None:
 async def test_a_status_without_a_bundle(api: MovieServiceStub, world: World) -> None:
     world.catalogues.catalogues = []
     await refused(api.GetStatus(public.GetStatusRequest()), StatusCode.UNAVAILABLE, Reason.MODEL_UNAVAILABLE)
+
+
+async def test_what_is_trending(api: MovieServiceStub, world: World) -> None:
+    request = public.ListPopularMoviesRequest(order=public.POPULAR_ORDER_TRENDING, limit=3, offset=1)
+    answer = await api.ListPopularMovies(request)
+    assert [(item.movie.movie_id, item.score, item.rank) for item in answer.movies] == [
+        (8, 2.0, 2),
+        (2, 1.0, 3),  # ties as by popularity
+        (6, 1.0, 4),
+    ]
+    assert (answer.model, {item.source for item in answer.movies}) == ("trending", {"trending"})
+    assert (answer.degraded, answer.total_size) == (False, 8)
+
+
+async def test_movies_to_ask_a_newcomer_about(api: MovieServiceStub, world: World) -> None:
+    answer = await api.ListTasteMovies(public.ListTasteMoviesRequest())
+    assert [movie.movie_id for movie in answer.movies] == [1, 6, 3]
+    assert answer.movies[0] == (await api.GetMovie(public.GetMovieRequest(movie_id=1))).movie
+    assert answer.bundle_id == BUNDLE
+    one = await api.ListTasteMovies(public.ListTasteMoviesRequest(limit=1))
+    assert [movie.movie_id for movie in one.movies] == [1]

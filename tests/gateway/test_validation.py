@@ -17,6 +17,7 @@ from gateway.codec import (
     decode_popular,
     decode_search,
     decode_similar,
+    decode_taste,
     decode_user,
     decode_why,
 )
@@ -33,6 +34,7 @@ DECODE: Mapping[type[Message], Callable[[Any], object]] = {
     public.ListSimilarMoviesRequest: decode_similar,
     public.SearchMoviesRequest: decode_search,
     public.GetUserRequest: decode_user,
+    public.ListTasteMoviesRequest: decode_taste,
     public.WhyMovieRequest: decode_why,
     public.BatchListPersonalMoviesRequest: decode_batch,
 }
@@ -130,6 +132,8 @@ ACCEPTED = {
     "ALLOW": personal(fallback_policy=public.FALLBACK_POLICY_ALLOW),
     "DENY": personal(fallback_policy=public.FALLBACK_POLICY_DENY),
     "similar DENY": similar(fallback_policy=public.FALLBACK_POLICY_DENY),
+    "taste at most": public.ListTasteMoviesRequest(limit=MAX_INT32),
+    "trending": popular(order=public.POPULAR_ORDER_TRENDING),
     "user at most": public.GetUserRequest(user_id=MAX_INT64, limit=MAX_INT32),
     "requests 1": batch(personal()),
     "requests 100": batch(*[personal()] * 100),
@@ -146,6 +150,8 @@ REFUSED = {
     "exclude_seen_by_user_id 0": (popular(exclude_seen_by_user_id=0), ["exclude_seen_by_user_id"]),
     "similar exclude_seen": (similar(exclude_seen_by_user_id=-5), ["exclude_seen_by_user_id"]),
     "popular limit": (popular(limit=-1), ["limit"]),
+    "taste": (public.ListTasteMoviesRequest(limit=-1), ["limit"]),
+    "order undefined": (popular(order=3), ["order"]),
     "user": (public.GetUserRequest(limit=-1), ["user_id", "limit"]),
     "personal limit": (personal(limit=-1), ["limit"]),
     "similar limit": (similar(limit=-1), ["limit"]),

@@ -16,6 +16,7 @@ import orjson
 from serving.bundle import SETTLE_SECONDS
 from serving.bundle.catalogue import POPULARITY_FILE, CatalogueContent, write_movies
 from serving.bundle.factors import write_item_factors, write_ratings, write_user_factors
+from serving.bundle.lists import ListsContent
 from serving.bundle.manifest import (
     FeatureRecord,
     Golden,
@@ -38,9 +39,11 @@ from serving.sources import Source
 from training.checkpoints import LIBRARIES
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
+from training.data.trending import trending
 from training.models.recipe import Recipe
 from training.models.recipe_record import recipe_record
 from training.models.similarity import NEIGHBOURS, build_index
+from training.models.taste import taste_movies
 from training.models.two_stage import TwoStage
 from training.progress import Progress
 from training.publish.exports import write_exports
@@ -182,6 +185,11 @@ def _write(staging: Path, build: Build, progress: Progress) -> Golden:
         popularity=popular,
     )
     catalogue.write(gateway)
+    lists = ListsContent(
+        trending=trending(stage.ratings, len(movies.ids)),
+        taste_rows=taste_movies(stage.als.item_factors, popular, statistics.counts),
+    )
+    lists.write(gateway)
     with progress.step("Index of titles"):
         titles = index_titles(catalogue.titles, movies.years, catalogue.popularity_order)
     write_titles(gateway, titles)

@@ -80,6 +80,34 @@ VERDICT_RANKED_BELOW: Verdict.ValueType  # 10
 """It is a candidate, and model puts others before it: enough to fill the list."""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
+class _PopularOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PopularOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PopularOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POPULAR_ORDER_UNSPECIFIED: _PopularOrder.ValueType  # 0
+    """Same as POPULAR_ORDER_ALL_TIME."""
+    POPULAR_ORDER_ALL_TIME: _PopularOrder.ValueType  # 1
+    """How much and how well a movie has been rated."""
+    POPULAR_ORDER_TRENDING: _PopularOrder.ValueType  # 2
+    """The same of late: a rating counts by its stars above 2.5, and half after 180 days. Age counts from the
+    newest rating of the data set.
+    """
+
+class PopularOrder(_PopularOrder, metaclass=_PopularOrderEnumTypeWrapper):
+    """What counts as popular."""
+
+POPULAR_ORDER_UNSPECIFIED: PopularOrder.ValueType  # 0
+"""Same as POPULAR_ORDER_ALL_TIME."""
+POPULAR_ORDER_ALL_TIME: PopularOrder.ValueType  # 1
+"""How much and how well a movie has been rated."""
+POPULAR_ORDER_TRENDING: PopularOrder.ValueType  # 2
+"""The same of late: a rating counts by its stars above 2.5, and half after 180 days. Age counts from the
+newest rating of the data set.
+"""
+Global___PopularOrder: _TypeAlias = PopularOrder  # noqa: Y015
+
 class _FallbackPolicy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -182,12 +210,15 @@ class ListPopularMoviesRequest(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     EXCLUDE_SEEN_BY_USER_ID_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """Movies to return. 0 or unset: 10. Above 100: 100. Negative: INVALID_ARGUMENT."""
     offset: _builtins.int
     """Movies to skip, 0 to 100000. Past the end: an empty list."""
     exclude_seen_by_user_id: _builtins.int
     """Leaves out what this user has rated. An unknown user leaves out nothing."""
+    order: Global___PopularOrder.ValueType
+    """What counts as popular."""
     @_builtins.property
     def filter(self) -> Global___MovieFilter:
         """Leaves out movies that do not match."""
@@ -199,10 +230,11 @@ class ListPopularMoviesRequest(_message.Message):
         offset: _builtins.int = ...,
         filter: Global___MovieFilter | None = ...,
         exclude_seen_by_user_id: _builtins.int | None = ...,
+        order: Global___PopularOrder.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exclude_seen_by_user_id", b"_exclude_seen_by_user_id", "exclude_seen_by_user_id", b"exclude_seen_by_user_id", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_seen_by_user_id", b"_exclude_seen_by_user_id", "exclude_seen_by_user_id", b"exclude_seen_by_user_id", "filter", b"filter", "limit", b"limit", "offset", b"offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_seen_by_user_id", b"_exclude_seen_by_user_id", "exclude_seen_by_user_id", b"exclude_seen_by_user_id", "filter", b"filter", "limit", b"limit", "offset", b"offset", "order", b"order"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exclude_seen_by_user_id: _TypeAlias = _typing.Literal["exclude_seen_by_user_id"]  # noqa: Y015
     _WhichOneofArgType__exclude_seen_by_user_id: _TypeAlias = _typing.Literal["_exclude_seen_by_user_id", b"_exclude_seen_by_user_id"]  # noqa: Y015
@@ -224,7 +256,7 @@ class ListPopularMoviesResponse(_message.Message):
     RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Always "popularity_fallback": the list that personal requests step down to."""
+    """"popularity_fallback", the list that personal requests step down to, or "trending"."""
     degraded: _builtins.bool
     """Always false: this list needs no other service."""
     fallback_reason: Global___FallbackReason.ValueType
@@ -579,6 +611,56 @@ class SearchMoviesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchMoviesResponse: _TypeAlias = SearchMoviesResponse  # noqa: Y015
+
+@_typing.final
+class ListTasteMoviesRequest(_message.Message):
+    """Request of ListTasteMovies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """Movies to return. 0 or unset: all, of which there are 30 at the most. Negative: INVALID_ARGUMENT."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTasteMoviesRequest: _TypeAlias = ListTasteMoviesRequest  # noqa: Y015
+
+@_typing.final
+class ListTasteMoviesResponse(_message.Message):
+    """Response of ListTasteMovies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MOVIES_FIELD_NUMBER: _builtins.int
+    BUNDLE_ID_FIELD_NUMBER: _builtins.int
+    bundle_id: _builtins.str
+    """Bundle that they were chosen for."""
+    @_builtins.property
+    def movies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Movie]:
+        """The one to ask about first in front; ids unique."""
+
+    def __init__(
+        self,
+        *,
+        movies: _abc.Iterable[Global___Movie] | None = ...,
+        bundle_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "movies", b"movies"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTasteMoviesResponse: _TypeAlias = ListTasteMoviesResponse  # noqa: Y015
 
 @_typing.final
 class GetUserRequest(_message.Message):

@@ -65,6 +65,11 @@ class MovieServiceStub:
                 request_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieRequest.SerializeToString,
                 response_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieResponse.FromString,
                 _registered_method=True)
+        self.ListTasteMovies = channel.unary_unary(
+                '/movierec.gateway.v1.MovieService/ListTasteMovies',
+                request_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.ListTasteMoviesRequest.SerializeToString,
+                response_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.ListTasteMoviesResponse.FromString,
+                _registered_method=True)
         self.GetUser = channel.unary_unary(
                 '/movierec.gateway.v1.MovieService/GetUser',
                 request_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.GetUserRequest.SerializeToString,
@@ -131,6 +136,14 @@ class MovieServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTasteMovies(self, request, context):
+        """Returns movies to ask a newcomer about: well known, and far apart in taste, so that few answers tell
+        much. The answers can be sent to ListPersonalMovies as a history.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetUser(self, request, context):
         """Returns what the bundle knows of a user: how much they have rated, what they liked last, and of which
         genres. Reveals what a user has watched: what turns off WhyMovie turns this off as well, which answers
@@ -188,6 +201,11 @@ def add_MovieServiceServicer_to_server(servicer, server):
                     servicer.WhyMovie,
                     request_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieRequest.FromString,
                     response_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieResponse.SerializeToString,
+            ),
+            'ListTasteMovies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTasteMovies,
+                    request_deserializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.ListTasteMoviesRequest.FromString,
+                    response_serializer=movierec_dot_gateway_dot_v1_dot_movie__service__pb2.ListTasteMoviesResponse.SerializeToString,
             ),
             'GetUser': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUser,
@@ -368,6 +386,33 @@ class MovieService:
             '/movierec.gateway.v1.MovieService/WhyMovie',
             movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieRequest.SerializeToString,
             movierec_dot_gateway_dot_v1_dot_movie__service__pb2.WhyMovieResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTasteMovies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/movierec.gateway.v1.MovieService/ListTasteMovies',
+            movierec_dot_gateway_dot_v1_dot_movie__service__pb2.ListTasteMoviesRequest.SerializeToString,
+            movierec_dot_gateway_dot_v1_dot_movie__service__pb2.ListTasteMoviesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,6 +33,10 @@ class MovieServiceStub:
     Reveals what a user has watched: an installation without authentication can turn it off, which
     answers UNIMPLEMENTED, reason METHOD_DISABLED.
     """
+    ListTasteMovies: _aio.UnaryUnaryMultiCallable[_movie_service_pb2.ListTasteMoviesRequest, _movie_service_pb2.ListTasteMoviesResponse]
+    """Returns movies to ask a newcomer about: well known, and far apart in taste, so that few answers tell
+    much. The answers can be sent to ListPersonalMovies as a history.
+    """
     GetUser: _aio.UnaryUnaryMultiCallable[_movie_service_pb2.GetUserRequest, _movie_service_pb2.GetUserResponse]
     """Returns what the bundle knows of a user: how much they have rated, what they liked last, and of which
     genres. Reveals what a user has watched: what turns off WhyMovie turns this off as well, which answers
@@ -101,6 +105,16 @@ class MovieServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says why a movie is, or is not, in the list that ListPersonalMovies gives the same request.
         Reveals what a user has watched: an installation without authentication can turn it off, which
         answers UNIMPLEMENTED, reason METHOD_DISABLED.
+        """
+
+    @_abc_1.abstractmethod
+    def ListTasteMovies(
+        self,
+        request: _movie_service_pb2.ListTasteMoviesRequest,
+        context: _aio.ServicerContext[_movie_service_pb2.ListTasteMoviesRequest, _abc.Awaitable[_movie_service_pb2.ListTasteMoviesResponse]],
+    ) -> _abc.Awaitable[_movie_service_pb2.ListTasteMoviesResponse]:
+        """Returns movies to ask a newcomer about: well known, and far apart in taste, so that few answers tell
+        much. The answers can be sent to ListPersonalMovies as a history.
         """
 
     @_abc_1.abstractmethod
