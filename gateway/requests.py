@@ -20,14 +20,13 @@ class PopularOrder(StrEnum):
 
 @dataclass(frozen=True)
 class PopularRequest:
-    """Asks for the most popular movies."""
-
-    order: PopularOrder = PopularOrder.ALL_TIME
+    """Asks for popular movies."""
 
     limit: int = DEFAULT_LIMIT
     offset: int = 0
     movie_filter: MovieFilter = UNRESTRICTED
     exclude_seen_by_user_id: int | None = None
+    order: PopularOrder = PopularOrder.ALL_TIME
 
 
 @dataclass(frozen=True, eq=False)
