@@ -47,8 +47,8 @@ _ITERATIONS: Final = 50
 _USERS: Final = 50
 _TIMEOUT_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.5
-_SETTLE_SECONDS: Final = 6.0
-"""Longer than a poll and a load of ranking on a busy machine, shorter than the time between two swaps."""
+_SETTLE_SECONDS: Final = 8.0
+"""Longer than a poll and a load of ranking, trial included; shorter than the time between two swaps."""
 _AWAY_SECONDS: Final = 2.0
 _LOOK_SECONDS: Final = 2.0
 _WARM_UP_SECONDS: Final = 60.0
@@ -138,7 +138,7 @@ def slope(lives: Sequence[Life]) -> float:
 def main(
     minutes: Annotated[float, typer.Option(min=0.1, max=10_000, help="Of load.")] = 30.0,
     per_second: Annotated[float, typer.Option(min=1, max=10_000, help="Requests.")] = 50.0,
-    swap_seconds: Annotated[float, typer.Option(min=8, max=3_600, help="Between two swaps.")] = 10.0,
+    swap_seconds: Annotated[float, typer.Option(min=9, max=3_600, help="Between two swaps.")] = 10.0,
     kill_seconds: Annotated[float, typer.Option(min=4, max=3_600, help="Between two kills.")] = 30.0,
     out: Annotated[Path, typer.Option(help="Folder of the plot.")] = Path("build/soak"),
 ) -> None:
