@@ -37,7 +37,6 @@ DOCUMENTED: Final = {
     StatusCode.NOT_FOUND,
     StatusCode.RESOURCE_EXHAUSTED,
     StatusCode.DEADLINE_EXCEEDED,
-    StatusCode.UNAVAILABLE,  # to whoever denies fallbacks, while a stage is late
 }
 EXAMPLES = os.environ.get("MOVIEREC_FUZZ_EXAMPLES", "10")
 """Per operation; `make fuzz` wants more."""
