@@ -48,7 +48,7 @@ export function liveList({ length, ask, answered = () => {}, empty, how }) {
 
   function draw() {
     since = answer.degraded ? (since ?? at) : null;
-    const weak = weakness(answer);
+    const weak = answer.movies.length ? weakness(answer) : null;
     show(message,
       weak ? el(`p.message${answer.degraded ? ".warning" : ".note"}`, {}, weak, since ? el("span.soft", {}, ` Since ${moment(since)}.`) : null) : null,
       answer.movies.length ? null : el("div.message.note", {}, empty(answer)));
