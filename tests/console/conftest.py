@@ -26,7 +26,7 @@ HOSTILE = (
 """Titles of the most popular movies."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def hostile_root(bundle_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of the tests with other titles."""
     root = tmp_path_factory.mktemp("hostile")
@@ -50,19 +50,19 @@ def hostile_root(bundle_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return root
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def system(hostile_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with running_system(hostile_root, tmp_path_factory.mktemp("system")) as system:
         yield system
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Chromium]:
     with chromium() as browser:
         yield browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def popular_ids(hostile_root: Path) -> list[int]:
     """The most popular movies first: those with the hostile titles."""
     store = BundleStore(hostile_root)

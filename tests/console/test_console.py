@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
 MOST_BYTES = 100 * 1024
 """Over the wire, for everything that the first view takes."""
 
-WINDOWS: list[tuple[int, Theme]] = [(1_280, "light"), (1_280, "dark"), (360, "light"), (360, "dark")]
+WINDOWS: list[tuple[int, Theme]] = [(1_280, "light"), (360, "dark")]
 
 
 @pytest.fixture(params=WINDOWS, ids=lambda window: f"{window[0]}-{window[1]}")
