@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 TRAINERS := train-popularity train-cf train-als train-ranker
-.PHONY: help install lock protos openapi envoy protos-check baseline format lint test faults soak fuzz extras check demo bench profile oracle \
+.PHONY: help install lock protos openapi envoy protos-check baseline format lint test test-long faults soak fuzz extras check demo bench profile oracle \
   images containers web web-down kubernetes checkov clean \
   preprocess extract-movies build-similarity tune promote rollback mlflow-ui $(TRAINERS) $(TRAINERS:=-sample)
 
@@ -67,8 +67,11 @@ $(TRAINERS:=-sample): %-sample: .venv/installed # the same on a tenth of the use
 	exec python -m training $* --sample $(OPTIONS)
 
 # A worker takes a whole module at a time, whose tests share what they train and start.
-test: .venv/installed protos/vendor ## run every test, three at once on two processors; WORKERS=1
+test: .venv/installed protos/vendor ## run the tests, three at once on two processors; WORKERS=1
 	exec pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
+
+test-long: .venv/installed protos/vendor ## run the benchmarks, each as short as can be: ten minutes that no row of faults has
+	exec pytest -m "long and not row and not containers"
 
 # In a network namespace of its own, where packets can be dropped.
 faults: .venv/installed protos/vendor ## try all rows of the fault matrix and write docs/faults.md (30 minutes)

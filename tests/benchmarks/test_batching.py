@@ -8,6 +8,7 @@ from benchmarks import batching
 from benchmarks.servers import ServerError, serving
 
 
+@pytest.mark.long
 @pytest.mark.e2e
 def test_both_gateways_are_measured(bundle_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     batching.main(bundle_root, seconds=0.1, rounds=1)

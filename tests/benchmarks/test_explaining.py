@@ -7,6 +7,7 @@ import pytest
 from benchmarks import explaining
 
 
+@pytest.mark.long
 @pytest.mark.e2e
 def test_reasons_are_measured(bundle_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     explaining.main(bundle_root, users=3)

@@ -10,6 +10,7 @@ from serving.features.sets import FeatureSet
 from training.models.recipe import RankerParameters
 
 
+@pytest.mark.long
 def test_groups_and_sources_are_measured(
     few_generated: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 from benchmarks import outage
 
 
+@pytest.mark.long
 @pytest.mark.row(32)
 @pytest.mark.e2e
 def test_every_load_is_measured(bundle_root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from benchmarks import overload
 
 
+@pytest.mark.long
 @pytest.mark.e2e
 def test_every_load_is_measured(bundle_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overload.main(bundle_root, seconds=0.3, rounds=1)

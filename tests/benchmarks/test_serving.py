@@ -17,6 +17,7 @@ from benchmarks.serving.systems import NUMPY, OURS, TITLES, DisagreementError, S
 IN_FLIGHT = ("1", "4")
 
 
+@pytest.mark.long
 @pytest.mark.e2e
 def test_all_systems_agree_and_are_measured(bundle_root: Path, tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
@@ -37,6 +38,7 @@ def test_all_systems_agree_and_are_measured(bundle_root: Path, tmp_path: Path) -
     assert output.with_suffix(".svg").read_text().startswith("<?xml")
 
 
+@pytest.mark.long
 @pytest.mark.e2e
 def test_each_process_gets_a_flame_graph(bundle_root: Path, tmp_path: Path) -> None:
     try:

@@ -7,6 +7,7 @@ import pytest
 from benchmarks import sizing
 
 
+@pytest.mark.long
 @pytest.mark.e2e
 def test_every_server_is_measured(bundle_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizing.main(bundle_root, seconds=0.2)

@@ -77,6 +77,7 @@ def test_memory_counts_children_too() -> None:
     assert tree_bytes(2**22 + 1) == 0, "there is no such process"
 
 
+@pytest.mark.long
 def test_a_training_that_fails_is_an_error_that_names_its_log(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with pytest.raises(training_scale.ScaleError, match=r"ended with status 1: see .*train\.log"):
