@@ -66,11 +66,13 @@ preprocess extract-movies build-similarity tune promote rollback mlflow-ui $(TRA
 $(TRAINERS:=-sample): %-sample: .venv/installed # the same on a tenth of the users
 	exec python -m training $* --sample $(OPTIONS)
 
-# A worker takes a whole module at a time, whose tests share what they train and start.
+# A worker takes a whole module at a time, whose tests share what they train and start. A browser beside them takes the
+# processor from servers that are under a deadline.
 test: .venv/installed protos/vendor ## run the tests, three at once on two processors; WORKERS=1
-	exec pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
+	pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder --ignore tests/console
+	exec pytest tests/console
 
-test-long: .venv/installed protos/vendor ## run the benchmarks, each as short as can be: ten minutes that no row of faults has
+test-long: .venv/installed protos/vendor ## run the tests that take minutes, benchmarks above all, but for those of faults
 	exec pytest -m "long and not row and not containers"
 
 # In a network namespace of its own, where packets can be dropped.

@@ -190,6 +190,7 @@ def test_a_refusal_publishes_nothing_and_says_why(
     assert candidate.tags["bundle_id"] == BundleStore(root).pointer().bundle_id
 
 
+@pytest.mark.long
 def test_what_tuning_finds_is_what_training_takes(run: Any, root: Path, few_data: Path) -> None:
     options = ("tune", "--threads", "1", "--minutes", "5")
     assert "after 1 trials" in run(*options, "--trials", "1", data=few_data).output

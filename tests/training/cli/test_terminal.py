@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.training.cli.test_commands import write_tastes
+from tests.training.cli.test_commands import QUICK, write_tastes
 from training.cli.train import app
 
 pytestmark = pytest.mark.usefixtures("own_logs")
@@ -85,7 +85,7 @@ def folder(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(empty_store, folder / "root")
     write_tastes(folder / "data", title=TITLE)
     options = ("--data-dir", folder / "data", "--bundle-root", folder / "root", "--threads", "1", "--force")
-    done = python("-m", "training", "train", *options, "--ranker-iterations", "5", **LATIN_1)
+    done = python("-m", "training", "train", *options, *QUICK[2:], **LATIN_1)
     assert (done.returncode, done.stderr) == (0, b"")
     shown = b" ".join(done.stdout.split())  # long lines are wrapped
     assert b"my [old] [/] r\xe9cs \\u03bb/root after " in shown

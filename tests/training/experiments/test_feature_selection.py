@@ -49,6 +49,7 @@ def without_order(ratings: Ratings) -> Ratings:
     )
 
 
+@pytest.mark.long
 def test_what_pays_is_kept_and_noise_is_not(
     generated: Path, job: JobContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,12 +123,13 @@ def test_with_few_users_nothing_is_tried() -> None:
 
 
 def test_seconds_are_estimated_and_bound_what_rankers_learn_from(
-    generated: Path, job: JobContext, tmp_path: Path
+    generated: Path, job: JobContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Finished steps are not done again, and the choice is the same."""
     recipe = replace(job.recipe, ranker=replace(job.recipe.ranker, selection_seconds=0.5))
     kept = replace(job, recipe=recipe, checkpoints=Checkpoints.of(tmp_path, "test", "key"))
     ratings = ratings_of_sample(generated)
+    monkeypatch.setattr(feature_selection, "_SEEDS", 1)
     trial = Trial.prepared(validation_part(ratings, recipe.protocol), replace(job, recipe=recipe))
     assert 6 <= np.unique(trial.learned_from.group_ids).size < 200
     once = choose_feature_groups(ratings, kept)
