@@ -17,13 +17,11 @@ async def shared_edge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
         yield edge
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def edge(shared_edge: Edge) -> Edge:
+@pytest.fixture
+def edge(shared_edge: Edge) -> Edge:
     """The module's edge, with a gateway that knows nothing of the test before."""
     shared_edge.gateway.__init__()  # type: ignore[misc]  # the server holds this very object
     shared_edge.gateway.answer = pb.GetMovieResponse()
-    # Between two tests the loop stands still, and Envoy may take the gateway for dead.
-    await shared_edge.wait_for_readiness(200)
     return shared_edge
 
 

@@ -1,7 +1,9 @@
 """A real Envoy with the committed configuration, in front of a gateway that a test can steer."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,8 @@ ROOT = Path(__file__).parents[2]
 FILES = ROOT / envoy_config.CONFIG.parent
 CONSOLE = ROOT / envoy_config.CONSOLE
 PATIENCE_SECONDS = 60
+CALLS_AT_ONCE = 400
+"""More than Envoy lets through."""
 
 
 @dataclass
@@ -39,62 +43,64 @@ class Gateway(pb_grpc.MovieServiceServicer):
     error: grpc.StatusCode | None = None
     error_trailers: tuple[tuple[str, bytes], ...] = ()
     delay_seconds: float = 0
-    leave: asyncio.Event = field(default_factory=asyncio.Event)
+    leave: threading.Event = field(default_factory=threading.Event)
     """Personal lists wait for it; set from the start."""
 
     def __post_init__(self) -> None:
         self.leave.set()
 
-    async def _serve(self, request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    def _serve(self, request: Message, context: grpc.ServicerContext) -> Any:
         self.request = request
         self.metadata = dict(context.invocation_metadata() or ())
         self.time_remaining = context.time_remaining()
-        await asyncio.sleep(self.delay_seconds)
+        ended = threading.Event()
+        context.add_callback(ended.set)
+        ended.wait(self.delay_seconds)
         if self.error is not None:
             context.set_trailing_metadata(self.error_trailers)
-            await context.abort(self.error, "told to fail")
+            context.abort(self.error, "told to fail")
         return self.answer
 
     @override
-    async def ListPopularMovies(self, request: Any, context: Any) -> Any:
-        return await self._serve(request, context)
+    def ListPopularMovies(self, request: Any, context: Any) -> Any:
+        return self._serve(request, context)
 
     @override
-    async def ListPersonalMovies(self, request: Any, context: Any) -> Any:
-        await self.leave.wait()
-        return await self._serve(request, context)
+    def ListPersonalMovies(self, request: Any, context: Any) -> Any:
+        self.leave.wait()
+        return self._serve(request, context)
 
     @override
-    async def ListSimilarMovies(self, request: Any, context: Any) -> Any:
-        return await self._serve(request, context)
+    def ListSimilarMovies(self, request: Any, context: Any) -> Any:
+        return self._serve(request, context)
 
     @override
-    async def WhyMovie(self, request: Any, context: Any) -> Any:
-        return await self._serve(request, context)
+    def WhyMovie(self, request: Any, context: Any) -> Any:
+        return self._serve(request, context)
 
     @override
-    async def GetMovie(self, request: Any, context: Any) -> Any:
-        return await self._serve(request, context)
+    def GetMovie(self, request: Any, context: Any) -> Any:
+        return self._serve(request, context)
 
     @override
-    async def SearchMovies(self, request: Any, context: Any) -> Any:
-        return await self._serve(request, context)
+    def SearchMovies(self, request: Any, context: Any) -> Any:
+        return self._serve(request, context)
 
     @override
-    async def ListTasteMovies(self, request: Any, context: Any) -> Any:
-        return await self._serve(request, context)
+    def ListTasteMovies(self, request: Any, context: Any) -> Any:
+        return self._serve(request, context)
 
     @override
-    async def GetUser(self, request: Any, context: Any) -> Any:
-        return await self._serve(request, context)
+    def GetUser(self, request: Any, context: Any) -> Any:
+        return self._serve(request, context)
 
     @override
-    async def GetStatus(self, request: Any, context: Any) -> Any:
-        return await self._serve(request, context)
+    def GetStatus(self, request: Any, context: Any) -> Any:
+        return self._serve(request, context)
 
     @override
-    async def BatchListPersonalMovies(self, request: Any, context: Any) -> Any:
-        return await self._serve(request, context)
+    def BatchListPersonalMovies(self, request: Any, context: Any) -> Any:
+        return self._serve(request, context)
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class Edge:
 
     port: int
     gateway: Gateway = field(default_factory=Gateway)
-    health: Any = field(default_factory=health.aio.HealthServicer)
+    health: Any = field(default_factory=health.HealthServicer)
 
     async def wait_for_readiness(self, status: int) -> None:
         """Return once /readyz answers with this status."""
@@ -140,30 +146,37 @@ def running_envoy(
         supervisor.stop()
 
 
-@asynccontextmanager
-async def running_gateway(
+@contextmanager
+def running_gateway(
     edge: Edge, credentials: grpc.ServerCredentials | None = None
-) -> AsyncIterator[tuple[str, int]]:
-    """Run the edge's gateway while the block runs; yields its address."""
-    server = grpc.aio.server()
-    pb_grpc.add_MovieServiceServicer_to_server(edge.gateway, server)
+) -> Iterator[tuple[str, int]]:
+    """Run the edge's gateway while the block runs; yields its address.
+
+    On threads of its own: a test's loop stands still now and then, between two tests at the least, and
+    Envoy's health checks take a gateway on it for dead.
+    """
+    server = grpc.server(ThreadPoolExecutor(CALLS_AT_ONCE))
+    # Its type says asyncio's server, as the stubs are made for that; it adds to either.
+    pb_grpc.add_MovieServiceServicer_to_server(edge.gateway, server)  # type: ignore[arg-type]
     health_pb2_grpc.add_HealthServicer_to_server(edge.health, server)
     reflection.enable_server_reflection((SERVICE, reflection.SERVICE_NAME), server)
     address = "127.0.0.1:0"
     port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
-    await edge.health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
-    await server.start()
+    edge.health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    server.start()
     try:
         yield "127.0.0.1", port
     finally:
-        await server.stop(None)
+        server.stop(None).wait()
 
 
 @asynccontextmanager
 async def running_edge(directory: Path, options: envoy_config.Options | None = None) -> AsyncIterator[Edge]:
     """Run the demo's Envoy before a gateway to steer, while the block runs."""
     edge = Edge(free_port())
-    async with running_gateway(edge) as (_, gateway_port):
-        with running_envoy(directory, demo_place(port=edge.port, gateway_port=gateway_port), options):
-            await edge.wait_for_readiness(200)
-            yield edge
+    with (
+        running_gateway(edge) as (_, gateway_port),
+        running_envoy(directory, demo_place(port=edge.port, gateway_port=gateway_port), options),
+    ):
+        await edge.wait_for_readiness(200)
+        yield edge

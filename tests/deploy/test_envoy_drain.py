@@ -120,7 +120,7 @@ async def test_sigterm_under_load(tmp_path: Path) -> None:
                 answers["gRPC", 0, await call.code()] += 1
 
     async with AsyncExitStack() as stack:
-        place = replace(COMPOSE, gateway=(await stack.enter_async_context(running_gateway(edge)),), stages=())
+        place = replace(COMPOSE, gateway=(stack.enter_context(running_gateway(edge)),), stages=())
         containers = [await stack.enter_async_context(running_container(tmp_path, place)) for _ in range(2)]
         leaving, staying = containers
         ready[:] = containers
@@ -143,7 +143,7 @@ async def test_the_mesh_outlives_the_edge(tmp_path: Path) -> None:
     # On Kubernetes: preStop drains the edge, the gateway ends its work, then the sidecar gets SIGTERM.
     edge = Edge(port=0)
     async with AsyncExitStack() as stack:
-        gateway = await stack.enter_async_context(running_gateway(edge))
+        gateway = stack.enter_context(running_gateway(edge))
         server = await stack.enter_async_context(running_server())
         stage = Stage("similarity", SERVICE, free_port(), ((HOST, server.port),), per_try_seconds=10)
         place = replace(KUBERNETES, gateway=(gateway,), stages=(stage,))

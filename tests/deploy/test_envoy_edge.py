@@ -595,7 +595,7 @@ async def test_streams_that_stay_open_take_no_place_of_a_call(edge: Edge, client
 async def test_readiness_follows_the_gateways_health(
     edge: Edge, client: httpx.AsyncClient, channel: grpc.aio.Channel
 ) -> None:
-    await edge.health.set(SERVICE, NOT_SERVING)
+    edge.health.set(SERVICE, NOT_SERVING)
     try:
         await edge.wait_for_readiness(503)
         assert error_of(await client.get("/readyz")) == (503, 14, "GATEWAY_UNAVAILABLE")
@@ -607,7 +607,7 @@ async def test_readiness_follows_the_gateways_health(
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
         assert caught.value.details() == "no healthy upstream"
     finally:
-        await edge.health.set(SERVICE, SERVING)
+        edge.health.set(SERVICE, SERVING)
         await edge.wait_for_readiness(200)
     async with asyncio.timeout(PATIENCE_SECONDS):  # readiness turns a moment before the workers know
         while (await client.get("/api/movies/7")).status_code != 200:

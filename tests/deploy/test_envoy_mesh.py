@@ -213,7 +213,7 @@ async def two_gateways(directory: Path) -> AsyncIterator[tuple[list[Edge], httpx
     for edge in edges:
         edge.gateway.answer = gateway_pb.GetMovieResponse()
     async with AsyncExitStack() as stack:
-        gateways = [await stack.enter_async_context(running_gateway(edge)) for edge in edges]
+        gateways = [stack.enter_context(running_gateway(edge)) for edge in edges]
         place = replace(
             COMPOSE,
             edge=(HOST, edges[0].port),

@@ -75,7 +75,7 @@ async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sec
         edge.gateway.answer = gateway_pb.GetMovieResponse()
         gateway = OURS.issue(directory / "gateway", "gateway").server_settings()
         credentials = server_credentials(settings(**gateway))
-        address = await stack.enter_async_context(running_gateway(edge, credentials))
+        address = stack.enter_context(running_gateway(edge, credentials))
         stages = []
         for name, identity in servers.items():
             # Each would let Envoy in: it is Envoy that has to refuse.

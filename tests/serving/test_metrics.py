@@ -38,7 +38,7 @@ def test_clients_that_say_nothing_take_no_threads_and_stop_no_scrape(monkeypatch
             connection.sendall(b"GET /metrics HTTP/1.1\r\n")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as response:
             assert b"movierec_cancelled_total 0.0" in response.read()
-        assert threading.active_count() == before
+        assert threading.active_count() <= before  # those of other tests may end meanwhile
         for connection in idle:
             connection.settimeout(60)
             assert connection.recv(1_000)[:12] in {b"", b"HTTP/1.1 408"}  # cut off
