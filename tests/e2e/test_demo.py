@@ -185,6 +185,7 @@ def restarted(home: Home, command: str) -> Iterator[None]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.long
 def test_each_run_shows_the_bundle_that_was_just_published(
     home: Home, first_output: str, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from matplotlib.figure import Figure
 
 from serving.bundle.store import BundleStore
 from tests.shared import SharedFolders
@@ -31,6 +32,13 @@ def _bundles_are_tried_here(monkeypatch: pytest.MonkeyPatch) -> None:
             pkgutil.resolve_name(loader)(store, bundle_id)
 
     monkeypatch.setattr("training.jobs.train.try_loading", load)
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_not_drawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of tests have empty figures, but for the tests of reports: to draw them takes three seconds."""
+    if request.module.__name__.rpartition(".")[2] != "test_report":
+        monkeypatch.setattr(Figure, "savefig", lambda *_arguments, **_options: None)
 
 
 @pytest.fixture(scope="session")

@@ -334,11 +334,11 @@ def test_where_everybody_has_seen_everything_nothing_is_published(tmp_path: Path
 
 @pytest.mark.parametrize("command", ["train-popularity", "train-cf", "train-als"])
 def test_a_single_model_that_nobody_can_judge_is_fitted_all_the_same(
-    tmp_path: Path, no_data: Path, command: str
+    root: Path, no_data: Path, command: str
 ) -> None:
     (no_data / "movies.csv").write_text("movieId,title,genres\n1,Film (1999),Drama\n2,Other (1999),War\n")
     (no_data / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,4.0,10\n2,2,4.0,10\n")
-    result = run(command, "--data-dir", no_data, "--bundle-root", tmp_path / "bundles")
+    result = run(command, "--data-dir", no_data, "--bundle-root", root)
     assert result.exit_code == 0, result.output
     for part in ("val", "test"):
         assert f"{part}, protocol 'user': nobody can be judged" in result.stdout

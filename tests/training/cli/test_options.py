@@ -148,11 +148,11 @@ def test_ratings_without_times_have_no_transitions(root: Path, no_data: Path) ->
     )
 
 
-def test_what_is_dropped_is_said(tmp_path: Path, no_data: Path) -> None:
+def test_what_is_dropped_is_said(root: Path, no_data: Path) -> None:
     write_tastes(no_data)
     with (no_data / "ratings.csv").open("a") as file:
         file.write("1,99999,3.0,100\n1,99998,3.0,100\n")
-    job = run("train-als", "--data-dir", no_data, "--bundle-root", tmp_path / "bundles", "--protocol", "user")
+    job = run("train-als", "--data-dir", no_data, "--bundle-root", root, "--protocol", "user")
     assert "dropped: 2 of movies that the movies file lacks" in job.stdout
 
 
