@@ -72,7 +72,7 @@ def main(
 def _scored(two_stage: TwoStage, user_row: int) -> tuple[Rows, npt.NDArray[np.float64]]:
     """One user's candidates in ascending row, and the ranker's scores of them."""
     (found,) = two_stage.stage.candidates(np.array([user_row], np.int32))
-    scores = two_stage.scores(two_stage.stage.features(user_row, found))
+    scores = two_stage.scores(two_stage.stage.features([user_row], [found]))
     order = np.argsort(found.movie_rows)
     return found.movie_rows[order], scores[order]
 

@@ -60,6 +60,10 @@ class Checkpoints:
         """Steps that all parts of the job share: a name must say all that its arrays depend on."""
         return Checkpoints(self._folder)
 
+    def has(self, name: str) -> bool:
+        """Whether a step was finished before."""
+        return self._folder is not None and self._path(name, self._folder).is_file()
+
     def step(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
         """The arrays of a step: read if it was finished before, else computed and written.
 
@@ -68,7 +72,7 @@ class Checkpoints:
         """
         if self._folder is None:
             return compute()
-        path = self._folder / f"{self._prefix}{name}.npz"
+        path = self._path(name, self._folder)
         if path.is_file():
             with np.load(path, allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files}
@@ -80,6 +84,9 @@ class Checkpoints:
             os.fsync(file.fileno())
         aside.rename(path)
         return arrays
+
+    def _path(self, name: str, folder: Path) -> Path:
+        return folder / f"{self._prefix}{name}.npz"
 
     def forget(self) -> None:
         """Removes all steps of all jobs of this name in this root: one has ended well."""

@@ -141,7 +141,7 @@ def test_features_scores_and_order_are_the_same_for_every_user(
             for user in users
         ]
         lists = ranker.rank(queries).lists
-        features = [stage.features(int(user), learned[user]) for user in users]
+        features = [stage.features([int(user)], [learned[user]]) for user in users]
         asked = recorder.seen.pop()
         assert asked.tobytes() == np.concatenate(features).tobytes()
         for user, own, ranked in zip(users, features, lists, strict=True):

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, get_type_hints
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from serving.bundle.signature import SigningKey
     from training.data.datasets import DatasetFolder
+    from training.engine.engine import Engine
     from training.experiments.studies import Tuning
 
 
@@ -57,6 +59,35 @@ class ProtocolOption(StrEnum):
     USER = "user"
     TIME = "time"
 
+
+class EngineName(StrEnum):
+    """Where the big steps run."""
+
+    LOCAL = "local"
+    """On this machine."""
+    SPARK = "spark"
+    """On the cluster that `spark-submit` names."""
+
+    def open(self, workers: int) -> "Engine":
+        """The engine; a context. `workers` is for this machine.
+
+        Raises:
+            TrainingError: Spark or a Java runtime for it is missing, or it does not start.
+        """
+        if self is EngineName.LOCAL:
+            from training.engine.local import LocalEngine
+
+            return LocalEngine(workers)
+        if find_spec("pyspark") is None:
+            raise TrainingError("--engine spark needs the extra `spark`, which brings pyspark")
+        from training.engine.spark import SparkEngine
+
+        return SparkEngine()
+
+
+EngineChoice: TypeAlias = Annotated[
+    EngineName, typer.Option(envvar="MOVIEREC_ENGINE", help="Where the big steps run.")
+]
 
 ROOT: Final = Path("artifacts")
 """Where bundles lie unless told otherwise; the demo serves them from there."""

@@ -7,10 +7,12 @@ from typing import Annotated, Final
 import typer
 
 from serving.bundle import SETTLE_SECONDS
-from training.cli import release, single_models
+from training.cli import fill, release, single_models
 from training.cli.options import (
     DataOptions,
     DatasetTag,
+    EngineChoice,
+    EngineName,
     Features,
     JobOptions,
     ProtocolChoice,
@@ -55,6 +57,7 @@ def train(
         ),
     ] = SETTLE_SECONDS,
     signing_key: SigningKeyFile = None,
+    engine: EngineChoice = EngineName.LOCAL,
 ) -> None:
     """Train all models, measure them, train again on everything, and publish a bundle.
 
@@ -69,7 +72,10 @@ def train(
     from training.report.tables import bundle_table
 
     root = job.bundle_root / SAMPLE_FOLDER if job.sample else job.bundle_root
-    with prepared_data(job, sample=job.sample, dataset_tag=job.dataset_tag) as (prepared, progress):
+    with (
+        prepared_data(job, sample=job.sample, dataset_tag=job.dataset_tag) as (prepared, progress),
+        engine.open(options.threads) as opened,
+    ):
         console = progress.console
         recipe = options.recipe(prepared.clean.ratings, protocol, seed=job.seed)
         current = reusable(root, prepared, recipe, signing_key) if reuse else None
@@ -88,6 +94,7 @@ def train(
             force=force or job.sample,
             settle_seconds=settle_seconds,
             key=signing_key,
+            engine=opened,
         )
         with progress.step("Recording the runs in MLflow"):
             path = None if bundle_id is None else BundleStore(root).path(bundle_id)
@@ -191,3 +198,4 @@ def tune(
 
 app.add_typer(single_models.app)
 app.add_typer(release.app)
+app.add_typer(fill.app)

@@ -127,7 +127,9 @@ class Trial:
         learned_from, _ = ranker_groups(judged.train, part)
         stage = fit_first_stage(judged.train, job, "what was before the validation part", users=judged.users)
         found = list(stage.candidates(judged.users))
-        matrices = [stage.features(user, own) for user, own in zip(judged.users.tolist(), found, strict=True)]
+        matrices = [
+            stage.features([user], [own]) for user, own in zip(judged.users.tolist(), found, strict=True)
+        ]
         n_fits = _SEEDS * (1 + sum(group not in _ALWAYS for group in job.recipe.feature_groups))
         seconds = n_fits * estimated_seconds(Loss.LOGLOSS, learned_from, _TREES)
         allowed = (1 - LOSS_SHARE) * job.recipe.ranker.selection_seconds

@@ -142,7 +142,7 @@ def _ranker_quality(judged: Split, job: JobContext) -> Callable[[Parameters], fl
     ]
     stage = fit_first_stage(judged.train, job, "what was before the validation part", users=judged.users)
     found = list(stage.candidates(judged.users))
-    features = [stage.features(user, own) for user, own in zip(judged.users.tolist(), found, strict=True)]
+    features = [stage.features([user], [own]) for user, own in zip(judged.users.tolist(), found, strict=True)]
 
     def quality(parameters: Parameters) -> float:
         chosen = replace(recipe.ranker, **parameters)

@@ -14,6 +14,7 @@ from serving.bundle.store import BundleError, BundleStore
 from serving.bundle.trial import try_loading
 from training.checkpoints import Checkpoints
 from training.data.preparation import Prepared
+from training.engine.engine import Engine
 from training.evaluation.judging import interval
 from training.experiments.experiment import Measurement, measure
 from training.experiments.studies import Tuning
@@ -58,6 +59,7 @@ def train_and_publish(
     force: bool,
     settle_seconds: float,
     key: SigningKey | None,
+    engine: Engine,
 ) -> tuple[Measurement, str | None]:
     """Measures, asks the gate, trains on everything and publishes.
 
@@ -67,7 +69,7 @@ def train_and_publish(
     console, store = progress.console, BundleStore(root)
     clean, table = prepared.clean, prepared.table
     checkpoints = Checkpoints.of(root, "train", prepared.inputs, clean.digest, repr(recipe))
-    job = JobContext(table, recipe, progress, checkpoints)
+    job = JobContext(table, recipe, progress, checkpoints, engine)
     progress.enter("past", "Measuring: trained on the past, judged on the future")
     measurement = measure(clean.ratings, job.part("past"), validate=True)
     print_measurements(console, [measurement], prepared.dataset_tag)

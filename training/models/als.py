@@ -1,8 +1,8 @@
 """Implicit ALS (Hu, Koren, Volinsky 2008): stage one."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -10,18 +10,16 @@ from implicit.cpu.als import AlternatingLeastSquares
 from implicit.recommender_base import ModelFitError
 from scipy.sparse import csr_matrix
 
-from serving.fold_in import AlsParameters, FoldIn
+from serving.fold_in import AlsParameters
 from serving.ids import Rows
 from serving.ratings import Ratings
 from serving.retrieval import Candidates, retrieve
-from training.errors import TrainingError
+from training.engine.engine import Engine
+from training.engine.local import LocalEngine
+from training.models.als_shards import FitError, UserShards, UserVectors, fit_on_shards, overflow
 
 _USERS_PER_PRODUCT = 256
-_USERS_PER_TASK = 500
-
-
-class FitError(TrainingError):
-    """Parameters with which a model cannot be fitted. The message is for people."""
+_USERS_PER_SHARD = 500
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,7 @@ class Als:
         threads: int,
         progress: Callable[[], None] = lambda: None,
         users: Rows | None = None,
+        engine: Engine | None = None,
     ) -> "Als":
         """Fits on all ratings given.
 
@@ -57,14 +56,16 @@ class Als:
             threads: of the fit; the result does not depend on it.
             progress: called after each iteration.
             users: rows of those whose vectors are wanted; all when None.
+            engine: where it is done; `threads` of this machine when None.
 
         Raises:
             FitError: there is no finite solution.
         """
+        engine = engine or LocalEngine(threads)
         item_factors = fit_item_factors(
-            ratings, n_movies, parameters, seed=seed, threads=threads, progress=progress
+            ratings, n_movies, parameters, seed=seed, threads=threads, progress=progress, engine=engine
         )
-        return cls.of_items(item_factors, ratings, parameters, threads=threads, users=users)
+        return cls.of_items(item_factors, ratings, parameters, engine=engine, users=users)
 
     @classmethod
     def of_items(
@@ -73,7 +74,7 @@ class Als:
         ratings: Ratings,
         parameters: AlsParameters,
         *,
-        threads: int,
+        engine: Engine,
         users: Rows | None = None,
     ) -> "Als":
         """Solves for the users' vectors, exactly.
@@ -86,7 +87,7 @@ class Als:
             item_factors: shape (n_movies, n_factors), as fitted on `ratings`.
             ratings: of the users.
             parameters: of the model.
-            threads: the result does not depend on it.
+            engine: where it is done; the result does not depend on it.
             users: rows of those whose vectors are wanted; all when None.
 
         Raises:
@@ -94,22 +95,19 @@ class Als:
         """
         rows = np.arange(len(ratings.users), dtype=np.int32) if users is None else users
         user_factors = np.full((len(ratings.users), parameters.factors), np.nan, dtype=np.float32)
-        fold_in = FoldIn(item_factors, parameters)
-
-        def solve(some: Rows) -> None:
-            for user_row in some:
-                vector = fold_in.user_vector(ratings.of(int(user_row)))
-                user_factors[user_row] = 0.0 if vector is None else vector
-
-        tasks = np.split(rows, range(_USERS_PER_TASK, rows.size, _USERS_PER_TASK))
-        with ThreadPoolExecutor(threads) as pool:  # numpy's products and solutions hold no lock
-            try:
-                list(pool.map(solve, tasks))
-            except np.linalg.LinAlgError as error:
-                raise FitError(_overflow(parameters)) from error
-        if not np.isfinite(user_factors[rows]).all():
-            raise FitError(_overflow(parameters))
+        shards = engine.shards(UserShards(ratings, rows, _USERS_PER_SHARD))
+        start = 0
+        for solved in shards.map(UserVectors(item_factors, parameters)).collect():
+            vectors = solved["vectors"]
+            user_factors[rows[start : start + len(vectors)]] = vectors
+            start += len(vectors)
         return cls(parameters=parameters, item_factors=item_factors, user_factors=user_factors)
+
+    @cached_property
+    def cold(self) -> npt.NDArray[np.bool_]:
+        """Shape (n_movies,): the movies without factors."""
+        cold: npt.NDArray[np.bool_] = ~np.any(self.item_factors, axis=1)
+        return cold
 
     def candidates(self, user_rows: Rows, seen: Ratings, limit: int) -> Iterator[Candidates]:
         """The best unseen movies of each user, in order; none for a user without a vector.
@@ -117,24 +115,16 @@ class Als:
         Raises:
             ValueError: the vector of one of the users was not asked for in the fit.
         """
-        cold = ~np.any(self.item_factors, axis=1)
         for start in range(0, len(user_rows), _USERS_PER_PRODUCT):
             rows = user_rows[start : start + _USERS_PER_PRODUCT]
             vectors = self.user_factors[rows]
             if np.isnan(vectors).any():
                 raise ValueError("candidates are asked for users whose vectors were not solved for")
-            blocked = np.tile(cold, (len(rows), 1))
+            blocked = np.tile(self.cold, (len(rows), 1))
             blocked[~vectors.any(axis=1)] = True
             for mask, user_row in zip(blocked, rows, strict=True):
                 mask[seen.of(int(user_row)).movie_rows] = True
             yield from retrieve(self.item_factors, vectors, list(blocked), [limit] * len(rows))
-
-
-def _overflow(parameters: AlsParameters) -> str:
-    return (
-        f"ALS has no finite solution with alpha = {parameters.alpha:g}, regularization = "
-        f"{parameters.regularization:g} and {parameters.factors} factors: take values nearer to the defaults"
-    )
 
 
 def fit_item_factors(
@@ -145,8 +135,11 @@ def fit_item_factors(
     seed: int,
     threads: int,
     progress: Callable[[], None] = lambda: None,
+    engine: Engine | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Implicit's item factors, shape (n_movies, n_factors); arguments are those of `Als.fit`."""
+    """Item factors, shape (n_movies, n_factors): of implicit, or on shards. Arguments as for `Als.fit`."""
+    if engine is not None and engine.DISTRIBUTED:
+        return fit_on_shards(engine, ratings, n_movies, parameters, seed=seed, progress=progress)
     model = AlternatingLeastSquares(
         factors=parameters.factors,
         regularization=parameters.regularization,
@@ -162,5 +155,5 @@ def fit_item_factors(
     try:
         model.fit(matrix, show_progress=False, callback=lambda *_: progress())
     except ModelFitError as error:
-        raise FitError(_overflow(parameters)) from error
+        raise FitError(overflow(parameters)) from error
     return np.ascontiguousarray(model.item_factors, dtype=np.float32)

@@ -1,7 +1,7 @@
 """Everything of the two-stage recommender that is fitted on one history before the ranker."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -29,6 +29,8 @@ from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
 from training.data.movielens.cleaning import ratings_digest
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
+from training.engine.engine import Engine
+from training.engine.local import LocalEngine
 from training.features.build import build
 from training.models.als import Als, fit_item_factors
 from training.models.job_context import JobContext
@@ -65,6 +67,7 @@ class FirstStage:
         progress: Callable[[], None] = lambda: None,
         checkpoints: Checkpoints = NO_CHECKPOINTS,
         users: Rows | None = None,
+        engine: Engine | None = None,
     ) -> "FirstStage":
         """Fits ALS and what features are computed from on `ratings` alone.
 
@@ -83,19 +86,23 @@ class FirstStage:
             progress: called after each iteration of ALS.
             checkpoints: finished steps of the job.
             users: rows of those for whom candidates will be wanted; all when None.
+            engine: of ALS; `threads` of this machine when None.
         """
+        engine = engine or LocalEngine(threads)
         n_movies = len(table.movies.ids)
         digest = ratings_digest(ratings, table.movies.ids)
 
         def factors() -> Arrays:
             found = fit_item_factors(
-                ratings, n_movies, parameters, seed=seed, threads=threads, progress=progress
+                ratings, n_movies, parameters, seed=seed, threads=threads, progress=progress, engine=engine
             )
             return {"item_factors": found}
 
-        key = hashlib.sha256(f"{digest} {n_movies} {parameters} {seed}".encode()).hexdigest()[:16]
+        key = hashlib.sha256(
+            f"{digest} {n_movies} {parameters} {seed} {engine.DISTRIBUTED}".encode()
+        ).hexdigest()[:16]
         item_factors = checkpoints.whole().step(f"factors-{key}", factors)["item_factors"]
-        als = Als.of_items(item_factors, ratings, parameters, threads=threads, users=users)
+        als = Als.of_items(item_factors, ratings, parameters, engine=engine, users=users)
         catalogue = CatalogueArrays(table.movies, unit_factors(item_factors))
 
         @cache  # a source and a group of features may have the same arrays
@@ -131,7 +138,7 @@ class FirstStage:
         users = self._sampled_users()
         parts = [np.empty((0, len(self.tables.features)), np.float32)]
         for user, found in zip(users, self.candidates(users), strict=True):
-            features = self.features(int(user), found)
+            features = self.features([int(user)], [found])
             parts.append(features[:: max(1, -(-len(features) // _SAMPLED_MOVIES))])
         return np.concatenate(parts)
 
@@ -170,25 +177,31 @@ class FirstStage:
 
     def _of_als(self, user_rows: Rows) -> Iterator[tuple[int, Candidates, npt.NDArray[np.bool_]]]:
         """Each user's row, what ALS retrieves, and what no source may offer: all, without a vector."""
-        cold = ~np.any(self.als.item_factors, axis=1)
         of_als = self.als.candidates(user_rows, self.ratings, self.n_candidates)
         for user_row, als in zip(map(int, user_rows), of_als, strict=True):
-            blocked = cold.copy()
+            blocked = self.als.cold.copy()
             blocked[self.ratings.of(user_row).movie_rows] = True
             blocked |= not self.als.user_factors[user_row].any()
             yield user_row, als, blocked
 
-    def features(self, user_row: int, candidates: FusedCandidates) -> npt.NDArray[np.float32]:
-        """Features of one user's candidates, as the ranking service computes them."""
-        history = self.ratings.of(user_row)
+    def features(
+        self, user_rows: Iterable[int], candidates: Iterable[FusedCandidates]
+    ) -> npt.NDArray[np.float32]:
+        """Features of the candidates of some users, one after the other, as the ranking service has them.
+
+        Returns:
+            Shape (n_rows, n_features), fresh and in Fortran order; each user's rows have the same bits
+            whoever else there is.
+        """
         return self.tables.compute(
             [
                 FeatureQuery(
-                    history,
-                    candidates.movie_rows,
-                    candidates.scores,
-                    source_ranks=candidates.source_ranks,
+                    self.ratings.of(user_row),
+                    found.movie_rows,
+                    found.scores,
+                    source_ranks=found.source_ranks,
                 )
+                for user_row, found in zip(user_rows, candidates, strict=True)
             ]
         )
 
@@ -209,4 +222,5 @@ def fit_first_stage(ratings: Ratings, job: JobContext, what: str, *, users: Rows
             progress=advance,
             checkpoints=job.checkpoints,
             users=users,
+            engine=job.engine,
         )

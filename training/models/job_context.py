@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from training.checkpoints import NO_CHECKPOINTS, Checkpoints
 from training.data.movielens.movies import MovieTable
+from training.engine.engine import Engine
 from training.models.recipe import Recipe
 from training.progress import Progress
 
@@ -19,6 +20,8 @@ class JobContext:
     """Shows the steps."""
     checkpoints: Checkpoints = NO_CHECKPOINTS
     """Steps that were finished before, and where to keep those to come."""
+    engine: Engine | None = None
+    """Where stage one is fitted; the recipe's threads on this machine when None."""
 
     @property
     def n_movies(self) -> int:

@@ -145,7 +145,7 @@ def labelled_groups(
         kept = liked.copy()
         others = np.flatnonzero(~liked)
         kept[rng.choice(others, min(parameters.negatives, others.size), replace=False)] = True
-        matrices.append(stage.features(int(user_row), found)[kept])
+        matrices.append(stage.features([int(user_row)], [found])[kept])
         labels.append(liked[kept])
         group_ids.append(np.full(int(kept.sum()), user_row, dtype=np.int64))
     return Groups.of_lists(matrices, labels, group_ids, n_features=len(stage.tables.names))

@@ -40,8 +40,7 @@ class TwoStage:
         for start in range(0, len(user_rows), _USERS_PER_PREDICTION):
             users = user_rows[start : start + _USERS_PER_PREDICTION]
             found = list(self.stage.candidates(users))
-            features = [self.stage.features(int(user), own) for user, own in zip(users, found, strict=True)]
-            scores = self.scores(np.concatenate(features))
+            scores = self.scores(self.stage.features(users.tolist(), found))
             ends = np.cumsum([own.movie_rows.size for own in found])
             for own, own_scores in zip(found, np.split(scores, ends[:-1]), strict=True):
                 lists.append(own.movie_rows[best_first(own_scores, own.movie_rows)])

@@ -252,7 +252,7 @@ def _golden(build: Build, ranker: RankerContent, neighbours: NeighboursContent) 
             movie_ids=movie_ids,
             retrieval_scores=tuple(found.scores.tolist()),
             source_ranks={source: tuple(ranks.tolist()) for source, ranks in found.source_ranks.items()},
-            scores=tuple(ranker.predict(stage.features(user, found)).tolist()),
+            scores=tuple(ranker.predict(stage.features([user], [found])).tolist()),
         ),
         similarity=GoldenSimilar(
             movie_id=int(ids[movie]),

@@ -148,7 +148,7 @@ def test_als_depends_on_the_seed_and_not_on_the_threads() -> None:
 
 def test_als_vectors_of_some_users_are_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """In tasks of three users and two threads, against one by one."""
-    monkeypatch.setattr("training.models.als._USERS_PER_TASK", 3)
+    monkeypatch.setattr("training.models.als._USERS_PER_SHARD", 3)
     ratings, some = tastes(), np.array([7, 2, 30, 31, 49], dtype=np.int32)
     everyone = Als.fit(ratings, N_MOVIES, RECIPE.als, seed=0, threads=2)
     als = Als.fit(ratings, N_MOVIES, RECIPE.als, seed=0, threads=2, users=some)

@@ -80,7 +80,7 @@ def test_another_future_changes_labels_and_nothing_else() -> None:
         everyone = np.arange(N_USERS, dtype=np.int32)
         found = list(stage.candidates(everyone))
         matrices.append(
-            np.concatenate([stage.features(user, one) for user, one in enumerate(found)]).tobytes()
+            np.concatenate([stage.features([user], [one]) for user, one in enumerate(found)]).tobytes()
         )
     assert matrices[0] == matrices[1]
 
@@ -97,7 +97,7 @@ def test_labels_are_future_likes_among_unseen_candidates_of_the_past() -> None:
         assert not np.isin(found.movie_rows, cut.train.of(user).movie_rows).any()
         assert own.labels.tolist() == np.isin(found.movie_rows, relevant[user]).tolist()
         assert own.labels.any()
-        np.testing.assert_array_equal(own.features, stage.features(user, found))
+        np.testing.assert_array_equal(own.features, stage.features([user], [found]))
         np.testing.assert_array_equal(own.features[:, ALS_SCORE], found.scores)
 
 
@@ -352,7 +352,7 @@ def test_recommendations_are_the_candidates_in_the_rankers_order(two_stage: TwoS
     users = np.arange(N_USERS, dtype=np.int32)
     found = list(two_stage.stage.candidates(users))
     for user, ours, candidates in zip(users, two_stage.recommend(users), found, strict=True):
-        features = two_stage.stage.features(int(user), candidates)
+        features = two_stage.stage.features([int(user)], [candidates])
         scores = two_stage.ranker.predict(features, prediction_type="RawFormulaVal")
         pairs = zip(scores.tolist(), candidates.movie_rows.tolist(), strict=True)
         assert ours.tolist() == [row for _, row in sorted((-score, row) for score, row in pairs)]

@@ -263,7 +263,7 @@ def test_reasons_add_up_to_scores(loss: Loss) -> None:
     content, stage = ranker_content(one.two_stage), one.two_stage.stage
     users = np.arange(20, dtype=np.int32)
     features = np.concatenate(
-        [stage.features(int(u), f) for u, f in zip(users, stage.candidates(users), strict=True)]
+        [stage.features([int(u)], [f]) for u, f in zip(users, stage.candidates(users), strict=True)]
     )
     contributions = content.leaf_tables.contributions(features)
     scores = content.predict(np.asfortranarray(features))

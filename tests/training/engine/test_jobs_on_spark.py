@@ -1,0 +1,121 @@
+"""What jobs compute on a cluster: the bits of this machine, also when a worker dies in the middle."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tests.conftest import Trained
+from tests.training.engine.conftest import Cluster, kill
+from tests.training.small import N_MOVIES, RECIPE, tastes
+from training.cli.train import app
+from training.engine.engine import Engine
+from training.engine.local import LocalEngine
+from training.engine.spark import SparkEngine
+from training.errors import TrainingError
+from training.models import als_shards
+from training.models import fill as filling
+from training.models.als import Als
+from training.models.als_shards import fit_on_shards
+from training.models.fill import fill
+
+
+@pytest.fixture(autouse=True)
+def many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a few users each, and sums in more than one block."""
+    monkeypatch.setattr(als_shards, "_USERS_PER_SHARD", 7)
+    monkeypatch.setattr(als_shards, "_BYTES_PER_BLOCK", 10_000)
+    monkeypatch.setattr(filling, "_USERS_PER_SHARD", 25)
+
+
+def nothing() -> None:
+    """Progress that nobody watches."""
+
+
+def factors(engine: Engine, progress: Callable[[], None] = nothing) -> bytes:
+    return fit_on_shards(engine, tastes(), N_MOVIES, RECIPE.als, seed=0, progress=progress).tobytes()
+
+
+def filled(trained: Trained, out: Path, engine: Engine, advance: Callable[[], None] = nothing) -> bytes:
+    bundle = trained.root / "bundles" / trained.bundle_id
+    n_users = len(trained.two_stage.stage.ratings.users)
+    fill(bundle, n_users, 20, out, engine=engine, advance=advance)
+    return out.read_bytes()
+
+
+def test_item_factors_have_the_bits_of_this_machine(spark: SparkEngine) -> None:
+    assert factors(spark) == factors(LocalEngine(2))
+
+
+def test_user_vectors_have_the_bits_of_this_machine(spark: SparkEngine) -> None:
+    ratings = tastes()
+    local = Als.fit(ratings, N_MOVIES, RECIPE.als, seed=0, threads=1)
+    some = np.array([3, 1, 40], np.int32)
+    for users in (None, some):
+        on_spark, here = (
+            Als.of_items(local.item_factors, ratings, RECIPE.als, engine=engine, users=users)
+            for engine in (spark, LocalEngine(1))
+        )
+        assert on_spark.user_factors.tobytes() == here.user_factors.tobytes()
+
+
+def test_a_fit_without_a_finite_solution_is_told_as_on_this_machine(spark: SparkEngine) -> None:
+    ratings = tastes()
+    too_large = np.full((N_MOVIES, RECIPE.als.factors), 1e30, np.float32)
+    told = []
+    for engine in (spark, LocalEngine(1)):
+        with pytest.raises(TrainingError, match="ALS has no finite solution") as raised:
+            Als.of_items(too_large, ratings, RECIPE.als, engine=engine)
+        told.append(str(raised.value))
+    assert told[0] == told[1]
+
+
+def test_lists_have_the_bytes_of_this_machine(spark: SparkEngine, trained: Trained, tmp_path: Path) -> None:
+    here = filled(trained, tmp_path / "here.parquet", LocalEngine(1))
+    assert filled(trained, tmp_path / "spark.parquet", spark) == here
+
+
+def test_a_worker_that_is_killed_changes_nothing(
+    spark: SparkEngine, cluster: Cluster, trained: Trained, tmp_path: Path
+) -> None:
+    expected = factors(LocalEngine(2))
+    iterations = 0
+
+    def kill_one() -> None:
+        nonlocal iterations
+        iterations += 1
+        if iterations == 2:
+            kill(cluster.workers[0])
+
+    assert factors(spark, kill_one) == expected
+    assert iterations == RECIPE.als.iterations
+    assert cluster.workers[0].poll() is not None
+
+    cluster.start_worker()
+    in_the_middle = threading.Timer(1.0, kill, [cluster.workers[1]])
+    in_the_middle.start()
+    on_spark = filled(trained, tmp_path / "spark.parquet", spark)
+    in_the_middle.join()
+    assert on_spark == filled(trained, tmp_path / "here.parquet", LocalEngine(1))
+
+
+def test_a_data_set_that_cannot_be_used_is_told_in_the_same_words(
+    tmp_path: Path, spark: SparkEngine, generated: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "movies.csv").write_bytes((generated / "movies.csv").read_bytes())
+    (data / "ratings.csv").write_text(
+        "userId,movieId,rating,timestamp\n1,1,4,10\n1,x,4,10\n", encoding="utf-8"
+    )
+    told = []
+    for engine in ("spark", "local"):
+        arguments = ["train", "--data-dir", str(data), "--bundle-root", str(tmp_path / "root")]
+        result = CliRunner().invoke(app, [*arguments, "--engine", engine])
+        assert result.exit_code == 1
+        told.append(result.stderr)
+    assert "ratings.csv line 3: movieId must be a whole number" in told[0]
+    assert told[0] == told[1]

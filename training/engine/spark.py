@@ -1,0 +1,155 @@
+"""The engine of a Spark cluster: the same work on the same shards, in executors."""
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from operator import itemgetter
+from typing import Any, ClassVar, Final, TypeAlias
+
+from py4j.protocol import Py4JError  # type: ignore[import-untyped]
+from pyspark import RDD, SparkContext, StorageLevel
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+from typing_extensions import override
+
+from training.engine.engine import Arrays, Engine, Shards, Work, added_up, block_of, opened
+from training.errors import TrainingError
+
+_SHARDS_PER_CORE: Final = 4
+"""Collected at once: what is collected is safe, whatever happens to the job."""
+
+_TOLD_BY: Final = {"PYSPARK_GATEWAY_PORT", "PYSPARK_SUBMIT_ARGS"}
+"""Variables that are there when `spark-submit` started this process, or stand for its arguments."""
+_LOOPBACK: Final = "127.0.0.1"
+_ERROR_LINE: Final = re.compile(r"^(\S*(?:Error|Exception)): (.+)$", re.MULTILINE)
+
+_Placed: TypeAlias = tuple[int, Arrays]
+
+
+class EngineError(TrainingError):
+    """Spark cannot be used, or a job of it failed. The message is for people."""
+
+
+class SparkEngine(Engine):
+    """Works on the cluster that `spark-submit`, or `PYSPARK_SUBMIT_ARGS` in its place, names.
+
+    Without both, executors are threads of a JVM on this machine. Every machine has this package, at
+    the same version, in the interpreter that `PYSPARK_PYTHON` names.
+
+    Raises:
+        EngineError: there is no Java runtime, or Spark does not start.
+    """
+
+    DISTRIBUTED: ClassVar = True
+
+    def __init__(self) -> None:
+        self._session = _session()
+
+    @property
+    @override
+    def cores(self) -> int:
+        return self._context.defaultParallelism
+
+    @property
+    def _context(self) -> SparkContext:
+        return self._session.sparkContext
+
+    @override
+    def shards(self, parts: Sequence[Arrays]) -> Shards:
+        context = self._context
+        return _SparkShards(
+            context, context.parallelize(list(enumerate(parts)), max(1, len(parts))), len(parts)
+        )
+
+    @override
+    def __exit__(self, *_: object) -> None:
+        self._session.stop()
+
+
+class _SparkShards(Shards):
+    """Shard number i is the only element of partition i."""
+
+    def __init__(self, context: SparkContext, placed: RDD[_Placed], size: int) -> None:
+        self._context = context
+        self._placed = placed
+        self._size = size
+
+    @override
+    def map(self, work: Work) -> Shards:
+        sent = self._context.broadcast(work)
+
+        def apply(placed: _Placed) -> _Placed:
+            place, part = placed
+            return place, opened(sent.value)(part)
+
+        return _SparkShards(self._context, self._placed.map(apply), self._size)
+
+    @override
+    def sum_by_movie(self, n_blocks: int) -> Shards:
+        def emit(placed: _Placed) -> Iterator[tuple[int, _Placed]]:
+            place, part = placed
+            for block in range(n_blocks):
+                yield block, (place, block_of(part, block, n_blocks))
+
+        def add(grouped: tuple[int, Any]) -> _Placed:
+            block, parts = grouped
+            return block, added_up([part for _, part in sorted(parts, key=itemgetter(0))])
+
+        grouped = self._placed.flatMap(emit).groupByKey(n_blocks, partitionFunc=_itself)
+        return _SparkShards(self._context, grouped.map(add), n_blocks)
+
+    @override
+    @contextmanager
+    def kept(self) -> Iterator[Shards]:
+        persisted = self._placed.persist(StorageLevel.MEMORY_AND_DISK)
+        try:
+            yield _SparkShards(self._context, persisted, self._size)
+        finally:
+            persisted.unpersist()
+
+    @override
+    def collect(self) -> Iterator[Arrays]:
+        at_once = _SHARDS_PER_CORE * self._context.defaultParallelism
+        for start in range(0, self._size, at_once):
+            places = range(start, min(start + at_once, self._size))
+            with _failing_clearly():
+                found = self._context.runJob(self._placed, list, list(places))
+            for _, part in found:
+                yield part
+
+
+def _itself(block: int) -> int:
+    return block
+
+
+@contextmanager
+def _failing_clearly() -> Iterator[None]:
+    """What Spark says of a failure is a page: the error at the end of it is what happened."""
+    try:
+        yield
+    except (Py4JError, PySparkException) as error:
+        found = _ERROR_LINE.findall(str(error))
+        ours = [text for name, text in found if name.startswith("training.")]
+        told = ours[-1] if ours else ": ".join(found[-1]) if found else str(error)
+        raise EngineError(told if ours else f"Spark failed: {told}") from error
+
+
+def _session() -> SparkSession:
+    if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
+        raise EngineError(
+            "--engine spark needs a Java runtime, version 17 or later: JAVA_HOME names its folder"
+        )
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.appName("movierec").config("spark.driver.maxResultSize", "0")
+    if not _TOLD_BY & set(os.environ):
+        builder = (
+            builder.master("local[*]")
+            .config("spark.driver.host", _LOOPBACK)
+            .config("spark.driver.bindAddress", _LOOPBACK)
+            .config("spark.ui.enabled", "false")
+        )
+    with _failing_clearly():
+        return builder.getOrCreate()
