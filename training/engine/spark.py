@@ -21,7 +21,7 @@ from training.errors import TrainingError
 _SHARDS_PER_CORE: Final = 4
 """Collected at once: what is collected is safe, whatever happens to the job."""
 
-_TOLD_BY: Final = {"PYSPARK_GATEWAY_PORT", "PYSPARK_SUBMIT_ARGS"}
+_TOLD_BY: Final = frozenset({"PYSPARK_GATEWAY_PORT", "PYSPARK_SUBMIT_ARGS"})
 """Variables that are there when `spark-submit` started this process, or stand for its arguments."""
 _LOOPBACK: Final = "127.0.0.1"
 _ERROR_LINE: Final = re.compile(r"^(\S*(?:Error|Exception)): (.+)$", re.MULTILINE)
@@ -143,7 +143,11 @@ def _session() -> SparkSession:
             "--engine spark needs a Java runtime, version 17 or later: JAVA_HOME names its folder"
         )
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    builder = SparkSession.builder.appName("movierec").config("spark.driver.maxResultSize", "0")
+    builder = (
+        SparkSession.builder.appName("movierec")
+        .config("spark.driver.maxResultSize", "0")  # the vectors of all users come to the driver
+        .config("spark.ui.showConsoleProgress", "false")  # the job has bars of its own
+    )
     if not _TOLD_BY & set(os.environ):
         builder = (
             builder.master("local[*]")

@@ -2,15 +2,19 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from candidate_service.retrieval import Retriever
+from ranking_service.ranking import Ranker
+from serving.bundle.store import BundleStore
 from tests.conftest import Trained
 from tests.training.engine.conftest import Cluster, kill
-from tests.training.small import N_MOVIES, RECIPE, tastes
+from tests.training.small import JOB, N_MOVIES, PROGRESS, RECIPE, table_of, tastes
 from training.cli.train import app
 from training.engine.engine import Engine
 from training.engine.local import LocalEngine
@@ -21,6 +25,10 @@ from training.models import fill as filling
 from training.models.als import Als
 from training.models.als_shards import fit_on_shards
 from training.models.fill import fill
+from training.models.ranker_selection import RankerChoice
+from training.models.recipe import Loss
+from training.models.two_stage import fit_two_stage
+from training.publish.publish import Build, publish
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +84,21 @@ def test_a_fit_without_a_finite_solution_is_told_as_on_this_machine(spark: Spark
 def test_lists_have_the_bytes_of_this_machine(spark: SparkEngine, trained: Trained, tmp_path: Path) -> None:
     here = filled(trained, tmp_path / "here.parquet", LocalEngine(1))
     assert filled(trained, tmp_path / "spark.parquet", spark) == here
+
+
+def test_what_is_trained_on_spark_is_one_bundle_and_servers_take_it(
+    spark: SparkEngine, tmp_path: Path
+) -> None:
+    job = replace(JOB, engine=spark)
+    ids = set()
+    for name in ("first", "second"):
+        two_stage = fit_two_stage(tastes(), job, RankerChoice(Loss.LOGLOSS, 5, held_out_ndcg={}))
+        build = Build(two_stage=two_stage, table=table_of(), recipe=RECIPE, dataset_tag="tastes", metrics={})
+        ids.add(publish(tmp_path / name, build, PROGRESS))
+    (bundle_id,) = ids
+    store = BundleStore(tmp_path / "first")
+    Retriever.load(store, bundle_id)  # which checks golden values
+    Ranker.load(store, bundle_id)
 
 
 def test_a_worker_that_is_killed_changes_nothing(
