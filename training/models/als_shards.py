@@ -134,7 +134,7 @@ class _Gram(Work):
 
 @dataclass(frozen=True)
 class _Equations(Work):
-    """What a shard's users add to the equations of each movie: Σ (c - 1) x xᵀ, and Σ c x."""
+    """What a shard's users add to the equations of each movie: Σ (c - 1) x xᵀ, its lower half, and Σ c x."""
 
     parameters: AlsParameters
 
@@ -146,12 +146,13 @@ class _Equations(Work):
             by_movie = np.argsort(shard[MOVIE_ROWS], kind="stable")
             rows, starts = np.unique(shard[MOVIE_ROWS][by_movie], return_index=True)
             confidences = self.parameters.confidences(shard["values"])[by_movie]
-            systems = np.empty((rows.size, n_factors, n_factors), np.float32)
+            lower = np.tril_indices(n_factors)
+            systems = np.empty((rows.size, lower[0].size), np.float32)
             sides = np.empty((rows.size, n_factors), np.float32)
             for place, (start, end) in enumerate(zip(starts, [*starts[1:], by_movie.size], strict=True)):
                 of_users = vectors[users[by_movie[start:end]]]
                 weights = confidences[start:end]
-                systems[place] = (of_users * (weights - 1)[:, None]).T @ of_users
+                systems[place] = ((of_users * (weights - 1)[:, None]).T @ of_users)[lower]
                 sides[place] = weights @ of_users
             return {MOVIE_ROWS: rows, "systems": systems, "sides": sides}
 
@@ -170,9 +171,12 @@ class _ItemFactors(Work):
     def open(self) -> Callable[[Arrays], Arrays]:
         def solve(block: Arrays) -> Arrays:
             factors = np.empty(block["sides"].shape, np.float32)
+            lower = np.tril_indices(self.parameters.factors)
             try:
                 for place, (system, side) in enumerate(zip(block["systems"], block["sides"], strict=True)):
-                    factors[place] = cho_solve(cho_factor(self.gram + system, lower=True), side)
+                    whole = self.gram.copy()
+                    whole[lower] += system
+                    factors[place] = cho_solve(cho_factor(whole, lower=True), side)
             except (LinAlgError, ValueError) as error:  # not positive definite, or not finite
                 raise FitError(overflow(self.parameters)) from error
             return {MOVIE_ROWS: block[MOVIE_ROWS], "factors": factors}
@@ -200,7 +204,7 @@ def fit_on_shards(
     rated = np.unique(ratings.movie_rows)
     factors = np.zeros(shape, np.float32)
     factors[rated] = np.random.default_rng(seed).normal(0, _START_DEVIATION, (rated.size, parameters.factors))
-    n_blocks = math.ceil(8 * n_movies * parameters.factors**2 / _BYTES_PER_BLOCK)
+    n_blocks = math.ceil(4 * n_movies * parameters.factors**2 / _BYTES_PER_BLOCK)
     everybody = np.arange(len(ratings.users), dtype=np.int32)
     with engine.shards(UserShards(ratings, everybody, _USERS_PER_SHARD)).kept() as shards:
         for _ in range(parameters.iterations):
