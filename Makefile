@@ -146,7 +146,7 @@ install: .venv/installed ## make .venv with every pinned package
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' \
 	  || { echo 'movierec needs Python 3.11 to 3.14; name one: make PYTHON=python3.11 ...' >&2; exit 2; }
-	@echo 'Setting up .venv (about 1.5 GB once the pinned packages are unpacked) ...'
+	@echo 'Setting up .venv (about 2.5 GB once the pinned packages are unpacked) ...'
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	uv pip install --require-hashes -c constraints.txt -r pyproject.toml --all-extras --group dev
