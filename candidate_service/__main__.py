@@ -28,6 +28,7 @@ def main() -> None:
         serve_bundle(
             "candidate",
             settings,
+            user_shard=settings.user_shard,
             load=Retriever.load,
             service=SERVICE,
             register=lambda bundles, _, server: add_CandidateServiceServicer_to_server(

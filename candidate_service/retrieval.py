@@ -26,6 +26,7 @@ from serving.retrieval import (
     retrieve,
     retrieve_by_norm,
 )
+from serving.shards import UserShard
 from serving.sources import CandidateSources, FusedCandidates
 from serving.stages.candidate import (
     NO_LIKES,
@@ -66,6 +67,7 @@ class Retriever:
         least_history: ratings below which a user has no candidates.
         scan_share: share of the item factors that a scan by norm reads, which is chosen where this is small;
             None where it was not measured. It changes what a request costs, not what it is answered.
+        user_shard: whose users `ratings` has; None: everybody.
     """
 
     def __init__(
@@ -80,8 +82,10 @@ class Retriever:
         n_candidates: int,
         least_history: int = 0,
         scan_share: float | None = None,
+        user_shard: UserShard | None = None,
     ) -> None:
         self.bundle_id = bundle_id
+        self._user_shard = user_shard
         self._n_candidates = n_candidates
         self._movies = movies
         self._ratings = ratings
@@ -118,9 +122,10 @@ class Retriever:
             n_candidates=folder.manifest.n_candidates,
             least_history=record.least_history,
             scan_share=folder.manifest.scan_share,
+            user_shard=folder.user_shard,
         )
         for _ in range(WARM_UP_REQUESTS):
-            retriever.check(folder.manifest.golden.candidate)
+            retriever.check(folder.golden.candidate)
         return retriever
 
     def check(self, golden: GoldenCandidates) -> None:
@@ -134,7 +139,13 @@ class Retriever:
         check_scores(self.bundle_id, answer.scores, golden.scores)
 
     def retrieve(self, queries: Sequence[CandidateQuery]) -> list[CandidateList]:
-        """Candidates of each user, in order; the same whatever travels along."""
+        """Candidates of each user, in order; the same whatever travels along.
+
+        Raises:
+            FailedPreconditionError: a user belongs to another shard.
+        """
+        if self._user_shard is not None:
+            self._user_shard.require([query.user_id for query in queries])
         users = [self._user(query) for query in queries]
         served = {
             place: (query, user)

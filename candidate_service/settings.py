@@ -3,7 +3,7 @@
 from pydantic_settings import SettingsConfigDict
 
 from serving.bundle import SETTLE_SECONDS
-from serving.settings import Port, Seconds, ServerSettings
+from serving.settings import Port, Seconds, ServerSettings, ShardSetting
 
 
 class CandidateSettings(ServerSettings):
@@ -19,3 +19,5 @@ class CandidateSettings(ServerSettings):
     """How long after a bundle was published it answers here: ranking and the gateway must hold it by then."""
     settle_at_start: bool = False
     """Whether a server that has just started waits as well: yes where it starts beside others that serve."""
+    user_shard: ShardSetting = None
+    """Whose users are served, as `0/2`: others, and bundles in other shards, are refused; unset: everybody."""

@@ -30,6 +30,7 @@ def main() -> None:
         serve_bundle(
             "ranking",
             settings,
+            user_shard=settings.user_shard,
             load=tried_first(Ranker.load),  # CatBoost's reader does not stand damaged files
             service=SERVICE,
             register=lambda bundles, metrics, server: add_RankingServiceServicer_to_server(

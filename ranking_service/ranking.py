@@ -18,6 +18,7 @@ from serving.features.group import FeatureQuery, ProbeContext
 from serving.ids import NO_IDS, IdMap, Ids, Rows
 from serving.ratings import EMPTY_HISTORY, History, Ratings
 from serving.retrieval import best_first
+from serving.shards import UserShard
 from serving.sources import Source, SourceRanks
 from serving.stages.ranking import RankedList, RankedProbe, RankingProbe, RankingQuery
 
@@ -79,10 +80,19 @@ class Ranker:
         bundle_id: the bundle.
         ratings: what was trained on.
         content: model, features and leaf tables.
+        user_shard: whose users `ratings` has; None: everybody.
     """
 
-    def __init__(self, *, bundle_id: str, ratings: Ratings, content: RankerContent) -> None:
+    def __init__(
+        self,
+        *,
+        bundle_id: str,
+        ratings: Ratings,
+        content: RankerContent,
+        user_shard: UserShard | None = None,
+    ) -> None:
         self.bundle_id = bundle_id
+        self._user_shard = user_shard
         self._ratings = ratings
         self._content = content
         self._ids = content.tables.catalogue.movies.ids
@@ -99,9 +109,10 @@ class Ranker:
             bundle_id=bundle_id,
             ratings=read_ratings(folder),
             content=RankerContent.read(folder),
+            user_shard=folder.user_shard,
         )
         for _ in range(WARM_UP_REQUESTS):
-            ranker.check(folder.manifest.golden.ranking)
+            ranker.check(folder.golden.ranking)
         return ranker
 
     @property
@@ -133,7 +144,10 @@ class Ranker:
 
         Raises:
             InvalidArgumentError: nothing is known of a user, neither ratings nor history.
+            FailedPreconditionError: a user belongs to another shard.
         """
+        if self._user_shard is not None:
+            self._user_shard.require([query.user_id for query in queries])
         parts = self._parts(queries, self._histories(queries))
         features = self._content.tables.compute(
             [feature_query for part in parts for feature_query in part.feature_queries(self._ids)]

@@ -2,7 +2,7 @@
 
 from pydantic_settings import SettingsConfigDict
 
-from serving.settings import Port, ServerSettings
+from serving.settings import Port, ServerSettings, ShardSetting
 
 
 class RankingSettings(ServerSettings):
@@ -14,3 +14,5 @@ class RankingSettings(ServerSettings):
     """Port of the gRPC server."""
     metrics_port: Port = 9_103
     """Port of the Prometheus endpoint, plain HTTP on the same address."""
+    user_shard: ShardSetting = None
+    """Whose users are served, as `0/2`: others, and bundles in other shards, are refused; unset: everybody."""

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     BUNDLE_MISMATCH = "BUNDLE_MISMATCH"
     INTERNAL = "INTERNAL"
     METHOD_DISABLED = "METHOD_DISABLED"
+    WRONG_USER_SHARD = "WRONG_USER_SHARD"
 
 
 @dataclass(frozen=True)

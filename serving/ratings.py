@@ -1,5 +1,6 @@
 """Ratings of users in time order: what was trained on, and what a request brings along."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -105,6 +106,37 @@ class Ratings:
     def user_rows(self) -> Rows:
         """Shape (n_ratings,): the user row of each rating."""
         return np.repeat(np.arange(len(self.users), dtype=np.int32), self.counts())
+
+    def of_users(self, user_rows: npt.NDArray[np.integer]) -> "Ratings":
+        """The ratings of some users alone; their rows ascend, shape (n,)."""
+        counts = self.counts()
+        mine = np.zeros(len(self.users), np.bool_)
+        mine[user_rows] = True
+        kept = np.repeat(mine, counts)
+        return Ratings(
+            users=IdMap(self.users.ids[user_rows]),
+            indptr=np.concatenate([[0], np.cumsum(counts[user_rows])]).astype(np.int64),
+            movie_rows=self.movie_rows[kept],
+            values=self.values[kept],
+            times=self.times[kept],
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Ratings"]) -> "Ratings":
+        """The ratings of all users of parts that share no user."""
+        if len(parts) == 1:
+            return parts[0]
+        user_ids = np.concatenate([part.users.ids for part in parts])
+        of_rating = np.concatenate([part.users.ids[part.user_rows()] for part in parts])
+        users, order = np.argsort(user_ids), np.argsort(of_rating, kind="stable")
+        counts = np.concatenate([part.counts() for part in parts])[users]
+        return cls(
+            users=IdMap(user_ids[users]),
+            indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            movie_rows=np.concatenate([part.movie_rows for part in parts])[order],
+            values=np.concatenate([part.values for part in parts])[order],
+            times=np.concatenate([part.times for part in parts])[order],
+        )
 
     def where(self, mask: npt.NDArray[np.bool_]) -> "Ratings":
         """The ratings that `mask`, shape (n_ratings,), keeps; users stay, some with none left."""

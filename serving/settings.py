@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from serving.shards import UserShard
 
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65_535)]
 """A TCP port; 0: any free one."""
@@ -16,6 +18,12 @@ Seconds: TypeAlias = Annotated[float, Field(ge=0, le=3_600, allow_inf_nan=False)
 
 MaxInflight: TypeAlias = Annotated[int, Field(ge=1, le=10_000)]
 """Users at work at once."""
+
+
+ShardSetting: TypeAlias = Annotated[
+    UserShard | None, NoDecode, BeforeValidator(lambda text: UserShard.of_text(text) if text else None)
+]
+"""Whose users a server holds, as `k/N`; none: everybody."""
 
 
 class StartError(Exception):

@@ -24,6 +24,7 @@ from serving.bundle import SETTLE_SECONDS
 from serving.bundle.signature import KeyFileError, TrustedKeys
 from serving.bundle.store import BundleError, BundleStore
 from serving.logs import configure_logs
+from serving.shards import UserShard
 from training.lock import BusyError, alone
 from training.release.champion import bring_down
 from training.release.registry import Registry, RegistryError, limited_requests, require_tracking_uri
@@ -62,6 +63,13 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="FILE",
         help="public keys in PEM: what none of them signed is refused (default: MOVIEREC_BUNDLE_KEY_FILE)",
     )
+    parser.add_argument(
+        "--user-shard",
+        type=_user_shard,
+        default=os.environ.get("MOVIEREC_USER_SHARD"),
+        metavar="K/N",
+        help="whose users the server beside it serves; no other comes (default: MOVIEREC_USER_SHARD, or all)",
+    )
     options = parser.parse_args(arguments)
     if options.until_synced and options.watch is None:
         parser.error("--until-synced needs --watch")
@@ -71,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--settle-seconds must be finite and not below 0, not {options.settle_seconds:g}")
     configure_logs("sync")
     store = BundleStore(
-        options.bundle_root, trusted=options.bundle_key
+        options.bundle_root, trusted=options.bundle_key, user_shard=options.user_shard
     )  # one for all rounds: it knows what it has verified
     stopped = threading.Event()
 
@@ -112,6 +120,15 @@ def _bundle_key(file: str) -> TrustedKeys | None:
     try:
         return TrustedKeys.read(Path(file))
     except KeyFileError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _user_shard(text: str) -> UserShard | None:
+    if not text:
+        return None
+    try:
+        return UserShard.of_text(text)
+    except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 

@@ -1,40 +1,53 @@
 """`ratings.npz`, `item_factors.npz` and the candidate service's own files: writers beside readers."""
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from serving.bundle.manifest import piece
 from serving.bundle.store import BundleFolder, write_arrays
 from serving.fold_in import AlsParameters, Confidence
-from serving.ids import IdMap
+from serving.ids import IdMap, Rows
 from serving.ratings import Ratings
 
-RATINGS_FILE = "ratings.npz"
+RATINGS = "ratings"
+"""What the names of the files with ratings begin with: one per shard of the users."""
 ITEM_FACTORS_FILE = "item_factors.npz"
-_USER_FACTORS_FILE = "user_factors.npz"
+_USER_FACTORS = "user_factors"
 _ALS_FILE = "als.json"
 
 
-def write_ratings(folder: Path, ratings: Ratings) -> None:
-    """Writes all ratings, with their users."""
-    write_arrays(
-        folder / RATINGS_FILE,
-        user_ids=ratings.users.ids,
-        indptr=ratings.indptr,
-        movie_rows=ratings.movie_rows,
-        values=ratings.values,
-        times=ratings.times,
-    )
+def write_ratings(folder: Path, ratings: Ratings, shards: Sequence[Rows] = ()) -> None:
+    """Writes all ratings, with their users.
+
+    Args:
+        folder: where to.
+        ratings: of all users.
+        shards: user rows of each piece, ascending; none: one piece has all.
+    """
+    for name, rows in _pieces(RATINGS, shards):
+        own = ratings if rows is None else ratings.of_users(rows)
+        write_arrays(
+            folder / name,
+            user_ids=own.users.ids,
+            indptr=own.indptr,
+            movie_rows=own.movie_rows,
+            values=own.values,
+            times=own.times,
+        )
 
 
 def read_ratings(folder: BundleFolder) -> Ratings:
-    """Reads what `write_ratings` wrote."""
-    names = ("user_ids", "indptr", "movie_rows", "values", "times")
-    arrays = dict(folder.arrays(RATINGS_FILE, *names))
-    return Ratings(users=IdMap(arrays.pop("user_ids")), **arrays)
+    """Reads what `write_ratings` wrote: of the users of the folder's shard, or of all."""
+    names = ("indptr", "movie_rows", "values", "times")
+    pieces = [folder.arrays(name, "user_ids", *names) for name in folder.user_pieces(RATINGS)]
+    return Ratings.joined(
+        [Ratings(IdMap(one["user_ids"]), **{name: one[name] for name in names}) for one in pieces]
+    )
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,11 @@ class SeenMovies:
 
 def read_seen_movies(folder: BundleFolder) -> SeenMovies:
     """Reads of `write_ratings` who has rated what."""
-    arrays = folder.arrays(RATINGS_FILE, "user_ids", "indptr", "movie_rows")
+    names = folder.user_pieces(RATINGS)
+    if len(names) > 1:
+        ratings = read_ratings(folder)
+        return SeenMovies(ratings.users, ratings.indptr, ratings.movie_rows)
+    arrays = folder.arrays(names[0], "user_ids", "indptr", "movie_rows")
     return SeenMovies(IdMap(arrays["user_ids"]), arrays["indptr"], arrays["movie_rows"])
 
 
@@ -72,16 +89,38 @@ def read_item_factors(folder: BundleFolder) -> npt.NDArray[np.float32]:
 
 
 def write_user_factors(
-    folder: Path, user_factors: npt.NDArray[np.float32], parameters: AlsParameters
+    folder: Path,
+    user_factors: npt.NDArray[np.float32],
+    parameters: AlsParameters,
+    shards: Sequence[Rows] = (),
 ) -> None:
-    """Writes the exact user vectors, shape (n_users, n_factors); zero rows for users who have none."""
-    write_arrays(folder / _USER_FACTORS_FILE, user_factors=user_factors)
+    """Writes the exact user vectors, and what they were fitted with.
+
+    Args:
+        folder: where to.
+        user_factors: shape (n_users, n_factors); zero rows for users who have none.
+        parameters: of ALS.
+        shards: user rows of each piece, as those of the ratings; none: one piece has all.
+    """
+    for name, rows in _pieces(_USER_FACTORS, shards):
+        write_arrays(folder / name, user_factors=user_factors if rows is None else user_factors[rows])
     (folder / _ALS_FILE).write_text(json.dumps(asdict(parameters)), encoding="utf-8")
 
 
 def read_user_factors(folder: BundleFolder) -> tuple[npt.NDArray[np.float32], AlsParameters]:
-    """Reads what `write_user_factors` wrote."""
+    """Reads what `write_user_factors` wrote: of the users of the folder's shard, or of all."""
     fields = json.loads(folder.read(_ALS_FILE))
     fields["confidence"] = Confidence(fields["confidence"])
-    user_factors = folder.arrays(_USER_FACTORS_FILE, "user_factors")["user_factors"]
-    return user_factors, AlsParameters(**fields)
+    pieces = [
+        folder.arrays(name, "user_factors")["user_factors"] for name in folder.user_pieces(_USER_FACTORS)
+    ]
+    if len(pieces) == 1:
+        return pieces[0], AlsParameters(**fields)
+    user_ids = [folder.arrays(name, "user_ids")["user_ids"] for name in folder.user_pieces(RATINGS)]
+    return np.concatenate(pieces)[np.argsort(np.concatenate(user_ids))], AlsParameters(**fields)
+
+
+def _pieces(name: str, shards: Sequence[Rows]) -> Iterator[tuple[str, Rows | None]]:
+    """The name of each file, and the user rows that it has; None for all."""
+    for index, rows in enumerate(shards or [None]):
+        yield f"{name}{piece(index, max(1, len(shards)))}", rows

@@ -6,6 +6,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serving.shards import MAX_USER_SHARDS, UserShard
+
 BUNDLE_ID_PATTERN: Final = r"^[0-9A-Za-z][0-9A-Za-z_-]{0,63}$"
 MANIFEST_NAME: Final = "manifest.json"
 SERVED_FOLDERS: Final = ("candidate", "gateway", "ranking", "similarity")
@@ -83,6 +85,15 @@ class GoldenSimilar(_Record):
     """One per neighbour."""
 
 
+class ShardRecord(_Record):
+    """One shard of the users: what a server that holds nobody else must reproduce."""
+
+    candidate: GoldenCandidates
+    """Of a user of this shard."""
+    ranking: GoldenRanking
+    """Of the same user."""
+
+
 class Golden(_Record):
     """Inputs and outputs that a loaded bundle must reproduce within `GOLDEN_TOLERANCE`."""
 
@@ -131,8 +142,29 @@ class Manifest(_Record):
     """Versions of the libraries that trained it."""
     golden: Golden
     """Checked by every server before it takes the bundle."""
+    shards: Annotated[tuple[ShardRecord, ...], Field(max_length=MAX_USER_SHARDS)] = Field(
+        default=(), exclude_if=lambda shards: not shards
+    )
+    """The pieces that what is known of users is in, by `serving.shards`; empty: it is in one."""
     scan_share: float | None = Field(default=None, exclude_if=lambda share: share is None)
     """Mean share of the item factors that a scan by norm reads; measured for large catalogues alone."""
+
+    @property
+    def user_shards(self) -> int:
+        """How many pieces what is known of users is in."""
+        return max(1, len(self.shards))
+
+    def files_for(self, shard: UserShard | None) -> Mapping[FilePath, FileRecord]:
+        """The files that a process with the users of one shard needs; None: with all users."""
+        if shard is None:
+            return self.files
+        others = {piece(index, shard.count) for index in range(shard.count) if index != shard.index}
+        return {path: record for path, record in self.files.items() if not path.endswith(tuple(others))}
+
+
+def piece(index: int, count: int) -> str:
+    """What the names of a shard's files end with, as `ratings-0-of-2.npz`; `.npz` where there is one."""
+    return f"-{index}-of-{count}.npz" if count > 1 else ".npz"
 
 
 def bundle_id_of(files: Mapping[str, FileRecord]) -> str:

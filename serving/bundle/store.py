@@ -4,6 +4,7 @@
                                manifest.sig                                where whoever publishes has a key
                                candidate/ ranking/ similarity/ gateway/    files of the manifest
                                reports/ exports/ build.json                for people, not verified
+    …/candidate/ratings.npz    or ratings-0-of-2.npz and ratings-1-of-2.npz: users are split over shards
     <root>/current                                                         the pointer
 
 A published directory is never modified, and the pointer moves last: a reader sees a whole bundle or none.
@@ -37,10 +38,14 @@ from serving.bundle.manifest import (
     SERVED_FOLDERS,
     BundleId,
     FileRecord,
+    Golden,
     Manifest,
+    ShardRecord,
     bundle_id_of,
+    piece,
 )
 from serving.bundle.signature import MAX_SIGNATURE_BYTES, SIGNATURE_NAME, SigningKey, TrustedKeys
+from serving.shards import UserShard
 
 _BUNDLES: Final = "bundles"
 _POINTER: Final = "current"
@@ -81,6 +86,22 @@ class BundleFolder:
     manifest: Manifest
     name: str
     _bundle: Path
+    user_shard: UserShard | None = None
+    """Whose users the process holds; None: everybody."""
+
+    @property
+    def golden(self) -> Golden | ShardRecord:
+        """What must come out again: of a user whom the process holds."""
+        shards = self.manifest.shards
+        return (
+            self.manifest.golden if self.user_shard is None or not shards else shards[self.user_shard.index]
+        )
+
+    def user_pieces(self, name: str) -> list[str]:
+        """The names of the files that an array of users, as `ratings`, is read from: ascending by shard."""
+        count = self.manifest.user_shards
+        indices = range(count) if self.user_shard is None else [self.user_shard.index]
+        return [f"{name}{piece(index, count)}" for index in indices]
 
     def read(self, file_name: str) -> bytes:
         """The verified bytes of a file.
@@ -133,11 +154,15 @@ class BundleStore:
     Args:
         root: the directory.
         trusted: whose bundles are read; None: everybody's.
+        user_shard: whose users are read, and need to be there; None: everybody.
     """
 
-    def __init__(self, root: Path, *, trusted: TrustedKeys | None = None) -> None:
+    def __init__(
+        self, root: Path, *, trusted: TrustedKeys | None = None, user_shard: UserShard | None = None
+    ) -> None:
         self.root = root
         self.trusted = trusted
+        self.user_shard = user_shard
         self._verified: dict[str, Fingerprint] = {}
 
     def pointer(self) -> Pointer:
@@ -168,7 +193,8 @@ class BundleStore:
         """The manifest of a published bundle.
 
         Raises:
-            BundleError: there is none, it does not belong to this bundle, or nobody who is trusted signed it.
+            BundleError: there is none, it does not belong to this bundle, or nobody who is trusted signed it;
+                or its users are not in as many shards as this store's one is of.
         """
         manifest = self.read_manifest(self.path(bundle_id))
         if not manifest.bundle_id == bundle_id == bundle_id_of(manifest.files):
@@ -177,7 +203,7 @@ class BundleStore:
 
     def folder(self, bundle_id: str, name: str) -> BundleFolder:
         """One process's part of a published bundle."""
-        return BundleFolder(self.manifest(bundle_id), name, self.path(bundle_id))
+        return BundleFolder(self.manifest(bundle_id), name, self.path(bundle_id), self.user_shard)
 
     def verify(self, bundle_id: str) -> None:
         """Checks every byte of a published bundle; again only once something about its files has changed.
@@ -189,7 +215,7 @@ class BundleStore:
         if files and self._verified.get(bundle_id) == files:
             return
         manifest = self.manifest(bundle_id)
-        _verify(manifest, self.path(bundle_id))
+        self._verify(manifest, self.path(bundle_id))
         self._verified[bundle_id] = files
 
     def is_whole(self, bundle_id: str) -> bool:
@@ -289,9 +315,9 @@ class BundleStore:
         manifest = self.read_manifest(staging)
         if manifest.bundle_id != bundle_id_of(manifest.files):
             raise BundleError(f"bundle {manifest.bundle_id}: the manifest is that of another bundle")
-        _verify(manifest, staging)
+        self._verify(manifest, staging)
         first_of: dict[str, Path] = {}
-        for relative, record in manifest.files.items():
+        for relative, record in manifest.files_for(self.user_shard).items():
             path = staging / relative
             first = first_of.setdefault(record.sha256, path)
             if first != path:
@@ -375,11 +401,22 @@ class BundleStore:
                     f"bundle {bundle.name}: {SIGNATURE_NAME} is not that of a key that is trusted"
                 )
         try:
-            return Manifest.model_validate_json(content)
+            manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             reason = ": ".join([*map(str, first["loc"]), first["msg"]])
             raise BundleError(f"bundle {bundle.name}: the manifest is unreadable: {reason}") from error
+        if self.user_shard is not None and self.user_shard.count != manifest.user_shards:
+            raise BundleError(
+                f"bundle {manifest.bundle_id}: its user_shards is {manifest.user_shards}, "
+                f"and this process is to serve shard {self.user_shard}"
+            )
+        return manifest
+
+    def _verify(self, manifest: Manifest, bundle: Path) -> None:
+        for path in manifest.files_for(self.user_shard):
+            folder, _, name = path.partition("/")
+            BundleFolder(manifest, folder, bundle).verify(name)
 
     def _remove_old(self, pointer: Pointer) -> None:
         bundles = [p for p in (self.root / _BUNDLES).iterdir() if not p.name.startswith(".")]
@@ -424,12 +461,6 @@ def _array(data: bytes, member: ZipInfo) -> npt.NDArray[Any]:
     shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
     array = np.frombuffer(data, dtype, math.prod(shape), file.tell())
     return array.reshape(shape, order="F" if is_fortran else "C").copy(order="K")
-
-
-def _verify(manifest: Manifest, bundle: Path) -> None:
-    for path in manifest.files:
-        folder, _, name = path.partition("/")
-        BundleFolder(manifest, folder, bundle).verify(name)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Loading a bundle in a process of its own first.
 
-    python -m serving.bundle.trial root id keys module:loader …
+    python -m serving.bundle.trial root id keys shard module:loader …
 
 A hash says that a file is what was published, not that what was published is sound. Of damaged CatBoost
 models, one in fifty ends the process that reads it by SIGSEGV, which no `except` catches: all replicas would
@@ -20,6 +20,7 @@ from typing import Final, TypeVar
 
 from serving.bundle.signature import TrustedKeys
 from serving.bundle.store import BundleError, BundleStore
+from serving.shards import UserShard
 
 Model = TypeVar("Model")
 Loader = Callable[[BundleStore, str], Model]
@@ -64,8 +65,9 @@ def try_loading(
         BundleError: the loader refused the bundle, or the process died or did not end in time.
     """
     keys = "" if store.trusted is None else store.trusted.hex()
+    shard = "" if store.user_shard is None else str(store.user_shard)
     trial = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-        [sys.executable, "-m", __name__, str(store.root), bundle_id, keys, *loaders],
+        [sys.executable, "-m", __name__, str(store.root), bundle_id, keys, shard, *loaders],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -88,14 +90,16 @@ def try_loading(
         raise BundleError(last.removeprefix(f"{BundleError.__module__}.{BundleError.__qualname__}: "))
 
 
-def main(root: str, bundle_id: str, keys: str, *loaders: str) -> None:
+def main(root: str, bundle_id: str, keys: str, shard: str, *loaders: str) -> None:
     """Loads the bundle; what is wrong with it ends the process."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if _OOM_SCORE.exists():  # rather than the server that waits for it
         _OOM_SCORE.write_text(_FIRST_TO_BE_KILLED, encoding="ascii")
     trusted = TrustedKeys.from_hex(keys) if keys else None
+    user_shard = UserShard.of_text(shard) if shard else None
     for loader in loaders:
-        pkgutil.resolve_name(loader)(BundleStore(Path(root), trusted=trusted), bundle_id)
+        store = BundleStore(Path(root), trusted=trusted, user_shard=user_shard)
+        pkgutil.resolve_name(loader)(store, bundle_id)
     os._exit(0)  # nothing is left to be done, and tearing a model down takes time
 
 

@@ -14,12 +14,13 @@ from serving.rpc.metrics import ServerMetrics, exposed
 from serving.rpc.server import EVERY_CALL_ALIKE, serve_until_stopped
 from serving.rpc.tracing_setup import traced
 from serving.settings import ServerSettings, StartError
+from serving.shards import UserShard
 
 Model = TypeVar("Model")
 
 
-def open_store(settings: ServerSettings) -> BundleStore:
-    """The bundles that a process may load.
+def open_store(settings: ServerSettings, user_shard: UserShard | None = None) -> BundleStore:
+    """The bundles that a process may load, with the users of one shard or of all.
 
     Raises:
         StartError: the file of keys cannot be used.
@@ -29,7 +30,7 @@ def open_store(settings: ServerSettings) -> BundleStore:
         trusted = None if file is None else TrustedKeys.read(file)
     except KeyFileError as error:
         raise StartError(f"{settings.variable('bundle_key_file')}: {error}") from error
-    return BundleStore(settings.bundle_root, trusted=trusted)
+    return BundleStore(settings.bundle_root, trusted=trusted, user_shard=user_shard)
 
 
 async def serve_bundle(
@@ -40,6 +41,7 @@ async def serve_bundle(
     service: ServiceDescriptor,
     register: Callable[[BundleHolder[Model], ServerMetrics, aio.Server], None],
     call_costs: Callable[[BundleHolder[Model]], Mapping[str, CallCost]] = lambda _: EVERY_CALL_ALIKE,
+    user_shard: UserShard | None = None,
     keep_previous: bool = False,
     settle_seconds: float = 0.0,
     settle_at_start: bool = False,
@@ -53,6 +55,7 @@ async def serve_bundle(
         service: what it serves.
         register: adds the servicer, which answers from the bundles, to the server.
         call_costs: gives what calls ask of the limiter, by method, where it is not one user.
+        user_shard: whose users it serves; None: everybody.
         keep_previous: whether to answer from the bundle before as well.
         settle_seconds: how long after a bundle was published it becomes current here.
         settle_at_start: whether that holds for the first bundle as well.
@@ -62,7 +65,7 @@ async def serve_bundle(
     """
     metrics = ServerMetrics.create(name)
     bundles = BundleHolder(
-        open_store(settings),
+        open_store(settings, user_shard),
         load,
         load_counter=metrics.bundle_loads,
         info=metrics.bundle_info,

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from serving.bundle import SETTLE_SECONDS
+from serving.shards import MAX_USER_SHARDS
 from training.cli import fill, release, single_models
 from training.cli.options import (
     DataOptions,
@@ -58,6 +59,14 @@ def train(
     ] = SETTLE_SECONDS,
     signing_key: SigningKeyFile = None,
     engine: EngineChoice = EngineName.LOCAL,
+    user_shards: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=MAX_USER_SHARDS,
+            help="Pieces of the bundle that users are split over, for servers that hold one each.",
+        ),
+    ] = 1,
 ) -> None:
     """Train all models, measure them, train again on everything, and publish a bundle.
 
@@ -78,7 +87,7 @@ def train(
     ):
         console = progress.console
         recipe = options.recipe(prepared.clean.ratings, protocol, seed=job.seed)
-        current = reusable(root, prepared, recipe, signing_key) if reuse else None
+        current = reusable(root, prepared, recipe, signing_key, user_shards=user_shards) if reuse else None
         if current is not None:
             console.print(bundle_table(current))
             console.print(f"Reusing bundle {current.bundle_id} in {root}")
@@ -95,6 +104,7 @@ def train(
             settle_seconds=settle_seconds,
             key=signing_key,
             engine=opened,
+            user_shards=user_shards,
         )
         with progress.step("Recording the runs in MLflow"):
             path = None if bundle_id is None else BundleStore(root).path(bundle_id)

@@ -60,6 +60,7 @@ def train_and_publish(
     settle_seconds: float,
     key: SigningKey | None,
     engine: Engine,
+    user_shards: int = 1,
 ) -> tuple[Measurement, str | None]:
     """Measures, asks the gate, trains on everything and publishes.
 
@@ -102,6 +103,7 @@ def train_and_publish(
         quality=_quality_record(measurement),
         evaluation=evaluation,
         report=report,
+        user_shards=user_shards,
     )
 
     def load_as_servers_do(store: BundleStore, bundle_id: str) -> None:

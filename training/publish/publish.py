@@ -15,7 +15,7 @@ import orjson
 
 from serving.bundle import SETTLE_SECONDS
 from serving.bundle.catalogue import POPULARITY_FILE, CatalogueContent, write_movies
-from serving.bundle.factors import write_item_factors, write_ratings, write_user_factors
+from serving.bundle.factors import RATINGS, write_item_factors, write_ratings, write_user_factors
 from serving.bundle.lists import ListsContent
 from serving.bundle.manifest import (
     FeatureRecord,
@@ -25,6 +25,7 @@ from serving.bundle.manifest import (
     GoldenSimilar,
     Manifest,
     QualityRecord,
+    ShardRecord,
     bundle_id_of,
 )
 from serving.bundle.neighbours import NeighboursContent
@@ -35,11 +36,14 @@ from serving.bundle.store import BundleStore, file_records
 from serving.bundle.titles import index_titles, write_titles
 from serving.features.sets import names_of_groups
 from serving.features.transitions import TransitionFeatures
-from serving.sources import Source
+from serving.ids import Rows
+from serving.shards import rows_by_shard
+from serving.sources import FusedCandidates, Source
 from training.checkpoints import LIBRARIES
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
 from training.data.trending import trending
+from training.errors import TrainingError
 from training.models.recipe import Recipe
 from training.models.recipe_record import recipe_record
 from training.models.similarity import NEIGHBOURS, build_index
@@ -52,6 +56,10 @@ from training.publish.leaf_tables import build_leaf_tables
 from training.release.roll_out import roll_out
 
 _GOLDEN_MOVIES: Final = 20
+
+
+class UserShardsError(TrainingError):
+    """The users cannot be split over so many shards."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,8 @@ class Build:
     """The page for people, as HTML; laid into `reports/`, which the manifest does not know."""
     evaluation: Evaluation | None = None
     """What it reached for each user: what the next one will be compared with."""
+    user_shards: int = 1
+    """Pieces to write what is known of users in."""
 
 
 def publish(
@@ -108,7 +118,7 @@ def publish(
     store = BundleStore(root, trusted=None if key is None else key.public)
     store.require_space(size_of(build))
     with store.staging() as staging:
-        golden = _write(staging, build, progress)
+        golden, shards = _write(staging, build, progress)
         files = file_records(staging)
         manifest = Manifest(
             bundle_id=bundle_id_of(files),
@@ -121,6 +131,7 @@ def publish(
             quality=build.quality,
             libraries={name: version(name) for name in LIBRARIES},
             golden=golden,
+            shards=shards,
             scan_share=build.two_stage.stage.scan_share(),
         )
         (staging / "build.json").write_bytes(
@@ -157,7 +168,7 @@ def size_of(build: Build) -> int:
     return sum(array.nbytes for array in arrays) + neighbours
 
 
-def _write(staging: Path, build: Build, progress: Progress) -> Golden:
+def _write(staging: Path, build: Build, progress: Progress) -> tuple[Golden, tuple[ShardRecord, ...]]:
     """Fills all folders; files that several processes read are hard links to one another."""
     stage, movies = build.two_stage.stage, build.table.movies
     statistics = MovieStatistics.of(stage.ratings, len(movies.ids))
@@ -166,9 +177,10 @@ def _write(staging: Path, build: Build, progress: Progress) -> Golden:
         staging / name for name in ("candidate", "ranking", "similarity", "gateway")
     )
     write_movies(candidate, movies)
-    write_ratings(candidate, stage.ratings)
+    shards = rows_by_shard(stage.ratings.users.ids, build.user_shards) if build.user_shards > 1 else []
+    write_ratings(candidate, stage.ratings, shards)
     write_item_factors(candidate, stage.als.item_factors)
-    write_user_factors(candidate, stage.als.user_factors, stage.als.parameters)
+    write_user_factors(candidate, stage.als.user_factors, stage.als.parameters, shards)
     record = SourcesRecord(stage.sources.weights, build.recipe.least_history)
     write_sources(candidate, record, stage.sources.transitions)
     with progress.step("Leaf tables, checked against CatBoost's SHAP values"):
@@ -193,10 +205,11 @@ def _write(staging: Path, build: Build, progress: Progress) -> Golden:
     with progress.step("Index of titles"):
         titles = index_titles(catalogue.titles, movies.years, catalogue.popularity_order)
     write_titles(gateway, titles)
+    ratings = sorted(path.name for path in candidate.glob(f"{RATINGS}*.npz"))
     for folder, names in (
-        (ranking, ("movies.npz", "ratings.npz", "item_factors.npz")),
+        (ranking, ("movies.npz", *ratings, "item_factors.npz")),
         (similarity, ("movies.npz", "item_factors.npz")),
-        (gateway, ("movies.npz", "ratings.npz")),
+        (gateway, ("movies.npz", *ratings)),
     ):
         for name in names:
             os.link(candidate / name, folder / name)
@@ -215,7 +228,7 @@ def _write(staging: Path, build: Build, progress: Progress) -> Golden:
             "metrics": build.metrics,
         }
         write_exports(staging / "exports", build.two_stage, build.table, neighbours, summary)
-    return _golden(build, ranker, neighbours)
+    return _golden(build, ranker, neighbours), _shard_records(build, ranker)
 
 
 def _link_if_equal(kept: Path, other: Path) -> None:
@@ -237,28 +250,75 @@ def ranker_content(two_stage: TwoStage) -> RankerContent:
 def _golden(build: Build, ranker: RankerContent, neighbours: NeighboursContent) -> Golden:
     """Answers of the first user with candidates, and of the movie with the most ratings."""
     stage, ids = build.two_stage.stage, build.table.movies.ids.ids
-    users = stage.served_users()
-    users = users[stage.ratings.counts()[users] >= build.recipe.least_history]
-    user, found = int(users[0]), next(stage.candidates(users))
-    user_id = int(stage.ratings.users.ids[user])
-    movie_ids = tuple(ids[found.movie_rows].tolist())
+    users = _users_with_candidates(build)
+    candidate, of_ranker = _golden_of_user(build, ranker, int(users[0]), next(stage.candidates(users)))
     movie = int(np.bincount(stage.ratings.movie_rows).argmax())
     nearest = neighbours.movie_rows[movie][:_GOLDEN_MOVIES]
     nearest = nearest[nearest >= 0]
     return Golden(
-        candidate=GoldenCandidates(user_id=user_id, movie_ids=movie_ids, scores=tuple(found.scores.tolist())),
-        ranking=GoldenRanking(
-            user_id=user_id,
-            movie_ids=movie_ids,
-            retrieval_scores=tuple(found.scores.tolist()),
-            source_ranks={source: tuple(ranks.tolist()) for source, ranks in found.source_ranks.items()},
-            scores=tuple(ranker.predict(stage.features([user], [found])).tolist()),
-        ),
+        candidate=candidate,
+        ranking=of_ranker,
         similarity=GoldenSimilar(
             movie_id=int(ids[movie]),
             movie_ids=tuple(ids[nearest].tolist()),
             scores=tuple(neighbours.scores[movie][: nearest.size].tolist()),
         ),
+    )
+
+
+def _users_with_candidates(build: Build) -> Rows:
+    """Those whom the models serve, ascending."""
+    stage = build.two_stage.stage
+    users = stage.served_users()
+    return users[stage.ratings.counts()[users] >= build.recipe.least_history]
+
+
+def _golden_of_user(
+    build: Build, ranker: RankerContent, user: int, found: FusedCandidates
+) -> tuple[GoldenCandidates, GoldenRanking]:
+    """What retrieval and ranking answer to a user with these candidates."""
+    stage = build.two_stage.stage
+    user_id = int(stage.ratings.users.ids[user])
+    movie_ids = tuple(build.table.movies.ids.ids[found.movie_rows].tolist())
+    scores = tuple(found.scores.tolist())
+    return GoldenCandidates(user_id=user_id, movie_ids=movie_ids, scores=scores), GoldenRanking(
+        user_id=user_id,
+        movie_ids=movie_ids,
+        retrieval_scores=scores,
+        source_ranks={source: tuple(ranks.tolist()) for source, ranks in found.source_ranks.items()},
+        scores=tuple(ranker.predict(stage.features([user], [found])).tolist()),
+    )
+
+
+def _shard_records(build: Build, ranker: RankerContent) -> tuple[ShardRecord, ...]:
+    """Answers of the first user of each shard: fewer movies than of all, as there may be a hundred shards.
+
+    Raises:
+        UserShardsError: a shard has nobody with candidates.
+    """
+    if build.user_shards == 1:
+        return ()
+    stage, users = build.two_stage.stage, _users_with_candidates(build)
+    records = []
+    for index, places in enumerate(rows_by_shard(stage.ratings.users.ids[users], build.user_shards)):
+        of_shard = users[places[:1]]
+        if not of_shard.size:
+            raise UserShardsError(
+                f"--user-shards {build.user_shards}: shard {index} has nobody who can be recommended anything"
+            )
+        found = _first(next(stage.candidates(of_shard)), _GOLDEN_MOVIES)
+        candidate, of_ranker = _golden_of_user(build, ranker, int(of_shard[0]), found)
+        records.append(ShardRecord(candidate=candidate, ranking=of_ranker))
+    return tuple(records)
+
+
+def _first(found: FusedCandidates, limit: int) -> FusedCandidates:
+    """The best of these candidates: what retrieval answers to a query with this limit."""
+    return FusedCandidates(
+        found.movie_rows[:limit],
+        found.scores[:limit],
+        found.fused_scores[:limit],
+        {source: ranks[:limit] for source, ranks in found.source_ranks.items()},
     )
 
 

@@ -20,9 +20,9 @@ from training.models.recipe_record import recipe_record
 
 
 def reusable(
-    root: Path, prepared: Prepared, recipe: Recipe, key: SigningKey | None = None
+    root: Path, prepared: Prepared, recipe: Recipe, key: SigningKey | None = None, *, user_shards: int = 1
 ) -> Manifest | None:
-    """The manifest of the current bundle if it is of this data and recipe, and signed by the key; else None.
+    """The manifest of the current bundle if it is of this data, recipe, shards and key; else None.
 
     What the bundle holds is compared, not the tag alone: users choose tags, and a tag of ours says nothing of
     titles and genres. A bundle that is missing or damaged is none.
@@ -31,7 +31,11 @@ def reusable(
     try:
         manifest = store.manifest(store.pointer().bundle_id)
         store.verify(manifest.bundle_id)
-        same = _is_of(manifest, prepared, recipe) and _holds(store, manifest.bundle_id, prepared)
+        same = (
+            manifest.user_shards == user_shards
+            and _is_of(manifest, prepared, recipe)
+            and _holds(store, manifest.bundle_id, prepared)
+        )
     except BundleError:
         return None
     return manifest if same else None

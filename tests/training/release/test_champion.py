@@ -18,6 +18,7 @@ from serving.bundle import SETTLE_SECONDS
 from serving.bundle.manifest import bundle_id_of
 from serving.bundle.signature import SIGNATURE_NAME, SigningKey, TrustedKeys
 from serving.bundle.store import MAX_MANIFEST_BYTES, BundleError, BundleStore
+from serving.shards import UserShard
 from tests.conftest import Trained
 from tests.serving.test_store import publish
 from training import sync
@@ -56,13 +57,20 @@ def registry(root: Path, trained: Trained) -> Registry:
     return register(root, trained.root / "bundles" / trained.bundle_id)
 
 
-def brought_down(registry: Registry, root: Path, trusted: TrustedKeys | None = None) -> str | None:
+def brought_down(
+    registry: Registry,
+    root: Path,
+    trusted: TrustedKeys | None = None,
+    user_shard: UserShard | None = None,
+) -> str | None:
     """What came; there is nothing to wait for."""
 
     def wait(seconds: float) -> None:
         pytest.fail(f"waits for {seconds} s")
 
-    return bring_down(registry, BundleStore(root, trusted=trusted), settle_seconds=60, wait=wait)
+    return bring_down(
+        registry, BundleStore(root, trusted=trusted, user_shard=user_shard), settle_seconds=60, wait=wait
+    )
 
 
 def test_the_champion_arrives_whole_and_is_served(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&movierec/gateway/v1/error_reason.proto\x12\x13movierec.gateway.v1*\xfa\x02\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_INVALID_REQUEST\x10\x01\x12\x1e\n\x1a\x45RROR_REASON_UNKNOWN_MOVIE\x10\x02\x12\x1d\n\x19\x45RROR_REASON_UNKNOWN_USER\x10\x03\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x04\x12#\n\x1f\x45RROR_REASON_DEADLINE_TOO_SHORT\x10\x05\x12\'\n#ERROR_REASON_DEPENDENCY_UNAVAILABLE\x10\x06\x12\"\n\x1e\x45RROR_REASON_MODEL_UNAVAILABLE\x10\x07\x12 \n\x1c\x45RROR_REASON_BUNDLE_MISMATCH\x10\x08\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\t\x12 \n\x1c\x45RROR_REASON_METHOD_DISABLED\x10\nb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&movierec/gateway/v1/error_reason.proto\x12\x13movierec.gateway.v1*\x9d\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_INVALID_REQUEST\x10\x01\x12\x1e\n\x1a\x45RROR_REASON_UNKNOWN_MOVIE\x10\x02\x12\x1d\n\x19\x45RROR_REASON_UNKNOWN_USER\x10\x03\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x04\x12#\n\x1f\x45RROR_REASON_DEADLINE_TOO_SHORT\x10\x05\x12\'\n#ERROR_REASON_DEPENDENCY_UNAVAILABLE\x10\x06\x12\"\n\x1e\x45RROR_REASON_MODEL_UNAVAILABLE\x10\x07\x12 \n\x1c\x45RROR_REASON_BUNDLE_MISMATCH\x10\x08\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\t\x12 \n\x1c\x45RROR_REASON_METHOD_DISABLED\x10\n\x12!\n\x1d\x45RROR_REASON_WRONG_USER_SHARD\x10\x0b\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'movierec.gateway.v1.error_r
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=64
-  _globals['_ERRORREASON']._serialized_end=442
+  _globals['_ERRORREASON']._serialized_end=477
 # @@protoc_insertion_point(module_scope)

@@ -107,6 +107,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "METHOD_DISABLED", "domain": "movierec", "metadata": {"method": "WhyMovie"}}
     """
+    ERROR_REASON_WRONG_USER_SHARD: _ErrorReason.ValueType  # 11
+    """The server holds another part of the users. With FAILED_PRECONDITION. Only the internal services
+    answer this, to a call that was routed wrongly.
+
+    Example of an ErrorInfo:
+
+        {"reason": "WRONG_USER_SHARD", "domain": "movierec",
+         "metadata": {"requested": "1/2", "held": "0/2"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Every error of this API carries one google.rpc.ErrorInfo, whose domain is
@@ -200,5 +209,14 @@ HTTP 501.
 Example of an ErrorInfo:
 
     {"reason": "METHOD_DISABLED", "domain": "movierec", "metadata": {"method": "WhyMovie"}}
+"""
+ERROR_REASON_WRONG_USER_SHARD: ErrorReason.ValueType  # 11
+"""The server holds another part of the users. With FAILED_PRECONDITION. Only the internal services
+answer this, to a call that was routed wrongly.
+
+Example of an ErrorInfo:
+
+    {"reason": "WRONG_USER_SHARD", "domain": "movierec",
+     "metadata": {"requested": "1/2", "held": "0/2"}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
