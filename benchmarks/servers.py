@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.lists.catalogue import Catalogue
+from serving.bundle.factors import read_ratings
 from serving.bundle.store import BundleStore
 
 _STAGES: Final = ("candidate", "ranking")
@@ -70,7 +70,7 @@ def settings_of(server: str, bundle_root: Path, **more: str) -> dict[str, str]:
 def users_of(bundle_root: Path) -> list[int]:
     """All that the current bundle knows."""
     store = BundleStore(bundle_root)
-    users: list[int] = Catalogue.load(store, store.pointer().bundle_id).seen.users.ids.tolist()
+    users: list[int] = read_ratings(store.folder(store.pointer().bundle_id, "candidate")).users.ids.tolist()
     return users
 
 

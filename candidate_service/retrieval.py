@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -16,7 +16,7 @@ from serving.bundle.manifest import GoldenCandidates
 from serving.bundle.sources import read_sources
 from serving.bundle.store import BundleStore
 from serving.fold_in import MAX_RATINGS, AlsParameters, FoldIn
-from serving.ids import NO_IDS, Rows
+from serving.ids import NO_IDS, Ids, Rows
 from serving.movies import Movies
 from serving.ratings import EMPTY_HISTORY, History, Ratings
 from serving.retrieval import (
@@ -153,9 +153,13 @@ class Retriever:
             if user is not None and len(user.history) >= self._least_history
         }
         found = dict(zip(served, self._found(list(served.values())), strict=True))
-        return [
+        lists = [
             self._list(query, user, found.get(place))
             for place, (query, user) in enumerate(zip(queries, users, strict=True))
+        ]
+        return [
+            replace(one, seen_movie_ids=self._seen(query.user_id)) if query.return_seen else one
+            for query, one in zip(queries, lists, strict=True)
         ]
 
     def _found(self, asking: Sequence[tuple[CandidateQuery, _User]]) -> list[FusedCandidates]:
@@ -207,6 +211,10 @@ class Retriever:
         row = self._ratings.users.row(user_id)
         trained = 0 if row < 0 else len(self._ratings.of(row))
         return min(trained + new_ratings, MAX_RATINGS)
+
+    def _seen(self, user_id: int) -> Ids:
+        row = self._ratings.users.row(user_id)
+        return self._movies.ids.ids[self._ratings.of(row).movie_rows] if row >= 0 else NO_IDS
 
     def _depth(self, query: CandidateQuery) -> int:
         """Movies that each source offers: what a shorter list begins with does not depend on its length."""

@@ -20,4 +20,4 @@ class CandidateSettings(ServerSettings):
     settle_at_start: bool = False
     """Whether a server that has just started waits as well: yes where it starts beside others that serve."""
     user_shard: ShardSetting = None
-    """Whose users are served, as `0/2`: others, and bundles in other shards, are refused; unset: everybody."""
+    """Whose users are served, as `0/2`: others, and bundles in other shards, are refused; unset: all."""

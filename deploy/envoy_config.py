@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 from jinja2 import Environment, StrictUndefined
 
 from deploy import unique_fields
+from serving.shards import MAX_USER_SHARDS, USER_SHARD_HEADER, UserShard
 
 TEMPLATE: Final = Path("deploy/envoy/envoy.yaml.jinja")
 CONFIG: Final = Path("deploy/envoy/envoy.yaml")
@@ -59,6 +60,28 @@ class Stage:
     """A replica that takes longer is left for another: within the gateway's budget for the stage."""
     connect_seconds: float = 0.05
     """As one that takes longer to connect; with TLS, the handshake is in it."""
+    shards: tuple[tuple[Address, ...], ...] = ()
+    """What resolves to the replicas of each shard of the users; none: every replica serves everybody."""
+
+    @property
+    def clusters(self) -> tuple["Cluster", ...]:
+        """The replicas that may answer for each other."""
+        if not self.shards:
+            return (Cluster(self.name, self.endpoints),)
+        return tuple(
+            Cluster(f"{self.name}-shard-{index}", endpoints, str(UserShard(index, len(self.shards))))
+            for index, endpoints in enumerate(self.shards)
+        )
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Replicas of a stage that answer for the same users."""
+
+    name: str
+    endpoints: tuple[Address, ...]
+    user_shard: str | None = None
+    """What a call's header must say to come here; none: there is but this cluster."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +169,8 @@ _STAGES: Final = (
     Stage("ranking", "movierec.ranking.v1.RankingService", 50153, (("ranking", 50053),), 0.1),
     Stage("similarity", "movierec.similarity.v1.SimilarityService", 50154, (("similarity", 50054),), 0.06),
 )
+_OF_USERS: Final = ("candidate", "ranking")
+"""Stages that hold what is known of users."""
 _IMAGE_FILES: Final = Path("/etc/movierec")
 _ADMIN: Final = ("127.0.0.1", 9901)
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  # of the container
@@ -168,14 +193,37 @@ KUBERNETES: Final = replace(
     mesh_host="127.0.0.1",
 )
 """A sidecar of each pod of the gateway."""
+
+
+def sharded(place: Place, user_shards: int) -> Place:
+    """The place with candidate and ranking in shards of the users: `candidate-shard-0` and so on."""
+    return replace(
+        place,
+        stages=tuple(
+            replace(
+                stage,
+                endpoints=(),
+                shards=tuple(
+                    tuple((f"{host}-shard-{index}", port) for host, port in stage.endpoints)
+                    for index in range(user_shards)
+                ),
+            )
+            if stage.name in _OF_USERS
+            else stage
+            for stage in place.stages
+        ),
+    )
+
+
 PLACES: Final = {"demo": demo(), "compose": COMPOSE, "kubernetes": KUBERNETES}
 """By name."""
 GENERATED: Final = {
     CONFIG: PLACES["demo"],
     CONFIG.with_name("compose.yaml"): COMPOSE,
     CONFIG.with_name("kubernetes.yaml"): KUBERNETES,
+    CONFIG.with_name("compose-sharded.yaml"): sharded(COMPOSE, 2),
 }
-"""The committed files: each place with the default options."""
+"""The committed files: each place with the default options, and two shards of users where there are any."""
 
 
 def render(place: Place, options: Options | None = None, *, root: Path = Path()) -> str:
@@ -194,7 +242,11 @@ def render(place: Place, options: Options | None = None, *, root: Path = Path())
     page.filters["seconds"] = lambda value: f"{value:.6g}s"
     template = page.from_string((root / TEMPLATE).read_text(encoding="utf-8"))
     return template.render(
-        place=place, options=options or Options(), page=_page(place, root), page_policy=_PAGE_POLICY
+        place=place,
+        options=options or Options(),
+        shard_header=USER_SHARD_HEADER,
+        page=_page(place, root),
+        page_policy=_PAGE_POLICY,
     )
 
 
@@ -234,6 +286,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "place", nargs="?", choices=PLACES, help="what to print; none: write the committed files"
     )
+    parser.add_argument(
+        "--user-shards", type=int, default=1, metavar="N", help="shards of the users; not in the demo"
+    )
     parser.add_argument("--requests-per-second", type=int, default=Options.requests_per_second, metavar="N")
     parser.add_argument("--heap-bytes", type=int, default=Options.heap_bytes, metavar="N")
     parser.add_argument(
@@ -264,9 +319,14 @@ def main(arguments: list[str] | None = None) -> None:
         collector=None if chosen.collector is None else _host_and_port(parser, chosen.collector),
         traced_percent=chosen.traced_percent,
     )
+    if not 1 <= chosen.user_shards <= MAX_USER_SHARDS:
+        parser.error(f"--user-shards must be from 1 to {MAX_USER_SHARDS}")
     if chosen.place is not None:
-        sys.stdout.write(render(PLACES[chosen.place], options))
-    elif options == Options():
+        place = PLACES[chosen.place]
+        sys.stdout.write(
+            render(sharded(place, chosen.user_shards) if chosen.user_shards > 1 else place, options)
+        )
+    elif options == Options() and chosen.user_shards == 1:
         for path, place in GENERATED.items():
             path.write_text(render(place), encoding="utf-8")
         unique_fields.SCRIPT.write_text(unique_fields.render(), encoding="utf-8")

@@ -8,6 +8,9 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import TypeVar
+
+from grpc import aio
 
 from gateway.lists.catalogue import Catalogue
 from gateway.metrics import GatewayMetrics
@@ -18,6 +21,7 @@ from gateway.stages.batch_queue import UNBATCHED, BatchLimits, BatchQueue
 from gateway.stages.breaker import Breaker
 from gateway.stages.client import StageClient
 from gateway.stages.monitor import ChannelMonitor, StageMonitor
+from gateway.stages.sharded import ShardedStage, ShardsMonitor, UserQuery
 from movierec.gateway.v1.movie_service_pb2_grpc import add_MovieServiceServicer_to_server
 from serving.bundle.holder import BundleHolder
 from serving.logs import configure_logs
@@ -28,8 +32,11 @@ from serving.rpc.server import run, serve_until_stopped
 from serving.rpc.tls import client_credentials
 from serving.rpc.tracing_setup import traced
 from serving.settings import load_settings
+from serving.shards import UserShard
 from serving.stages import candidate, ranking, similarity
-from serving.stages.stage import Answer, Query, StageCodec
+from serving.stages.stage import Answer, Query, Stage, StageCodec
+
+QueryOfUser = TypeVar("QueryOfUser", bound=UserQuery)
 
 
 async def serve(settings: GatewaySettings) -> None:
@@ -38,7 +45,7 @@ async def serve(settings: GatewaySettings) -> None:
     metrics = GatewayMetrics.create(server_metrics.registry)
     catalogues = BundleHolder(
         open_store(settings),
-        partial(Catalogue.load, with_ratings=settings.why_movie),
+        partial(Catalogue.load, with_ratings=settings.why_movie, user_shards=settings.user_shards),
         load_counter=server_metrics.bundle_loads,
         info=server_metrics.bundle_info,
         poll_seconds=settings.bundle_poll_seconds,
@@ -51,23 +58,44 @@ async def serve(settings: GatewaySettings) -> None:
         tls = client_credentials(settings, "stage")
         monitors: list[StageMonitor] = []
 
+        def one(
+            codec: StageCodec[Query, Answer],
+            channel: aio.Channel,
+            limits: BatchLimits,
+            user_shard: UserShard | None = None,
+        ) -> tuple[BatchQueue[Query, Answer], StageMonitor]:
+            breaker = Breaker(codec.name, metrics, full_seconds=settings.budgets.full_seconds(codec.name))
+            client = StageClient(codec, channel, metrics, user_shard)
+            queue = BatchQueue(client, breaker=breaker, limits=limits, metrics=metrics)
+            return queue, ChannelMonitor(client, channel, breaker)
+
         async def stage(
             codec: StageCodec[Query, Answer], target: str, limits: BatchLimits
         ) -> BatchQueue[Query, Answer]:
             channel = await stack.enter_async_context(open_channel(target, tls, tracing))
-            breaker = Breaker(codec.name, metrics, full_seconds=settings.budgets.full_seconds(codec.name))
-            client = StageClient(codec, channel, metrics)
-            monitors.append(ChannelMonitor(client, channel, breaker))
-            return BatchQueue(client, breaker=breaker, limits=limits, metrics=metrics)
+            queue, monitor = one(codec, channel, limits)
+            monitors.append(monitor)
+            return queue
+
+        async def stage_of_users(
+            codec: StageCodec[QueryOfUser, Answer], target: str, limits: BatchLimits
+        ) -> Stage[QueryOfUser, Answer]:
+            count = settings.user_shards
+            if count == 1:
+                return await stage(codec, target, limits)
+            channel = await stack.enter_async_context(open_channel(target, tls, tracing))
+            shards = [one(codec, channel, limits, UserShard(index, count)) for index in range(count)]
+            monitors.append(ShardsMonitor([monitor for _, monitor in shards]))
+            return ShardedStage([queue for queue, _ in shards])
 
         api = MovieApi.create(
             catalogues=catalogues,
-            candidates=await stage(
+            candidates=await stage_of_users(
                 candidate.CODEC,
                 settings.candidate_target,
                 settings.batch_limits(settings.candidate_max_calls),
             ),
-            ranking=await stage(
+            ranking=await stage_of_users(
                 ranking.CODEC, settings.ranking_target, settings.batch_limits(settings.ranking_max_calls)
             ),
             similarity=await stage(similarity.CODEC, settings.similarity_target, UNBATCHED),

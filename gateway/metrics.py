@@ -44,7 +44,7 @@ class GatewayMetrics:
     stage_batch_size: Histogram
     """Queries that travel as one call, by stage."""
     breaker_open: Gauge
-    """1 while calls to a stage are refused because it keeps failing, else 0, by service."""
+    """1 while calls to a stage are refused as it keeps failing, else 0, by service; shards add up."""
     answers: Counter
     """Lists answered, by method and model."""
     degraded: Counter

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.lists.catalogue import Catalogue, Catalogues, catalogue_with
 from gateway.lists.genres import require_genres
@@ -27,10 +27,11 @@ from gateway.requests import (
 from gateway.stages.deadlines import Budgets, Deadline
 from gateway.stages.monitor import StageMonitor, StageStatus
 from serving.errors import Reason, UnsupportedError
+from serving.ids import NO_IDS, Ids
 from serving.stages.candidate import CandidateList, CandidateQuery
 from serving.stages.ranking import RankedList, RankingQuery
 from serving.stages.similarity import SimilarMovies, SimilarQuery
-from serving.stages.stage import Stage, StageName
+from serving.stages.stage import Stage, StageError, StageFailure, StageName
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class MovieApi:
 
     catalogues: Catalogues
     popular_lists: PopularLists
+    candidates: Stage[CandidateQuery, CandidateList]
     personal_pipeline: PersonalPipeline
     similar_lists: SimilarLists
     why_answers: WhyAnswers | None
@@ -126,6 +128,7 @@ class MovieApi:
         return cls(
             catalogues=catalogues,
             popular_lists=PopularLists(catalogues),
+            candidates=candidates,
             personal_pipeline=personal_pipeline,
             similar_lists=SimilarLists(
                 catalogues=catalogues, similarity=similarity, budgets=budgets, metrics=metrics
@@ -142,9 +145,10 @@ class MovieApi:
 
     async def popular(self, request: PopularRequest, client_seconds: float | None) -> ListAnswer:
         """The most popular movies."""
-        self._begin(client_seconds)
+        deadline = self._begin(client_seconds)
         require_genres(self.catalogues, {"": request.movie_filter})
-        answer = self.popular_lists.answer(request)
+        seen, failure = await self._seen_elsewhere(request.exclude_seen_by_user_id, deadline)
+        answer = _weakened(self.popular_lists.answer(request, seen), failure)
         self._report(Method.POPULAR, answer)
         return answer
 
@@ -190,7 +194,8 @@ class MovieApi:
         """
         deadline = self._begin(client_seconds)
         require_genres(self.catalogues, {"": request.movie_filter})
-        answer = await self.similar_lists.answer(request, deadline)
+        seen, failure = await self._seen_elsewhere(request.exclude_seen_by_user_id, deadline)
+        answer = _weakened(await self.similar_lists.answer(request, deadline, seen), failure)
         self._report(Method.SIMILAR, answer, StageName.SIMILARITY)
         return answer
 
@@ -265,6 +270,19 @@ class MovieApi:
         stages = await asyncio.gather(*(monitor.status() for monitor in self.monitors))
         return StatusAnswer(catalogues, self.catalogues.current_since(), stages, self.recent_lists.mix())
 
+    async def _seen_elsewhere(
+        self, user_id: int | None, deadline: Deadline
+    ) -> tuple[Ids, StageFailure | None]:
+        """What a user has seen, where the catalogues do not know it; or why nobody says."""
+        if user_id is None or self.catalogues.get().seen is not None:
+            return NO_IDS, None
+        query = CandidateQuery(user_id=user_id, limit=1, return_seen=True)
+        seconds = deadline.stage_seconds(StageName.CANDIDATE, self.budgets.stages[StageName.CANDIDATE])
+        try:
+            return (await self.candidates.ask(query, seconds=seconds)).seen_movie_ids, None
+        except StageError as error:
+            return NO_IDS, error.failure
+
     def _why_answers(self) -> WhyAnswers:
         if self.why_answers is None:
             raise UnsupportedError(
@@ -292,3 +310,10 @@ class MovieApi:
         if answer.failure is not None:
             self.metrics.degraded.labels(method).inc()
             self.step_downs.note(answer.failure, answer.model)
+
+
+def _weakened(answer: ListAnswer, failure: StageFailure | None) -> ListAnswer:
+    """The answer, degraded if nobody could say what the user has seen: such movies may be in it."""
+    if failure is None or answer.failure is not None:
+        return answer
+    return replace(answer, reason=failure.reason, failure=failure)

@@ -11,6 +11,7 @@ from pydantic_settings import SettingsConfigDict
 from gateway.stages.batch_queue import BatchLimits
 from gateway.stages.deadlines import Budgets, StageBudget
 from serving.settings import MaxInflight, Port, Seconds, ServerSettings
+from serving.shards import MAX_USER_SHARDS
 from serving.stages.stage import StageName
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -59,6 +60,11 @@ class GatewaySettings(ServerSettings):
     """Calls to the candidate service before queries wait for each other; as many as it has replicas."""
     ranking_max_calls: MaxCalls = 1
     """The same for the ranking service."""
+    user_shards: Annotated[int, Field(ge=1, le=MAX_USER_SHARDS)] = 1
+    """Over how many shards candidate and ranking split the users, as the bundle does.
+
+    Above 1, no ratings are held here: what users have seen comes with their candidates, and GetUser is off.
+    """
     call_max_queries: Annotated[int, Field(ge=1, le=100)] = 32
     """Most queries that travel as one call."""
     call_hold_seconds: Seconds = 0.05

@@ -15,4 +15,4 @@ class RankingSettings(ServerSettings):
     metrics_port: Port = 9_103
     """Port of the Prometheus endpoint, plain HTTP on the same address."""
     user_shard: ShardSetting = None
-    """Whose users are served, as `0/2`: others, and bundles in other shards, are refused; unset: everybody."""
+    """Whose users are served, as `0/2`: others, and bundles in other shards, are refused; unset: all."""

@@ -14,6 +14,9 @@ Rows: TypeAlias = npt.NDArray[np.int32]
 NO_IDS: Final[Ids] = np.empty(0, np.int64)
 """None at all."""
 
+NO_ROWS: Final[Rows] = np.empty(0, np.int32)
+"""None at all."""
+
 
 def all_differ(ids: npt.NDArray[np.integer]) -> bool:
     """Whether no id comes twice; three times as fast as a set of 300."""

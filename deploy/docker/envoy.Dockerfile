@@ -4,7 +4,7 @@
 ARG ENVOY_IMAGE=envoyproxy/envoy:v1.40-latest
 FROM ${ENVOY_IMAGE}
 COPY deploy/envoy/descriptor.binpb deploy/envoy/openapi.json deploy/envoy/unique_fields.lua \
-  deploy/envoy/compose.yaml deploy/envoy/kubernetes.yaml deploy/envoy/entrypoint.sh /etc/movierec/
+  deploy/envoy/compose.yaml deploy/envoy/compose-sharded.yaml deploy/envoy/kubernetes.yaml deploy/envoy/entrypoint.sh /etc/movierec/
 COPY deploy/envoy/sds /etc/movierec/sds
 COPY console /etc/movierec/console
 USER 10001:10001

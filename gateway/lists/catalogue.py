@@ -18,7 +18,7 @@ from serving.bundle.titles import TitleIndex
 from serving.errors import NotFoundError, Reason
 from serving.explanations import Explanation
 from serving.filters import MovieFilter
-from serving.ids import NO_IDS, Ids, Rows
+from serving.ids import NO_IDS, NO_ROWS, Ids, Rows
 from serving.movies import UNKNOWN_YEAR, Movies
 from serving.ratings import Ratings
 from serving.similarity import genre_jaccard
@@ -79,7 +79,8 @@ class Catalogue:
     content: CatalogueContent
     lists: ListsContent
     titles: TitleIndex
-    seen: SeenMovies
+    seen: SeenMovies | None
+    """None where users are split over shards: the candidate service tells of each what they have seen."""
     report: BundleReport
     ratings: Ratings | None = None
     """Stars and times as well, 12 bytes a rating more; none where nobody may ask for them."""
@@ -95,34 +96,46 @@ class Catalogue:
             raise BundleError(f"bundle {self.bundle_id}: the catalogue's parts are not of one length")
         if not (np.isfinite(content.popularity).all() and np.isfinite(self.lists.trending).all()):
             raise BundleError(f"bundle {self.bundle_id}: a movie's popularity is not a number")
-        for rows, what in ((self.seen.movie_rows, "ratings of"), (self.lists.taste_rows, "a list with")):
+        seen_rows = NO_ROWS if self.seen is None else self.seen.movie_rows
+        for rows, what in ((seen_rows, "ratings of"), (self.lists.taste_rows, "a list with")):
             if rows.size and not 0 <= rows.min() <= rows.max() < n_movies:
                 raise BundleError(f"bundle {self.bundle_id}: {what} movies that the catalogue lacks")
 
     @classmethod
-    def load(cls, store: BundleStore, bundle_id: str, *, with_ratings: bool = True) -> "Catalogue":
+    def load(
+        cls, store: BundleStore, bundle_id: str, *, with_ratings: bool = True, user_shards: int = 1
+    ) -> "Catalogue":
         """Reads the gateway's part of a bundle.
 
         Args:
             store: where it lies.
             bundle_id: which.
             with_ratings: also reads stars and times of ratings, for GetUser.
+            user_shards: over how many shards users are split; above 1, nothing of users is read.
 
         Raises:
-            BundleError: it is missing, damaged or does not fit together.
+            BundleError: it is missing, damaged, does not fit together, or has its users in other shards.
         """
         folder = store.folder(bundle_id, FOLDER)
+        if user_shards > 1 and folder.manifest.user_shards != user_shards:
+            raise BundleError(
+                f"bundle {bundle_id}: its user_shards is {folder.manifest.user_shards}, and this gateway's "
+                f"{user_shards}"
+            )
         content = CatalogueContent.read(folder)
-        ratings = read_ratings(folder) if with_ratings else None
+        ratings = read_ratings(folder) if with_ratings and user_shards == 1 else None
+        seen = None
+        if ratings is not None:
+            seen = SeenMovies(ratings.users, ratings.indptr, ratings.movie_rows)
+        elif user_shards == 1:
+            seen = read_seen_movies(folder)
         return cls(
             bundle_id=bundle_id,
             movies=read_movies(folder),
             content=content,
             lists=ListsContent.read(folder),
             titles=TitleIndex.read(folder, content.popularity_order),
-            seen=SeenMovies(ratings.users, ratings.indptr, ratings.movie_rows)
-            if ratings is not None
-            else read_seen_movies(folder),
+            seen=seen,
             report=BundleReport.of(folder.manifest),
             ratings=ratings,
         )
@@ -169,14 +182,15 @@ class Catalogue:
 
         Args:
             movie_filter: leaves out what does not match.
-            seen_by_user_id: leaves out what this user has rated; none, or an unknown one: nothing.
+            seen_by_user_id: leaves out what this user has rated, where that is known here; none, or an
+                unknown one: nothing.
             exclude_movie_ids: leaves out these; unknown ids are ignored.
         """
         if movie_filter:
             out = ~movie_filter.matches(self.movies)
         else:
             out = np.zeros(len(self.movies.ids), dtype=np.bool_)
-        if seen_by_user_id is not None:
+        if seen_by_user_id is not None and self.seen is not None:
             out[self.seen.of(seen_by_user_id)] = True
         if exclude_movie_ids.size:
             rows = self.movies.ids.rows(exclude_movie_ids)
@@ -184,7 +198,9 @@ class Catalogue:
         return out
 
     def seen_movie_ids(self, user_id: int) -> Ids:
-        """The movies that a user has rated; none for an unknown user."""
+        """The movies that a user has rated; none for an unknown user, or where nobody is known here."""
+        if self.seen is None:
+            return NO_IDS
         return self.movies.ids.ids[self.seen.of(user_id)]
 
     @cached_property

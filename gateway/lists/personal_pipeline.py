@@ -108,6 +108,7 @@ class PersonalPipeline:
             history=request.history,
             because_of=request.because_of,
             probe_movie_ids=() if probe_id is None else (probe_id,),
+            return_seen=not request.include_seen and self._catalogues.get().seen is None,
         )
         seconds = deadline.stage_seconds(StageName.CANDIDATE, self._budgets.stages[StageName.CANDIDATE])
         return await self._candidates.ask(query, seconds=seconds)
@@ -171,6 +172,8 @@ class _Draft:
         Retrieval leaves out what the request leaves out, but by its own bundle: if that is not held here,
         movies may be unknown, or seen. They go before ranking, so that ranking still returns a whole page.
         """
+        if candidates.seen_movie_ids.size:
+            self._builder.block(self._catalogue.movies.ids.rows(candidates.seen_movie_ids))
         rows = self._catalogue.movies.ids.rows(candidates.movie_ids)
         shown = rows >= 0
         if not shown.all():

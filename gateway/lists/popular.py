@@ -9,6 +9,7 @@ from gateway.fallback import Model
 from gateway.lists.catalogue import Catalogues
 from gateway.lists.list_builder import Item, ListAnswer
 from gateway.requests import PopularOrder, PopularRequest
+from serving.ids import NO_IDS, Ids
 
 
 class PopularLists:
@@ -21,14 +22,22 @@ class PopularLists:
     def __init__(self, catalogues: Catalogues) -> None:
         self._catalogues = catalogues
 
-    def answer(self, request: PopularRequest) -> ListAnswer:
+    def answer(self, request: PopularRequest, seen_elsewhere: Ids = NO_IDS) -> ListAnswer:
         """The list for a checked request.
+
+        Args:
+            request: the request.
+            seen_elsewhere: what the user of the request has seen, where the catalogue does not know it.
 
         Raises:
             UnavailableError: no bundle is loaded.
         """
         catalogue = self._catalogues.get()
-        blocked = catalogue.blocked(request.movie_filter, seen_by_user_id=request.exclude_seen_by_user_id)
+        blocked = catalogue.blocked(
+            request.movie_filter,
+            seen_by_user_id=request.exclude_seen_by_user_id,
+            exclude_movie_ids=seen_elsewhere,
+        )
         if request.order is PopularOrder.TRENDING:
             page = catalogue.most_trending(blocked, request.limit, offset=request.offset)
             model = Model.TRENDING

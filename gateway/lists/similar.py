@@ -53,8 +53,15 @@ class SimilarLists:
         self._budgets = budgets
         self._metrics = metrics
 
-    async def answer(self, request: SimilarRequest, deadline: Deadline) -> ListAnswer:
+    async def answer(
+        self, request: SimilarRequest, deadline: Deadline, seen_elsewhere: Ids = NO_IDS
+    ) -> ListAnswer:
         """The list for a checked request.
+
+        Args:
+            request: the request.
+            deadline: when the answer must be there.
+            seen_elsewhere: what the user of the request has seen, where no catalogue knows it.
 
         Raises:
             NotFoundError: the movie is not in the catalogue.
@@ -62,12 +69,12 @@ class SimilarLists:
         """
         catalogue_with(self._catalogues, request.movie_id).row(request.movie_id)  # or there is no such movie
         try:
-            answer, catalogue = await self._find(request, deadline)
+            answer, catalogue = await self._find(request, deadline, seen_elsewhere)
         except StageError as error:
             current = self._catalogues.get()
-            builder, sources = self._begin(request, current)
+            builder, sources = self._begin(request, current, seen_elsewhere)
             return _finish(request, builder, sources, Outcome.INDEX_FAILED, failure=error.failure)
-        builder, sources = self._begin(request, catalogue)
+        builder, sources = self._begin(request, catalogue, seen_elsewhere)
         neighbours = self._admitted(answer, builder)
         if answer.method is SimilarityMethod.ALS_COSINE:
             sources[Model.ALS_COSINE] = lambda: neighbours
@@ -76,15 +83,23 @@ class SimilarLists:
             sources[Model.GENRE_JACCARD] = lambda: neighbours
         return _finish(request, builder, sources, _OUTCOMES[answer.method])
 
-    def _begin(self, request: SimilarRequest, catalogue: Catalogue) -> tuple[ListBuilder, Sources]:
+    def _begin(
+        self, request: SimilarRequest, catalogue: Catalogue, seen_elsewhere: Ids
+    ) -> tuple[ListBuilder, Sources]:
         """An empty list of a catalogue, and what it gives by itself."""
         row = catalogue.row(request.movie_id)
-        blocked = catalogue.blocked(request.movie_filter, seen_by_user_id=request.exclude_seen_by_user_id)
+        blocked = catalogue.blocked(
+            request.movie_filter,
+            seen_by_user_id=request.exclude_seen_by_user_id,
+            exclude_movie_ids=seen_elsewhere,
+        )
         blocked[row] = True
         builder = ListBuilder(catalogue, blocked, request.limit)
         return builder, {Model.GENRE_JACCARD: lambda: catalogue.alike_by_genre(row, blocked, builder.missing)}
 
-    async def _find(self, request: SimilarRequest, deadline: Deadline) -> tuple[SimilarMovies, Catalogue]:
+    async def _find(
+        self, request: SimilarRequest, deadline: Deadline, seen_elsewhere: Ids
+    ) -> tuple[SimilarMovies, Catalogue]:
         """The neighbours, and the catalogue of their bundle.
 
         What the user has seen differs from bundle to bundle, and which one answers is not known before, as
@@ -92,7 +107,7 @@ class SimilarLists:
         and gives as many more as one alone has: the list leaves those out itself.
         """
         held = self._catalogues.held()
-        seen = [_seen(request, one) for one in held]
+        seen = [seen_elsewhere] if seen_elsewhere.size else [_seen(request, one) for one in held]
         seen_by_all = reduce(np.intersect1d, seen)
         more = max(one.size for one in seen) - seen_by_all.size
         query = SimilarQuery(
@@ -106,7 +121,7 @@ class SimilarLists:
         catalogue = self._catalogue_of(answer)
         if catalogue.bundle_id in {one.bundle_id for one in held}:
             return answer, catalogue
-        return await self._find(request, deadline)  # it came while the index answered
+        return await self._find(request, deadline, seen_elsewhere)  # it came while the index answered
 
     def _catalogue_of(self, answer: SimilarMovies) -> Catalogue:
         catalogue = self._catalogues.find(answer.bundle_id)

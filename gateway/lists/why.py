@@ -141,7 +141,9 @@ class WhyAnswers:
         # The gateway leaves movies out by the bundle that it joins from, retrieval by its own.
         probe = result.candidates.probes[0] if result.candidates and result.candidates.probes else None
         facts = Facts(
-            seen=row in catalogue.seen.of(request.user_id) or (probe is not None and probe.seen),
+            seen=request.movie_id in catalogue.seen_movie_ids(request.user_id)
+            or (probe is not None and probe.seen)
+            or (result.candidates is not None and request.movie_id in result.candidates.seen_movie_ids),
             excluded=request.movie_id in request.exclude_movie_ids,
             filtered_out=not request.movie_filter.matches(catalogue.movies)[row]
             or (probe is not None and probe.filtered_out),

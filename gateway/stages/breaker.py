@@ -167,7 +167,7 @@ class Breaker:
         self._failure = failure
         self._probe_from = self._clock() + _PAUSE_SECONDS
         self._turn += 1
-        self._gauge.set(1)
+        self._gauge.inc()  # a stage in shards has one breaker for each
 
     def _close(self) -> None:
         _logger.info("breaker closed", stage=self._stage)
@@ -175,4 +175,4 @@ class Breaker:
         self._ended.clear()
         self._failed = self._failed_in_a_row = 0
         self._turn += 1
-        self._gauge.set(0)
+        self._gauge.dec()

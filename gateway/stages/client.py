@@ -15,6 +15,7 @@ from gateway.metrics import CANCELLED, DEFECT, OK, GatewayMetrics
 from serving.errors import Reason
 from serving.rpc.interceptors import REQUEST_ID_HEADER, current_request_id
 from serving.rpc.status import error_info
+from serving.shards import USER_SHARD_HEADER, UserShard
 from serving.stages.reading import require
 from serving.stages.stage import (
     Answer,
@@ -54,12 +55,19 @@ class StageClient(Generic[Query, Answer]):
         codec: of the stage.
         channel: to the stage, or to the proxy before it.
         metrics: where calls are timed.
+        user_shard: to which all users of its calls belong, where they are split over shards.
     """
 
     def __init__(
-        self, codec: StageCodec[Query, Answer], channel: aio.Channel, metrics: GatewayMetrics
+        self,
+        codec: StageCodec[Query, Answer],
+        channel: aio.Channel,
+        metrics: GatewayMetrics,
+        user_shard: UserShard | None = None,
     ) -> None:
         self.codec: Final = codec
+        self.metadata: Final = () if user_shard is None else ((USER_SHARD_HEADER, str(user_shard)),)
+        """What every call to the stage carries: where it is to be routed."""
         self.bundle_id = ""
         """Of the last usable response; empty before the first."""
         self._call: aio.UnaryUnaryMultiCallable[Any, Any] = channel.unary_unary(
@@ -118,7 +126,7 @@ class StageClient(Generic[Query, Answer]):
 
     async def _answers(self, queries: Sequence[Query], seconds: float) -> list[Answer | StageFailure]:
         request_id = current_request_id()
-        metadata = ((REQUEST_ID_HEADER, request_id),) if request_id else ()
+        metadata = ((REQUEST_ID_HEADER, request_id), *self.metadata) if request_id else self.metadata
         response = await self._call(self.codec.encode_request(queries), timeout=seconds, metadata=metadata)
         # Whatever its stubs say: grpc gives None for bytes that do not decode.
         require(response is not None, "a message of the API")

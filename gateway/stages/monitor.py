@@ -68,7 +68,11 @@ class ChannelMonitor(StageMonitor):
     async def _serves(self) -> bool:
         _, service, _ = self._client.codec.method.split("/")
         try:
-            answer = await self._check(health_pb2.HealthCheckRequest(service=service), timeout=_SECONDS)
+            answer = await self._check(
+                health_pb2.HealthCheckRequest(service=service),
+                timeout=_SECONDS,
+                metadata=self._client.metadata,
+            )
         except aio.AioRpcError:
             return False
         return answer is not None and answer.status == health_pb2.HealthCheckResponse.SERVING

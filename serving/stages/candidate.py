@@ -63,6 +63,8 @@ class CandidateQuery:
     """How many likes to name with each candidate."""
     probe_movie_ids: tuple[int, ...] = ()
     """Movies to tell of beside the candidates; they change nothing else."""
+    return_seen: bool = False
+    """Whether to tell what the user has rated."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ class CandidateList:
     """Of all sources that were asked; empty where that is ALS alone."""
     short_history: bool = False
     """The user has rated so little that what is popular serves them better: there are no movies."""
+    seen_movie_ids: Ids = field(default_factory=lambda: NO_IDS)
+    """All that the user has rated in training; none unless asked for."""
 
     @property
     def order_scores(self) -> npt.NDArray[np.floating]:
@@ -170,6 +174,7 @@ def decode_request(request: pb.GenerateCandidatesRequest) -> list[CandidateQuery
             history=decode_history(query.history),
             because_of=query.because_of,
             probe_movie_ids=tuple(query.probe_movie_ids),
+            return_seen=query.return_seen,
         )
         for query in request.queries
     ]
@@ -185,6 +190,8 @@ def encode_response(lists: Sequence[CandidateList], bundle_id: str) -> pb.Genera
         message.because_of_movie_ids.extend(candidates.because_of.movie_ids.ravel().tolist())
         message.because_of_weights.extend(candidates.because_of.weights.ravel().tolist())
         message.short_history = candidates.short_history
+        if candidates.seen_movie_ids.size:
+            message.seen_movie_ids.extend(candidates.seen_movie_ids.tolist())
         if candidates.source_ranks:
             message.fused_scores.extend(candidates.fused_scores.tolist())
         encode_source_ranks(candidates.source_ranks, message)
@@ -212,6 +219,7 @@ def _encode_request(queries: Sequence[CandidateQuery]) -> pb.GenerateCandidatesR
             include_seen=query.include_seen,
             because_of=query.because_of,
             probe_movie_ids=query.probe_movie_ids,
+            return_seen=query.return_seen,
         )
         if query.movie_filter:
             message.filter.CopyFrom(encode_filter(query.movie_filter, pb.MovieFilter))
@@ -254,6 +262,7 @@ def _decode_response(
             fused_scores=fused_scores,
             source_ranks=source_ranks,
             short_history=message.short_history,
+            seen_movie_ids=np.asarray(message.seen_movie_ids, np.int64) if query.return_seen else NO_IDS,
         )
 
     return each(StageName.CANDIDATE, read, response.lists, queries)

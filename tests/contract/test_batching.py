@@ -57,6 +57,7 @@ class RealStages:
 
     def requests(self) -> list[PersonalRequest]:
         """64 different ones: of known users and new ones, with everything that a request may ask for."""
+        assert self.catalogue.seen is not None
         users = self.catalogue.seen.users.ids[:48].tolist()
         movies = self.catalogue.movies.ids.ids
         histories = [

@@ -44,7 +44,7 @@ def parsed(place: Place) -> dict[str, Any]:
 def stage_clusters(place: Place) -> list[dict[str, Any]]:
     """The clusters of the stages, in the place's order."""
     clusters = {cluster["name"]: cluster for cluster in parsed(place)["static_resources"]["clusters"]}
-    return [clusters[stage.name] for stage in place.stages]
+    return [clusters[one.name] for stage in place.stages for one in stage.clusters]
 
 
 def manager_of_the_edge(place: Place) -> dict[str, Any]:
@@ -173,7 +173,8 @@ def test_every_priority_has_its_circuit_breaker(path: Path) -> None:
 def test_a_replica_that_vanished_leaves_time_for_another(path: Path) -> None:
     """It answers no SYN: a try's own timeout begins only once there is a connection."""
     budgets = GatewaySettings(bundle_root=Path()).budgets
-    for stage, cluster in zip(GENERATED[path].stages, stage_clusters(GENERATED[path]), strict=True):
+    stages = [stage for stage in GENERATED[path].stages for _ in stage.clusters]
+    for stage, cluster in zip(stages, stage_clusters(GENERATED[path]), strict=True):
         connect_seconds = float(cluster["connect_timeout"].removesuffix("s"))
         assert connect_seconds + LONGEST_BACK_OFF + stage.per_try_seconds < budgets.full_seconds(
             StageName(stage.name)

@@ -103,6 +103,7 @@ def questions(models: Models, n_questions: int) -> Iterator[WhyRequest]:
     """Random users, known or not, and movies: half of them any, half near the top of the user's list."""
     generator = np.random.default_rng(20260101)
     movie_ids = models.catalogue.movies.ids.ids
+    assert models.catalogue.seen is not None
     users = models.catalogue.seen.users.ids
     for place in range(n_questions):
         user_id = int(generator.choice(users)) if place % 10 else UNKNOWN_USER
@@ -181,6 +182,7 @@ async def test_the_answers_agree_with_the_lists(models: Models, gateway: MovieAp
 async def test_reasons_follow_their_movies(models: Models, gateway: MovieApi) -> None:
     catalogue = models.catalogue
     named = 0
+    assert catalogue.seen is not None
     for user_id in catalogue.seen.users.ids[:20].tolist():
         request = PersonalRequest(user_id=user_id, limit=20)
         page = await gateway.personal(replace(request, because_of=3), None)

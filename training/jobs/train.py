@@ -60,7 +60,7 @@ def train_and_publish(
     settle_seconds: float,
     key: SigningKey | None,
     engine: Engine,
-    user_shards: int = 1,
+    user_shards: int,
 ) -> tuple[Measurement, str | None]:
     """Measures, asks the gate, trains on everything and publishes.
 

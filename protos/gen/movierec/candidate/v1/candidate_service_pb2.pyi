@@ -118,6 +118,7 @@ class CandidateQuery(_message.Message):
     HISTORY_FIELD_NUMBER: _builtins.int
     PROBE_MOVIE_IDS_FIELD_NUMBER: _builtins.int
     BECAUSE_OF_FIELD_NUMBER: _builtins.int
+    RETURN_SEEN_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """User to retrieve for, at least 1; 0: only the history counts."""
     limit: _builtins.int
@@ -126,6 +127,8 @@ class CandidateQuery(_message.Message):
     """Also returns movies the user has rated, in training or in history."""
     because_of: _builtins.int
     """Reasons per candidate in CandidateList.because_of_movie_ids, up to 3; 0: none."""
+    return_seen: _builtins.bool
+    """Also returns what the user has rated, in CandidateList.seen_movie_ids: for a gateway that holds no ratings."""
     @_builtins.property
     def filter(self) -> Global___MovieFilter:
         """Leaves out movies that do not match. Applied before the limit: the list is the best of what matches."""
@@ -153,10 +156,11 @@ class CandidateQuery(_message.Message):
         history: _abc.Iterable[Global___RatedMovie] | None = ...,
         probe_movie_ids: _abc.Iterable[_builtins.int] | None = ...,
         because_of: _builtins.int = ...,
+        return_seen: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["because_of", b"because_of", "exclude_movie_ids", b"exclude_movie_ids", "filter", b"filter", "history", b"history", "include_seen", b"include_seen", "limit", b"limit", "probe_movie_ids", b"probe_movie_ids", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["because_of", b"because_of", "exclude_movie_ids", b"exclude_movie_ids", "filter", b"filter", "history", b"history", "include_seen", b"include_seen", "limit", b"limit", "probe_movie_ids", b"probe_movie_ids", "return_seen", b"return_seen", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -179,6 +183,7 @@ class CandidateList(_message.Message):
     TRANSITIONS_RANKS_FIELD_NUMBER: _builtins.int
     POPULARITY_RANKS_FIELD_NUMBER: _builtins.int
     SHORT_HISTORY_FIELD_NUMBER: _builtins.int
+    SEEN_MOVIE_IDS_FIELD_NUMBER: _builtins.int
     user_vector: Global___UserVector.ValueType
     """Where the user's vector came from."""
     short_history: _builtins.bool
@@ -232,6 +237,12 @@ class CandidateList(_message.Message):
     def popularity_ranks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The same of what is popular. Empty: the bundle does not use this source."""
 
+    @_builtins.property
+    def seen_movie_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """All movies that the user has rated in training, in the order of rating. Empty unless
+        CandidateQuery.return_seen.
+        """
+
     def __init__(
         self,
         *,
@@ -246,10 +257,11 @@ class CandidateList(_message.Message):
         transitions_ranks: _abc.Iterable[_builtins.int] | None = ...,
         popularity_ranks: _abc.Iterable[_builtins.int] | None = ...,
         short_history: _builtins.bool = ...,
+        seen_movie_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["als_ranks", b"als_ranks", "because_of_movie_ids", b"because_of_movie_ids", "because_of_weights", b"because_of_weights", "fused_scores", b"fused_scores", "movie_ids", b"movie_ids", "popularity_ranks", b"popularity_ranks", "probes", b"probes", "scores", b"scores", "short_history", b"short_history", "transitions_ranks", b"transitions_ranks", "user_vector", b"user_vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["als_ranks", b"als_ranks", "because_of_movie_ids", b"because_of_movie_ids", "because_of_weights", b"because_of_weights", "fused_scores", b"fused_scores", "movie_ids", b"movie_ids", "popularity_ranks", b"popularity_ranks", "probes", b"probes", "scores", b"scores", "seen_movie_ids", b"seen_movie_ids", "short_history", b"short_history", "transitions_ranks", b"transitions_ranks", "user_vector", b"user_vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
