@@ -35,6 +35,7 @@ def main() -> None:
                 CandidateServicer(bundles), server
             ),
             call_costs=call_costs,
+            keep_previous=settings.keep_previous,
             settle_seconds=settings.settle_delay_seconds,
             settle_at_start=settings.settle_at_start,
         )

@@ -35,10 +35,10 @@ def call_costs(bundles: BundleHolder[Retriever]) -> Mapping[str, CallCost]:
 
 
 class CandidateServicer(pb_grpc.CandidateServiceServicer):
-    """Answers from the bundle that is held.
+    """Answers from the bundle that a request names, if it is held.
 
     Args:
-        bundles: the bundle.
+        bundles: the current one, and the one before where it is kept.
     """
 
     def __init__(self, bundles: BundleHolder[Retriever]) -> None:
@@ -49,5 +49,5 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         self, request: pb.GenerateCandidatesRequest, context: aio.ServicerContext[Any, Any]
     ) -> pb.GenerateCandidatesResponse:
         STAGE.require(request)
-        retriever = self._bundles.get()
+        retriever = self._bundles.named(request.bundle_id)
         return encode_response(retriever.retrieve(decode_request(request)), retriever.bundle_id)

@@ -21,3 +21,5 @@ class CandidateSettings(ServerSettings):
     """Whether a server that has just started waits as well: yes where it starts beside others that serve."""
     user_shard: ShardSetting = None
     """Whose users are served, as `0/2`: others, and bundles in other shards, are refused; unset: all."""
+    keep_previous: bool = False
+    """Whether to hold the bundle before as well, for clients that name it. Takes as much memory again."""

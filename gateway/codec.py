@@ -173,6 +173,7 @@ def _personal(message: public.ListPersonalMoviesRequest) -> PersonalRequest:
         explain_features=message.explain_features,
         fallback_policy=_policy(message.fallback_policy),
         because_of=message.because_of,
+        bundle_id=message.bundle_id,
     )
 
 

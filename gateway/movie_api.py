@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from gateway.lists.bundles import require_bundles
 from gateway.lists.catalogue import Catalogue, Catalogues, catalogue_with
 from gateway.lists.genres import require_genres
 from gateway.lists.list_builder import ListAnswer
@@ -159,6 +160,7 @@ class MovieApi:
             NotFoundError: the user is unknown and the request denies fallbacks.
         """
         deadline = self._begin(client_seconds)
+        require_bundles(self.catalogues, {"": request.bundle_id})
         require_genres(self.catalogues, {"": request.movie_filter})
         answer = (await self.personal_pipeline.run(request, deadline)).answer
         self._report(Method.PERSONAL, answer, StageName.CANDIDATE)
@@ -170,6 +172,10 @@ class MovieApi:
         """Movies for 1 to 100 users, in their order. A fault steps down one user's list alone."""
         deadline = self._begin(client_seconds, self.budgets.batch)
         self.catalogues.get()  # without a bundle the batch fails as a whole, and before any work
+        require_bundles(
+            self.catalogues,
+            {f"requests[{place}].": request.bundle_id for place, request in enumerate(requests)},
+        )
         require_genres(
             self.catalogues,
             {f"requests[{place}].": request.movie_filter for place, request in enumerate(requests)},

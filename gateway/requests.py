@@ -47,6 +47,8 @@ class PersonalRequest:
     fallback_policy: FallbackPolicy = FallbackPolicy.ALLOW
     because_of: int = 0
     """Liked movies to name with each movie."""
+    bundle_id: str = ""
+    """What to answer from; empty: the current bundle."""
 
 
 @dataclass(frozen=True, eq=False)

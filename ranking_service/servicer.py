@@ -13,7 +13,6 @@ from ranking_service.metrics import RankingMetrics
 from ranking_service.ranking import Ranker
 from serving.bundle.holder import BundleHolder
 from serving.checks import STAGE, require_none
-from serving.errors import FailedPreconditionError, Reason
 from serving.limiter import CallCost, users_with_reasons
 from serving.stages.ranking import contributions, decode_request, encode_response, violations
 
@@ -44,31 +43,7 @@ class RankingServicer(pb_grpc.RankingServiceServicer):
         self, request: pb.RankMoviesRequest, context: aio.ServicerContext[Any, Any]
     ) -> pb.RankMoviesResponse:
         require_none(STAGE.violations(request) or violations(request))
-        ranker = require_bundle(self._bundles, request.bundle_id)
+        ranker = self._bundles.named(request.bundle_id)
         ranking = ranker.rank(decode_request(request))
         self._metrics.count(ranking)
         return encode_response(ranking.lists, ranker.bundle_id, ranker.base_value)
-
-
-def require_bundle(bundles: BundleHolder[Ranker], requested: str) -> Ranker:
-    """Ranking answers from the bundle that the candidates came from, or not at all.
-
-    Args:
-        bundles: those that are held.
-        requested: bundle_id; empty: the current one.
-
-    Raises:
-        FailedPreconditionError: the bundle is not held.
-        UnavailableError: none is.
-    """
-    current, *others = bundles.held()
-    ranker = bundles.find(requested) if requested else current
-    if ranker is None:
-        held = ", ".join(one.bundle_id for one in (current, *others))
-        raise FailedPreconditionError(
-            f"Bundle {requested} is not held, but {held}.",
-            reason=Reason.BUNDLE_MISMATCH,
-            requested=requested,
-            held=held,
-        )
-    return ranker

@@ -118,9 +118,9 @@ _TABLE: Final[Mapping[str, _Row]] = MappingProxyType(
         "requests": _Row(Limits(1, 100, Measure.ENTRIES)),
         "queries": _Row(stage=Limits(1, 100, Measure.ENTRIES)),
         "bundle_id": _Row(
-            stage=Limits(
+            Limits(
                 0,
-                math.inf,
+                math.inf,  # the pattern's own
                 Measure.CHARACTERS,
                 pattern=BUNDLE_ID_PATTERN,
                 pattern_rule="must be empty, or 1 to 64 letters, digits, '_' or '-', no sign first",

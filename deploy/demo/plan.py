@@ -85,7 +85,13 @@ def read_plan(environment: Mapping[str, str]) -> Plan:
         SettingError: a port is not a number from 1 to 65535, or MOVIEREC_CONSOLE neither true nor false.
     """
     stages = (
-        _server("candidate", "movierec.candidate.v1.CandidateService", 50052, 9102, environment),
+        _server(
+            "candidate",
+            "movierec.candidate.v1.CandidateService",
+            50052,
+            9102,
+            {"MOVIEREC_CANDIDATE_KEEP_PREVIOUS": "true", **environment},  # the page compares
+        ),
         _server("ranking", "movierec.ranking.v1.RankingService", 50053, 9103, environment),
         _server("similarity", "movierec.similarity.v1.SimilarityService", 50054, 9104, environment),
     )

@@ -35,6 +35,8 @@ local MESSAGES = {
     fallbackPolicy = {name = "fallback_policy"},
     because_of = {name = "because_of"},
     becauseOf = {name = "because_of"},
+    bundle_id = {name = "bundle_id"},
+    bundleId = {name = "bundle_id"},
   },
   ListPopularMoviesRequest = {
     limit = {name = "limit"},

@@ -1,6 +1,7 @@
 """From descriptors, limits and examples to the document."""
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -352,7 +353,8 @@ def _keywords(limits: Limits | None, schema: Json) -> Json:
         case Measure.ENTRIES:
             return _given({"minItems": low or None, "maxItems": high, "uniqueItems": limits.unique or None})
         case Measure.CHARACTERS:
-            return _given({"minLength": low, "maxLength": high, "pattern": limits.pattern})
+            longest = high if math.isfinite(high) else None  # then the pattern says it
+            return _given({"minLength": low, "maxLength": longest, "pattern": limits.pattern})
         case Measure.SECONDS | Measure.FINITE:
             return {}  # every date-time is within, every JSON number is finite
 

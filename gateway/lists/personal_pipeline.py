@@ -39,7 +39,8 @@ class PersonalPipeline:
     """Asks for candidates, has them ranked, and steps down where a stage cannot answer.
 
     Args:
-        catalogues: that of the candidates' bundle answers, the current one when there are none.
+        catalogues: that of the candidates' bundle answers; when there are none, that of the bundle that the
+            request names, or the current one.
         candidates: stage one.
         ranking: stage two.
         budgets: how long the stages may take.
@@ -75,13 +76,13 @@ class PersonalPipeline:
             UnavailableError: no bundle is loaded; or a stage failed and the request denies fallbacks.
             NotFoundError: the user is unknown and the request denies fallbacks.
         """
-        current = self._catalogues.get()
+        named = self._catalogues.find(request.bundle_id) or self._catalogues.get()
         try:
             candidates = await self._retrieve(request, deadline, probe_id)
         except StageError as error:
-            return _Draft(request, current).finish(Outcome.CANDIDATES_FAILED, error.failure)
+            return _Draft(request, named).finish(Outcome.CANDIDATES_FAILED, error.failure)
         held = self._catalogues.find(candidates.bundle_id)
-        draft = _Draft(request, held or current)
+        draft = _Draft(request, held or named)
         draft.add_candidates(candidates, self._metrics)
         if held is None:  # first: of such a bundle, nothing but the order is worth showing
             return draft.finish(
@@ -102,6 +103,7 @@ class PersonalPipeline:
     ) -> CandidateList:
         query = CandidateQuery(
             user_id=request.user_id,
+            bundle_id=request.bundle_id,
             movie_filter=request.movie_filter,
             exclude_movie_ids=request.exclude_movie_ids,
             include_seen=request.include_seen,

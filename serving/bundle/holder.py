@@ -13,7 +13,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from serving.bundle.store import BundleError, BundleStore, Fingerprint, Pointer
-from serving.errors import Reason, UnavailableError
+from serving.errors import FailedPreconditionError, Reason, UnavailableError
 
 Model = TypeVar("Model")
 
@@ -133,6 +133,27 @@ class BundleHolder(Generic[Model]):
     def find(self, bundle_id: str) -> Model | None:
         """The model of a bundle; None if it is not held."""
         return self._answering.get(bundle_id)
+
+    def named(self, bundle_id: str) -> Model:
+        """The model of the bundle that a request names; the current one where it names none.
+
+        Raises:
+            FailedPreconditionError: the bundle is not held.
+            UnavailableError: none is.
+        """
+        current = self.get()
+        if not bundle_id:
+            return current
+        model = self.find(bundle_id)
+        if model is None:
+            held = ", ".join(self._answering)
+            raise FailedPreconditionError(
+                f"Bundle {bundle_id} is not held, but {held}.",
+                reason=Reason.BUNDLE_MISMATCH,
+                requested=bundle_id,
+                held=held,
+            )
+        return model
 
     def current_since(self) -> float:
         """When the current bundle began to answer here; Unix seconds, 0 while none is loaded."""
@@ -269,8 +290,10 @@ class BundleHolder(Generic[Model]):
             self._current_since = self._wall_clock()
         self._answering = {bundle_id: models[bundle_id] for bundle_id in answering}
         self._next = {bundle_id: models[bundle_id] for bundle_id in waiting}
-        roles = (*(Role.CURRENT, Role.PREVIOUS)[: len(answering)], *(Role.NEXT for _ in waiting))
-        self._show(dict(zip(answering + waiting, roles, strict=True)))
+        upcoming = None if settled else order[-1]
+        roles = {bundle_id: Role.NEXT if bundle_id == upcoming else Role.PREVIOUS for bundle_id in answering}
+        roles |= dict.fromkeys(waiting, Role.NEXT) | dict.fromkeys(answering[:1], Role.CURRENT)
+        self._show(roles)
 
     def _show(self, roles: dict[str, Role]) -> None:
         if roles == self._shown:

@@ -28,7 +28,7 @@ from serving.stages.messages import (
     encode_source_ranks,
 )
 from serving.stages.reading import each, read_scored, require
-from serving.stages.stage import StageCodec, StageFailure, StageName
+from serving.stages.stage import FallbackReason, StageCodec, StageError, StageFailure, StageName
 
 _MOST: Final = int(STAGE_LIMITS["CandidateQuery.limit"].high)
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["CandidateService"]
@@ -65,6 +65,8 @@ class CandidateQuery:
     """Movies to tell of beside the candidates; they change nothing else."""
     return_seen: bool = False
     """Whether to tell what the user has rated."""
+    bundle_id: str = ""
+    """What to answer from; empty: the current bundle."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ def decode_request(request: pb.GenerateCandidatesRequest) -> list[CandidateQuery
             because_of=query.because_of,
             probe_movie_ids=tuple(query.probe_movie_ids),
             return_seen=query.return_seen,
+            bundle_id=request.bundle_id,
         )
         for query in request.queries
     ]
@@ -211,7 +214,7 @@ def encode_response(lists: Sequence[CandidateList], bundle_id: str) -> pb.Genera
 
 
 def _encode_request(queries: Sequence[CandidateQuery]) -> pb.GenerateCandidatesRequest:
-    request = pb.GenerateCandidatesRequest()
+    request = pb.GenerateCandidatesRequest(bundle_id=queries[0].bundle_id)
     for query in queries:
         message = request.queries.add(
             user_id=query.user_id,
@@ -233,6 +236,8 @@ def _decode_response(
 ) -> list[CandidateList | StageFailure]:
     bundle_id = response.bundle_id
     require(bool(bundle_id), "a bundle_id")
+    if queries[0].bundle_id not in {"", bundle_id}:
+        raise StageError(StageName.CANDIDATE, FallbackReason.BUNDLE_MISMATCH, "answered from another bundle")
 
     def read(message: pb.CandidateList, query: CandidateQuery) -> CandidateList:
         source_ranks = decode_source_ranks(message)
@@ -305,4 +310,5 @@ CODEC: Final = StageCodec(
     encode_request=_encode_request,
     response_class=pb.GenerateCandidatesResponse,
     decode_response=_decode_response,
+    batch_key=lambda query: query.bundle_id,
 )

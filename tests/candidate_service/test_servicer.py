@@ -127,6 +127,17 @@ async def test_edges_are_accepted(stub: pb_grpc.CandidateServiceStub) -> None:
     assert len(response.lists) == 100
 
 
+async def test_from_the_bundle_that_is_named(stub: pb_grpc.CandidateServiceStub) -> None:
+    queries = [Query(user_id=1, limit=1)]
+    response = await stub.GenerateCandidates(
+        pb.GenerateCandidatesRequest(queries=queries, bundle_id="b"), timeout=5
+    )
+    assert response.bundle_id == "b"
+    other = pb.GenerateCandidatesRequest(queries=queries, bundle_id="a")
+    error = await failure(stub.GenerateCandidates(other, timeout=5))
+    assert (error.code(), reason_of(error)) == (StatusCode.FAILED_PRECONDITION, "BUNDLE_MISMATCH")
+
+
 async def test_without_a_bundle_it_is_unavailable(tmp_path: Path) -> None:
     async with stage(tmp_path, None, register, SERVICE.full_name) as (channel, _):
         stub = pb_grpc.CandidateServiceStub(channel)

@@ -23,6 +23,7 @@ from tests.e2e.rest import Failure as ErrorAnswer
 RULES_BEYOND_THE_SCHEMA = re.compile(
     r"filter\.min_year: must not be after max_year"
     r"|filter\.(exclude_)?genres\[\d+\]: must be a genre of the catalogue"
+    r"|bundle_id: must be empty, or a bundle that is served"
     r"|history\[\d+\]\.movie_id: must not stand in the history twice"
     r"|fallback_policy: must not be DENY"
     r"|requests: must ask for at most 20000 contributions"

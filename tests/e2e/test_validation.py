@@ -97,6 +97,7 @@ REFUSED: dict[str, tuple[Method, Fields]] = {
     "diversity": (PERSONAL, {"user_id": 1, "diversity": 1.25}),
     "explain_features": (WHY, {"movie_id": 1, "user_id": 1, "explain_features": 101}),
     "because_of": (PERSONAL, {"user_id": 1, "because_of": -1}),
+    "bundle_id": (PERSONAL, {"user_id": 1, "bundle_id": "no-such-bundle"}),
     "filter.genres": (POPULAR, filtered(genres=numbered(21))),
     "filter.genres[1]": (POPULAR, filtered(genres=["War", "Wa\x7fr"])),
     "filter.genres[0]": (PERSONAL, {"user_id": 1, **filtered(genres=["Telenovela"])}),

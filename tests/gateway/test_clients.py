@@ -515,6 +515,15 @@ async def test_rubbish_for_one_user_is_none_for_the_others(stages: Stages) -> No
     assert stages.calls(StageName.CANDIDATE, "INVALID_RESPONSE") == 1
 
 
+async def test_candidates_from_another_bundle_than_was_named(stages: Stages) -> None:
+    stages.stage.behave = saying(candidates_of([1], [0.5]))
+    with pytest.raises(StageError) as error:
+        await stages.candidate.call([CandidateQuery(1, bundle_id="other")], seconds=SECONDS)
+    assert error.value.failure.reason is FallbackReason.BUNDLE_MISMATCH
+    (found,) = await stages.candidate.call([CandidateQuery(1, bundle_id="b")], seconds=SECONDS)
+    assert unwrap(found).bundle_id == "b"
+
+
 async def test_ranking_from_another_bundle(stages: Stages) -> None:
     stages.stage.behave = saying(ranked([10], [1.0], bundle_id="other"))
     assert await stages.failure(StageName.RANKING) == "BUNDLE_MISMATCH"

@@ -293,6 +293,22 @@ async def test_without_candidates_the_current_bundle_answers() -> None:
     assert (ids(answer), answer.bundle_id, answer.degraded) == ([8, 4], OTHER_BUNDLE, True)
 
 
+async def test_the_bundle_that_a_request_names_answers() -> None:
+    world = World(NEW, catalogue())
+    world.candidates.answer = candidates(3, 1, 7)
+    answer = await ask(world, user_id=100, limit=2, bundle_id=BUNDLE)
+    assert [query.bundle_id for query in world.candidates.queries] == [BUNDLE]
+    assert (ids(answer), answer.bundle_id, ranked_from(world)) == ([7, 3], BUNDLE, [BUNDLE])
+
+
+async def test_a_bundle_that_stage_one_does_not_hold_gives_what_is_popular_of_it() -> None:
+    world = World(NEW, catalogue())
+    world.candidates.answer = failing(StageName.CANDIDATE, FallbackReason.BUNDLE_MISMATCH)
+    answer = await ask(world, user_id=300, limit=2, bundle_id=BUNDLE)
+    assert (ids(answer), answer.bundle_id, answer.model) == ([1, 2], BUNDLE, POP)
+    assert (answer.degraded, answer.reason) == (True, FallbackReason.BUNDLE_MISMATCH)
+
+
 # Candidates from a bundle that the gateway does not hold.
 
 

@@ -89,6 +89,7 @@ GENRE = (
     ["g", "g" * 40, "Telenovela", "Комедия", "ドラマ"],
     ["", "g" * 41, "Dra\nma", "\x00", "\x7f", "\x85"],
 )
+BUNDLE_IDS = (["", "b", "20261128T120000Z-1_a", "b" * 64], ["b" * 65, "../b", "b\n"])
 YEAR = ([1870, 2200], [0, 1869, 2201])
 
 PUBLIC_ROWS: Mapping[str, Row] = {
@@ -123,6 +124,7 @@ PUBLIC_ROWS: Mapping[str, Row] = {
     "diversity": (lambda value: personal(diversity=value), [0, 1], [-0.01, 1.01, *NOT_FINITE]),
     "explain_features": (lambda value: personal(explain_features=value), [0, 100], [-1, 101]),
     "because_of": (lambda value: personal(because_of=value), [0, 3], [-1, 4]),
+    "bundle_id": (lambda value: personal(bundle_id=value), *BUNDLE_IDS),
     "filter.genres": (lambda value: filtered(genres=value), *GENRES),
     "filter.genres[]": (lambda value: filtered(genres=[value]), *GENRE),
     "filter.exclude_genres": (lambda value: filtered(exclude_genres=value), *GENRES),
@@ -172,8 +174,7 @@ STAGE_ROWS: Mapping[str, Row] = {
     ),
     "bundle_id": (
         lambda value: ranking_pb.RankMoviesRequest(bundle_id=value, queries=ranked().queries),
-        ["", "b", "20261128T120000Z-1_a", "b" * 64],
-        ["b" * 65, "../b", "b\n"],
+        *BUNDLE_IDS,
     ),
     "queries[].movie_ids": (
         lambda value: ranked(movie_ids=value),

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from serving.bundle.holder import STUCK_SECONDS, BundleHolder
 from serving.bundle.store import BundleError, BundleStore, Pointer
-from serving.errors import Reason, UnavailableError
+from serving.errors import FailedPreconditionError, Reason, UnavailableError
 
 SETTLE = 60.0
 FIVE_MINUTES = 300.0
@@ -142,6 +142,34 @@ async def test_current_and_previous_are_held(world: World) -> None:
         assert following.holder.find("older") is None
     assert world.tried == ["new", "old"]  # who waits, waits for the current one
     assert (world.loads("loaded"), world.loads("failed")) == (2, 0)
+
+
+async def test_a_bundle_by_its_name(world: World) -> None:
+    world.point("new", "old")
+    async with world.following(keep_previous=True) as following:
+        await following.becomes(current="new", previous="old")
+        named = following.holder.named
+        assert [named(name).bundle_id for name in ("", "new", "old")] == ["new", "new", "old"]
+        with pytest.raises(FailedPreconditionError, match="older is not held, but new, old") as error:
+            named("older")
+    assert error.value.reason is Reason.BUNDLE_MISMATCH
+
+
+async def test_no_bundle_by_its_name(world: World) -> None:
+    async with world.following() as following:
+        with pytest.raises(UnavailableError):
+            following.holder.named("new")
+
+
+async def test_during_the_delay_the_new_bundle_answers_whoever_names_it(world: World) -> None:
+    world.point("2", "1")
+    async with world.following(keep_previous=True, settle_seconds=SETTLE) as following:
+        await following.becomes(current="2", previous="1")
+        world.point("3", "2")
+        await eventually(lambda: following.roles == {"current": "2", "next": "3"})
+        assert [following.holder.named(name).bundle_id for name in ("", "2", "3")] == ["2", "2", "3"]
+        world.now += SETTLE
+        await following.becomes(current="3", previous="2")
 
 
 async def test_the_pointer_is_followed(world: World, logs: io.StringIO) -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-movierec/candidate/v1/candidate_service.proto\x12\x15movierec.candidate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"S\n\x19GenerateCandidatesRequest\x12\x36\n\x07queries\x18\x01 \x03(\x0b\x32%.movierec.candidate.v1.CandidateQuery\"d\n\x1aGenerateCandidatesResponse\x12\x33\n\x05lists\x18\x01 \x03(\x0b\x32$.movierec.candidate.v1.CandidateList\x12\x11\n\tbundle_id\x18\x02 \x01(\t\"\x8b\x02\n\x0e\x43\x61ndidateQuery\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x32\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\".movierec.candidate.v1.MovieFilter\x12\x19\n\x11\x65xclude_movie_ids\x18\x04 \x03(\x05\x12\x14\n\x0cinclude_seen\x18\x05 \x01(\x08\x12\x32\n\x07history\x18\x06 \x03(\x0b\x32!.movierec.candidate.v1.RatedMovie\x12\x17\n\x0fprobe_movie_ids\x18\x07 \x03(\x05\x12\x12\n\nbecause_of\x18\x08 \x01(\x05\x12\x13\n\x0breturn_seen\x18\t \x01(\x08\"\xe8\x02\n\rCandidateList\x12\x11\n\tmovie_ids\x18\x01 \x03(\x05\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\x36\n\x0buser_vector\x18\x03 \x01(\x0e\x32!.movierec.candidate.v1.UserVector\x12\x35\n\x06probes\x18\x04 \x03(\x0b\x32%.movierec.candidate.v1.CandidateProbe\x12\x1c\n\x14\x62\x65\x63\x61use_of_movie_ids\x18\x05 \x03(\x05\x12\x1a\n\x12\x62\x65\x63\x61use_of_weights\x18\x06 \x03(\x02\x12\x14\n\x0c\x66used_scores\x18\x07 \x03(\x02\x12\x11\n\tals_ranks\x18\x08 \x03(\x05\x12\x19\n\x11transitions_ranks\x18\t \x03(\x05\x12\x18\n\x10popularity_ranks\x18\n \x03(\x05\x12\x15\n\rshort_history\x18\x0b \x01(\x08\x12\x16\n\x0eseen_movie_ids\x18\x0c \x03(\x05\"\x92\x02\n\x0e\x43\x61ndidateProbe\x12\x10\n\x08movie_id\x18\x01 \x01(\x05\x12\x0f\n\x07unknown\x18\x02 \x01(\x08\x12\x0c\n\x04seen\x18\x03 \x01(\x08\x12\x10\n\x08\x65xcluded\x18\x04 \x01(\x08\x12\x14\n\x0c\x66iltered_out\x18\x05 \x01(\x08\x12\x12\n\x05score\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\x11\n\x04rank\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x18\n\x0b\x66used_score\x18\x08 \x01(\x02H\x02\x88\x01\x01\x12\x10\n\x08\x61ls_rank\x18\t \x01(\x05\x12\x18\n\x10transitions_rank\x18\n \x01(\x05\x12\x17\n\x0fpopularity_rank\x18\x0b \x01(\x05\x42\x08\n\x06_scoreB\x07\n\x05_rankB\x0e\n\x0c_fused_score\"m\n\nRatedMovie\x12\x10\n\x08movie_id\x18\x01 \x01(\x05\x12\x13\n\x06rating\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12-\n\trate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07_rating\"}\n\x0bMovieFilter\x12\x0e\n\x06genres\x18\x01 \x03(\t\x12\x16\n\x0e\x65xclude_genres\x18\x02 \x03(\t\x12\x15\n\x08min_year\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08max_year\x18\x04 \x01(\x05H\x01\x88\x01\x01\x42\x0b\n\t_min_yearB\x0b\n\t_max_year*s\n\nUserVector\x12\x1b\n\x17USER_VECTOR_UNSPECIFIED\x10\x00\x12\x17\n\x13USER_VECTOR_TRAINED\x10\x01\x12\x19\n\x15USER_VECTOR_FOLDED_IN\x10\x02\x12\x14\n\x10USER_VECTOR_NONE\x10\x03\x32\x92\x01\n\x10\x43\x61ndidateService\x12~\n\x12GenerateCandidates\x12\x30.movierec.candidate.v1.GenerateCandidatesRequest\x1a\x31.movierec.candidate.v1.GenerateCandidatesResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-movierec/candidate/v1/candidate_service.proto\x12\x15movierec.candidate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"f\n\x19GenerateCandidatesRequest\x12\x36\n\x07queries\x18\x01 \x03(\x0b\x32%.movierec.candidate.v1.CandidateQuery\x12\x11\n\tbundle_id\x18\x02 \x01(\t\"d\n\x1aGenerateCandidatesResponse\x12\x33\n\x05lists\x18\x01 \x03(\x0b\x32$.movierec.candidate.v1.CandidateList\x12\x11\n\tbundle_id\x18\x02 \x01(\t\"\x8b\x02\n\x0e\x43\x61ndidateQuery\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x32\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\".movierec.candidate.v1.MovieFilter\x12\x19\n\x11\x65xclude_movie_ids\x18\x04 \x03(\x05\x12\x14\n\x0cinclude_seen\x18\x05 \x01(\x08\x12\x32\n\x07history\x18\x06 \x03(\x0b\x32!.movierec.candidate.v1.RatedMovie\x12\x17\n\x0fprobe_movie_ids\x18\x07 \x03(\x05\x12\x12\n\nbecause_of\x18\x08 \x01(\x05\x12\x13\n\x0breturn_seen\x18\t \x01(\x08\"\xe8\x02\n\rCandidateList\x12\x11\n\tmovie_ids\x18\x01 \x03(\x05\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\x36\n\x0buser_vector\x18\x03 \x01(\x0e\x32!.movierec.candidate.v1.UserVector\x12\x35\n\x06probes\x18\x04 \x03(\x0b\x32%.movierec.candidate.v1.CandidateProbe\x12\x1c\n\x14\x62\x65\x63\x61use_of_movie_ids\x18\x05 \x03(\x05\x12\x1a\n\x12\x62\x65\x63\x61use_of_weights\x18\x06 \x03(\x02\x12\x14\n\x0c\x66used_scores\x18\x07 \x03(\x02\x12\x11\n\tals_ranks\x18\x08 \x03(\x05\x12\x19\n\x11transitions_ranks\x18\t \x03(\x05\x12\x18\n\x10popularity_ranks\x18\n \x03(\x05\x12\x15\n\rshort_history\x18\x0b \x01(\x08\x12\x16\n\x0eseen_movie_ids\x18\x0c \x03(\x05\"\x92\x02\n\x0e\x43\x61ndidateProbe\x12\x10\n\x08movie_id\x18\x01 \x01(\x05\x12\x0f\n\x07unknown\x18\x02 \x01(\x08\x12\x0c\n\x04seen\x18\x03 \x01(\x08\x12\x10\n\x08\x65xcluded\x18\x04 \x01(\x08\x12\x14\n\x0c\x66iltered_out\x18\x05 \x01(\x08\x12\x12\n\x05score\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\x11\n\x04rank\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x18\n\x0b\x66used_score\x18\x08 \x01(\x02H\x02\x88\x01\x01\x12\x10\n\x08\x61ls_rank\x18\t \x01(\x05\x12\x18\n\x10transitions_rank\x18\n \x01(\x05\x12\x17\n\x0fpopularity_rank\x18\x0b \x01(\x05\x42\x08\n\x06_scoreB\x07\n\x05_rankB\x0e\n\x0c_fused_score\"m\n\nRatedMovie\x12\x10\n\x08movie_id\x18\x01 \x01(\x05\x12\x13\n\x06rating\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12-\n\trate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07_rating\"}\n\x0bMovieFilter\x12\x0e\n\x06genres\x18\x01 \x03(\t\x12\x16\n\x0e\x65xclude_genres\x18\x02 \x03(\t\x12\x15\n\x08min_year\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08max_year\x18\x04 \x01(\x05H\x01\x88\x01\x01\x42\x0b\n\t_min_yearB\x0b\n\t_max_year*s\n\nUserVector\x12\x1b\n\x17USER_VECTOR_UNSPECIFIED\x10\x00\x12\x17\n\x13USER_VECTOR_TRAINED\x10\x01\x12\x19\n\x15USER_VECTOR_FOLDED_IN\x10\x02\x12\x14\n\x10USER_VECTOR_NONE\x10\x03\x32\x92\x01\n\x10\x43\x61ndidateService\x12~\n\x12GenerateCandidates\x12\x30.movierec.candidate.v1.GenerateCandidatesRequest\x1a\x31.movierec.candidate.v1.GenerateCandidatesResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,22 +34,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CANDIDATESERVICE'].methods_by_name['GenerateCandidates']._loaded_options = None
   _globals['_CANDIDATESERVICE'].methods_by_name['GenerateCandidates']._serialized_options = b'\220\002\001'
-  _globals['_USERVECTOR']._serialized_start=1440
-  _globals['_USERVECTOR']._serialized_end=1555
+  _globals['_USERVECTOR']._serialized_start=1459
+  _globals['_USERVECTOR']._serialized_end=1574
   _globals['_GENERATECANDIDATESREQUEST']._serialized_start=105
-  _globals['_GENERATECANDIDATESREQUEST']._serialized_end=188
-  _globals['_GENERATECANDIDATESRESPONSE']._serialized_start=190
-  _globals['_GENERATECANDIDATESRESPONSE']._serialized_end=290
-  _globals['_CANDIDATEQUERY']._serialized_start=293
-  _globals['_CANDIDATEQUERY']._serialized_end=560
-  _globals['_CANDIDATELIST']._serialized_start=563
-  _globals['_CANDIDATELIST']._serialized_end=923
-  _globals['_CANDIDATEPROBE']._serialized_start=926
-  _globals['_CANDIDATEPROBE']._serialized_end=1200
-  _globals['_RATEDMOVIE']._serialized_start=1202
-  _globals['_RATEDMOVIE']._serialized_end=1311
-  _globals['_MOVIEFILTER']._serialized_start=1313
-  _globals['_MOVIEFILTER']._serialized_end=1438
-  _globals['_CANDIDATESERVICE']._serialized_start=1558
-  _globals['_CANDIDATESERVICE']._serialized_end=1704
+  _globals['_GENERATECANDIDATESREQUEST']._serialized_end=207
+  _globals['_GENERATECANDIDATESRESPONSE']._serialized_start=209
+  _globals['_GENERATECANDIDATESRESPONSE']._serialized_end=309
+  _globals['_CANDIDATEQUERY']._serialized_start=312
+  _globals['_CANDIDATEQUERY']._serialized_end=579
+  _globals['_CANDIDATELIST']._serialized_start=582
+  _globals['_CANDIDATELIST']._serialized_end=942
+  _globals['_CANDIDATEPROBE']._serialized_start=945
+  _globals['_CANDIDATEPROBE']._serialized_end=1219
+  _globals['_RATEDMOVIE']._serialized_start=1221
+  _globals['_RATEDMOVIE']._serialized_end=1330
+  _globals['_MOVIEFILTER']._serialized_start=1332
+  _globals['_MOVIEFILTER']._serialized_end=1457
+  _globals['_CANDIDATESERVICE']._serialized_start=1577
+  _globals['_CANDIDATESERVICE']._serialized_end=1723
 # @@protoc_insertion_point(module_scope)

@@ -59,6 +59,9 @@ class GenerateCandidatesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     QUERIES_FIELD_NUMBER: _builtins.int
+    BUNDLE_ID_FIELD_NUMBER: _builtins.int
+    bundle_id: _builtins.str
+    """Bundle to answer from; empty: the current one. Not held: FAILED_PRECONDITION, reason BUNDLE_MISMATCH."""
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___CandidateQuery]:
         """One per user, 1 to 100."""
@@ -67,10 +70,11 @@ class GenerateCandidatesRequest(_message.Message):
         self,
         *,
         queries: _abc.Iterable[Global___CandidateQuery] | None = ...,
+        bundle_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["queries", b"queries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "queries", b"queries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

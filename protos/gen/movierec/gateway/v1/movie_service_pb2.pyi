@@ -306,6 +306,7 @@ class ListPersonalMoviesRequest(_message.Message):
     EXPLAIN_FEATURES_FIELD_NUMBER: _builtins.int
     FALLBACK_POLICY_FIELD_NUMBER: _builtins.int
     BECAUSE_OF_FIELD_NUMBER: _builtins.int
+    BUNDLE_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """User to recommend to, at least 1. May be unset when history is not empty."""
     limit: _builtins.int
@@ -320,6 +321,11 @@ class ListPersonalMoviesRequest(_message.Message):
     """What to do when the two stages cannot answer."""
     because_of: _builtins.int
     """Movies that the user liked to name with each movie as reasons for it, 0 to 3; 0: none."""
+    bundle_id: _builtins.str
+    """Bundle to answer from, to compare: bundle.bundle_id or previous_bundle.bundle_id of GetStatus. Empty: the
+    current one. Not held by the gateway: INVALID_ARGUMENT. Not held by a stage: the list steps down, reason
+    BUNDLE_MISMATCH.
+    """
     @_builtins.property
     def filter(self) -> Global___MovieFilter:
         """Leaves out movies that do not match."""
@@ -347,10 +353,11 @@ class ListPersonalMoviesRequest(_message.Message):
         explain_features: _builtins.int = ...,
         fallback_policy: Global___FallbackPolicy.ValueType = ...,
         because_of: _builtins.int = ...,
+        bundle_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["because_of", b"because_of", "diversity", b"diversity", "exclude_movie_ids", b"exclude_movie_ids", "explain_features", b"explain_features", "fallback_policy", b"fallback_policy", "filter", b"filter", "history", b"history", "include_seen", b"include_seen", "limit", b"limit", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["because_of", b"because_of", "bundle_id", b"bundle_id", "diversity", b"diversity", "exclude_movie_ids", b"exclude_movie_ids", "explain_features", b"explain_features", "fallback_policy", b"fallback_policy", "filter", b"filter", "history", b"history", "include_seen", b"include_seen", "limit", b"limit", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
