@@ -16,6 +16,18 @@ export class ApiError extends Error {
   }
 }
 
+const asked = new WeakMap();
+
+/** The call that gave an answer, for a shell. */
+export const curl = (answer) => asked.get(answer);
+
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+function written(url, body) {
+  const data = body === null ? "" : ` -H 'content-type: application/json' -d ${quoted(body)}`;
+  return `curl ${quoted(location.origin + url)}${data}`;
+}
+
 async function call(path, parameters = {}, body = null, signal = undefined) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) {
@@ -42,6 +54,7 @@ async function call(path, parameters = {}, body = null, signal = undefined) {
     const info = (answer.details ?? []).find((detail) => detail.reason && detail.domain);
     throw new ApiError(response.status, info?.reason ?? "UNKNOWN", answer.message ?? `HTTP ${response.status}`);
   }
+  asked.set(answer, written(url, options.body ?? null));
   return answer;
 }
 
@@ -70,6 +83,9 @@ export const personal = (user, filter, limit, signal) =>
   call("/api/movies/personal", {
     user_id: user, limit, because_of: 2, explain_features: REASONS, diversity: filter.diversity || null, ...filterOf(filter),
   }, null, signal);
+/** From a bundle, with all contributions: more than there are features. */
+export const personalFrom = (bundle, user, limit, signal) =>
+  call("/api/movies/personal", { user_id: user, limit, because_of: 2, explain_features: 100, bundle_id: bundle }, null, signal);
 export const personalOf = (history, filter, limit, signal) =>
   call("/api/movies/personal", {}, {
     history, limit, because_of: 2, explain_features: REASONS, diversity: Number(filter.diversity || 0), filter: filterBody(filter),

@@ -3,6 +3,7 @@
 import { el, show } from "./dom.js";
 import { follow } from "./live.js";
 import { suggest } from "./suggest.js";
+import { bundles } from "./views/bundles.js";
 import { health } from "./views/health.js";
 import { home } from "./views/home.js";
 import { movie, movies } from "./views/movies.js";
@@ -14,6 +15,7 @@ const VIEWS = [
   [/^\/$/, home, null],
   [/^\/people$/, people, "people"],
   [/^\/people\/([^/]+)$/, person, "people"],
+  [/^\/people\/([^/]+)\/bundles$/, bundles, "people"],
   [/^\/new$/, newcomer, "new"],
   [/^\/movies$/, movies, "movies"],
   [/^\/movies\/([^/]+)$/, movie, "movies"],

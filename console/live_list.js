@@ -1,6 +1,7 @@
 // A list that follows the system: it is asked for again whenever a service comes or goes, and keeps its last
 // answer, greyed, while nothing answers.
 
+import { copyCall } from "./copy.js";
 import { el, show } from "./dom.js";
 import { moment } from "./format.js";
 import { arrowKeys, ghosts, replaceRows, rows } from "./list.js";
@@ -18,6 +19,7 @@ const AGAIN_MS = 2000;
 export function liveList({ length, ask, answered = () => {}, empty, how }) {
   const message = el("div", { role: "status" });
   const list = el("ol.list", { "aria-label": "Movies", onkeydown: arrowKeys }, ghosts(length));
+  const taken = el("div");
   let pending = null;
   let answer = null;
   let at = null;
@@ -53,6 +55,7 @@ export function liveList({ length, ask, answered = () => {}, empty, how }) {
       weak ? el(`p.message${answer.degraded ? ".warning" : ".note"}`, {}, weak, since ? el("span.soft", {}, ` Since ${moment(since)}.`) : null) : null,
       answer.movies.length ? null : el("div.message.note", {}, empty(answer)));
     replaceRows(list, rows(answer, how()));
+    show(taken, copyCall(answer));
   }
 
   function fail(error) {
@@ -66,7 +69,7 @@ export function liveList({ length, ask, answered = () => {}, empty, how }) {
 
   news.addEventListener("change", load);
   return {
-    element: el("div", {}, message, list),
+    element: el("div", {}, message, list, taken),
     load,
     redraw: () => { if (answer !== null) draw(); },
     item: (id) => answer?.movies.find((item) => String(item.movie.movie_id) === id) ?? null,

@@ -1,6 +1,7 @@
 // What is selected beside a list: a movie, why it is there, and why it is not.
 
 import * as api from "./api.js";
+import { copyCall } from "./copy.js";
 import { el, show } from "./dom.js";
 import { comparisons, contributions, way } from "./numbers.js";
 import { offered, popularity, titled, verdict, why } from "./sentences.js";
@@ -39,7 +40,8 @@ export async function whyNot(place, { movie, user, filter, length, signal }) {
       el("p", {}, verdict(answer, length)),
       way(answer, length),
       compared ? el("details", {}, el("summary", {}, `Numbers, beside ${answer.last_movie.movie.title}`), comparisons(answer)) : null,
-      more(answer.movie)));
+      more(answer.movie),
+      copyCall(answer)));
   } catch (error) {
     if (signal.aborted) return;
     if (error.reason !== "METHOD_DISABLED") return show(place, el("p.message.warning", {}, error.message));

@@ -1,5 +1,6 @@
 // Health: what answers, how well, and what the bundle is worth.
 
+import { copyCall } from "../copy.js";
 import { el, show } from "../dom.js";
 import { count, moment, percent } from "../format.js";
 import { news } from "../live.js";
@@ -38,6 +39,7 @@ function all(status) {
     el("section", {}, el("h2", {}, "Services"), el("div.cards", {}, status.stages.map(card))),
     el("section", {}, el("h2", {}, "Models of the latest lists"), mix(status)),
     el("section", {}, el("h2", {}, "Quality of the bundle"), quality(status.bundle)),
+    copyCall(status),
   ];
 }
 

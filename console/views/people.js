@@ -13,10 +13,10 @@ import { suggest } from "../suggest.js";
 
 const LENGTH = 20;
 
-/** A field for the number of a user. */
-export function whose(value = "") {
+/** A field for the number of a user, which leads to their list, or to another view of them. */
+export function whose(value = "", view = "") {
   const input = el("input", { type: "text", inputmode: "numeric", pattern: "[0-9]+", value, placeholder: "number", "aria-label": "Number of a user", maxlength: 19, required: true });
-  return el("form.who", { onsubmit: (event) => { event.preventDefault(); location.hash = `#/people/${encodeURIComponent(input.value.trim())}`; } },
+  return el("form.who", { onsubmit: (event) => { event.preventDefault(); location.hash = `#/people/${encodeURIComponent(input.value.trim())}${view}`; } },
     input, el("button.primary", { type: "submit" }, "Show"));
 }
 
@@ -101,7 +101,7 @@ export function person(user) {
   return {
     title: `User ${user}`,
     element: el("div", {},
-      el("div.head", {}, el("div", {}, el("h1", {}, `User ${user}`), known), whose(user)),
+      el("div.head", {}, el("div", {}, el("h1", {}, `User ${user}`), known, el("p.small", {}, el("a", { href: `#${path}/bundles` }, "Beside the bundle before"))), whose(user)),
       controls.element, columns),
     update: (query) => {
       const next = filterOf(query);

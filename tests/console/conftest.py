@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 
 from serving.bundle.catalogue import CatalogueContent, read_movies
+from serving.bundle.factors import read_ratings, write_ratings
 from serving.bundle.manifest import bundle_id_of
 from serving.bundle.store import BundleStore, file_records
 from serving.bundle.titles import index_titles, write_titles
+from serving.ids import Rows
+from serving.ratings import Ratings
 from tests.console.browser import Chromium, chromium
 from tests.e2e.system import System, running_system
 
@@ -28,26 +32,59 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def hostile_root(bundle_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of the tests with other titles."""
+    """The bundle of the tests with other titles; before it, one whose lists lack every seventh movie."""
     root = tmp_path_factory.mktemp("hostile")
-    before, after = BundleStore(bundle_root), BundleStore(root)
-    bundle_id = before.pointer().bundle_id
-    folder = before.folder(bundle_id, "gateway")
+    trained = BundleStore(bundle_root)
+    manifest = trained.manifest(trained.pointer().bundle_id)
+    folder = trained.folder(manifest.bundle_id, "gateway")
     content, years = CatalogueContent.read(folder), read_movies(folder).years
     titles = list(content.titles)
     for row, title in zip(content.popularity_order.tolist(), HOSTILE, strict=False):
         titles[row] = title
-    with after.staging() as staging:
-        shutil.copytree(before.path(bundle_id), staging, dirs_exist_ok=True)
+
+    def seen(gateway: Path) -> None:
+        everybody = np.arange(0, len(titles), 7, dtype=np.int32)
+        user = manifest.golden.candidate.user_id
+        write_ratings(gateway, _joined_by(read_ratings(folder), user, everybody))
+
+    def titled(gateway: Path) -> None:
+        (gateway / "catalogue.json").write_text(json.dumps({"titles": titles}))
+        write_titles(gateway, index_titles(titles, years, content.popularity_order))
+
+    store = BundleStore(root)
+    for alter in (seen, titled):
+        _published(trained, store, alter)
+    return root
+
+
+def _published(trained: BundleStore, store: BundleStore, alter: Callable[[Path], None]) -> None:
+    """Makes a copy of the trained bundle, with another gateway's part, the current one."""
+    bundle_id = trained.pointer().bundle_id
+    with store.staging() as staging:
+        shutil.copytree(trained.path(bundle_id), staging, dirs_exist_ok=True)
         (staging / "manifest.json").unlink()
-        (staging / "gateway" / "catalogue.json").write_text(json.dumps({"titles": titles}))
-        write_titles(staging / "gateway", index_titles(titles, years, content.popularity_order))
+        alter(staging / "gateway")
         files = file_records(staging)
         changes: dict[str, Any] = {"files": files, "bundle_id": bundle_id_of(files)}
-        manifest = before.manifest(bundle_id).model_copy(update=changes)
-        after.publish(staging, manifest)
-    after.point_to(manifest.bundle_id, published_at=0)
-    return root
+        manifest = trained.manifest(bundle_id).model_copy(update=changes)
+        store.publish(staging, manifest)
+    store.point_to(manifest.bundle_id, published_at=0)
+
+
+def _joined_by(ratings: Ratings, user_id: int, movie_rows: Rows) -> Ratings:
+    """The ratings, as if a user had also rated some movies, before all others and with half a star."""
+    user = ratings.users.row(user_id)
+    own = slice(ratings.indptr[user], ratings.indptr[user + 1])
+    more = np.setdiff1d(movie_rows, ratings.movie_rows[own]).astype(np.int32)
+    indptr = ratings.indptr.copy()
+    indptr[user + 1 :] += more.size
+    return replace(
+        ratings,
+        indptr=indptr,
+        movie_rows=np.insert(ratings.movie_rows, own.start, more),
+        values=np.insert(ratings.values, own.start, np.full(more.size, 0.5, np.float32)),
+        times=np.insert(ratings.times, own.start, np.zeros(more.size, np.int64)),
+    )
 
 
 @pytest.fixture(scope="module")
