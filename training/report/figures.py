@@ -74,8 +74,6 @@ _FAMILIES: Final = (
         {group.NAME for group in FeatureSet.EXTENDED.groups} - _USER - _MOVIE - _STAGE_ONE,
     ),
 )
-_OF_THE_MOVIE: Final = ("the movie", "#9aa1ab")
-"""All others: a flag for each genre of the catalogue is among them."""
 _DEPTHS: Final = (5, 10, 20, 30, 50, 75, 100, 150, 200, 250, 300, 400, 500, 700)
 _SHOWN_FEATURES: Final = 18
 _WIDTH: Final = 9.6
@@ -214,14 +212,6 @@ def feature_importance(
         axes.grid(visible=False, axis="y")
         axes.legend(loc="lower right", title="features of", alignment="left")
         return _embedded(figure)
-
-
-def _family_of(feature: str) -> tuple[str, str]:
-    """What a feature is about, and its colour."""
-    for about, colour, family in _FAMILIES:
-        if feature in family:
-            return about, colour
-    return _OF_THE_MOVIE
 
 
 def beeswarm(values: npt.NDArray[np.float64], features: npt.NDArray[np.float32], names: Sequence[str]) -> str:
