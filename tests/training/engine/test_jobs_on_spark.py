@@ -86,6 +86,7 @@ def test_lists_have_the_bytes_of_this_machine(spark: SparkEngine, trained: Train
     assert filled(trained, tmp_path / "spark.parquet", spark) == here
 
 
+@pytest.mark.long
 def test_what_is_trained_on_spark_is_one_bundle_and_servers_take_it(
     spark: SparkEngine, tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ def test_what_is_trained_on_spark_is_one_bundle_and_servers_take_it(
     Ranker.load(store, bundle_id)
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_changes_nothing(
     spark: SparkEngine, cluster: Cluster, trained: Trained, tmp_path: Path
 ) -> None:
