@@ -1,6 +1,7 @@
 """A stage whose users are split over shards: each query goes to the shard of its user."""
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
@@ -27,7 +28,7 @@ class ShardedStage(Stage[UserQuery_contra, Answer_co]):
     """A stage in shards.
 
     Each has calls and a breaker of its own: no call holds users of two, and a shard that is away is no reason
-    to leave the others alone.
+    to leave the others alone. Queries about nobody, as those with a history alone, go to each shard in turn.
 
     Args:
         shards: one per shard, ascending.
@@ -35,10 +36,13 @@ class ShardedStage(Stage[UserQuery_contra, Answer_co]):
 
     def __init__(self, shards: Sequence[Stage[UserQuery_contra, Answer_co]]) -> None:
         self._shards = shards
+        self._in_turn = itertools.cycle(shards)
 
     @override
     async def ask(self, query: UserQuery_contra, *, seconds: float) -> Answer_co:
-        return await self._shards[shard_of(query.user_id, len(self._shards))].ask(query, seconds=seconds)
+        user_id = query.user_id
+        shard = self._shards[shard_of(user_id, len(self._shards))] if user_id else next(self._in_turn)
+        return await shard.ask(query, seconds=seconds)
 
 
 class ShardsMonitor(StageMonitor):

@@ -40,10 +40,14 @@ def test_all_systems_agree_and_are_measured(bundle_root: Path, tmp_path: Path) -
 
 @pytest.mark.long
 @pytest.mark.e2e
-def test_each_process_gets_a_flame_graph(bundle_root: Path, tmp_path: Path) -> None:
+def test_each_process_gets_a_flame_graph(
+    bundle_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     try:
         profile.main(bundle_root=bundle_root, seconds=1, in_flight="4", output=tmp_path)
     except typer.Exit:
+        printed = capsys.readouterr().out
+        assert "permission" in printed.lower(), printed
         pytest.skip("py-spy may not look into processes here")
     names = ("gateway", "candidate", "ranking", "similarity", "numpy")
     assert {file.name for file in tmp_path.iterdir()} == {f"{name}-4.svg" for name in names}

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,24 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / "deploy/compose.yaml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+IN_SHARDS: dict[str, dict[str, Any]] = yaml.safe_load(FILE.with_name("compose.sharded.yaml").read_text())[
+    "services"
+]
 SERVERS: dict[str, type[ServerSettings]] = {
     "candidate": CandidateSettings,
     "gateway": GatewaySettings,
     "ranking": RankingSettings,
     "similarity": SimilaritySettings,
 }
+ENVOY_IN_SHARDS = {
+    endpoint["endpoint"]["address"]["socket_address"]["address"]
+    for cluster in yaml.safe_load((ROOT / "deploy/envoy/compose-sharded.yaml").read_text())[
+        "static_resources"
+    ]["clusters"]
+    for group in cluster["load_assignment"]["endpoints"]
+    for endpoint in group["lb_endpoints"]
+}
+"""Hosts that the mesh calls."""
 TWICE = [f"{name}-{number}" for name in (*SERVERS, "envoy") for number in (1, 2)]
 OTHERS = {  # environment variables of programs that are not our servers
     "GF_ANALYTICS_REPORTING_ENABLED",
@@ -172,6 +185,32 @@ def test_volumes_are_declared() -> None:
     assert {name for name in named if re.fullmatch(r"\w+", name)} <= set(COMPOSE["volumes"])
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize("stage", ["candidate", "ranking"])
+def test_replicas_of_a_shard_are_as_others_but_for_whom_they_serve(stage: str, number: int) -> None:
+    shard = f"{stage}-shard-{(number - 1) // 2}"
+    variable = SERVERS[stage].variable("user_shard")
+    service = deepcopy(IN_SHARDS[f"{stage}-{number}"])  # YAML's aliases are one object
+    assert service["environment"].pop(variable) == f"{(number - 1) // 2}/2"
+    assert service.pop("networks") == {"inside": {"aliases": [shard]}}
+    others = {key: value for key, value in SERVICES[f"{stage}-1"].items() if key != "networks"}
+    assert service == ({"environment": {}} if number <= 2 else others)
+    assert shard in ENVOY_IN_SHARDS
+
+
+def test_all_that_know_of_shards_agree_on_their_number() -> None:
+    assert IN_SHARDS["training"]["command"] == [*SERVICES["training"]["command"], "--user-shards", "2"]
+    for number in (1, 2):
+        variables = {SERVERS["gateway"].variable("user_shards"): "2"}
+        assert IN_SHARDS[f"gateway-{number}"] == {"environment": variables}
+        command = IN_SHARDS[f"envoy-{number}"]["command"]
+        assert command[:2] == ["--config-path", "/etc/movierec/compose-sharded.yaml"]
+    hosts = {name for name in ENVOY_IN_SHARDS if "shard" in name}
+    assert hosts == {f"{stage}-shard-{index}" for stage in ("candidate", "ranking") for index in (0, 1)}
+    copied = (ROOT / "deploy/docker/envoy.Dockerfile").read_text()
+    assert "deploy/envoy/compose-sharded.yaml" in copied
+
+
 @pytest.mark.parametrize("command", [("docker", "compose"), ("docker-compose",)], ids=["v2", "v1"])
 @pytest.mark.parametrize("data", [False, True], ids=["sample", "data"])
 def test_compose_itself_takes_it(command: tuple[str, ...], data: bool, tmp_path: Path) -> None:  # noqa: FBT001
@@ -179,7 +218,8 @@ def test_compose_itself_takes_it(command: tuple[str, ...], data: bool, tmp_path:
         pytest.skip(f"no {command[0]} here")
     if subprocess.run([*command, "version"], capture_output=True, check=False).returncode:
         pytest.skip(f"no {' '.join(command)} here")
-    files = [FILE, *([FILE.with_name("compose.data.yaml")] if data else [])]
+    more = ["compose.data.yaml", "compose.sharded.yaml"] if data else []
+    files = [FILE, *(FILE.with_name(name) for name in more)]
     options = [word for file in files for word in ("--file", str(file))]
     done = subprocess.run(
         [*command, *options, "--profile", "tracking", "--profile", "monitoring", "config"],

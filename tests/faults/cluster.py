@@ -198,7 +198,7 @@ async def running_cluster(store: BundleStore) -> AsyncIterator[Cluster]:
         yield Cluster(holders, MovieServiceStub(api), registry)
 
 
-def train_bundles(root: Path, *seeds: int) -> list[str]:
+def train_bundles(root: Path, *seeds: int, user_shards: int = 1) -> list[str]:
     """Bundles of other ratings each: other histories, other models, the same 60 movies."""
     choice = RankerChoice(loss=Loss.LOGLOSS, iterations=20, held_out_ndcg={})
     return [
@@ -210,6 +210,7 @@ def train_bundles(root: Path, *seeds: int) -> list[str]:
                 recipe=RECIPE,
                 dataset_tag=f"tastes {seed}",
                 metrics={},
+                user_shards=user_shards,
             ),
             PROGRESS,
             settle_seconds=0,

@@ -25,11 +25,8 @@ from serving.bundle.store import BundleStore
 from serving.rpc.channels import open_channel
 from serving.shards import shard_of
 from tests.deploy.edge import CONSOLE, FILES, ROOT, running_envoy
-from tests.training.small import JOB, N_USERS, PROGRESS, RECIPE, table_of, tastes
-from training.models.ranker_selection import RankerChoice
-from training.models.recipe import Loss
-from training.models.two_stage import fit_two_stage
-from training.publish.publish import Build, publish
+from tests.faults.cluster import train_bundles
+from tests.training.small import N_USERS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 
@@ -93,23 +90,7 @@ class Systems:
 
 def publish_bundles(root: Path, user_shards: int) -> list[str]:
     """Two bundles of other ratings each; the pointer is on the first."""
-    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=20, held_out_ndcg={})
-    ids = [
-        publish(
-            root,
-            Build(
-                two_stage=fit_two_stage(tastes(seed=seed), JOB, choice),
-                table=table_of(),
-                recipe=RECIPE,
-                dataset_tag=f"tastes {seed}",
-                metrics={},
-                user_shards=user_shards,
-            ),
-            PROGRESS,
-            settle_seconds=0,
-        )
-        for seed in (1, 2)
-    ]
+    ids = train_bundles(root, 1, 2, user_shards=user_shards)
     BundleStore(root).point_to(ids[0], published_at=time.time())
     return ids
 
