@@ -66,11 +66,9 @@ preprocess extract-movies build-similarity tune promote rollback mlflow-ui $(TRA
 $(TRAINERS:=-sample): %-sample: .venv/installed # the same on a tenth of the users
 	exec python -m training $* --sample $(OPTIONS)
 
-# A worker takes a whole module at a time, whose tests share what they train and start. A browser beside them takes the
-# processor from servers that are under a deadline.
+# A worker takes a whole module at a time, whose tests share what they train and start.
 test: .venv/installed protos/vendor ## run the tests, three at once on two processors; WORKERS=1
-	pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder --ignore tests/console
-	exec pytest tests/console
+	exec pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 test-long: .venv/installed protos/vendor ## run the tests that take minutes, benchmarks above all, but for those of faults
 	exec pytest -m "long and not row and not containers"
@@ -102,7 +100,7 @@ check: lint protos-check test ## all that CI runs: lint, generated code, tests
 lint: .venv/installed protos/vendor ## ruff, mypy, import-linter, buf
 	ruff check .
 	ruff format --check .
-	mypy $(SOURCES)
+	mypy --num-workers 2 $(SOURCES)
 	lint-imports
 	buf lint
 	buf format -d --exit-code --path protos/movierec

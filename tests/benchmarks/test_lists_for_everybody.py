@@ -8,6 +8,7 @@ import pytest
 from benchmarks import lists_for_everybody
 
 
+@pytest.mark.long
 def test_lists_are_measured(
     bundle_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -100,12 +100,6 @@ def home(few_generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     return Home(folder, {**port_settings(), "MOVIEREC_DATA_DIR": str(few_generated)})
 
 
-@pytest.fixture(scope="module")
-def first_output(home: Home) -> str:
-    """What the first run to its end prints."""
-    return home.run()
-
-
 @contextmanager
 def serving_demo(home: Home, output: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """The demo, left to serve while the block runs."""
@@ -132,20 +126,7 @@ def test_from_nothing_it_trains_on_a_generated_sample_until_interrupted(tmp_path
     assert fresh.processes() == {}
 
 
-def test_a_tour_that_finds_no_fault(home: Home, first_output: str) -> None:
-    quality = {model: float(ndcg) for model, ndcg in quality_rows(first_output)}
-    assert quality.keys() == {"popularity", "SVD", "ALS", "two-stage"}
-    assert quality["two-stage"] > quality["popularity"] > 0
-    assert BundleStore(home.folder / "artifacts").pointer().bundle_id in first_output
-    assert f"$ curl -s '{home.url}/api/movies/personal?user_id=1" in first_output
-    assert "WRONG" not in first_output
-    assert "Every answer of the tour was as it should be." in first_output
-    assert home.processes() == {}
-
-
-def test_the_next_run_reuses_serves_names_the_dead_and_leaves_nothing(
-    home: Home, first_output: str, tmp_path: Path
-) -> None:
+def test_it_trains_serves_names_the_dead_and_leaves_nothing(home: Home, tmp_path: Path) -> None:
     output = tmp_path / "output"
     with serving_demo(home, output, *QUICK) as demo:
 
@@ -154,10 +135,14 @@ def test_the_next_run_reuses_serves_names_the_dead_and_leaves_nothing(
             return line in output.read_text()
 
         eventually(lambda: says("Serving REST and gRPC at "))
-        bundle_id = BundleStore(home.folder / "artifacts").pointer().bundle_id
-        assert says(f"Reusing bundle {bundle_id} ")
-        assert quality_rows(output.read_text()) == quality_rows(first_output)
-        assert not says("Training what is served")
+        tour = output.read_text()
+        quality = {model: float(ndcg) for model, ndcg in quality_rows(tour)}
+        assert quality.keys() == {"popularity", "SVD", "ALS", "two-stage"}
+        assert quality["two-stage"] > quality["popularity"] > 0
+        assert BundleStore(home.folder / "artifacts").pointer().bundle_id in tour
+        assert f"$ curl -s '{home.url}/api/movies/personal?user_id=1" in tour
+        assert "WRONG" not in tour
+        assert "Every answer of the tour was as it should be." in tour
 
         os.kill(home.pid_of("ranking_service"), signal.SIGKILL)
         eventually(lambda: says("ranking was killed by SIGKILL. To start it again:\n  MOVIEREC_RANKING_"))
@@ -170,6 +155,16 @@ def test_the_next_run_reuses_serves_names_the_dead_and_leaves_nothing(
         demo.send_signal(signal.SIGINT)
         demo.wait()
     assert demo.returncode == 0
+    assert home.processes() == {}
+
+    with serving_demo(home, tmp_path / "again", *QUICK) as demo:
+        eventually(lambda: "2/4 Starting" in (tmp_path / "again").read_text())
+        demo.send_signal(signal.SIGINT)
+        demo.wait()
+    again = (tmp_path / "again").read_text()
+    assert f"Reusing bundle {BundleStore(home.folder / 'artifacts').pointer().bundle_id} " in again
+    assert quality_rows(again) == quality_rows(tour)
+    assert "Training what is served" not in again
     assert home.processes() == {}
 
 
@@ -186,11 +181,9 @@ def restarted(home: Home, command: str) -> Iterator[None]:
 
 
 @pytest.mark.long
-def test_each_run_shows_the_bundle_that_was_just_published(
-    home: Home, first_output: str, tmp_path: Path
-) -> None:
+def test_each_run_shows_the_bundle_that_was_just_published(home: Home, tmp_path: Path) -> None:
     store = BundleStore(home.folder / "artifacts")
-    assert first_output
+    home.run()
     before = store.pointer()
     # Long ago: training must not wait, as if for servers that still follow.
     aged = before.model_copy(update={"published_at": 0.0})

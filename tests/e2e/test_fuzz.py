@@ -38,7 +38,7 @@ DOCUMENTED: Final = {
     StatusCode.RESOURCE_EXHAUSTED,
     StatusCode.DEADLINE_EXCEEDED,
 }
-EXAMPLES = os.environ.get("MOVIEREC_FUZZ_EXAMPLES", "10")
+EXAMPLES = os.environ.get("MOVIEREC_FUZZ_EXAMPLES", "3")
 """Per operation; `make fuzz` wants more."""
 
 

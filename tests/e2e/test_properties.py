@@ -190,7 +190,7 @@ def test_the_same_in_any_company(rest: Rest, oracle: Oracle, some: list[Personal
     assert [content(answer) for answer in rest.batch(*bodies)] == alone
 
 
-@thorough
+@brief
 @given(request=requests(more={"explain_features": 100}))
 def test_contributions_add_up_to_the_score(rest: Rest, oracle: Oracle, request: Personal) -> None:
     answer = rest.personal_by_post(request.body(oracle))

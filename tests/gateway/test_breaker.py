@@ -422,7 +422,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=30, stateful_step_count=50)
+TestModel.settings = settings(max_examples=15, stateful_step_count=50)
 
 
 # Over real channels.

@@ -172,8 +172,6 @@ def test_a_client_may_begin_the_trace(rest: Rest, traces: Collector) -> None:
 
 
 def test_log_lines_lead_to_the_trace(system: System, rest: Rest, traces: Collector) -> None:
-    system.kill("gateway")  # it may have told of this fault before, and would be silent for a minute
-    system.mend()
     system.kill("similarity")
     movie = system.manifest.golden.similarity.movie_id
     response = rest.client.get(f"/api/movies/{movie}/similar")

@@ -57,12 +57,21 @@ def environment() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, built once."""
+    folder = tmp_path_factory.mktemp("wheel")
+    uv("build", "--quiet", "--wheel", "--build-constraints", "constraints.txt", "--out-dir", folder)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.extra)
-def test_an_extra_alone_is_enough(process: Process, environment: Path) -> None:
+def test_an_extra_alone_is_enough(process: Process, environment: Path, wheel: Path) -> None:
     install = ("pip", "install", "--python", environment)  # in two steps, as `make install` does
     pinned = ("--require-hashes", "-c", "constraints.txt", "-r", "pyproject.toml", "--extra", process.extra)
     uv(*install, *pinned)
-    uv(*install, "--no-deps", "--build-constraints", "constraints.txt", ".")
+    uv(*install, "--no-deps", wheel)
 
     python = environment / "bin/python"
     imported = subprocess.run(  # isolated, and elsewhere: only what is installed counts

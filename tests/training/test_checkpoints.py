@@ -125,7 +125,7 @@ def uninterrupted(
 
 
 @pytest.mark.row(42)
-@pytest.mark.parametrize("share", [0.3, 0.8])
+@pytest.mark.parametrize("share", [0.3, pytest.param(0.8, marks=pytest.mark.long)])
 def test_killed_after_any_step_it_ends_the_same(
     few_data: Path, root: Path, uninterrupted: tuple[str, int], share: float
 ) -> None:

@@ -30,10 +30,12 @@ def sample(folder: Path) -> tuple[MovieTable, CleanRatings]:
     return read_data_set(folder)
 
 
-def test_the_same_seed_gives_the_same_files(folder: Path, tmp_path: Path) -> None:
-    write_sample(tmp_path)
+def test_the_same_seed_gives_the_same_files(folder: Path, generated: Path) -> None:
     for name in SAMPLE_FILES:
-        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+        assert (generated / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_another_seed_gives_other_ratings(folder: Path, tmp_path: Path) -> None:
     write_sample(tmp_path, seed=1)
     assert (tmp_path / "ratings.csv").read_bytes() != (folder / "ratings.csv").read_bytes()
 

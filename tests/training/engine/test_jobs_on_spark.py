@@ -13,7 +13,7 @@ from candidate_service.retrieval import Retriever
 from ranking_service.ranking import Ranker
 from serving.bundle.store import BundleStore
 from tests.conftest import Trained
-from tests.training.engine.conftest import Cluster, kill
+from tests.training.engine.conftest import Executors
 from tests.training.small import JOB, N_MOVIES, PROGRESS, RECIPE, table_of, tastes
 from training.cli.train import app
 from training.engine.engine import Engine
@@ -103,24 +103,24 @@ def test_what_is_trained_on_spark_is_one_bundle_and_servers_take_it(
 
 
 @pytest.mark.long
-def test_a_worker_that_is_killed_changes_nothing(
-    spark: SparkEngine, cluster: Cluster, trained: Trained, tmp_path: Path
+def test_an_executor_that_is_killed_changes_nothing(
+    spark: SparkEngine, executors: Executors, trained: Trained, tmp_path: Path
 ) -> None:
     expected = factors(LocalEngine(2))
+    before = executors.pids()
     iterations = 0
 
     def kill_one() -> None:
         nonlocal iterations
         iterations += 1
         if iterations == 2:
-            kill(cluster.workers[0])
+            executors.kill_one()
 
     assert factors(spark, kill_one) == expected
     assert iterations == RECIPE.als.iterations
-    assert cluster.workers[0].poll() is not None
+    assert not set(before) <= set(executors.pids())
 
-    cluster.start_worker()
-    in_the_middle = threading.Timer(1.0, kill, [cluster.workers[1]])
+    in_the_middle = threading.Timer(1.0, executors.kill_one)
     in_the_middle.start()
     on_spark = filled(trained, tmp_path / "spark.parquet", spark)
     in_the_middle.join()

@@ -433,7 +433,10 @@ def test_what_is_no_tracking_uri_is_not_quoted(uri: str, capsys: pytest.CaptureF
     assert "S3" not in said
 
 
-@pytest.mark.parametrize(("watch", "status"), [(["--watch", "1"], 0), ([], 128 + signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("watch", "status"),
+    [(["--watch", "1"], 0), pytest.param([], 128 + signal.SIGTERM, marks=pytest.mark.long)],
+)
 def test_a_signal_ends_the_wait(
     root: Path, tmp_path: Path, trained: Trained, watch: list[str], status: int
 ) -> None:

@@ -1,5 +1,6 @@
 """Runs in a real SQLite store; servers that are down or silent are real sockets."""
 
+import shutil
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -266,13 +267,13 @@ def test_a_candidate_that_is_not_what_was_published_last_is_not_promoted(
     assert "its run was never recorded: train again" in result.output
 
 
-def test_a_file_that_is_no_store_fails_no_job(root: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_no_store_fails_no_job(root: Path, empty_store: Path, tmp_path: Path) -> None:
     (root / "mlflow.db").write_text("no database, but something that somebody may want to keep")
     with structlog.testing.capture_logs() as logs:
         track(root, record(tmp_path), None)
     assert [log["event"] for log in logs] == ["run not recorded yet; the next job or sync-runs does it"]
     assert "mlflow.db is not a store of MLflow (file is not a database): move it away" in logs[0]["error"]
-    (root / "mlflow.db").unlink()
+    shutil.copy(empty_store, root / "mlflow.db")
     assert write_records(root) == 1
     assert "two_stage" in runs(local_store(root))
 

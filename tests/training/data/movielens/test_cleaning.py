@@ -63,7 +63,7 @@ ROWS = st.lists(
 
 
 @pytest.mark.row(47)
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, data=st.data())
 def test_the_order_of_the_file_does_not_matter(
     tmp_path: Path, rows: list[tuple[int, int, float, int]], data: st.DataObject
