@@ -13,7 +13,8 @@ from typing import TypeVar
 from grpc import aio
 
 from gateway.lists.catalogue import Catalogue
-from gateway.metrics import GatewayMetrics
+from gateway.lists.recent_lists import RecentLists
+from gateway.metrics import GatewayMetrics, Method
 from gateway.movie_api import MovieApi
 from gateway.servicer import SERVICE_NAME, MovieServicer, call_costs
 from gateway.settings import GatewaySettings
@@ -103,6 +104,7 @@ async def serve(settings: GatewaySettings) -> None:
             batch_concurrency=settings.batch_concurrency,
             why_movie=settings.why_movie,
             metrics=metrics,
+            recent_lists=RecentLists(server_metrics.request_seconds.labels(Method.PERSONAL)),
             monitors=monitors,
         )
         await serve_until_stopped(

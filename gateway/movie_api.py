@@ -104,6 +104,7 @@ class MovieApi:
         batch_concurrency: int,
         why_movie: bool,
         metrics: GatewayMetrics,
+        recent_lists: RecentLists,
         monitors: Sequence[StageMonitor] = (),
     ) -> "MovieApi":
         """Puts it together from the stages.
@@ -117,6 +118,7 @@ class MovieApi:
             batch_concurrency: users of one batch that are at work at once.
             why_movie: whether it answers `why`.
             metrics: what is counted.
+            recent_lists: what `status` tells of lists.
             monitors: of the stages whose state `status` tells.
         """
         personal_pipeline = PersonalPipeline(
@@ -140,7 +142,7 @@ class MovieApi:
             batch_concurrency=batch_concurrency,
             metrics=metrics,
             step_downs=StepDownLog(),
-            recent_lists=RecentLists(),
+            recent_lists=recent_lists,
             monitors=monitors,
         )
 

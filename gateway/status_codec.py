@@ -23,6 +23,7 @@ def encode_status(status: StatusAnswer) -> public.GetStatusResponse:
         models=[public.ModelCount(model=model, count=count) for model, count in status.mix.counts.items()],
         degraded_count=status.mix.degraded,
         window_seconds=status.mix.seconds,
+        personal_p95_seconds=status.mix.personal_p95_seconds,
     )
     response.serve_time.FromMilliseconds(int(status.since * 1_000))
     return response

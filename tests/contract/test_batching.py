@@ -16,7 +16,8 @@ from candidate_service.retrieval import Retriever
 from gateway.codec import decode_personal
 from gateway.lists.catalogue import Catalogue
 from gateway.lists.list_builder import ListAnswer
-from gateway.metrics import GatewayMetrics
+from gateway.lists.recent_lists import RecentLists
+from gateway.metrics import GatewayMetrics, Method
 from gateway.movie_api import MovieApi
 from gateway.requests import PersonalRequest
 from gateway.stages.batch_queue import BatchQueue
@@ -114,7 +115,8 @@ async def stages(models: tuple[Catalogue, Retriever, Ranker], tmp_path: Path) ->
         servicer = ranking_servicer.RankingServicer(holder, RankingMetrics.create(metrics.registry))
         add_RankingServiceServicer_to_server(servicer, server)
 
-    registry = CollectorRegistry()
+    server_metrics = ServerMetrics.create("gateway")
+    registry = server_metrics.registry
     metrics = GatewayMetrics.create(registry)
     roots = tmp_path / "candidate", tmp_path / "ranking"
     for root in roots:
@@ -143,6 +145,7 @@ async def stages(models: tuple[Catalogue, Retriever, Ranker], tmp_path: Path) ->
                 batch_concurrency=32,
                 why_movie=True,
                 metrics=metrics,
+                recent_lists=RecentLists(server_metrics.request_seconds.labels(Method.PERSONAL)),
             ),
             registry=registry,
             servers=(candidate_metrics, ranking_metrics),

@@ -30,8 +30,9 @@ MAY_BE_ABSENT = frozenset({"year", "rating_mean", "tmdb_id", "ratingMean", "tmdb
     *("value", "last_value", "lastValue", "last_movie_id", "lastMovieId"),  # of features
     "sources",  # of candidates
     *("rate_time", "rateTime"),  # of ratings
-    "models",  # which gRPC's JSON leaves out where there are none
+    *("models", "degradedCount"),  # which gRPC's JSON leaves out where there are none
     *("judged_users", "judgedUsers", "previous_bundle", "previousBundle"),  # of what is served
+    *("personal_p95_seconds", "personalP95Seconds"),  # of the latest lists
 }
 # What does not depend on the data.
 THE_SAME = frozenset({"code", "message", "@type", "reason", "domain", "field", "description", "rank"}) | {

@@ -15,7 +15,8 @@ from grpc import aio
 from candidate_service.retrieval import Retriever
 from candidate_service.servicer import CandidateServicer
 from gateway.lists.catalogue import Catalogue
-from gateway.metrics import GatewayMetrics
+from gateway.lists.recent_lists import RecentLists
+from gateway.metrics import GatewayMetrics, Method
 from gateway.movie_api import MovieApi
 from gateway.servicer import SERVICE_NAME, MovieServicer
 from gateway.settings import GatewaySettings
@@ -188,6 +189,7 @@ async def running_cluster(store: BundleStore) -> AsyncIterator[Cluster]:
             batch_concurrency=32,
             why_movie=True,
             metrics=metrics,
+            recent_lists=RecentLists(holders.metrics["gateway"].request_seconds.labels(Method.PERSONAL)),
         )
         api = await start(
             "gateway",

@@ -40,7 +40,7 @@ async def served(
             settings,
             register=partial(add_MovieServiceServicer_to_server, MovieServicer(world.api)),
             service_names=[SERVICE_NAME],
-            metrics=metrics or ServerMetrics.create("gateway"),
+            metrics=metrics or world.server_metrics,
             ready=at_once,
             call_costs=call_costs(settings.batch_concurrency),
         ) as port,

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 from grpc import aio
-from prometheus_client import CollectorRegistry
 from typing_extensions import override
 
 from gateway.bundle_report import BundleReport
 from gateway.lists.catalogue import Catalogue, Catalogues
 from gateway.lists.list_builder import ListAnswer
-from gateway.metrics import GatewayMetrics
+from gateway.lists.recent_lists import RecentLists
+from gateway.metrics import GatewayMetrics, Method
 from gateway.movie_api import MovieApi
 from gateway.stages.batch_queue import BatchLimits, BatchQueue
 from gateway.stages.breaker import Breaker
@@ -41,6 +41,7 @@ from serving.explanations import Contribution
 from serving.ids import IdMap
 from serving.movies import Movies, genre_bits
 from serving.ratings import Ratings
+from serving.rpc.metrics import ServerMetrics
 from serving.stages.candidate import CandidateList, CandidateProbe, CandidateQuery, UserVector
 from serving.stages.ranking import RankedList, RankedProbe, RankingQuery
 from serving.stages.similarity import SimilarityMethod, SimilarMovies, SimilarQuery
@@ -333,7 +334,8 @@ class World:
             StubMonitor(StageStatus(stage, serving=True, breaker_reason=None, bundle_id=""))
             for stage in StageName
         ]
-        self.registry = CollectorRegistry()
+        self.server_metrics = ServerMetrics.create("gateway")
+        self.registry = self.server_metrics.registry
         self.metrics = GatewayMetrics.create(self.registry)
         self.api = self.gateway()
 
@@ -348,6 +350,7 @@ class World:
             "batch_concurrency": 32,
             "why_movie": True,
             "metrics": self.metrics,
+            "recent_lists": RecentLists(self.server_metrics.request_seconds.labels(Method.PERSONAL)),
             "monitors": self.monitors,
         }
         return MovieApi.create(**(parts | changes))

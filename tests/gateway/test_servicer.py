@@ -19,6 +19,7 @@ from movierec.gateway.v1.movie_service_pb2_grpc import (
     MovieServiceStub,
 )
 from serving.errors import Reason
+from serving.rpc.metrics import LATENCY_BUCKETS
 from serving.rpc.status import error_info
 from serving.stages.candidate import LikedMovies, UserVector
 from serving.stages.stage import FallbackReason, StageName
@@ -493,6 +494,7 @@ async def test_the_status(api: MovieServiceStub, world: World) -> None:
         breaker_reason=FallbackReason.DEPENDENCY_TIMEOUT,
         bundle_id=OTHER_BUNDLE,
     )
+    assert not (await api.GetStatus(public.GetStatusRequest())).HasField("personal_p95_seconds")
     await api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=300))
     answer = await api.GetStatus(public.GetStatusRequest())
     assert answer.bundle == public.ServedBundle(
@@ -524,6 +526,7 @@ async def test_the_status(api: MovieServiceStub, world: World) -> None:
     assert answer.stages[1].bundle_id == OTHER_BUNDLE
     assert list(answer.models) == [public.ModelCount(model="als_only", count=1)]
     assert answer.degraded_count == 1
+    assert 0 < answer.personal_p95_seconds <= LATENCY_BUCKETS[-1]
 
 
 async def test_a_status_without_a_bundle(api: MovieServiceStub, world: World) -> None:

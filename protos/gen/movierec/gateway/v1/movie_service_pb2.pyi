@@ -833,10 +833,15 @@ class GetStatusResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     DEGRADED_COUNT_FIELD_NUMBER: _builtins.int
     WINDOW_SECONDS_FIELD_NUMBER: _builtins.int
+    PERSONAL_P95_SECONDS_FIELD_NUMBER: _builtins.int
     degraded_count: _builtins.int
     """Of those lists, the ones that a fault made weaker."""
     window_seconds: _builtins.int
-    """Span of time that models and degraded_count cover: up to 900, less after a start. Seconds."""
+    """Span of time that models, degraded_count and personal_p95_seconds cover: up to 900, less after a start. Seconds."""
+    personal_p95_seconds: _builtins.float
+    """What 95 % of the calls of ListPersonalMovies in that span took at most, the wait for a place included; estimated
+    from the buckets of the metric movierec_request_seconds. Seconds, at most 2; unset when there were no calls.
+    """
     @_builtins.property
     def bundle(self) -> Global___ServedBundle:
         """Bundle that answers."""
@@ -867,12 +872,15 @@ class GetStatusResponse(_message.Message):
         models: _abc.Iterable[Global___ModelCount] | None = ...,
         degraded_count: _builtins.int = ...,
         window_seconds: _builtins.int = ...,
+        personal_p95_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "previous_bundle", b"previous_bundle", "serve_time", b"serve_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_personal_p95_seconds", b"_personal_p95_seconds", "bundle", b"bundle", "personal_p95_seconds", b"personal_p95_seconds", "previous_bundle", b"previous_bundle", "serve_time", b"serve_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "degraded_count", b"degraded_count", "models", b"models", "previous_bundle", b"previous_bundle", "serve_time", b"serve_time", "stages", b"stages", "window_seconds", b"window_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_personal_p95_seconds", b"_personal_p95_seconds", "bundle", b"bundle", "degraded_count", b"degraded_count", "models", b"models", "personal_p95_seconds", b"personal_p95_seconds", "previous_bundle", b"previous_bundle", "serve_time", b"serve_time", "stages", b"stages", "window_seconds", b"window_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__personal_p95_seconds: _TypeAlias = _typing.Literal["personal_p95_seconds"]  # noqa: Y015
+    _WhichOneofArgType__personal_p95_seconds: _TypeAlias = _typing.Literal["_personal_p95_seconds", b"_personal_p95_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__personal_p95_seconds) -> _WhichOneofReturnType__personal_p95_seconds | None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
 
