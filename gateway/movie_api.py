@@ -244,7 +244,8 @@ class MovieApi:
         self._begin(client_seconds)
         require_genres(self.catalogues, {"": request.movie_filter})
         catalogue = self.catalogues.get()
-        rows = catalogue.titles.search(request.query, catalogue.blocked(request.movie_filter), request.limit)
+        blocked = catalogue.blocked(request.movie_filter)
+        rows = await catalogue.titles.search(request.query, blocked, request.limit)
         return MoviesAnswer(rows.tolist(), catalogue)
 
     async def taste(self, request: TasteRequest, client_seconds: float | None) -> MoviesAnswer:

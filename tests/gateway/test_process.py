@@ -52,7 +52,7 @@ def store(tmp_path: Path) -> BundleStore:
     return store
 
 
-def test_a_catalogue_reads_what_was_published(store: BundleStore) -> None:
+async def test_a_catalogue_reads_what_was_published(store: BundleStore) -> None:
     bundle_id = store.pointer().bundle_id
     held, small = Catalogue.load(store, bundle_id), catalogue()
     assert held.bundle_id == bundle_id
@@ -60,7 +60,7 @@ def test_a_catalogue_reads_what_was_published(store: BundleStore) -> None:
     assert held.content.popularity_order.tolist() == small.content.popularity_order.tolist()
     assert held.lists.trending.tolist() == small.lists.trending.tolist()
     assert held.lists.taste_rows.tolist() == small.lists.taste_rows.tolist()
-    assert held.titles.search("movie 3", np.zeros(8, np.bool_), 1).tolist() == [2]
+    assert (await held.titles.search("movie 3", np.zeros(8, np.bool_), 1)).tolist() == [2]
     assert held.seen_movie_ids(100).tolist() == [1, 2]
     assert held.ratings is not None
     assert small.ratings is not None

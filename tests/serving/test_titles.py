@@ -1,8 +1,10 @@
 """Titles are found as people type them."""
 
+import asyncio
 import sqlite3
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,8 +41,15 @@ INDEX = TitleIndex(index_titles(TITLES, YEARS, ORDER), ORDER)
 NONE_BLOCKED = np.zeros(len(MOVIES), np.bool_)
 
 
+def search(
+    query: str, limit: int = 100, *, blocked: npt.NDArray[np.bool_] = NONE_BLOCKED, index: TitleIndex = INDEX
+) -> list[int]:
+    rows: list[int] = asyncio.run(index.search(query, blocked, limit)).tolist()
+    return rows
+
+
 def found(query: str, limit: int = 100) -> list[tuple[str, int]]:
-    return [MOVIES[row] for row in INDEX.search(query, NONE_BLOCKED, limit)]
+    return [MOVIES[row] for row in search(query, limit)]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +102,27 @@ def test_a_limit_takes_the_best() -> None:
 def test_what_is_blocked_makes_room() -> None:
     blocked = NONE_BLOCKED.copy()
     blocked[0] = True
-    assert [TITLES[row] for row in INDEX.search("matrix", blocked, 1)] == ["The Matrix Reloaded"]
+    assert [TITLES[row] for row in search("matrix", 1, blocked=blocked)] == ["The Matrix Reloaded"]
+
+
+async def test_others_have_their_turn_while_a_filter_passes_by_matches() -> None:
+    """The one movie that a filter leaves stands behind 2,000 matches: nobody waits for all of them."""
+    order = np.arange(2_001, dtype=np.int32)
+    index = TitleIndex(index_titles(["Heat"] * order.size, np.zeros(order.size, np.int16), order), order)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(other())
+        rows = await index.search("heat", order < 2_000, 1)
+        task.cancel()
+    assert rows.tolist() == [2_000]
+    assert turns == 10
 
 
 def test_a_data_base_of_other_movies_is_refused() -> None:
@@ -113,7 +142,7 @@ def test_a_damaged_data_base_is_refused_or_searched(place: int, damage: bytes) -
     except (sqlite3.Error, ValueError):
         return
     for query in ("matrix", "hope wars", "heat 1995", "nimatri", "alein"):
-        index.search(query, NONE_BLOCKED, 100)
+        search(query, index=index)
 
 
 def test_equal_titles_give_equal_bytes() -> None:
@@ -125,7 +154,7 @@ def test_equal_titles_give_equal_bytes() -> None:
     | st.lists(st.sampled_from(('"', "*", "^", "NEAR", "AND", "a", "title:", "(", "-"))).map(" ".join)
 )
 def test_any_text_is_a_query_and_no_expression(query: str) -> None:
-    rows = INDEX.search(query, NONE_BLOCKED, 100).tolist()
+    rows = search(query)
     assert len(set(rows)) == len(rows)
 
 
@@ -134,5 +163,5 @@ def test_every_title_with_a_letter_finds_itself(titles: list[str]) -> None:
     order = np.arange(len(titles), dtype=np.int32)
     index = TitleIndex(index_titles(titles, np.zeros(len(titles), np.int16), order), order)
     for row, title in enumerate(titles):
-        found = index.search(title, np.zeros(len(titles), np.bool_), len(titles))
-        assert (row in found) == any(letter.isalnum() for letter in title)
+        rows = search(title, len(titles), blocked=np.zeros(len(titles), np.bool_), index=index)
+        assert (row in rows) == any(letter.isalnum() for letter in title)
