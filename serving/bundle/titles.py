@@ -32,7 +32,7 @@ _MOST_CLOSE_WORDS: Final = 20
 _MOST_MATCHES: Final = 10_000
 """Matches of one kind that a filter looks at, the most popular first."""
 _MATCHES_AT_ONCE: Final = 200
-"""Matches that are looked at before others have their turn: 0.2 ms or so."""
+"""Matches that are looked at before others have their turn: 0.5 ms or so."""
 _SCHEMA: Final = """
     CREATE TABLE exact (title TEXT NOT NULL, year INTEGER, place INTEGER NOT NULL);
     CREATE VIRTUAL TABLE words USING fts5(title, year, content='', prefix='1 2 3');
