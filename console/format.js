@@ -19,6 +19,9 @@ export function percent(share) {
   return `${Math.round(share * 100)} %`;
 }
 
+/** 0.0421 as "42 ms", 1.25 as "1.3 s". */
+export const duration = (seconds) => (seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`);
+
 /** A contribution, with its sign: "+0.31". The minus is a true one. */
 export const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
 

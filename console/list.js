@@ -21,12 +21,12 @@ export function rows(answer, { sentence, link, selected }) {
     const share = ours && most > least ? Math.max((item.score - least) / (most - least), 0.08) : Number(ours);
     return el(
       `li.row${ours ? "" : ".filled-up"}`,
-      { "data-movie": movie.movie_id, "aria-current": selected === String(movie.movie_id) },
+      { "data-movie": movie.movie_id, "aria-current": selected === String(movie.movie_id) && "true" },
       el("span.rank", {}, item.rank),
       el(
         "div",
         {},
-        el("a.title", { href: link(movie) }, movie.title, movie.year ? el("span.year", {}, ` ${movie.year}`) : null),
+        el("a.title", { href: link(movie) }, el("bdi", {}, movie.title), movie.year ? el("span.year", {}, ` ${movie.year}`) : null),
         ours ? null : el("span.by", {}, MODELS[item.source] ?? item.source),
         el("p.genres", {}, movie.genres.join(" · ")),
         el("p.sentence", {}, sentence(item)),
@@ -34,6 +34,14 @@ export function rows(answer, { sentence, link, selected }) {
       ours ? bar(share) : el("span"),
     );
   });
+}
+
+/** Marks the row of a movie, and no other. */
+export function select(list, id) {
+  for (const row of list.children) {
+    if (row.dataset.movie === id) row.setAttribute("aria-current", "true");
+    else row.removeAttribute("aria-current");
+  }
 }
 
 /** Rows that stand where those of a list will. */

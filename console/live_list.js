@@ -4,7 +4,7 @@
 import { copyCall } from "./copy.js";
 import { el, show } from "./dom.js";
 import { moment } from "./format.js";
-import { arrowKeys, ghosts, replaceRows, rows } from "./list.js";
+import { arrowKeys, ghosts, replaceRows, rows, select } from "./list.js";
 import { news } from "./live.js";
 import { weakness } from "./sentences.js";
 
@@ -71,7 +71,7 @@ export function liveList({ length, ask, answered = () => {}, empty, how }) {
   return {
     element: el("div", {}, message, list, taken),
     load,
-    redraw: () => { if (answer !== null) draw(); },
+    select: (id) => select(list, id),
     item: (id) => answer?.movies.find((item) => String(item.movie.movie_id) === id) ?? null,
     answer: () => answer,
     close: () => {

@@ -1,7 +1,7 @@
 // What is selected beside a list: a movie, why it is there, and why it is not.
 
 import * as api from "./api.js";
-import { copyCall } from "./copy.js";
+import { copyCall, copyable } from "./copy.js";
 import { el, show } from "./dom.js";
 import { comparisons, contributions, way } from "./numbers.js";
 import { offered, popularity, titled, verdict, why } from "./sentences.js";
@@ -12,7 +12,7 @@ export function about(movie) {
   return [
     el("h2", {}, titled(movie)),
     movie.genres.length ? el("ul.chips", {}, movie.genres.map((genre) => el("li.chip", {}, genre))) : null,
-    el("p.small.soft", {}, popularity(movie)),
+    el("p.small.soft", {}, popularity(movie), " ", el("span.whole", {}, "Movie ", copyable(movie.movie_id, movie.title))),
   ];
 }
 

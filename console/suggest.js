@@ -4,7 +4,8 @@ import * as api from "./api.js";
 import { el, show } from "./dom.js";
 import { titled } from "./sentences.js";
 
-const PAUSE_MS = 80;
+const PAUSE_MS = 30;
+/** Letters typed within it share a call. */
 let made = 0;
 
 /**

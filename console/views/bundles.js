@@ -2,7 +2,7 @@
 
 import { address } from "../address.js";
 import * as api from "../api.js";
-import { copyCall } from "../copy.js";
+import { copyCall, copyable } from "../copy.js";
 import { el, show, svg } from "../dom.js";
 import { moment, ordinal } from "../format.js";
 import { news } from "../live.js";
@@ -52,7 +52,7 @@ export function bundles(user) {
     title: `User ${user}, two bundles`,
     element: el("div", {},
       el("div.head", {},
-        el("div", {}, el("h1", {}, `User ${user}, from two bundles`),
+        el("div", {}, el("h1", {}, "Two bundles for user ", copyable(user, "the user")),
           el("p.lead", {}, "The same list, from the bundle before and from the one that answers now. ", el("a.whole", { href: address(path) }, "Back to the list"))),
         whose(user, "/bundles")),
       body),
@@ -69,7 +69,7 @@ export function bundles(user) {
 const alone = (status, path) =>
   el("div.nothing", {},
     el("h2", {}, "There is no previous bundle"),
-    el("p", {}, "Only ", el("code", {}, status.bundle.bundle_id), ` is held, which has answered since ${moment(status.serve_time)}.`),
+    el("p", {}, "Only ", copyable(status.bundle.bundle_id, "the bundle"), ` is held, which has answered since ${moment(status.serve_time)}.`),
     el("p.soft", {}, "When another one is published, this one is kept beside it, and both lists stand here."),
     el("a.button", { href: address(path) }, "To the list"));
 
@@ -87,8 +87,8 @@ function compared(lists, path) {
   return [
     weak.map(([text, answer]) => el("div.message.warning", {}, el("p", {}, "Bundle ", el("code", {}, answer.bundle_id), `: ${text}`))),
     el("div.figures.three", {},
-      figure(`${common} of ${FIRST}`, `of the first ${FIRST} stand on both lists`),
-      figure(both.length ? shift.toFixed(1) : "–", "places that a movie on both moved, on average"),
+      figure(`${common} of ${FIRST}`, `of the first ${FIRST} are on both lists`),
+      figure(both.length ? shift.toFixed(1) : "–", "places moved, on average"),
       figure(firstStays ? "Same" : "New", "first of the list")),
     el("div.pair", {},
       side("Before", before, moves, path),
@@ -124,7 +124,7 @@ const tag = (move) => el(`span.tag.${move.kind}`, {}, el("span", { "aria-hidden"
 
 function side(name, answer, moves, path) {
   return el("div.side", {},
-    el("h2", {}, name, " ", el("code.soft", {}, answer.bundle_id)),
+    el("div.from", {}, el("h2", {}, name), el("p.small.soft", {}, copyable(answer.bundle_id, `the bundle ${name.toLowerCase()}`))),
     el("ol", { "aria-label": `${name}, bundle ${answer.bundle_id}` }, answer.movies.map((item) => {
       const move = moves.get(item.movie.movie_id);
       return el(`li.${move.kind}`, {},

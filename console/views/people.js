@@ -2,6 +2,7 @@
 
 import { address, replace } from "../address.js";
 import * as api from "../api.js";
+import { copyable } from "../copy.js";
 import { el, show } from "../dom.js";
 import { filterOf, filters } from "../filters.js";
 import { counted, date, listed, stars } from "../format.js";
@@ -101,7 +102,7 @@ export function person(user) {
   return {
     title: `User ${user}`,
     element: el("div", {},
-      el("div.head", {}, el("div", {}, el("h1", {}, `User ${user}`), known, el("p.small", {}, el("a", { href: `#${path}/bundles` }, "Beside the bundle before"))), whose(user)),
+      el("div.head", {}, el("div", {}, el("h1", {}, "User ", copyable(user, "the user")), known, el("p.small", {}, el("a", { href: `#${path}/bundles` }, "Beside the bundle before"))), whose(user)),
       controls.element, columns),
     update: (query) => {
       const next = filterOf(query);
@@ -111,7 +112,7 @@ export function person(user) {
       controls.set(filter);
       columns.classList.toggle("selected", selected !== "");
       if (changed) list.load();
-      else list.redraw();
+      else list.select(selected);
       if (!selected) show(side, el("div.stack", {}, likes, question));
       else if (!changed && list.answer() !== null) detail();
     },

@@ -1,7 +1,5 @@
 """A real Chromium, and a page that fails a test for whatever a visitor should not meet."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,15 +9,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from benchmarks.chromium import MISSING, OPTIONS, chromium_path
+
 if TYPE_CHECKING:  # not installed where no page is tested
     from playwright.sync_api import Browser, Page
 
 SCREENSHOTS = Path("build/console")
-BINARIES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-# The last ones keep it from looking up hosts of its maker.
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"] + [
-    f"--disable-{what}" for what in ("background-networking", "component-update", "sync")
-]
 PATIENCE_MS = 30_000
 
 Theme: TypeAlias = Literal["light", "dark"]
@@ -115,9 +110,9 @@ class Chromium:
 def chromium() -> Iterator[Chromium]:
     """Runs a browser while the block runs; skips, and says how to get one, where there is none."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="make install brings Playwright")
-    binary = os.environ.get("MOVIEREC_CHROMIUM") or next(filter(None, map(shutil.which, BINARIES)), None)
+    binary = chromium_path()
     if binary is None:
-        pytest.skip("no Chromium: apt-get install chromium, or name one in MOVIEREC_CHROMIUM")
+        pytest.skip(MISSING)
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=binary, args=OPTIONS)
         try:

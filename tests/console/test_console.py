@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks import console
 from deploy import envoy_config
 from tests.console.browser import Chromium, Theme, Visit
 from tests.console.conftest import HOSTILE
@@ -178,6 +179,41 @@ def test_two_bundles(visit: Visit, picture: str, user: int) -> None:
     visit.check(picture)
 
 
+def test_what_moved_a_movie_is_named(desk: Visit, system: System, user: int) -> None:
+    """The list before is the current one, but for two movies that changed places, and why."""
+    status = httpx.get(f"{system.plan.url}/api/status", trust_env=False).json()
+    before, now = (status[name]["bundle_id"] for name in ("previous_bundle", "bundle"))
+    moved: list[Any] = []
+
+    def answer(route: Any) -> None:
+        response = route.fetch(url=route.request.url.replace(before, now))
+        listed = response.json()
+        first, _, third = moved[:] = json.loads(json.dumps(listed["movies"][:3]))
+        listed["movies"][0] = {**third, "rank": 1}
+        listed["movies"][2] = {**first, "rank": 3}
+        first["explanation"][1]["contribution"] -= 5
+        third["explanation"][0]["contribution"] += 5
+        third["explanation"][0]["phrase"] = "another phrase"
+        route.fulfill(response=response, body=json.dumps({**listed, "bundle_id": before}))
+
+    desk.page.route(f"**bundle_id={before}", answer)
+    desk.go(f"#/people/{user}/bundles")
+    moves = desk.page.locator(".moves li")
+    moves.first.wait_for()
+    assert desk.page.locator(".pair ol").nth(1).locator(".tag > [aria-hidden]").all_inner_texts()[:4] == [
+        "↑ 2",
+        "=",
+        "↓ 2",
+        "=",
+    ]
+    assert desk.page.locator(".joins path.up").count() == 1
+    down, up = moves.locator("p").all_inner_texts()
+    phrase = moved[0]["explanation"][1]["phrase"]
+    assert up == f"From 3rd to 1st. What changed most: {phrase}, which counts for more now."
+    assert down.startswith("From 1st to 3rd. What changed most: ")
+    assert down.endswith(", and before, another phrase.")
+
+
 def test_without_a_previous_bundle(visit: Visit, picture: str, user: int) -> None:
     def answer(route: Any) -> None:
         response = route.fetch()
@@ -205,6 +241,49 @@ def test_the_call_of_a_list_can_be_copied(browser: Chromium, system: System, use
         assert [item["movie"]["title"] for item in answer["movies"]] == [
             re.sub(r" \d{4}$", "", title) for title in titles
         ]
+
+
+def test_ids_can_be_copied(browser: Chromium, system: System, user: int) -> None:
+    with browser.visit(system.plan.url) as desk:
+        desk.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+
+        def copy(label: str) -> str:
+            button = desk.page.get_by_role("button", name=label, exact=True)
+            button.press("Enter")
+            said = desk.page.locator(".id", has=button).get_by_role("status")
+            said.get_by_text("Copied").wait_for()
+            assert button.evaluate("button => button === document.activeElement")
+            text: str = desk.page.evaluate("navigator.clipboard.readText()")
+            return text
+
+        desk.go(f"#/people/{user}")
+        title = re.sub(r" \d{4}$", "", desk.rows()[0])
+        movie = desk.page.locator(".row").first.get_attribute("data-movie")
+        desk.page.locator("a.title").first.click()
+        assert copy("Copy the id of the user") == str(user)
+        assert copy(f"Copy the id of {title}") == movie
+        desk.page.evaluate("location.hash = '#/health'")
+        assert copy("Copy the id of the bundle") == system.manifest.bundle_id
+
+
+def test_health_is_drawn_again_only_where_it_changed(desk: Visit, system: System) -> None:
+    desk.go("#/health")
+    button = desk.page.get_by_role("button", name="Copy the id of the bundle", exact=True)
+    button.focus()
+    lists = desk.page.locator(".legend").inner_text()
+    httpx.get(f"{system.plan.url}/api/movies/popular", trust_env=False)
+    eventually(lambda: desk.page.locator(".legend").inner_text() != lists)
+    assert button.evaluate("button => button === document.activeElement")
+
+
+@pytest.mark.long
+def test_the_benchmark_measures(desk: Visit, system: System) -> None:
+    measured = console.measured(desk.page, system.plan.url, times=2)
+    assert measured.keys() == console.INTERACTIONS.keys()
+    assert all(len(taken) == 2 and min(taken) > 0 for taken in measured.values())
+    answers, size = console.first_view_bytes(desk.page, system.plan.url)
+    assert 10 < answers < 100
+    assert 10_000 < size < MOST_BYTES
 
 
 def test_no_such_page(visit: Visit, picture: str) -> None:
