@@ -129,7 +129,7 @@ features: .venv/installed ## regenerate docs/features.md
 	python -m serving.features docs/features.md
 
 protos-check: protos openapi envoy ## fail if generated files differ from the commit
-	@test -z "$$(git status --porcelain -- protos/gen deploy/envoy | tee /dev/stderr)"
+	@test -z "$$(git status --porcelain -- protos/gen deploy/envoy deploy/kubernetes | tee /dev/stderr)"
 
 baseline: .venv/installed protos/vendor ## at a release: what later protos must stay compatible with
 	buf build --exclude-source-info -o protos/baseline.binpb
@@ -166,7 +166,7 @@ oracle: .venv/installed ## RecTools' metrics, from an environment of its own, as
 
 kubernetes: .venv/installed ## the manifests of each overlay, in build/kubernetes, checked against schemas and our policies
 	mkdir -p build/kubernetes
-	for overlay in laptop production; do \
+	for overlay in laptop production sharded; do \
 	  kubectl kustomize deploy/kubernetes/overlays/$$overlay > build/kubernetes/$$overlay.yaml; \
 	  kubernetes-validate --strict --quiet build/kubernetes/$$overlay.yaml; done
 	pytest tests/deploy/test_kubernetes.py

@@ -222,6 +222,7 @@ GENERATED: Final = {
     CONFIG.with_name("compose.yaml"): COMPOSE,
     CONFIG.with_name("kubernetes.yaml"): KUBERNETES,
     CONFIG.with_name("compose-sharded.yaml"): sharded(COMPOSE, 2),
+    Path("deploy/kubernetes/overlays/sharded/kubernetes.yaml"): sharded(KUBERNETES, 2),
 }
 """The committed files: each place with the default options, and two shards of users where there are any."""
 

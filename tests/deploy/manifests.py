@@ -15,7 +15,7 @@ import yaml
 from deploy import envoy_config
 
 FOLDER: Final = Path(__file__).parents[2] / "deploy" / "kubernetes"
-OVERLAYS: Final = ("laptop", "production")
+OVERLAYS: Final = ("laptop", "production", "sharded")
 OPTIONS: Final = "production with all components"
 STAGES: Final = ("candidate", "ranking", "similarity")
 SERVERS: Final = ("gateway", *STAGES)
@@ -32,6 +32,11 @@ class Pod:
     """Kind and name of what makes it."""
     labels: Mapping[str, str]
     spec: Object
+
+    @property
+    def name(self) -> str:
+        """Of what makes it, and of the Service before it."""
+        return self.owner.partition("/")[2]
 
     @property
     def containers(self) -> list[Object]:
@@ -62,6 +67,15 @@ class Manifests:
         """The one that an owner makes, such as `Deployment/gateway`."""
         (found,) = (pod for pod in self._pods() if pod.owner == owner)
         return found
+
+    def servers(self, *processes: str) -> list[Pod]:
+        """Those of the servers, or of some: one of each, and one per shard where users are in shards."""
+        return [
+            pod
+            for pod in self._pods()
+            if pod.owner.startswith("Deployment/")
+            and pod.labels.get("app.kubernetes.io/component") in (processes or SERVERS)
+        ]
 
     def settings(self, container: Object) -> dict[str, str]:
         """The container's variables."""

@@ -33,7 +33,7 @@ EVERY_OPTION = Options(
 PERSONAL = "/api/movies/personal"  # another route comes first
 
 LONGEST_BACK_OFF = 0.02
-every_file = pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.stem)
+every_file = pytest.mark.parametrize("path", GENERATED, ids=str)
 
 
 def parsed(place: Place) -> dict[str, Any]:

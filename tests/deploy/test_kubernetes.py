@@ -57,6 +57,7 @@ OTHERS_VARIABLES = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
     "MLFLOW_TRACKING_URI",
     "MOVIEREC_CONSOLE",
+    "MOVIEREC_USER_SHARD",
     "MPLCONFIGDIR",
 }
 """Read by training, sync, Envoy's entry point, or a library: none of them may be misspelt."""
@@ -118,7 +119,7 @@ def test_every_container_has_requests_and_limits(overlay: Manifests) -> None:
 
 
 def test_images_are_ours_and_tagged_in_one_place() -> None:
-    for name, tag in (("laptop", "dev"), ("production", "set-me")):
+    for name, tag in (("laptop", "dev"), ("production", "set-me"), ("sharded", "set-me")):
         found = {container["image"] for pod in manifests(name).pods() for container in pod.containers}
         assert found == {f"movierec-{image}:{tag}" for image in IMAGES}
 
@@ -140,26 +141,26 @@ def test_a_kustomization_of_ones_own_names_images_as_the_page_does(overlay_: str
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_servers_are_probed_where_they_listen(overlay: Manifests, server: str) -> None:
-    pod = overlay.pod(f"Deployment/{server}")
-    container = pod.container("server")
     port = SETTINGS[server].model_fields["port"].default
     metrics_port = SETTINGS[server].model_fields["metrics_port"].default
-    assert container["image"].rpartition("/")[2].startswith(f"movierec-{server}:")
-    assert _ports(container) == {"grpc": port, "metrics": metrics_port}
-    if any("tls.crt" in value for value in overlay.settings(container).values()):
-        # Kubernetes' gRPC probes know no TLS.
-        command = ["nice", "-n", "19", "python", "-m", "serving.rpc.health_check", server]
-        assert _probe(container, "readiness") == {"exec": {"command": command}}
-        assert (
-            _probe(container, "liveness") == _probe(container, "startup") == {"tcpSocket": {"port": "grpc"}}
-        )
-    else:
-        alive = {"grpc": {"port": port, "service": LIVENESS}}
-        assert _probe(container, "readiness") == {"grpc": {"port": port, "service": SERVICE_NAMES[server]}}
-        assert _probe(container, "liveness") == _probe(container, "startup") == alive
-    service = overlay.of("Service")[server]["spec"]
-    assert service["clusterIP"] == "None"  # Envoy sees every replica
-    assert {one["name"]: one["port"] for one in service["ports"]} == _ports(container)
+    assert overlay.servers(server)
+    for pod in overlay.servers(server):
+        container = pod.container("server")
+        assert container["image"].rpartition("/")[2].startswith(f"movierec-{server}:")
+        assert _ports(container) == {"grpc": port, "metrics": metrics_port}
+        readiness, liveness = _probe(container, "readiness"), _probe(container, "liveness")
+        assert _probe(container, "startup") == liveness
+        if any("tls.crt" in value for value in overlay.settings(container).values()):
+            # Kubernetes' gRPC probes know no TLS.
+            command = ["nice", "-n", "19", "python", "-m", "serving.rpc.health_check", server]
+            assert readiness == {"exec": {"command": command}}
+            assert liveness == {"tcpSocket": {"port": "grpc"}}
+        else:
+            assert readiness == {"grpc": {"port": port, "service": SERVICE_NAMES[server]}}
+            assert liveness == {"grpc": {"port": port, "service": LIVENESS}}
+        service = overlay.of("Service")[pod.name]["spec"]
+        assert service["clusterIP"] == "None"  # Envoy sees every replica
+        assert {one["name"]: one["port"] for one in service["ports"]} == _ports(container)
 
 
 def test_the_edge_is_ready_when_its_gateway_is(overlay: Manifests) -> None:
@@ -171,18 +172,21 @@ def test_the_edge_is_ready_when_its_gateway_is(overlay: Manifests) -> None:
 
 
 def test_envoy_and_gateway_agree_on_the_way_to_the_stages(overlay: Manifests) -> None:
-    place = envoy_config.KUBERNETES
     pod = overlay.pod("Deployment/gateway")
     server, envoy = pod.container("server"), pod.container("envoy")
     variables = overlay.settings(server)
+    place = envoy_config.KUBERNETES
+    if GatewaySettings.variable("user_shards") in variables:
+        place = envoy_config.sharded(place, int(variables[GatewaySettings.variable("user_shards")]))
     assert place.edge == ("0.0.0.0", _ports(envoy)["http"])  # noqa: S104
     assert place.gateway == (("127.0.0.1", _ports(server)["grpc"]),)
     for stage in place.stages:
         target = variables[GatewaySettings.variable(f"{stage.name}_target")]
         assert target == f"{place.mesh_host}:{stage.mesh_port}"
-        service = overlay.of("Service")[stage.name]["spec"]
-        ports = {one["name"]: one["port"] for one in service["ports"]}
-        assert stage.endpoints == ((stage.name, ports["grpc"]),)
+        called = [endpoint for cluster in stage.clusters for endpoint in cluster.endpoints]
+        assert called == [
+            (one.name, _ports(one.container("server"))["grpc"]) for one in overlay.servers(stage.name)
+        ]
         assert stage.service == SERVICE_NAMES[stage.name]
     assert envoy["args"][:2] == ["--config-path", str(place.files / "kubernetes.yaml")]
     assert envoy["resources"]["limits"]["memory"] == "512Mi"
@@ -216,8 +220,8 @@ def test_one_missed_probe_takes_no_pod_away(overlay: Manifests) -> None:
 
 
 def test_an_old_pod_leaves_when_dns_has_named_the_new_one(overlay: Manifests) -> None:
-    for server in SERVERS:
-        spec = overlay.of("Deployment")[server]["spec"]
+    for pod in overlay.servers():
+        spec = overlay.of("Deployment")[pod.name]["spec"]
         assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
         assert spec["minReadySeconds"] > DNS_SECONDS
 
@@ -233,15 +237,16 @@ def test_settings_are_those_of_the_code(
     overlay: Manifests, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = SETTINGS[server]
-    container = overlay.pod(f"Deployment/{server}").container("server")
-    variables = overlay.settings(container)
-    assert set(variables) <= {kind.variable(field) for field in kind.model_fields} | TRACING_VARIABLES
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    settings = load_settings(kind)
-    assert settings.host == "0.0.0.0"  # noqa: S104  # in a pod, behind a NetworkPolicy
-    (mount,) = (one for one in container["volumeMounts"] if one["name"] == "bundles")
-    assert mount == {"name": "bundles", "mountPath": str(settings.bundle_root), "readOnly": True}
+    for pod in overlay.servers(server):
+        container = pod.container("server")
+        variables = overlay.settings(container)
+        assert set(variables) <= {kind.variable(field) for field in kind.model_fields} | TRACING_VARIABLES
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        settings = load_settings(kind)
+        assert settings.host == "0.0.0.0"  # noqa: S104  # in a pod, behind a NetworkPolicy
+        (mount,) = (one for one in container["volumeMounts"] if one["name"] == "bundles")
+        assert mount == {"name": "bundles", "mountPath": str(settings.bundle_root), "readOnly": True}
 
 
 def test_no_variable_of_others_is_misspelt(overlay: Manifests) -> None:
@@ -255,22 +260,23 @@ def test_no_variable_of_others_is_misspelt(overlay: Manifests) -> None:
 def test_nobody_is_killed_while_stopping(
     overlay: Manifests, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pod = overlay.pod(f"Deployment/{server}")
-    container = pod.container("server")
-    for name, value in overlay.settings(container).items():
-        monkeypatch.setenv(name, value)
-    settings = load_settings(SETTINGS[server])
-    before = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-    unready = before + settings.drain_delay_seconds
-    assert 5 <= unready <= 15  # the cluster needs some time to stop sending requests
-    assert settings.drain_seconds >= GatewaySettings.model_fields["batch_seconds"].default + 1
-    assert pod.spec["terminationGracePeriodSeconds"] >= unready + settings.drain_seconds + 5
+    for pod in overlay.servers(server):
+        container = pod.container("server")
+        for name, value in overlay.settings(container).items():
+            monkeypatch.setenv(name, value)
+        settings = load_settings(SETTINGS[server])
+        before = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        unready = before + settings.drain_delay_seconds
+        assert 5 <= unready <= 15  # the cluster needs some time to stop sending requests
+        assert settings.drain_seconds >= GatewaySettings.model_fields["batch_seconds"].default + 1
+        assert pod.spec["terminationGracePeriodSeconds"] >= unready + settings.drain_seconds + 5
 
 
 @pytest.mark.parametrize("stage", ["candidate", "similarity"])
 def test_a_pod_that_starts_waits_with_the_others_for_a_new_bundle(overlay: Manifests, stage: str) -> None:
-    variables = overlay.settings(overlay.pod(f"Deployment/{stage}").container("server"))
-    assert variables[SETTINGS[stage].variable("settle_at_start")] == "true"
+    for pod in overlay.servers(stage):
+        variables = overlay.settings(pod.container("server"))
+        assert variables[SETTINGS[stage].variable("settle_at_start")] == "true"
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -280,8 +286,9 @@ def test_queries_wait_for_each_other_once_all_replicas_are_busy(
 ) -> None:
     overlay = manifests(name)
     variables = overlay.settings(overlay.pod("Deployment/gateway").container("server"))
-    replicas = overlay.of("HorizontalPodAutoscaler")[stage]["spec"]["minReplicas"]
-    assert variables[GatewaySettings.variable(f"{stage}_max_calls")] == str(replicas)
+    for pod in overlay.servers(stage):
+        replicas = overlay.of("HorizontalPodAutoscaler")[pod.name]["spec"]["minReplicas"]
+        assert variables[GatewaySettings.variable(f"{stage}_max_calls")] == str(replicas)
 
 
 def test_selectors_and_references_find_what_they_mean(overlay: Manifests) -> None:
@@ -317,9 +324,9 @@ def test_selectors_and_references_find_what_they_mean(overlay: Manifests) -> Non
 
 def test_each_server_has_budget_autoscaler_and_spread(overlay: Manifests) -> None:
     for kind in ("PodDisruptionBudget", "HorizontalPodAutoscaler"):
-        assert set(overlay.of(kind)) == set(SERVERS)
-    for server in SERVERS:
-        spread = overlay.pod(f"Deployment/{server}").spec["topologySpreadConstraints"]
+        assert set(overlay.of(kind)) == {pod.name for pod in overlay.servers()}
+    for pod in overlay.servers():
+        spread = pod.spec["topologySpreadConstraints"]
         assert {one["topologyKey"] for one in spread} == {
             "kubernetes.io/hostname",
             "topology.kubernetes.io/zone",
@@ -328,16 +335,52 @@ def test_each_server_has_budget_autoscaler_and_spread(overlay: Manifests) -> Non
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_bundles_come_from_the_registry(overlay: Manifests, server: str) -> None:
-    pod = overlay.pod(f"Deployment/{server}")
-    first, sync = pod.container("first-bundle"), pod.container("sync")
-    assert first["args"] == [*sync["args"], "--until-synced"]
-    # All pods have the new bundle before the first of them answers from it.
-    assert float(sync["args"][sync["args"].index("--watch") + 1]) <= SETTLE_SECONDS / 3
-    assert overlay.settings(first) == overlay.settings(sync) == {"MLFLOW_TRACKING_URI": _registry(overlay)}
-    bundles = {"name": "bundles", "mountPath": "/var/lib/movierec"}
-    assert bundles in first["volumeMounts"]
-    assert bundles in sync["volumeMounts"]
-    assert "emptyDir" in next(one for one in pod.spec["volumes"] if one["name"] == "bundles")
+    for pod in overlay.servers(server):
+        first, sync = pod.container("first-bundle"), pod.container("sync")
+        assert first["args"] == [*sync["args"], "--until-synced"]
+        # All pods have the new bundle before the first of them answers from it.
+        assert float(sync["args"][sync["args"].index("--watch") + 1]) <= SETTLE_SECONDS / 3
+        shard = overlay.settings(pod.container("server")).get(SETTINGS[server].variable("user_shard"))
+        expected = {"MLFLOW_TRACKING_URI": _registry(overlay)}
+        if shard is not None:
+            expected["MOVIEREC_USER_SHARD"] = shard
+        assert overlay.settings(first) == overlay.settings(sync) == expected
+        bundles = {"name": "bundles", "mountPath": "/var/lib/movierec"}
+        assert bundles in first["volumeMounts"]
+        assert bundles in sync["volumeMounts"]
+        assert "emptyDir" in next(one for one in pod.spec["volumes"] if one["name"] == "bundles")
+
+
+def test_all_that_know_of_shards_agree_on_their_number() -> None:
+    overlay = manifests("sharded")
+    gateway = overlay.pod("Deployment/gateway")
+    n_shards = int(overlay.settings(gateway.container("server"))[GatewaySettings.variable("user_shards")])
+    for stage in ("candidate", "ranking"):
+        shards = {
+            pod.name: overlay.settings(pod.container("server"))[SETTINGS[stage].variable("user_shard")]
+            for pod in overlay.servers(stage)
+        }
+        assert shards == {f"{stage}-shard-{index}": f"{index}/{n_shards}" for index in range(n_shards)}
+    train = overlay.pod("CronJob/training").container("train")
+    assert train["args"][-2:] == ["--user-shards", str(n_shards)]
+    (mount,) = (one for one in gateway.container("envoy")["volumeMounts"] if one["name"] == "envoy")
+    assert mount["mountPath"] == gateway.container("envoy")["args"][1]
+    (volume,) = (one for one in gateway.spec["volumes"] if one["name"] == "envoy")
+    config = overlay.of("ConfigMap")[volume["configMap"]["name"]]["data"][mount["subPath"]]
+    place = envoy_config.sharded(envoy_config.KUBERNETES, n_shards)
+    assert config == envoy_config.render(place, root=FOLDER.parents[1])
+
+
+def test_a_shard_is_two_replicas_that_no_other_shard_is_counted_with() -> None:
+    overlay = manifests("sharded")
+    for pod in overlay.servers("candidate", "ranking"):
+        assert overlay.of("HorizontalPodAutoscaler")[pod.name]["spec"]["minReplicas"] == 2
+        for selector in (
+            overlay.of("Deployment")[pod.name]["spec"]["selector"],
+            overlay.of("PodDisruptionBudget")[pod.name]["spec"]["selector"],
+            {"matchLabels": overlay.of("Service")[pod.name]["spec"]["selector"]},
+        ):
+            assert [one.name for one in overlay.pods() if selects(selector, one.labels)] == [pod.name]
 
 
 def test_training_runs_one_at_a_time_and_asks_for_what_there_is(
