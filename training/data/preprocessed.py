@@ -82,11 +82,12 @@ def _key(dataset: DatasetFolder) -> str:
     modules = sorted(Path(str(movielens.__file__)).parent.glob("*.py"))
     for module in (*modules, Path(str(catalogue.__file__))):
         hasher.update(module.read_bytes())
-    for name in (layout.ratings, layout.movies, LINKS):
-        path = source / name
-        if path.is_file():
-            with path.open("rb") as file:
-                hasher.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    for path in (source / layout.ratings, source / layout.movies, source / LINKS):
+        for one in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if one.is_file():
+                with one.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                hasher.update(f"{one.relative_to(source)}\0{digest}\n".encode())
     return hasher.hexdigest()[:_KEY_DIGITS]
 
 

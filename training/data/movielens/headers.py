@@ -6,8 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa  # type: ignore[import-untyped]
+
 from training.data.movielens.dialect import COLUMN_KEYS, Dialect
 from training.data.movielens.layouts import LINK_COLUMNS, LINKS, MOVIE_COLUMNS, Layout
+from training.data.movielens.parquet import parquet_names
 from training.data.movielens.problems import Problems
 
 _IN_EVERY_FILE: Final = "movie_id"
@@ -42,8 +45,8 @@ def check_columns(folder: Path, layout: Layout, dialect: Dialect, problems: Prob
     links = folder / LINKS
     if layout.has_header:
         movies = folder / layout.movies
-        _check_header(folder / layout.ratings, layout.columns, problems)
-        _check_header(movies, columns_of(movies, MOVIE_COLUMNS, dialect), problems)
+        _check_names(layout.ratings, _names_of(folder / layout.ratings, layout), layout.columns, problems)
+        _check_names(layout.movies, header_of(movies), columns_of(movies, MOVIE_COLUMNS, dialect), problems)
     else:
         if dialect.columns:
             problems.add(layout.ratings, "has no line of names, so that --columns says nothing of it")
@@ -52,16 +55,24 @@ def check_columns(folder: Path, layout: Layout, dialect: Dialect, problems: Prob
             expected = layout.separator.join(layout.columns)
             problems.add(layout.ratings, f"wrong columns: expected {expected!r}, found {first!r}")
     if links.is_file():
-        _check_header(links, columns_of(links, LINK_COLUMNS, dialect), problems)
+        _check_names(LINKS, header_of(links), columns_of(links, LINK_COLUMNS, dialect), problems)
 
 
-def _check_header(path: Path, expected: Sequence[str], problems: Problems) -> None:
-    found = header_of(path)
+def _names_of(path: Path, layout: Layout) -> list[str]:
+    if layout.separator:
+        return header_of(path)
+    try:
+        return parquet_names(path)
+    except pa.ArrowException:  # no parquet; reading says which file
+        return list(layout.columns)
+
+
+def _check_names(file: str, found: Sequence[str], expected: Sequence[str], problems: Problems) -> None:
     missing = [name for name in expected if name not in found]
     if missing or len(set(found)) < len(found):
         names = ", ".join(found) or "none: the first line is empty"
         advice = f". {_advice(missing)}" if found and missing else ""
-        problems.add(path.name, f"wrong columns: expected {', '.join(expected)}; found {names}{advice}")
+        problems.add(file, f"wrong columns: expected {', '.join(expected)}; found {names}{advice}")
 
 
 def _advice(missing: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ class Layout:
     ratings: str
     movies: str
     separator: str
-    """Between the fields of a rating."""
+    """Between the fields of a rating; empty: they are in parquet, one file or a folder of them."""
     columns: tuple[str, ...]
     """Names of user, movie, rating and time; without the last where there are no times."""
     has_header: bool
@@ -27,10 +27,13 @@ class Layout:
 
 LAYOUTS: Final = (
     Layout("ratings.csv", "movies.csv", ",", ("userId", "movieId", "rating", "timestamp"), has_header=True),
+    Layout(
+        "ratings.parquet", "movies.csv", "", ("userId", "movieId", "rating", "timestamp"), has_header=True
+    ),
     Layout("ratings.dat", "movies.dat", "::", ("UserID", "MovieID", "Rating", "Timestamp"), has_header=False),
     Layout("u.data", "u.item", "\t", ("user id", "item id", "rating", "timestamp"), has_header=False),
 )
-"""Those of MovieLens: since 2014; 1M and 10M; 100K. The first that fits is read."""
+"""MovieLens since 2014; the same with ratings in parquet; 1M and 10M; 100K. The first that fits is read."""
 
 LINKS: Final = "links.csv"
 MOVIE_COLUMNS: Final = ("movieId", "title", "genres")
@@ -40,7 +43,7 @@ LINK_COLUMNS: Final = ("movieId", "tmdbId")
 def layouts_in(folder: Path) -> Iterator[Layout]:
     """The layouts whose files are in `folder`; the first of them is read."""
     for layout in LAYOUTS:
-        if (folder / layout.ratings).is_file() and (folder / layout.movies).is_file():
+        if (folder / layout.ratings).exists() and (folder / layout.movies).is_file():
             yield layout
 
 

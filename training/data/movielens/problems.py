@@ -1,6 +1,6 @@
 """What makes a data set unusable, collected and told in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -44,10 +44,10 @@ class Problems:
             raise DataError("\n  ".join([f"The data set in {self._folder} cannot be used:", *self._texts]))
 
 
-def lines_in_words(lines: Sequence[int]) -> str:
-    """The first few lines, and how many more there are."""
+def lines_in_words(lines: Sequence[int], *, word: str = "line", name: Callable[[int], str] = str) -> str:
+    """The first few lines, or whatever the word says, and how many more there are."""
     if not lines:
         return ""
-    shown = ", ".join(str(line) for line in lines[:_LINES_SHOWN])
+    shown = ", ".join(name(line) for line in lines[:_LINES_SHOWN])
     more = f" and {len(lines) - _LINES_SHOWN:,} more" if len(lines) > _LINES_SHOWN else ""
-    return f" line{'s' if len(lines) > 1 else ''} {shown}{more}"
+    return f" {word}{'s' if len(lines) > 1 else ''} {shown}{more}"

@@ -1,7 +1,7 @@
 """The file of ratings: tens of millions of lines. A fast way if it is as it should be, and a careful one."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from serving.ids import Ids
 from training.data.movielens.headers import header_of
 from training.data.movielens.layouts import Layout
 from training.data.movielens.numerals import MISSING, decimal, seconds, trimmed, whole
+from training.data.movielens.parquet import read_parquet
 from training.data.movielens.problems import Problems, lines_in_words
 from training.data.movielens.rules import MOVIE_ID, TIME, USER_ID, failures_of, value_on
 
@@ -68,19 +69,25 @@ def read_ratings(
     """
     advice = "; another scale is told by --rating-scale LOW:HIGH" if scale is None else ""
     scale = scale or MOVIELENS_SCALE
-    try:
-        table = _read_fast(path, layout)
-        first = 2 if layout.has_header else 1
-        lines = np.arange(first, first + table.num_rows)
-    except pa.ArrowInvalid:  # does not say where, or what else
-        table, lines = _read_arrow_carefully(path, layout, problems)
+    in_words: Callable[[Sequence[int]], str] = lines_in_words
+    if not layout.separator:
+        table, in_words = read_parquet(path, layout.columns, problems)
+        lines = np.arange(1, 1 + table.num_rows)
+    else:
+        try:
+            table = _read_fast(path, layout)
+            first = 2 if layout.has_header else 1
+            lines = np.arange(first, first + table.num_rows)
+        except pa.ArrowInvalid:  # does not say where, or what else
+            table, lines = _read_arrow_carefully(path, layout, problems)
     frame = _as_frame(table, layout, lines)
     user, movie, value, *moment = layout.columns
     if frame.empty:
         problems.add(path.name, "there are no ratings in it")
 
     ids = DataFrameSchema({user: Column(checks=USER_ID), movie: Column(checks=MOVIE_ID)})
-    problems.add_all(path.name, failures_of(ids, frame))
+    for rule, where in failures_of(ids, frame).items():
+        problems.add(f"{path.name}{in_words(where)}", rule)
 
     ranges = DataFrameSchema(
         {
@@ -91,10 +98,11 @@ def read_ratings(
     failures = failures_of(ranges, frame)
     bad_lines = sorted(set().union(*failures.values()))
     if len(bad_lines) > MAX_BAD_SHARE * len(frame):
-        problems.add_all(path.name, failures)
+        for rule, where in failures.items():
+            problems.add(f"{path.name}{in_words(where)}", rule)
     elif bad_lines:
         for rule, where in failures.items():
-            _logger.warning("ratings dropped", error=f"{path.name}{lines_in_words(where)}: {rule}")
+            _logger.warning("ratings dropped", error=f"{path.name}{in_words(where)}: {rule}")
         frame = frame[~frame.index.isin(bad_lines)]
     columns = RatingColumns(
         user_ids=frame[user].to_numpy(),
@@ -205,9 +213,10 @@ def _read_arrow_carefully(
 
 
 def _as_frame(table: Any, layout: Layout, lines: npt.NDArray[np.int64]) -> pd.DataFrame:
-    """Without empty lines; a missing id is 0, a missing value NaN, a missing time -1. Indexed by line."""
+    """Without empty lines of text; a missing id is 0, a value NaN, a time -1. Indexed by line."""
     fills = dict(zip(layout.columns, _MISSING, strict=False))
     missing = [table[name].is_null().to_numpy() for name in layout.columns if table[name].null_count]
     columns = {name: table[name].fill_null(fill).to_numpy() for name, fill in fills.items()}
     frame = pd.DataFrame(columns, index=lines, copy=False)
-    return frame[~np.logical_and.reduce(missing)] if len(missing) == len(fills) else frame
+    has_empty_lines = bool(layout.separator) and len(missing) == len(fills)
+    return frame[~np.logical_and.reduce(missing)] if has_empty_lines else frame
