@@ -38,6 +38,8 @@ _ListResponse: TypeAlias = (
 )
 _Entries: TypeAlias = dict[tuple[int, str, tuple[Source, ...]], public.RecommendedMovie]
 """Movies that were shown, by row, source, and what offered them as candidates."""
+MAX_ENTRIES: Final = 20_000
+"""Most that are kept of a bundle, of some 2 kB each."""
 REASONS: Final[Mapping[FallbackReason | None, "public.FallbackReason.ValueType"]] = MappingProxyType(
     {reason: public.FallbackReason.Value(f"FALLBACK_REASON_{reason}") for reason in FallbackReason}
     | {None: public.FALLBACK_REASON_UNSPECIFIED}
@@ -192,7 +194,8 @@ def _policy(number: int) -> FallbackPolicy:
 class AnswerEncoder:
     """Answers as messages. What is shown of a movie is encoded once per bundle and model, and copied then.
 
-    That takes some 2 kB a movie and model, of those that were shown, until the bundle is no longer held.
+    It is kept until the bundle is no longer held, or there are `MAX_ENTRIES`: then all begins again, as what
+    is shown often comes back at once.
     """
 
     def __init__(self) -> None:
@@ -327,6 +330,8 @@ def _entry(
             rating_mean=movie.rating_mean,
             tmdb_id=movie.tmdb_id,
         )
+        if len(entries) >= MAX_ENTRIES:
+            entries.clear()
         message = entries[row, source, candidate_sources] = public.RecommendedMovie(
             movie=shown, source=source, candidate_sources=candidate_sources
         )
