@@ -47,7 +47,7 @@ class IdMap:
         array.flags.writeable = False
         self.ids: Ids = array
         self._table: Rows | None = None
-        slots = int(array[-1]) + 1 if array.size else 1
+        slots = (int(array[-1]) if array.size else 0) + 2  # the first and the last stand for unknown ids
         if slots <= _TABLE_SLOTS_FREE + _TABLE_SLOTS_PER_ID * array.size:
             self._table = np.full(slots, -1, dtype=np.int32)
             self._table[array] = np.arange(array.size, dtype=np.int32)
@@ -59,10 +59,7 @@ class IdMap:
         """Rows of `ids`, in their order, shape as given; -1 where an id is unknown."""
         wanted = np.asarray(ids, dtype=np.int64)
         if self._table is not None:
-            known = (wanted >= 0) & (wanted < self._table.size)
-            if known.all():  # the usual case: no clipping, no second pass
-                return self._table[wanted]
-            return np.where(known, self._table[np.where(known, wanted, 0)], np.int32(-1))
+            return self._table.take(wanted, mode="clip")
         places = np.searchsorted(self.ids, wanted)
         places[places == self.ids.size] = 0
         return np.where(self.ids[places] == wanted, places, -1).astype(np.int32)

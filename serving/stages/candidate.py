@@ -154,8 +154,8 @@ class CandidateList:
         """What offered the candidates at some places of the list."""
         if not self.source_ranks:
             return [(Source.ALS,)] * places.size
-        offered = np.stack([ranks[places] for ranks in self.source_ranks.values()], axis=1) > 0
-        return [tuple(compress(self.source_ranks, of_one)) for of_one in offered.tolist()]
+        ranks = (of_source[places].tolist() for of_source in self.source_ranks.values())
+        return [tuple(compress(self.source_ranks, of_one)) for of_one in zip(*ranks, strict=True)]
 
 
 _USER_VECTORS: Final[Mapping[UserVector, "pb.UserVector.ValueType"]] = MappingProxyType(
