@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -153,13 +153,9 @@ class Retriever:
             if user is not None and len(user.history) >= self._least_history
         }
         found = dict(zip(served, self._found(list(served.values())), strict=True))
-        lists = [
+        return [
             self._list(query, user, found.get(place))
             for place, (query, user) in enumerate(zip(queries, users, strict=True))
-        ]
-        return [
-            replace(one, seen_movie_ids=self._seen(query.user_id)) if query.return_seen else one
-            for query, one in zip(queries, lists, strict=True)
         ]
 
     def _found(self, asking: Sequence[tuple[CandidateQuery, _User]]) -> list[FusedCandidates]:
@@ -186,12 +182,19 @@ class Retriever:
         self, query: CandidateQuery, user: _User | None, found: FusedCandidates | None
     ) -> CandidateList:
         """The answer to a query, out of what was found: none where nothing was looked for."""
+        seen = self._seen(query.user_id) if query.return_seen else NO_IDS
         if user is None:
-            return CandidateList(NO_IDS, _NO_SCORES, UserVector.NONE, self.bundle_id)
+            return CandidateList(NO_IDS, _NO_SCORES, UserVector.NONE, self.bundle_id, seen_movie_ids=seen)
         probes = tuple(self._probes(query, user))
         if found is None:
             return CandidateList(
-                NO_IDS, _NO_SCORES, user.origin, self.bundle_id, probes=probes, short_history=True
+                NO_IDS,
+                _NO_SCORES,
+                user.origin,
+                self.bundle_id,
+                probes=probes,
+                short_history=True,
+                seen_movie_ids=seen,
             )
         return CandidateList(
             movie_ids=self._movies.ids.ids[found.movie_rows],
@@ -202,6 +205,7 @@ class Retriever:
             probes=probes,
             fused_scores=found.fused_scores,
             source_ranks=found.source_ranks,
+            seen_movie_ids=seen,
         )
 
     def ratings_to_fold_in(self, user_id: int, new_ratings: int) -> int:
