@@ -1,16 +1,26 @@
-"""Both engines: what is done to shards gives the same bits, in the same order."""
+"""Both engines: what is done to shards, and what jobs compute, has the same bits, in the same order.
+
+One module, so that one worker of pytest starts Spark.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 from typing_extensions import override
 
+from tests.conftest import Trained
+from tests.training.engine.jobs import factors, filled
+from tests.training.small import N_MOVIES, RECIPE, tastes
+from training.cli.train import app
 from training.engine.engine import Arrays, Engine, Work, added_up
 from training.engine.local import LocalEngine
 from training.engine.spark import SparkEngine
 from training.errors import TrainingError
+from training.models.als import Als
 
 
 @dataclass(frozen=True)
@@ -88,3 +98,57 @@ def test_a_movie_of_several_shards_has_one_row_in_the_sums() -> None:
     sums = added_up([shard([1, 4], [1, 2]), shard([4], [8])])
     assert sums["movie_rows"].tolist() == [1, 4]
     assert sums["weights"].tolist() == [1, 10]
+
+
+# Jobs
+
+
+def test_item_factors_have_the_bits_of_this_machine(spark: SparkEngine) -> None:
+    assert factors(spark) == factors(LocalEngine(2))
+
+
+def test_user_vectors_have_the_bits_of_this_machine(spark: SparkEngine) -> None:
+    ratings = tastes()
+    local = Als.fit(ratings, N_MOVIES, RECIPE.als, seed=0, threads=1)
+    some = np.array([3, 1, 40], np.int32)
+    for users in (None, some):
+        on_spark, here = (
+            Als.of_items(local.item_factors, ratings, RECIPE.als, engine=engine, users=users)
+            for engine in (spark, LocalEngine(1))
+        )
+        assert on_spark.user_factors.tobytes() == here.user_factors.tobytes()
+
+
+def test_a_fit_without_a_finite_solution_is_told_as_on_this_machine(spark: SparkEngine) -> None:
+    ratings = tastes()
+    too_large = np.full((N_MOVIES, RECIPE.als.factors), 1e30, np.float32)
+    told = []
+    for engine in (spark, LocalEngine(1)):
+        with pytest.raises(TrainingError, match="ALS has no finite solution") as raised:
+            Als.of_items(too_large, ratings, RECIPE.als, engine=engine)
+        told.append(str(raised.value))
+    assert told[0] == told[1]
+
+
+def test_lists_have_the_bytes_of_this_machine(spark: SparkEngine, trained: Trained, tmp_path: Path) -> None:
+    here = filled(trained, tmp_path / "here.parquet", LocalEngine(1))
+    assert filled(trained, tmp_path / "spark.parquet", spark) == here
+
+
+def test_a_data_set_that_cannot_be_used_is_told_in_the_same_words(
+    tmp_path: Path, spark: SparkEngine, generated: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "movies.csv").write_bytes((generated / "movies.csv").read_bytes())
+    (data / "ratings.csv").write_text(
+        "userId,movieId,rating,timestamp\n1,1,4,10\n1,x,4,10\n", encoding="utf-8"
+    )
+    told = []
+    for engine in ("spark", "local"):
+        arguments = ["train", "--data-dir", str(data), "--bundle-root", str(tmp_path / "root")]
+        result = CliRunner().invoke(app, [*arguments, "--engine", engine])
+        assert result.exit_code == 1
+        told.append(result.stderr)
+    assert "ratings.csv line 3: movieId must be a whole number" in told[0]
+    assert told[0] == told[1]
