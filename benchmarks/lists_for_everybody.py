@@ -21,10 +21,11 @@ from serving.ids import Rows
 from serving.ratings import LIKED, History, Ratings
 from training.data.popularity import MovieStatistics, popularity
 from training.data.trending import trending
+from training.engine.local import LocalEngine
 from training.evaluation.judging import paired_interval
 from training.evaluation.metrics import capped_recall, ndcg
 from training.evaluation.splits import SplitProtocol, split
-from training.models.als import fit_item_factors
+from training.models.als_shards import fit_item_factors
 from training.models.lists import best_unseen
 from training.models.taste import taste_movies
 
@@ -86,7 +87,7 @@ def of_answers(
     for part in range(PARTS):
         held_out = part_of == part
         trained = ratings.where(np.repeat(~held_out, ratings.counts()))
-        item_factors = fit_item_factors(trained, n_movies, parameters, seed=0, threads=1)
+        item_factors = fit_item_factors(trained, n_movies, parameters, seed=0, engine=LocalEngine(1))
         statistics = MovieStatistics.of(trained, n_movies)
         scores = popularity(statistics)
         asked = {

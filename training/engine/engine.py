@@ -1,7 +1,7 @@
 """The few operations that big steps need. What is done to a shard is the same on every engine.
 
-Shards are mappings of arrays. Their number and their order are the job's, never the engine's: sums of floats
-have the same bits on every engine, on any number of machines, and after a machine has died.
+Shards are mappings of arrays. What comes of one depends on it and on the work alone, and they come back in
+their order: a job has the same bits on every engine, on any number of machines, and after one has died.
 """
 
 from abc import ABC, abstractmethod
@@ -10,13 +10,9 @@ from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any, ClassVar, Self, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
-
-MOVIE_ROWS = "movie_rows"
-"""Of a shard that is summed by movie: the movie of each first index, ascending, none twice."""
 
 
 class Work(ABC):
@@ -38,27 +34,16 @@ class Shards(ABC):
         """What the work makes of each shard, once it is asked for."""
 
     @abstractmethod
-    def sum_by_movie(self, n_blocks: int) -> "Shards":
-        """The arrays added up by movie, each in float64 and in the order of the shards.
-
-        Returns:
-            A shard per block of movies: those whose row has the same rest when divided by `n_blocks`.
-        """
-
-    @abstractmethod
     def kept(self) -> AbstractContextManager["Shards"]:
         """The shards, each computed once while the block runs, however often they are asked for."""
 
     @abstractmethod
     def collect(self) -> Iterator[Arrays]:
-        """Each shard, in order."""
+        """Each shard, in order: once, unless it is kept."""
 
 
 class Engine(ABC):
     """Does work on shards. A context: at its end it lets go of what it took."""
-
-    DISTRIBUTED: ClassVar[bool]
-    """Whether the shards lie on several machines, where what needs them all in one memory cannot be done."""
 
     @property
     @abstractmethod
@@ -81,24 +66,3 @@ class Engine(ABC):
 def opened(work: Work) -> Callable[[Arrays], Arrays]:
     """What `open` returns, once in each process for as long as the work is the same."""
     return work.open()
-
-
-def block_of(shard: Arrays, block: int, n_blocks: int) -> Arrays:
-    """The movies of one block."""
-    within = shard[MOVIE_ROWS] % n_blocks == block
-    return {name: array[within] for name, array in shard.items()}
-
-
-def added_up(parts: Sequence[Arrays]) -> Arrays:
-    """The sums of one block: of each movie in any of the parts, in their order."""
-    rows = np.unique(np.concatenate([part[MOVIE_ROWS] for part in parts]))
-    sums = {
-        name: np.zeros((rows.size, *array.shape[1:]))
-        for name, array in parts[0].items()
-        if name != MOVIE_ROWS
-    }
-    for part in parts:
-        places = np.searchsorted(rows, part[MOVIE_ROWS])
-        for name, total in sums.items():
-            total[places] += part[name]
-    return {MOVIE_ROWS: rows, **sums}

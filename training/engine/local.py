@@ -8,11 +8,11 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
-from typing import ClassVar, Final
+from typing import Final
 
 from typing_extensions import override
 
-from training.engine.engine import Arrays, Engine, Shards, Work, added_up, block_of, opened
+from training.engine.engine import Arrays, Engine, Shards, Work, opened
 from training.errors import TrainingError
 
 _WAITING_PER_WORKER: Final = 2
@@ -28,8 +28,6 @@ class LocalEngine(Engine):
     Args:
         workers: threads, or processes; no answer depends on it.
     """
-
-    DISTRIBUTED: ClassVar = False
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
@@ -52,15 +50,6 @@ class _LocalShards(Shards):
     @override
     def map(self, work: Work) -> Shards:
         return _LocalShards(self._workers, lambda: self._mapped(work))
-
-    @override
-    def sum_by_movie(self, n_blocks: int) -> Shards:
-        def sums() -> Iterator[Arrays]:
-            parts = list(self._parts())
-            for block in range(n_blocks):
-                yield added_up([block_of(part, block, n_blocks) for part in parts])
-
-        return _LocalShards(self._workers, sums)
 
     @override
     @contextmanager

@@ -6,16 +6,15 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from operator import itemgetter
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from py4j.protocol import Py4JError  # type: ignore[import-untyped]
-from pyspark import RDD, SparkContext, StorageLevel
+from pyspark import RDD, Broadcast, SparkContext, StorageLevel
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from typing_extensions import override
 
-from training.engine.engine import Arrays, Engine, Shards, Work, added_up, block_of, opened
+from training.engine.engine import Arrays, Engine, Shards, Work, opened
 from training.errors import TrainingError
 
 _SHARDS_PER_CORE: Final = 4
@@ -43,8 +42,6 @@ class SparkEngine(Engine):
         EngineError: there is no Java runtime, or Spark does not start.
     """
 
-    DISTRIBUTED: ClassVar = True
-
     def __init__(self) -> None:
         self._session = _session()
 
@@ -70,12 +67,19 @@ class SparkEngine(Engine):
 
 
 class _SparkShards(Shards):
-    """Shard number i is the only element of partition i."""
+    """Shard number i is the only element of partition i.
 
-    def __init__(self, context: SparkContext, placed: RDD[_Placed], size: int) -> None:
+    Work is let go of once its shards are collected: that of ALS holds all factors, and there is another in
+    each half of an iteration.
+    """
+
+    def __init__(
+        self, context: SparkContext, placed: RDD[_Placed], size: int, sent: Sequence[Broadcast[Work]] = ()
+    ) -> None:
         self._context = context
         self._placed = placed
         self._size = size
+        self._sent = sent
 
     @override
     def map(self, work: Work) -> Shards:
@@ -85,21 +89,7 @@ class _SparkShards(Shards):
             place, part = placed
             return place, opened(sent.value)(part)
 
-        return _SparkShards(self._context, self._placed.map(apply), self._size)
-
-    @override
-    def sum_by_movie(self, n_blocks: int) -> Shards:
-        def emit(placed: _Placed) -> Iterator[tuple[int, _Placed]]:
-            place, part = placed
-            for block in range(n_blocks):
-                yield block, (place, block_of(part, block, n_blocks))
-
-        def add(grouped: tuple[int, Any]) -> _Placed:
-            block, parts = grouped
-            return block, added_up([part for _, part in sorted(parts, key=itemgetter(0))])
-
-        grouped = self._placed.flatMap(emit).groupByKey(n_blocks, partitionFunc=_itself)
-        return _SparkShards(self._context, grouped.map(add), n_blocks)
+        return _SparkShards(self._context, self._placed.map(apply), self._size, [*self._sent, sent])
 
     @override
     @contextmanager
@@ -109,6 +99,7 @@ class _SparkShards(Shards):
             yield _SparkShards(self._context, persisted, self._size)
         finally:
             persisted.unpersist()
+            self._let_go()
 
     @override
     def collect(self) -> Iterator[Arrays]:
@@ -119,10 +110,11 @@ class _SparkShards(Shards):
                 found = self._context.runJob(self._placed, list, list(places))
             for _, part in found:
                 yield part
+        self._let_go()
 
-
-def _itself(block: int) -> int:
-    return block
+    def _let_go(self) -> None:
+        for work in self._sent:
+            work.destroy()
 
 
 @contextmanager

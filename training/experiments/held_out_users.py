@@ -12,9 +12,10 @@ from serving.ids import Rows
 from serving.ratings import LIKED, History, Ratings
 from training.data.ease import Ease
 from training.data.popularity import MovieStatistics, popularity
+from training.engine.local import LocalEngine
 from training.evaluation.metrics import capped_recall
 from training.experiments.regularization import best_regularization
-from training.models.als import fit_item_factors
+from training.models.als_shards import fit_item_factors
 from training.models.lists import best_unseen
 from training.progress import Progress
 
@@ -68,7 +69,9 @@ def strong_generalisation(
         for part in parts:
             held_out = part_of == part
             trained = ratings.where(np.repeat(~held_out, ratings.counts()))
-            item_factors = fit_item_factors(trained, n_movies, parameters, seed=seed, threads=threads)
+            item_factors = fit_item_factors(
+                trained, n_movies, parameters, seed=seed, engine=LocalEngine(threads)
+            )
             fold_in = FoldIn(item_factors, parameters)
             cold = np.flatnonzero(~item_factors.any(axis=1)).astype(np.int32)
             popular = popularity(MovieStatistics.of(trained, n_movies))

@@ -6,9 +6,6 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from implicit.cpu.als import AlternatingLeastSquares
-from implicit.recommender_base import ModelFitError
-from scipy.sparse import csr_matrix
 
 from serving.fold_in import AlsParameters
 from serving.ids import Rows
@@ -16,7 +13,7 @@ from serving.ratings import Ratings
 from serving.retrieval import Candidates, retrieve
 from training.engine.engine import Engine
 from training.engine.local import LocalEngine
-from training.models.als_shards import FitError, UserShards, UserVectors, fit_on_shards, overflow
+from training.models.als_shards import UserShards, UserVectors, fit_item_factors
 
 _USERS_PER_PRODUCT = 256
 _USERS_PER_SHARD = 500
@@ -24,7 +21,7 @@ _USERS_PER_SHARD = 500
 
 @dataclass(frozen=True)
 class Als:
-    """Fitted factors: the items' from implicit, the users' solved exactly against them."""
+    """Fitted factors: the items' as implicit fits them, the users' solved exactly against them."""
 
     parameters: AlsParameters
     item_factors: npt.NDArray[np.float32]
@@ -63,7 +60,7 @@ class Als:
         """
         engine = engine or LocalEngine(threads)
         item_factors = fit_item_factors(
-            ratings, n_movies, parameters, seed=seed, threads=threads, progress=progress, engine=engine
+            ratings, n_movies, parameters, seed=seed, engine=engine, progress=progress
         )
         return cls.of_items(item_factors, ratings, parameters, engine=engine, users=users)
 
@@ -125,35 +122,3 @@ class Als:
             for mask, user_row in zip(blocked, rows, strict=True):
                 mask[seen.of(int(user_row)).movie_rows] = True
             yield from retrieve(self.item_factors, vectors, list(blocked), [limit] * len(rows))
-
-
-def fit_item_factors(
-    ratings: Ratings,
-    n_movies: int,
-    parameters: AlsParameters,
-    *,
-    seed: int,
-    threads: int,
-    progress: Callable[[], None] = lambda: None,
-    engine: Engine | None = None,
-) -> npt.NDArray[np.float32]:
-    """Item factors, shape (n_movies, n_factors): of implicit, or on shards. Arguments as for `Als.fit`."""
-    if engine is not None and engine.DISTRIBUTED:
-        return fit_on_shards(engine, ratings, n_movies, parameters, seed=seed, progress=progress)
-    model = AlternatingLeastSquares(
-        factors=parameters.factors,
-        regularization=parameters.regularization,
-        alpha=1.0,  # ours is in the confidences
-        iterations=parameters.iterations,
-        num_threads=threads,
-        random_state=seed,
-    )
-    matrix = csr_matrix(
-        (parameters.confidences(ratings.values), ratings.movie_rows, ratings.indptr),
-        shape=(len(ratings.users), n_movies),
-    )
-    try:
-        model.fit(matrix, show_progress=False, callback=lambda *_: progress())
-    except ModelFitError as error:
-        raise FitError(overflow(parameters)) from error
-    return np.ascontiguousarray(model.item_factors, dtype=np.float32)

@@ -1,31 +1,33 @@
-"""Implicit ALS on shards of users: for engines whose machines do not hold all ratings.
+"""Implicit ALS on shards of users and of movies: the same steps on every engine.
 
-Each shard solves its users exactly against the item factors (`serving.fold_in`), and says what they add to
-the normal equations of each movie. The sums of these are solved for the item factors. Where implicit does a
-few steps of conjugate gradients, both halves are exact: factors differ.
+Each half of an iteration solves rows against all factors of the other side, row by row, by implicit's own
+solver: a few steps of conjugate gradients. So factors have the bits of implicit's own fit, however the rows
+are split. The users' vectors that are served are exact (`serving.fold_in`).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, overload
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from implicit.cpu.als import AlternatingLeastSquares
+from scipy.sparse import csr_matrix
 from typing_extensions import override
 
 from serving.fold_in import AlsParameters, FoldIn
 from serving.ids import Rows
 from serving.ratings import History, Ratings
-from training.engine.engine import MOVIE_ROWS, Arrays, Engine, Work
+from training.engine.engine import Arrays, Engine, Shards, Work
 from training.errors import TrainingError
 
-_USERS_PER_SHARD: Final = 2_000
-_BYTES_PER_BLOCK: Final = 64 * 2**20
-"""Of the normal equations that are summed and solved together."""
-_START_DEVIATION: Final = 0.01
-"""Of random factors, as implicit has it."""
+_RATINGS_PER_SHARD: Final = 2**20
+"""About, and at least one row. Each shard squares the factors of the other side again."""
+_START: Final = 0.01
+"""Random factors are from 0 to this, as implicit has it."""
 
 
 class FitError(TrainingError):
@@ -70,7 +72,7 @@ class UserShards(Sequence[Arrays]):
         histories = [self.ratings.of(row) for row in rows]
         return {
             "indptr": np.cumsum([0, *map(len, histories)]),
-            MOVIE_ROWS: np.concatenate([one.movie_rows for one in histories]),
+            "movie_rows": np.concatenate([one.movie_rows for one in histories]),
             "values": np.concatenate([one.values for one in histories]),  # not a frame
             "times": np.concatenate([one.times for one in histories]),
         }
@@ -94,7 +96,7 @@ class UserVectors(Work):
             try:
                 for place in range(ends.size - 1):
                     one = slice(ends[place], ends[place + 1])
-                    history = History(shard[MOVIE_ROWS][one], shard["values"][one], shard["times"][one])
+                    history = History(shard["movie_rows"][one], shard["values"][one], shard["times"][one])
                     vector = fold_in.user_vector(history)
                     if vector is not None:
                         vectors[place] = vector
@@ -108,113 +110,96 @@ class UserVectors(Work):
 
 
 @dataclass(frozen=True, eq=False)
-class _SolvedUsers(Work):
-    """A shard with the vectors of its users."""
+class _HalfStep(Work):
+    """Solves a shard's rows against the factors of the other side, from where they are."""
 
-    vectors: UserVectors
-
-    @override
-    def open(self) -> Callable[[Arrays], Arrays]:
-        solve = self.vectors.open()
-        return lambda shard: {**shard, **solve(shard)}
-
-
-@dataclass(frozen=True)
-class _Gram(Work):
-    """What a shard's users add to the part of the equations that movies share."""
-
-    @override
-    def open(self) -> Callable[[Arrays], Arrays]:
-        def gram(shard: Arrays) -> Arrays:
-            wide = shard["vectors"].astype(np.float64)
-            return {"gram": wide.T @ wide}
-
-        return gram
-
-
-@dataclass(frozen=True)
-class _Equations(Work):
-    """What a shard's users add to the equations of each movie: Σ (c - 1) x xᵀ, its lower half, and Σ c x."""
-
+    solved: npt.NDArray[np.float32]
+    """Shape (n_rows, n_factors); of all rows, before the step."""
+    fixed: npt.NDArray[np.float32]
+    """Shape (n_other_rows, n_factors)."""
     parameters: AlsParameters
 
     @override
     def open(self) -> Callable[[Arrays], Arrays]:
-        def equations(shard: Arrays) -> Arrays:
-            vectors, n_factors = shard["vectors"], self.parameters.factors
-            users = np.repeat(np.arange(len(vectors)), np.diff(shard["indptr"]))
-            by_movie = np.argsort(shard[MOVIE_ROWS], kind="stable")
-            rows, starts = np.unique(shard[MOVIE_ROWS][by_movie], return_index=True)
-            confidences = self.parameters.confidences(shard["values"])[by_movie]
-            lower = np.tril_indices(n_factors)
-            systems = np.empty((rows.size, lower[0].size), np.float32)
-            sides = np.empty((rows.size, n_factors), np.float32)
-            for place, (start, end) in enumerate(zip(starts, [*starts[1:], by_movie.size], strict=True)):
-                of_users = vectors[users[by_movie[start:end]]]
-                weights = confidences[start:end]
-                systems[place] = ((of_users * (weights - 1)[:, None]).T @ of_users)[lower]
-                sides[place] = weights @ of_users
-            return {MOVIE_ROWS: rows, "systems": systems, "sides": sides}
+        solver = AlternatingLeastSquares(factors=self.parameters.factors).solver
 
-        return equations
-
-
-@dataclass(frozen=True, eq=False)
-class _ItemFactors(Work):
-    """Solves the summed equations of movies."""
-
-    gram: npt.NDArray[np.float64]
-    """Shape (n_factors, n_factors), with λ on its diagonal."""
-    parameters: AlsParameters
-
-    @override
-    def open(self) -> Callable[[Arrays], Arrays]:
-        def solve(block: Arrays) -> Arrays:
-            factors = np.empty(block["sides"].shape, np.float32)
-            lower = np.tril_indices(self.parameters.factors)
-            try:
-                for place, (system, side) in enumerate(zip(block["systems"], block["sides"], strict=True)):
-                    whole = self.gram.copy()
-                    whole[lower] += system
-                    factors[place] = cho_solve(cho_factor(whole, lower=True), side)
-            except (LinAlgError, ValueError) as error:  # not positive definite, or not finite
-                raise FitError(overflow(self.parameters)) from error
-            return {MOVIE_ROWS: block[MOVIE_ROWS], "factors": factors}
+        def solve(shard: Arrays) -> Arrays:
+            n_rows = shard["indptr"].size - 1
+            start = int(shard["first_row"])
+            matrix = csr_matrix(
+                (shard["confidences"], shard["others"], shard["indptr"]), shape=(n_rows, len(self.fixed))
+            )
+            factors = self.solved[start : start + n_rows].copy()
+            solver(matrix, factors, self.fixed, self.parameters.regularization, num_threads=1)
+            return {"factors": factors}
 
         return solve
 
 
-def fit_on_shards(
-    engine: Engine,
+def fit_item_factors(
     ratings: Ratings,
     n_movies: int,
     parameters: AlsParameters,
     *,
     seed: int,
-    progress: Callable[[], None],
+    engine: Engine,
+    progress: Callable[[], None] = lambda: None,
 ) -> npt.NDArray[np.float32]:
     """Item factors, shape (n_movies, n_factors); a zero row for a movie without ratings.
 
     The same bits on every engine.
 
+    Args:
+        ratings: what may be learned from.
+        n_movies: rows of the catalogue.
+        parameters: of the model.
+        seed: of the random start.
+        engine: where it is done.
+        progress: called after each iteration.
+
     Raises:
         FitError: there is no finite solution.
     """
-    shape = (n_movies, parameters.factors)
-    rated = np.unique(ratings.movie_rows)
-    factors = np.zeros(shape, np.float32)
-    factors[rated] = np.random.default_rng(seed).normal(0, _START_DEVIATION, (rated.size, parameters.factors))
-    n_blocks = math.ceil(4 * n_movies * parameters.factors**2 / _BYTES_PER_BLOCK)
-    everybody = np.arange(len(ratings.users), dtype=np.int32)
-    with engine.shards(UserShards(ratings, everybody, _USERS_PER_SHARD)).kept() as shards:
+    by_user = csr_matrix(
+        (parameters.confidences(ratings.values), ratings.movie_rows, ratings.indptr),
+        shape=(len(ratings.users), n_movies),
+    )
+    by_movie = by_user.T.tocsr()
+    rng = np.random.default_rng(seed)
+    users, movies = (
+        rng.random((n_rows, parameters.factors), dtype=np.float32) * _START for n_rows in by_user.shape
+    )
+    with ExitStack() as stack:
+        user_shards, movie_shards = (
+            stack.enter_context(engine.shards(list(_shards(matrix, engine.cores))).kept())
+            for matrix in (by_user, by_movie)
+        )
         for _ in range(parameters.iterations):
-            with shards.map(_SolvedUsers(UserVectors(factors, parameters))).kept() as solved:
-                gram = parameters.regularization * np.eye(parameters.factors)
-                for part in solved.map(_Gram()).collect():
-                    gram += part["gram"]
-                summed = solved.map(_Equations(parameters)).sum_by_movie(n_blocks)
-                factors = np.zeros(shape, np.float32)
-                for block in summed.map(_ItemFactors(gram, parameters)).collect():
-                    factors[block[MOVIE_ROWS]] = block["factors"]
+            users = _solved(user_shards, _HalfStep(users, movies, parameters))
+            movies = _solved(movie_shards, _HalfStep(movies, users, parameters))
             progress()
+    return movies
+
+
+def _shards(matrix: csr_matrix, cores: int) -> Iterator[Arrays]:
+    """Consecutive rows with about as many ratings each, enough shards for all cores."""
+    n_shards = max(cores, math.ceil(matrix.nnz / _RATINGS_PER_SHARD))
+    even = np.linspace(0, matrix.nnz, n_shards + 1)[1:-1]
+    bounds = [0, *np.searchsorted(matrix.indptr, even).tolist(), matrix.shape[0]]
+    for start, end in pairwise(bounds):
+        if start < end:
+            indptr = matrix.indptr[start : end + 1]
+            of_rows = slice(indptr[0], indptr[-1])
+            yield {
+                "first_row": np.array(start),
+                "indptr": indptr - indptr[0],
+                "others": matrix.indices[of_rows],
+                "confidences": matrix.data[of_rows],
+            }
+
+
+def _solved(shards: Shards, step: _HalfStep) -> npt.NDArray[np.float32]:
+    factors = np.concatenate([solved["factors"] for solved in shards.map(step).collect()])
+    if not np.isfinite(factors).all():
+        raise FitError(overflow(step.parameters))
     return factors

@@ -32,7 +32,8 @@ from training.data.popularity import MovieStatistics, popularity
 from training.engine.engine import Engine
 from training.engine.local import LocalEngine
 from training.features.build import build
-from training.models.als import Als, fit_item_factors
+from training.models.als import Als
+from training.models.als_shards import fit_item_factors
 from training.models.job_context import JobContext
 
 _SAMPLED_USERS = 100
@@ -94,13 +95,11 @@ class FirstStage:
 
         def factors() -> Arrays:
             found = fit_item_factors(
-                ratings, n_movies, parameters, seed=seed, threads=threads, progress=progress, engine=engine
+                ratings, n_movies, parameters, seed=seed, engine=engine, progress=progress
             )
             return {"item_factors": found}
 
-        key = hashlib.sha256(
-            f"{digest} {n_movies} {parameters} {seed} {engine.DISTRIBUTED}".encode()
-        ).hexdigest()[:16]
+        key = hashlib.sha256(f"{digest} {n_movies} {parameters} {seed}".encode()).hexdigest()[:16]
         item_factors = checkpoints.whole().step(f"factors-{key}", factors)["item_factors"]
         als = Als.of_items(item_factors, ratings, parameters, engine=engine, users=users)
         catalogue = CatalogueArrays(table.movies, unit_factors(item_factors))

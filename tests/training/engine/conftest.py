@@ -30,7 +30,6 @@ def spark(java: None) -> Iterator[SparkEngine]:
 
 @pytest.fixture(autouse=True)
 def many_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a few users each, and sums in more than one block."""
-    monkeypatch.setattr(als_shards, "_USERS_PER_SHARD", 7)
-    monkeypatch.setattr(als_shards, "_BYTES_PER_BLOCK", 10_000)
+    """Of a few users each."""
+    monkeypatch.setattr(als_shards, "_RATINGS_PER_SHARD", 200)
     monkeypatch.setattr(filling, "_USERS_PER_SHARD", 25)

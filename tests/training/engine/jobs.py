@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.conftest import Trained
 from tests.training.small import N_MOVIES, RECIPE, tastes
 from training.engine.engine import Engine
-from training.models.als_shards import fit_on_shards
+from training.models.als_shards import fit_item_factors
 from training.models.fill import fill
 
 
@@ -15,7 +15,9 @@ def nothing() -> None:
 
 
 def factors(engine: Engine, progress: Callable[[], None] = nothing) -> bytes:
-    return fit_on_shards(engine, tastes(), N_MOVIES, RECIPE.als, seed=0, progress=progress).tobytes()
+    return fit_item_factors(
+        tastes(), N_MOVIES, RECIPE.als, seed=0, engine=engine, progress=progress
+    ).tobytes()
 
 
 def filled(trained: Trained, out: Path, engine: Engine, advance: Callable[[], None] = nothing) -> bytes:

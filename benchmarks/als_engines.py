@@ -1,0 +1,109 @@
+"""Item factors of ALS by implicit's own fit and on both engines: `python -m benchmarks.als_engines --help`.
+
+All give the same bits, or it fails. Spark's executors are threads of a JVM on this machine, unless
+`PYSPARK_SUBMIT_ARGS` names a cluster. Linux only.
+"""
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported, as in the job
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Final
+
+import numpy as np
+import numpy.typing as npt
+import typer
+from implicit.cpu.als import AlternatingLeastSquares
+from scipy.sparse import csr_matrix
+
+from benchmarks.long_tail import write_long_tail
+from serving.fold_in import AlsParameters
+from serving.ratings import Ratings
+from training.data.movielens.data_set import read_data_set
+from training.engine.engine import Engine
+from training.engine.local import LocalEngine
+from training.engine.spark import SparkEngine
+from training.models.als_shards import fit_item_factors
+from training.models.recipe import default_parameters
+
+_CORES: Final = len(os.sched_getaffinity(0))
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_SEED: Final = 0
+
+
+def main(
+    ratings: Annotated[float, typer.Option(min=1e4, max=1e8, help="How many are invented.")] = 1e7,
+    iterations: Annotated[int, typer.Option(min=1, help="Of ALS; the job's own number is 15.")] = 3,
+) -> None:
+    """Prints seconds, and processor seconds of all processes, for an iteration."""
+    with TemporaryDirectory() as folder:
+        write_long_tail(Path(folder), int(ratings))
+        table, cleaned = read_data_set(Path(folder))
+    data, n_movies = cleaned.ratings, len(table.movies.ids)
+    parameters = replace(default_parameters(len(data.users)), iterations=iterations)
+    typer.echo(
+        f"{data.values.size:,} ratings of {len(data.users):,} users by {n_movies:,} movies, {_CORES} cores"
+    )
+
+    def on(engine: Engine) -> npt.NDArray[np.float32]:
+        return fit_item_factors(data, n_movies, parameters, seed=_SEED, engine=engine)
+
+    expected = _timed("implicit", iterations, lambda: _implicit(data, n_movies, parameters))
+    with SparkEngine() as spark:
+        on_spark = f"Spark, {spark.cores} cores"
+        for name, engine in (
+            ("local", LocalEngine(_CORES)),
+            (f"{on_spark}, first fit", spark),
+            (on_spark, spark),
+        ):
+            found = _timed(name, iterations, partial(on, engine))
+            if found.tobytes() != expected.tobytes():
+                raise SystemExit(f"{name}: the factors are not those of implicit")
+
+
+def _timed(name: str, iterations: int, fit: Callable[[], npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    began, cpu_before = time.perf_counter(), _cpu_seconds()
+    factors = fit()
+    seconds, cpu_seconds = time.perf_counter() - began, _cpu_seconds() - cpu_before
+    typer.echo(
+        f"{name}: {seconds / iterations:.1f} s an iteration, {cpu_seconds / iterations:.1f} of the processor"
+    )
+    return factors
+
+
+def _implicit(ratings: Ratings, n_movies: int, parameters: AlsParameters) -> npt.NDArray[np.float32]:
+    model = AlternatingLeastSquares(
+        factors=parameters.factors,
+        regularization=parameters.regularization,
+        alpha=1.0,  # ours is in the confidences
+        iterations=parameters.iterations,
+        num_threads=_CORES,
+        random_state=_SEED,
+    )
+    confidences = parameters.confidences(ratings.values)
+    shape = (len(ratings.users), n_movies)
+    model.fit(csr_matrix((confidences, ratings.movie_rows, ratings.indptr), shape), show_progress=False)
+    factors: npt.NDArray[np.float32] = model.item_factors
+    return factors
+
+
+def _cpu_seconds() -> float:
+    """Of this process and all below it: those that have ended, too, once they were waited for."""
+    ticks, waiting = 0, [os.getpid()]
+    while waiting:
+        process = Path(f"/proc/{waiting.pop()}")
+        fields = (process / "stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        ticks += sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime: proc(5)
+        for task in (process / "task").iterdir():
+            waiting += map(int, (task / "children").read_text(encoding="ascii").split())
+    return ticks / _TICKS
+
+
+if __name__ == "__main__":
+    typer.run(main)
