@@ -11,10 +11,8 @@ from serving.features.factors import FactorFeatures
 from serving.features.genre import GenreFeatures
 from serving.features.group import FeatureGroup
 from serving.features.movie import MovieFeatures
-from serving.features.neighbours import NeighbourFeatures
 from serving.features.pace import PaceFeatures
 from serving.features.place import PlaceFeatures
-from serving.features.recent_genres import RecentGenreFeatures
 from serving.features.retrieval import RetrievalFeatures
 from serving.features.sources import SourceFeatures
 from serving.features.time import TimeFeatures
@@ -48,23 +46,15 @@ _REFERENCE: Final = (UserFeatures, PaceFeatures, MovieFeatures, RetrievalFeature
 _GROUPS: Final[Mapping[FeatureSet, FeatureGroups]] = MappingProxyType(
     {
         FeatureSet.REFERENCE: _REFERENCE,
-        FeatureSet.COMPACT: (
-            *_REFERENCE,
-            PlaceFeatures,
-            TransitionFeatures,
-            NeighbourFeatures,
-            FactorFeatures,
-        ),
+        FeatureSet.COMPACT: (*_REFERENCE, PlaceFeatures, TransitionFeatures, FactorFeatures),
         FeatureSet.EXTENDED: (
             *_REFERENCE,
             PlaceFeatures,
             SourceFeatures,
             TransitionFeatures,
-            NeighbourFeatures,
             FactorFeatures,
             EaseFeatures,
             TimeFeatures,
-            RecentGenreFeatures,
             GenreFeatures,
         ),
         FeatureSet.UNTIMED: (

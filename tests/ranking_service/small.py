@@ -69,7 +69,6 @@ def ranker(model: Any = None) -> Ranker:
     arrays: dict[str, dict[str, npt.NDArray[Any]]] = {
         "movie": {"values": movie_values},
         "transitions": links,
-        "neighbours": links,
         "ease": {"sources": np.zeros((5, 1), np.int32), "weights": np.zeros((5, 1), np.float32)},
         "time": {
             "first_times": np.zeros(5),

@@ -62,12 +62,6 @@ def arrays() -> Mapping[str, Mapping[str, npt.NDArray[Any]]]:
             "movie_rows": np.array([1, 2, 0, 1, 2], np.int32),
             "weights": np.array([0.5, 0.25, 1, 2, 4], np.float32),
         },
-        # 0 goes with 3 (8), 3 with 0 (8) and 1 (16)
-        "neighbours": {
-            "indptr": np.array([0, 1, 1, 1, 3]),
-            "movie_rows": np.array([3, 0, 1], np.int32),
-            "weights": np.array([8, 8, 16], np.float32),
-        },
         # who likes 0, likes 1 (0.5) and rather not 2 (-0.25); who likes 3, likes 2 (1)
         "ease": {
             "sources": np.array([[0, 0], [0, 0], [0, 3], [0, 0]], np.int32),
@@ -156,8 +150,8 @@ def test_published_bundles_stay_readable() -> None:
     """Other hashes refuse every bundle there is: change these when that is what you want."""
     assert {name: feature_hash(name.groups, MOVIELENS_GENRES) for name in FeatureSet} == {
         FeatureSet.REFERENCE: "4c0cda65fbb394bc",
-        FeatureSet.COMPACT: "473a95227c3c572c",
-        FeatureSet.EXTENDED: "19051d85d3fafc5d",
+        FeatureSet.COMPACT: "2419a9bbb71e87b8",
+        FeatureSet.EXTENDED: "2c84f8b990df9420",
         FeatureSet.UNTIMED: "19d324997e3b658a",
     }
 
@@ -287,15 +281,6 @@ def test_ease_weights_that_do_not_fit_are_refused() -> None:
         EaseFeatures(tables().catalogue, np.zeros((4, 2), np.int32), np.zeros((4, 3), np.float32))
 
 
-def test_cooccurrence_with_the_last_movies() -> None:
-    older = history([0, 2, 2, 2, 2, 3], [3] * 6, [0, 1, 2, 3, 4, 5])
-    columns = computed(older, [0, 1, 2, 3], [0] * 4)
-    assert columns["knn_last5"] == [8, 16, 0, 0]
-    assert columns["knn_last10"] == [8, 16, 0, 8]
-    far = history([0] + [2] * 10, [3] * 11, list(range(11)))
-    assert computed(far, [3], [0])["knn_last10"] == [0]
-
-
 def test_cosines_with_the_last_movies() -> None:
     columns = computed(RATED, [0, 1, 2, 3], [0] * 4)
     np.testing.assert_allclose(columns["cos_last1"], [1, 0, 0, 0.6], rtol=1e-6)
@@ -347,28 +332,22 @@ def test_last_rating_outside_of_training(times: list[int], age: float, bin_: int
     np.testing.assert_allclose(columns["movie_days_at_last"], [days, days - 5.5], atol=0.1)
 
 
-def test_genre_taste_and_share() -> None:
+def test_genre_taste() -> None:
     """Action is 1.5 above the mean once, comedy 1.5 below: both shrunk by 5 ratings."""
     columns = computed(RATED, [0, 1, 2, 3], [0] * 4)
     np.testing.assert_allclose(columns["genre_taste"], [0.25, 0, 0, -0.25], rtol=1e-6)
-    assert columns["genre_share_last20"] == [0.5, 0.5, 0, 0.5]
 
 
-def test_genre_share_forgets_after_20_ratings_and_taste_does_not() -> None:
+def test_genre_taste_does_not_forget() -> None:
     of = history([3] + [0] * 20, [1] + [4] * 20, list(range(21)))
     columns = computed(of, [0, 3], [0, 0])
     mean = 81 / 21
-    assert columns["genre_share_last20"] == [1, 0]
     np.testing.assert_allclose(columns["genre_taste"], [20 * (4 - mean) / 25, (1 - mean) / 6], rtol=1e-5)
 
 
 def test_nobody_has_no_taste_and_no_last_movies() -> None:
     columns = computed(EMPTY_HISTORY, [0, 1], [1, 2])
-    for name in [
-        name
-        for name in columns
-        if name.startswith(("trans_", "knn_", "cos_", "near_", "ease_", "genre_taste", "genre_share"))
-    ]:
+    for name in [name for name in columns if name.startswith(("trans_", "cos_", "ease_", "genre_taste"))]:
         assert columns[name] == [0, 0], name
 
 
@@ -443,7 +422,6 @@ def test_links_that_do_not_fit_are_refused() -> None:
         ("year", None, "of an unknown year"),
         ("genre_film_noir", 1, "of the genre Film-Noir"),
         ("genre_film_noir", 0, "not of the genre Film-Noir"),
-        ("genre_share_last20", 0.25, "of genres that 25% of your last 20 movies have"),
     ],
 )
 def test_what_a_value_says(name: str, value: float | None, expected: str) -> None:
@@ -467,8 +445,6 @@ def test_the_one_movie_behind_a_value() -> None:
         "trans_last5": [None, 40, 40, None],
         "trans_last10": [None, 40, 40, None],
         "trans_decayed": [None, 40, 40, None],
-        "knn_last5": [40, 40, None, 10],
-        "knn_last10": [40, 40, None, 10],
         "cos_last1": [10, 10, 10, 10],
         "ease_likes": [None, 10, None, None],
         "ease_last10": [None, 10, None, None],

@@ -1,6 +1,5 @@
 """Links between movies by hand, against a plain recount, and cut to the strongest."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,8 +8,7 @@ import pytest
 
 from serving.ratings import Ratings
 from tests.training.small import N_MOVIES, ratings_of, table_of, tastes
-from training.data.movielens.movies import MovieTable
-from training.features import links, neighbours, transitions
+from training.features import transitions
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -24,7 +22,7 @@ def dense(of: Arrays, n_movies: int) -> npt.NDArray[np.float64]:
     return matrix
 
 
-def recounted_transitions(ratings: Ratings, n_movies: int) -> npt.NDArray[np.float64]:
+def recounted(ratings: Ratings, n_movies: int) -> npt.NDArray[np.float64]:
     sums = np.zeros((n_movies, n_movies))
     for user in range(len(ratings.users)):
         rated = ratings.of(user).movie_rows
@@ -33,15 +31,6 @@ def recounted_transitions(ratings: Ratings, n_movies: int) -> npt.NDArray[np.flo
                 sums[rated[i], rated[j]] += 1 / np.sqrt(j - i)
     shrunk = np.bincount(ratings.movie_rows, minlength=n_movies) + 10
     return sums / np.sqrt(np.outer(shrunk, shrunk))
-
-
-def recounted_cosines(ratings: Ratings, n_movies: int) -> npt.NDArray[np.float64]:
-    rated = np.zeros((len(ratings.users), n_movies))
-    rated[ratings.user_rows(), ratings.movie_rows] = 1
-    roots = np.sqrt(rated.sum(axis=0))
-    cosines: npt.NDArray[np.float64] = (rated.T @ rated) / (np.outer(roots, roots) + 20)
-    np.fill_diagonal(cosines, 0)
-    return cosines
 
 
 def test_transitions_by_hand() -> None:
@@ -64,48 +53,37 @@ def test_transitions_reach_20_places_and_not_into_the_next_user() -> None:
     assert found[:, 22].tolist() == found[22].tolist() == [0] * 23
 
 
-def test_cooccurrence_by_hand() -> None:
-    ratings = ratings_of([(0, 5, 1), (1, 1, 2)], [(1, 5, 1), (0, 5, 2)], [(0, 5, 1), (2, 5, 2)])
-    found = dense(neighbours.build(ratings, table_of(4)), 4)
-    expected = np.zeros((4, 4))
-    expected[0, 1] = expected[1, 0] = 2 / (np.sqrt(3 * 2) + 20)
-    expected[0, 2] = expected[2, 0] = 1 / (np.sqrt(3) + 20)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
-def test_both_equal_a_plain_recount() -> None:
+def test_they_equal_a_plain_recount() -> None:
     ratings = tastes()
     found = dense(transitions.build(ratings, table_of(N_MOVIES)), N_MOVIES)
-    np.testing.assert_allclose(found, recounted_transitions(ratings, N_MOVIES), rtol=1e-5)
-    found = dense(neighbours.build(ratings, table_of(N_MOVIES)), N_MOVIES)
-    np.testing.assert_allclose(found, recounted_cosines(ratings, N_MOVIES), rtol=1e-6)
+    np.testing.assert_allclose(found, recounted(ratings, N_MOVIES), rtol=1e-5)
 
 
-@pytest.mark.parametrize("make", [transitions.build, neighbours.build], ids=["transitions", "neighbours"])
-def test_blocks_do_not_change_the_result(
-    monkeypatch: pytest.MonkeyPatch, make: Callable[[Ratings, MovieTable], Arrays]
-) -> None:
+@pytest.mark.parametrize("ratings_per_block", [1, 7, 100])
+def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, ratings_per_block: int) -> None:
     ratings = tastes()
-    whole = make(ratings, table_of())
-    monkeypatch.setattr(links, "_CELLS_PER_BLOCK", 7 * N_MOVIES)
-    in_blocks = make(ratings, table_of())
+    whole = transitions.build(ratings, table_of())
+    monkeypatch.setattr(transitions, "_RATINGS_PER_BLOCK", ratings_per_block)
+    in_blocks = transitions.build(ratings, table_of())
     for name in ("indptr", "movie_rows", "weights"):
         np.testing.assert_array_equal(in_blocks[name], whole[name])
 
 
 def test_a_movie_keeps_its_200_strongest_links_ties_to_the_lower_row() -> None:
-    """0 goes with all of 249 movies once, with the last 40 of them twice."""
-    everything = [(row, 5.0, row) for row in range(250)]
-    found = neighbours.build(ratings_of(everything, [everything[0], *everything[210:]]), table_of(250))
+    """Twelve users rate 0, then 20 movies that nobody else rates: links are as strong as they are near."""
+    ratings = ratings_of(
+        *([(0, 5, 0), *((1 + 20 * user + gap, 5, 1 + gap) for gap in range(20))] for user in range(12))
+    )
+    found = transitions.build(ratings, table_of(241))
     strongest = found["movie_rows"][: found["indptr"][1]].tolist()
-    assert strongest == [*range(210, 250), *range(1, 161)]
+    nearest_first = [1 + 20 * user + gap for gap in range(20) for user in range(12)]
+    assert strongest == nearest_first[:200]
     assert np.diff(found["indptr"]).max() == 200
     assert np.all(np.diff(found["weights"][: found["indptr"][1]]) <= 0)
 
 
-@pytest.mark.parametrize("make", [transitions.build, neighbours.build], ids=["transitions", "neighbours"])
-def test_types_and_ratings_without_pairs(make: Callable[[Ratings, MovieTable], Arrays]) -> None:
-    found = make(ratings_of([(0, 5, 1)], [(1, 5, 1)], []), table_of(3))
+def test_types_and_ratings_without_pairs() -> None:
+    found = transitions.build(ratings_of([(0, 5, 1)], [(1, 5, 1)], []), table_of(3))
     assert found["indptr"].tolist() == [0, 0, 0, 0]
     dtypes = [found["indptr"].dtype, found["movie_rows"].dtype, found["weights"].dtype]
     assert dtypes == [np.dtype(kind) for kind in (np.int64, np.int32, np.float32)]
