@@ -34,7 +34,7 @@ from training.experiments.feature_selection import Trial
 from training.experiments.source_weights import choose_source_weights, recalls_by_user
 from training.models.first_stage import FirstStage, fit_first_stage
 from training.models.job_context import JobContext
-from training.models.recipe import RankerParameters, Recipe, default_parameters
+from training.models.recipe import DEFAULT_PARAMETERS, RankerParameters, Recipe
 from training.progress import Progress
 
 _CALL_USERS: Final = 32
@@ -113,7 +113,7 @@ class _Part:
 
 def _recipe(protocol: SplitProtocol, sources: SourceWeights, seed: int) -> Recipe:
     return Recipe(
-        als=default_parameters(n_users=0),
+        als=DEFAULT_PARAMETERS,
         ranker=RankerParameters(selection_seconds=_EVERY_GROUP),
         feature_groups=FeatureSet.EXTENDED.groups,
         sources=sources,

@@ -23,10 +23,9 @@ from serving.retrieval import Candidates, RowsByNorm, retrieve, retrieve_by_norm
 from training.cli.terminal import Terminal
 from training.data.movielens.data_set import read_data_set
 from training.models.als import Als
-from training.models.recipe import default_parameters
+from training.models.recipe import DEFAULT_PARAMETERS
 
 _LIMIT: Final = 300
-_FACTORS: Final = default_parameters(n_users=10**6)
 _TURN: Final = 0.3
 """Length of the random vector that is added to a direction."""
 _STRETCHES: Final = (0.5, 0.2, 0.0)
@@ -51,7 +50,7 @@ def main(
 ) -> None:
     """Prints what one user's 300 best movies take, by how the norms spread."""
     table = Table(
-        title=f"Processor ms at p50: best {_LIMIT} of {movies:,} movies, {_FACTORS.factors} factors"
+        title=f"Processor ms at p50: best {_LIMIT} of {movies:,} movies, {DEFAULT_PARAMETERS.factors} factors"
     )
     for heading in (
         "norms",
@@ -88,7 +87,7 @@ def main(
 def _fit(data_dir: Path) -> tuple[Floats, Floats]:
     """Factors of the movies that have been rated, and of all users."""
     table, clean = read_data_set(data_dir)
-    als = Als.fit(clean.ratings, len(table.movies.ids), _FACTORS, seed=0, threads=2)
+    als = Als.fit(clean.ratings, len(table.movies.ids), DEFAULT_PARAMETERS, seed=0, threads=2)
     return als.item_factors[als.item_factors.any(axis=1)], als.user_factors
 
 

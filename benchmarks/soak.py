@@ -37,7 +37,7 @@ from training.data.movielens.data_set import read_data_set
 from training.evaluation.splits import SplitProtocol
 from training.models.job_context import JobContext
 from training.models.ranker_selection import RankerChoice
-from training.models.recipe import Loss, RankerParameters, Recipe, default_parameters
+from training.models.recipe import DEFAULT_PARAMETERS, Loss, RankerParameters, Recipe
 from training.models.two_stage import fit_two_stage
 from training.progress import Progress
 from training.publish.publish import Build, publish
@@ -201,7 +201,7 @@ def _trained(root: Path, progress: Progress) -> tuple[BundleStore, list[str]]:
     bundle_ids = []
     for seed in range(_BUNDLES):
         recipe = Recipe(
-            als=default_parameters(len(clean.ratings.users)),
+            als=DEFAULT_PARAMETERS,
             ranker=RankerParameters(iterations=_ITERATIONS),
             feature_groups=FeatureSet.EXTENDED.groups,
             protocol=SplitProtocol.USER,

@@ -30,7 +30,7 @@ from training.data.movielens.data_set import read_data_set
 from training.data.movielens.movies import MovieTable
 from training.evaluation.splits import SplitProtocol
 from training.models.ranker_selection import RankerChoice
-from training.models.recipe import Loss, RankerParameters, Recipe, default_parameters
+from training.models.recipe import DEFAULT_PARAMETERS, Loss, RankerParameters, Recipe
 from training.models.two_stage import TwoStage, fit_two_stage
 from training.progress import Progress
 from training.publish.publish import Build, publish
@@ -96,7 +96,7 @@ def trained(shared_folders: SharedFolders, generated: Path) -> Trained:
     def train(folder: Path) -> None:
         table, clean = read_data_set(generated)
         recipe = Recipe(
-            als=default_parameters(len(clean.ratings.users)),
+            als=DEFAULT_PARAMETERS,
             ranker=RankerParameters(iterations=50),
             feature_groups=FeatureSet.EXTENDED.groups,
             sources=SourceWeights(als=1.0, transitions=0.5, popularity=0.25),

@@ -25,11 +25,11 @@ from training.data.movielens.layouts import DATA_DIR_VARIABLE
 from training.errors import TrainingError
 from training.evaluation.splits import SplitProtocol
 from training.models.recipe import (
+    DEFAULT_PARAMETERS,
     REFERENCE_PARAMETERS,
     Loss,
     RankerParameters,
     Recipe,
-    default_parameters,
     default_ranker,
 )
 
@@ -336,10 +336,8 @@ class RankerOptions:
             "ranker", "iterations", "Trees at the most: how many is chosen on held-out groups. Unset: 1,200."
         ),
     ] = None
-    ranker_learning_rate: Annotated[float | None, _parameter("ranker", "learning_rate", "Unset: 0.05.")] = (
-        None
-    )
-    ranker_depth: Annotated[int | None, _parameter("ranker", "depth", "Of a tree. Unset: 6.")] = None
+    ranker_learning_rate: Annotated[float | None, _parameter("ranker", "learning_rate", "Unset: 0.1.")] = None
+    ranker_depth: Annotated[int | None, _parameter("ranker", "depth", "Of a tree. Unset: 4.")] = None
     ranker_loss: Annotated[
         Loss | None,
         typer.Option(
@@ -471,12 +469,10 @@ def regularization_is_open(options: AlsOptions, found: Asked = MappingProxyType(
     return options.preset is Preset.DEFAULT and "regularization" not in given
 
 
-def als_of_options(
-    ratings: Ratings, options: AlsOptions, found: Asked = MappingProxyType({})
-) -> AlsParameters:
+def als_of_options(options: AlsOptions, found: Asked = MappingProxyType({})) -> AlsParameters:
     """Parameters of ALS: the preset, but for what was `found` in a file and what was asked for."""
     is_reference = options.preset is Preset.REFERENCE
-    chosen = REFERENCE_PARAMETERS if is_reference else default_parameters(len(ratings.users))
+    chosen = REFERENCE_PARAMETERS if is_reference else DEFAULT_PARAMETERS
     return replace(chosen, **{**found, **_given(options.asked)})
 
 
@@ -515,7 +511,7 @@ class RecipeOptions:
         if not ratings.is_timed:
             groups = tuple(group for group in groups if group in FeatureSet.UNTIMED.groups)
         return Recipe(
-            als=als_of_options(ratings, self.als, found.get("als", {})),
+            als=als_of_options(self.als, found.get("als", {})),
             ranker=replace(
                 default_ranker(len(ratings)), **{**found.get("ranker", {}), **_given(self.ranker.asked)}
             ),

@@ -175,7 +175,7 @@ def train_als(
 
     with _single(options) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
-        parameters = als_of_options(ratings, als)
+        parameters = als_of_options(als)
         chosen = chosen_protocol(ratings, protocol)
         if regularization_is_open(als):
             with job.progress.step("Regularization of ALS, on a validation part"):
@@ -231,7 +231,7 @@ def build_similarity(
 
     with _single(options) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
-        parameters = als_of_options(ratings, als)
+        parameters = als_of_options(als)
         n_movies = len(table.movies.ids)
         with job.progress.step("ALS on all ratings", parameters.iterations) as advance:
             model = Als.fit(

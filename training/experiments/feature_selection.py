@@ -27,7 +27,7 @@ from training.models.recipe import Loss
 
 _ALWAYS: Final = frozenset({*FeatureSet.REFERENCE.groups, PlaceFeatures})
 """What no data set does without."""
-_TREES: Final = 100
+_TREES: Final = 60
 _SEEDS: Final = 3
 """Rankers whose nDCG is averaged: one fitted anew differs by as much as a group is worth."""
 

@@ -11,23 +11,15 @@ from serving.ratings import LIKED
 from serving.sources import ALS_ALONE, SourceWeights
 from training.evaluation.splits import SplitProtocol
 
-_FEW_USERS: Final = 2_000
-
 REFERENCE_PARAMETERS: Final = AlsParameters(
     factors=128, iterations=20, regularization=0.01, alpha=15.0, confidence=Confidence.LINEAR
 )
 """The reference's preset, for comparison: below plain popularity wherever we measured it."""
 
-
-def default_parameters(n_users: int) -> AlsParameters:
-    """What is trained when nothing else is asked for; fewer factors where there are few users."""
-    return AlsParameters(
-        factors=64 if n_users < _FEW_USERS else 128,
-        iterations=15,
-        regularization=30.0,
-        alpha=5.0,
-        confidence=Confidence.LIKES,
-    )
+DEFAULT_PARAMETERS: Final = AlsParameters(
+    factors=128, iterations=15, regularization=30.0, alpha=5.0, confidence=Confidence.LIKES
+)
+"""What is trained when nothing else is asked for."""
 
 
 class Loss(StrEnum):
@@ -45,8 +37,8 @@ class RankerParameters:
 
     iterations: int = 1_200
     """Trees at the most."""
-    learning_rate: float = 0.05
-    depth: int = 6
+    learning_rate: float = 0.1
+    depth: int = 4
     negatives: int = 25
     """Unliked candidates kept per group, at random."""
     max_users: int = 10_000

@@ -16,7 +16,7 @@ from training.experiments.baselines import (
 )
 from training.experiments.held_out_users import strong_generalisation
 from training.models.item_knn import ItemKnn
-from training.models.recipe import default_parameters
+from training.models.recipe import DEFAULT_PARAMETERS
 
 
 def random_ratings(n_users: int, n_movies: int) -> Ratings:
@@ -101,8 +101,9 @@ def test_held_out_users_are_served_from_their_history() -> None:
         values=np.full(60 * 24, 5.0, dtype=np.float32),
         times=np.zeros(60 * 24, dtype=np.int64),
     )
-    parameters = default_parameters(60)
-    found = strong_generalisation(ratings, 60, parameters, {10.0: 1.0}, seed=0, threads=1, progress=PROGRESS)
+    found = strong_generalisation(
+        ratings, 60, DEFAULT_PARAMETERS, {10.0: 1.0}, seed=0, threads=1, progress=PROGRESS
+    )
     assert found.users == 60
     assert found.recall["als"] == found.recall["ease"] == 1.0, "11 unseen movies of the taste, 20 places"
     assert found.recall["popularity"] < 0.9

@@ -126,7 +126,7 @@ def test_seconds_are_estimated_and_bound_what_rankers_learn_from(
     generated: Path, job: JobContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Finished steps are not done again, and the choice is the same."""
-    recipe = replace(job.recipe, ranker=replace(job.recipe.ranker, selection_seconds=0.5))
+    recipe = replace(job.recipe, ranker=replace(job.recipe.ranker, selection_seconds=0.15))
     kept = replace(job, recipe=recipe, checkpoints=Checkpoints.of(tmp_path, "test", "key"))
     ratings = ratings_of_sample(generated)
     monkeypatch.setattr(feature_selection, "_SEEDS", 1)

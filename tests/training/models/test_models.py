@@ -22,7 +22,7 @@ from training.data.popularity import MovieStatistics, popularity
 from training.features import movie
 from training.models.als import Als
 from training.models.first_stage import FirstStage
-from training.models.recipe import REFERENCE_PARAMETERS, default_parameters
+from training.models.recipe import DEFAULT_PARAMETERS, REFERENCE_PARAMETERS
 from training.models.similarity import build_index
 from training.models.svd import Svd
 
@@ -184,8 +184,7 @@ def test_als_reports_each_iteration() -> None:
 
 
 def test_als_presets() -> None:
-    assert [default_parameters(n).factors for n in (1_999, 2_000)] == [64, 128]
-    assert default_parameters(600).confidence is Confidence.LIKES
+    assert (DEFAULT_PARAMETERS.factors, DEFAULT_PARAMETERS.confidence) == (128, Confidence.LIKES)
     reference = REFERENCE_PARAMETERS
     assert (reference.factors, reference.iterations, reference.alpha) == (128, 20, 15)
     assert (reference.regularization, reference.confidence) == (0.01, Confidence.LINEAR)

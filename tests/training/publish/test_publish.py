@@ -112,7 +112,7 @@ def test_publishing_again_changes_nothing(store: BundleStore, bundle_id: str) ->
     [
         replace(RECIPE, seed=1),
         replace(RECIPE, als=replace(RECIPE.als, alpha=6.0)),
-        replace(RECIPE, ranker=replace(RECIPE.ranker, learning_rate=0.1)),
+        replace(RECIPE, ranker=replace(RECIPE.ranker, learning_rate=0.2)),
         replace(RECIPE, feature_groups=FeatureSet.REFERENCE.groups),
     ],
     ids=["seed", "als", "ranker", "features"],
@@ -163,7 +163,7 @@ def test_the_manifest_says_what_the_bundle_is(manifest: Manifest) -> None:
         "als_alpha": 5.0,
         "als_confidence": "likes",
         "ranker_iterations": 20,
-        "ranker_learning_rate": 0.05,
+        "ranker_learning_rate": 0.1,
         "ranker_depth": 3,
         "ranker_negatives": 10,
         "ranker_max_users": 10_000,
