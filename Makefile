@@ -100,7 +100,7 @@ check: lint protos-check test ## all that CI runs: lint, generated code, tests
 lint: .venv/installed protos/vendor ## ruff, mypy, import-linter, buf
 	ruff check .
 	ruff format --check .
-	mypy --num-workers 2 $(SOURCES)
+	mypy $(SOURCES)
 	lint-imports
 	buf lint
 	buf format -d --exit-code --path protos/movierec

@@ -30,7 +30,7 @@ from training.engine.engine import Engine
 from training.engine.local import LocalEngine
 from training.engine.spark import SparkEngine
 from training.models.als_shards import fit_item_factors
-from training.models.recipe import default_parameters
+from training.models.recipe import DEFAULT_PARAMETERS
 
 _CORES: Final = len(os.sched_getaffinity(0))
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -46,7 +46,7 @@ def main(
         write_long_tail(Path(folder), int(ratings))
         table, cleaned = read_data_set(Path(folder))
     data, n_movies = cleaned.ratings, len(table.movies.ids)
-    parameters = replace(default_parameters(len(data.users)), iterations=iterations)
+    parameters = replace(DEFAULT_PARAMETERS, iterations=iterations)
     typer.echo(
         f"{data.values.size:,} ratings of {len(data.users):,} users by {n_movies:,} movies, {_CORES} cores"
     )

@@ -61,4 +61,4 @@ def build(ratings: Ratings, table: MovieTable) -> dict[str, npt.NDArray[Any]]:
 def _block_borders(ends: npt.NDArray[np.int64]) -> list[int]:
     """Movie rows between which about so many ratings lie as are counted at once, from 0 to all."""
     inner = np.searchsorted(ends, np.arange(_RATINGS_PER_BLOCK, ends[-1], _RATINGS_PER_BLOCK))
-    return np.unique([0, *inner, ends.size - 1]).tolist()
+    return [int(row) for row in np.unique([0, *inner, ends.size - 1])]
