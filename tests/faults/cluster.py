@@ -41,7 +41,7 @@ from similarity_service.neighbours import SimilarityIndex
 from similarity_service.servicer import SimilarityServicer
 from tests.gateway.small_world import BUDGETS
 from tests.serving.server_under_test import settings
-from tests.training.small import JOB, PROGRESS, RECIPE, table_of, tastes
+from tests.training.small import JOB, N_USERS, PROGRESS, RECIPE, table_of, tastes
 from training.models.ranker_selection import RankerChoice
 from training.models.recipe import Loss
 from training.models.two_stage import fit_two_stage
@@ -200,14 +200,14 @@ async def running_cluster(store: BundleStore) -> AsyncIterator[Cluster]:
         yield Cluster(holders, MovieServiceStub(api), registry)
 
 
-def train_bundles(root: Path, *seeds: int, user_shards: int = 1) -> list[str]:
+def train_bundles(root: Path, *seeds: int, user_shards: int = 1, n_users: int = N_USERS) -> list[str]:
     """Bundles of other ratings each: other histories, other models, the same 60 movies."""
     choice = RankerChoice(loss=Loss.LOGLOSS, iterations=20, held_out_ndcg={})
     return [
         publish(
             root,
             Build(
-                two_stage=fit_two_stage(tastes(seed=seed), JOB, choice),
+                two_stage=fit_two_stage(tastes(seed=seed, n_users=n_users), JOB, choice),
                 table=table_of(),
                 recipe=RECIPE,
                 dataset_tag=f"tastes {seed}",

@@ -26,14 +26,15 @@ from serving.rpc.channels import open_channel
 from serving.shards import shard_of
 from tests.deploy.edge import CONSOLE, FILES, ROOT, running_envoy
 from tests.faults.cluster import train_bundles
-from tests.training.small import N_USERS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 
 HOST: Final = "127.0.0.1"
 SECONDS: Final = 60.0  # ample: no test is decided by it
 SHARDS: Final = 2
-USERS: Final = range(1, N_USERS + 1)
+EVERYBODY: Final = range(1, 1_001)
+USERS: Final = range(1, 51)
+"""Of them, where one after another is asked more than once."""
 UNKNOWN: Final = 10**6
 PATIENT: Final = {  # a busy machine is not a fault
     **dict.fromkeys(("request_seconds", "batch_seconds"), "30"),
@@ -90,7 +91,7 @@ class Systems:
 
 def publish_bundles(root: Path, user_shards: int) -> list[str]:
     """Two bundles of other ratings each; the pointer is on the first."""
-    ids = train_bundles(root, 1, 2, user_shards=user_shards)
+    ids = train_bundles(root, 1, 2, user_shards=user_shards, n_users=len(EVERYBODY))
     BundleStore(root).point_to(ids[0], published_at=time.time())
     return ids
 
@@ -220,7 +221,7 @@ async def same(systems: Systems, method: str, request: Message) -> Any:
 
 async def test_everybody_gets_what_one_server_for_all_would_say(systems: Systems) -> None:
     rated = [pb.RatedMovie(movie_id=30, rating=5), pb.RatedMovie(movie_id=40, rating=1)]
-    for user in (*USERS, UNKNOWN):
+    for user in (*EVERYBODY, UNKNOWN):
         answer = await same(
             systems,
             "ListPersonalMovies",
@@ -259,7 +260,7 @@ async def test_a_batch_of_both_shards_is_answered_whole_and_nobody_meets_the_wro
         answer = await same(
             systems, "BatchListPersonalMovies", pb.BatchListPersonalMoviesRequest(requests=requests)
         )
-        assert [one.degraded for one in answer.responses] == [False] * N_USERS
+        assert [one.degraded for one in answer.responses] == [False] * len(USERS)
     for of_stage in systems.replicas.values():
         for one in (one for pair in of_stage for one in pair):
             refused, answered = await asyncio.to_thread(one.wrong_shard_calls)

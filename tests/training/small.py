@@ -43,11 +43,11 @@ def ratings_of(*users: Sequence[tuple[int, float, int]]) -> Ratings:
     )
 
 
-def tastes(*, seed: int = 0) -> Ratings:
-    """50 users who like every other movie of 58, odd ones or even ones, and dislike some of the rest."""
+def tastes(*, seed: int = 0, n_users: int = N_USERS) -> Ratings:
+    """Users who like every other movie of 58, odd ones or even ones, and dislike some of the rest."""
     rng = np.random.default_rng(seed)
     users = []
-    for user in range(N_USERS):
+    for user in range(n_users):
         movies = rng.choice(N_MOVIES - 2, 25, replace=False)
         liked = (movies % 2 == user % 2) | (rng.random(25) < 0.1)
         times = np.sort(rng.integers(0, 10**8, 25))
