@@ -89,7 +89,7 @@ def test_a_broken_data_set_is_said_in_words_by_the_process(tmp_path: Path, no_da
     assert failed.returncode == 1
     assert failed.stderr == (
         f"MOVIEREC_DATA_DIR does not name a data set: {no_data} is not a data set: expected ratings.csv and "
-        "movies.csv, or ratings.dat and movies.dat, or u.data and u.item\n"
+        "movies.csv, or ratings.parquet and movies.csv, or ratings.dat and movies.dat, or u.data and u.item\n"
     )
 
 

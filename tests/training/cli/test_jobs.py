@@ -121,7 +121,7 @@ def test_the_command_line_of_the_reference_runs(run: Any, root: Path, few_data: 
         "n_candidates": 300,
         "ranker_max_users": 10_000,
         "ranker_learning_rate": 0.05,
-        "ranker_depth": 4,
+        "ranker_depth": 6,
         "ranker_loss": "YetiRank",
         "ranker_only_loss": "YetiRank",
         "ranker_early_stopping_rounds": 50,
