@@ -89,12 +89,18 @@ _BODY_TOO_LARGE: Final = _Failure(
     description="The request body is larger than 64 KiB.",
     info={"reason": "BODY_TOO_LARGE", "domain": "envoy"},
 )
+_HEADERS_TOO_LARGE: Final = _Failure(
+    http_status=431,
+    code=code_pb2.RESOURCE_EXHAUSTED,
+    description="The request headers are too large. The URL is one of them: long lists fit into a body.",
+    info={"reason": "HEADERS_TOO_LARGE", "domain": "envoy"},
+)
 
 
 def document(descriptors: Descriptors, examples: Mapping[str, Example]) -> Json:
     """The document. Examples go by operation id; an operation that has none goes without."""
     schemas = _Schemas(descriptors)
-    failures = [*_failures(descriptors), _BODY_TOO_LARGE]
+    failures = [*_failures(descriptors), _BODY_TOO_LARGE, _HEADERS_TOO_LARGE]
     statuses = sorted({failure.http_status for failure in failures})
     paths: defaultdict[str, Json] = defaultdict(dict)
     for method in descriptors.services[SERVICE]:
@@ -175,6 +181,8 @@ def _answer(schemas: "_Schemas", method: MethodDescriptorProto, example: Example
 def _may_fail_with(status: int, request: DescriptorProto, binding: Binding, comment: str) -> bool:
     if status == _BODY_TOO_LARGE.http_status:
         return binding.has_body
+    if status == _HEADERS_TOO_LARGE.http_status:
+        return not binding.has_body
     if status == _DISABLED_STATUS:
         return _DISABLED in comment
     names = {field.name for field in request.field}

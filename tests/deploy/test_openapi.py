@@ -123,13 +123,13 @@ def test_answers_promise_what_is_always_printed(made: Any) -> None:
 
 def test_errors_come_from_the_enum_of_reasons(made: Any) -> None:
     responses = made["components"]["responses"]
-    assert list(responses) == ["400", "404", "413", "429", "500", "501", "503", "504"]
+    assert list(responses) == ["400", "404", "413", "429", "431", "500", "501", "503", "504"]
     (info,) = responses["504"]["content"]["application/json"]["examples"]["DEADLINE_TOO_SHORT"]["value"][
         "details"
     ]
     assert info["metadata"] == {"remaining_ms": "7"}
     popular = made["paths"]["/api/movies/popular"]["get"]["responses"]
-    assert list(popular) == ["200", "400", "429", "500", "503", "504"]
+    assert list(popular) == ["200", "400", "429", "431", "500", "503", "504"]
     assert "413" in made["paths"]["/api/movies/personal"]["post"]["responses"]
     assert "501" in made["paths"]["/api/movies/{movie_id}/why"]["get"]["responses"]  # may be turned off
 
