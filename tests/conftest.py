@@ -36,7 +36,9 @@ from training.progress import Progress
 from training.publish.publish import Build, publish
 
 # A timing never decides a test.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "untimed", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("untimed")
 
 FEW_USERS = 150

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from catboost import CatBoost, Pool
+from catboost import CatBoost, Pool, sum_models
 
 from training.models.recipe import Loss, RankerParameters
 
@@ -126,6 +126,15 @@ def _pool(groups: Groups, feature_names: tuple[str, ...] | None) -> Pool:
         group_id=groups.group_ids,
         feature_names=None if feature_names is None else list(feature_names),
     )
+
+
+def mean_ranker(rankers: Sequence[CatBoost]) -> CatBoost:
+    """The ranker whose scores are the mean of theirs: it has all their trees."""
+    mean = sum_models(list(rankers), weights=[1 / len(rankers)] * len(rankers))
+    metadata = mean.get_metadata()
+    for of_one in [name for name in dict(metadata) if ":" in name]:  # a random id and a time are among them
+        del metadata[of_one]
+    return mean
 
 
 def model_bytes(model: CatBoost) -> npt.NDArray[np.uint8]:

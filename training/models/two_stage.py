@@ -1,7 +1,7 @@
 """The two-stage recommender: sources offer candidates, CatBoost orders; trained without looking ahead."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -15,11 +15,13 @@ from serving.retrieval import best_first
 from training.checkpoints import Arrays
 from training.models.first_stage import FirstStage, fit_first_stage
 from training.models.job_context import JobContext
-from training.models.ranker import Groups, model_bytes, model_of
+from training.models.ranker import Groups, mean_ranker, model_bytes, model_of
 from training.models.ranker_groups import ranker_groups
 from training.models.ranker_selection import RankerChoice, choose_ranker, fit_trees
 
 _USERS_PER_PREDICTION: Final = 100
+_RANKERS: Final = 3
+"""Fitted with a seed each; their mean is served: one fitted anew differs by as much as a group is worth."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,19 @@ def fit_two_stage(
 def _fit_ranker(groups: Groups, job: JobContext, choice: RankerChoice) -> CatBoost:
     def trees() -> Arrays:
         names = feature_names(job.recipe.feature_groups, job.table.movies.genres)
-        model = fit_trees(groups, choice.loss, choice.iterations, job.recipe, feature_names=names)
-        return {"cbm": model_bytes(model)}
+        first = _RANKERS * job.recipe.seed
+        rankers = [
+            fit_trees(
+                groups,
+                choice.loss,
+                choice.iterations,
+                replace(job.recipe, seed=seed),
+                feature_names=names,
+            )
+            for seed in range(first, first + _RANKERS)
+        ]
+        return {"cbm": model_bytes(mean_ranker(rankers))}
 
-    with job.progress.step(f"Ranker: {choice.iterations} trees, {choice.loss}"):
+    with job.progress.step(f"Ranker: {_RANKERS} times {choice.iterations} trees, {choice.loss}"):
         # Always by way of its bytes: a resumed job must end with those of an uninterrupted one.
         return model_of(job.checkpoints.step("ranker", trees)["cbm"])

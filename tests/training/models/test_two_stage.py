@@ -14,7 +14,7 @@ from tests.training.small import JOB, N_MOVIES, N_USERS, RECIPE, ratings_of, tas
 from training.evaluation.splits import Split, SplitProtocol, split
 from training.models import ranker_selection
 from training.models.first_stage import FirstStage, fit_first_stage
-from training.models.ranker import Groups, fit_ranker
+from training.models.ranker import Groups, fit_ranker, mean_ranker
 from training.models.ranker_groups import (
     LeakError,
     TooFewUsersError,
@@ -313,6 +313,17 @@ def test_the_ranker_puts_likes_first_and_leaves_its_input_alone(loss: Loss) -> N
     assert groups.features.flags.writeable
     np.testing.assert_array_equal(groups.features, before)
     assert models[0].feature_names_ == list(names)
+
+
+def test_the_mean_of_rankers_has_their_mean_scores() -> None:
+    rankers = [
+        fit_ranker(planted(30), Loss.LOGLOSS, RECIPE.ranker, iterations=5, seed=seed, threads=1)
+        for seed in (1, 2)
+    ]
+    features = planted(30, seed=1).features
+    first, second, mean = (one.predict(features, "RawFormulaVal") for one in (*rankers, mean_ranker(rankers)))
+    assert first.tolist() != second.tolist()
+    np.testing.assert_allclose(mean, (first + second) / 2, rtol=0, atol=1e-12)
 
 
 # The whole
