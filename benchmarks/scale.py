@@ -16,12 +16,12 @@ from serving.shards import MAX_USER_SHARDS, rows_by_shard
 
 _RATING_BYTES: Final = 16
 _RATING_BYTES_GATEWAY: Final = 4
-_USER_BYTES: Final = 272
-_MOVIE_BYTES_CANDIDATE: Final = 512
-_MOVIE_BYTES_RANKING: Final = 4_300
+_USER_BYTES: Final = 528
+_MOVIE_BYTES_CANDIDATE: Final = 1_024
+_MOVIE_BYTES_RANKING: Final = 2_900
 _RATING_BYTES_TRAINING: Final = 140
-_FACTOR_BYTES: Final = 256
-"""Of a user or movie: 64 factors."""
+_FACTOR_BYTES: Final = 512
+"""Of a user or movie: 128 factors."""
 _RELOADING: Final = 2
 """A new bundle is loaded beside the old one."""
 _FIT_SECONDS: Final = 5e-6

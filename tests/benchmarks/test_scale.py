@@ -7,7 +7,7 @@ from benchmarks import scale
 
 
 def test_as_many_shards_as_the_fullest_needs(capsys: pytest.CaptureFixture[str]) -> None:
-    # 16 GB of ratings and 0.3 of users, twice while a bundle is loaded.
+    # 16 GB of ratings and 0.5 of users, twice while a bundle is loaded.
     scale.main(ratings=1e9, users=1e6, movies=1e3, replica_gb=17, per_second=10_000)
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "1,000,000,000 ratings of 1,000,000 users by 1,000 movies, 10,000 lists a second:"
@@ -19,7 +19,7 @@ def test_as_many_shards_as_the_fullest_needs(capsys: pytest.CaptureFixture[str])
         "ranking: 12",
     ]
     assert told[5].startswith("together: 32.9 cores")
-    assert told[6].startswith("training: driver 140.0 GB, each worker process 0.5 GB of factors")
+    assert told[6].startswith("training: driver 140.0 GB, each worker process 1.0 GB of factors")
 
 
 def test_one_shard_holds_everybody_where_they_fit(capsys: pytest.CaptureFixture[str]) -> None:
