@@ -126,15 +126,24 @@ def exposed(metrics: ServerMetrics, settings: ServerSettings) -> Iterator[int]:
         max_request_body_size=1,
         ident=None,
     )
-    thread = threading.Thread(target=server.run, name="metrics", daemon=True)
+    stopped = threading.Event()
+    thread = threading.Thread(target=_loop, args=(connections, stopped), name="metrics", daemon=True)
     thread.start()
     try:
         yield listening.getsockname()[1]
     finally:
-        # On its own thread, between two events; with nothing left to wait for, it ends.
-        server.trigger.pull_trigger(lambda: wasyncore.close_all(connections))
+        stopped.set()
+        server.trigger.pull_trigger()
+        # The trigger's pipe closes after the threads that write to it: its number may soon be another file's.
         thread.join()
         server.task_dispatcher.shutdown()
+        wasyncore.close_all(connections)
+
+
+def _loop(connections: dict[int, Any], stopped: threading.Event) -> None:
+    """Waitress's own loop has no end that another thread may ask for."""
+    while not stopped.is_set():
+        wasyncore.loop(timeout=1, map=connections, count=1)
 
 
 def _listening(host: str, port: int) -> socket.socket:

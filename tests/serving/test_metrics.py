@@ -2,10 +2,13 @@
 
 import socket
 import threading
+import time
 import urllib.request
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
+from waitress.trigger import trigger
 
 import serving.rpc.metrics
 from serving.rpc.metrics import MAX_CONNECTIONS, ServerMetrics, exposed
@@ -22,6 +25,21 @@ def test_metrics_are_served_while_the_block_runs() -> None:
     ):
         text = response.read().decode()
     assert 'movierec_requests_total{code="OK",method="GetMovie"} 1.0' in text
+    socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_the_end_of_an_answer_writes_to_no_closed_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that answers pulls the trigger too, and may do so once the loop has seen our pull."""
+    pull = trigger.pull_trigger
+
+    def pull_twice(*arguments: Any) -> None:
+        pull(*arguments)
+        time.sleep(0.1)
+        pull(arguments[0])
+
+    monkeypatch.setattr(trigger, "pull_trigger", pull_twice)
+    with exposed(ServerMetrics.create("test"), settings()) as port:
+        pass
     socket.create_server(("127.0.0.1", port)).close()
 
 
