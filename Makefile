@@ -75,7 +75,7 @@ test-long: .venv/installed protos/vendor ## run the tests that take minutes, ben
 
 # In a network namespace of its own, where packets can be dropped.
 faults: .venv/installed protos/vendor ## try all rows of the fault matrix and write docs/faults.md (30 minutes)
-	MOVIEREC_FUZZ_EXAMPLES=200 MOVIEREC_FUZZ_MESSAGES=100000 MOVIEREC_TEST_KILLS=50 MOVIEREC_TEST_SWAPS=200 \
+	MOVIEREC_FUZZ_EXAMPLES=200 MOVIEREC_FUZZ_MESSAGES=100000 MOVIEREC_TEST_KILLS=50 MOVIEREC_TEST_SWAPS=200 MOVIEREC_TEST_CANCELS=500 \
 	  MOVIEREC_TEST_PROCESS_SWAPS=50 exec unshare --map-root-user --net --mount \
 	  sh -c 'ip link set lo up; exec python -m pytest -p tests.faults.matrix -m "row and not containers" --matrix docs/faults.md'
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks.servers import port_once_serving, running, settings_of
+from benchmarks.servers import listening, port_once_serving, running, settings_of
 from deploy.demo.plan import envoy_process
-from deploy.envoy_config import COMPOSE, CONFIG, Options, render
+from deploy.demo.processes import Process
+from deploy.envoy_config import COMPOSE, CONFIG, CONSOLE, Options, render
 from serving.bundle import SETTLE_SECONDS
 
 STAGES: Final = ("candidate", "ranking", "similarity")
@@ -166,7 +167,8 @@ def running_replicas(
             stack.callback(one.close)
         for one in everyone:
             one.wait_until_serving()
-        envoy = stack.enter_context(_envoy(servers, directory))
+        command = envoy_between(servers, directory).command
+        envoy = stack.enter_context(listening(command, directory / "envoy.log", COMPOSE.edge[1]))
         yield Replicas(f"http://{_LOOPBACK}:{COMPOSE.edge[1]}", servers, envoy.pid)
 
 
@@ -178,10 +180,9 @@ def _replica(
     return Replica(server, host, directory / f"{server}-{host[-1]}.log", environment)
 
 
-@contextmanager
-def _envoy(
-    servers: Mapping[str, tuple[Replica, Replica]], directory: Path
-) -> Iterator[subprocess.Popen[bytes]]:
+def envoy_between(servers: Mapping[str, tuple[Replica, Replica]], directory: Path) -> Process:
+    """Envoy, its configuration in a directory: before the gateways, and between them and the stages."""
+
     def addresses(server: str) -> tuple[tuple[str, int], ...]:
         return tuple((one.host, _PORTS[server]) for one in servers[server])
 
@@ -190,14 +191,14 @@ def _envoy(
         COMPOSE,
         edge=(_LOOPBACK, COMPOSE.edge[1]),
         gateway=addresses("gateway"),
-        files=CONFIG.parent.resolve(),
+        files=root / CONFIG.parent,
+        console=root / CONSOLE,
         mesh_host=_LOOPBACK,
         stages=tuple(replace(stage, endpoints=addresses(stage.name)) for stage in COMPOSE.stages),
     )
     config = directory / "envoy.yaml"
     config.write_text(render(place, Options(), root=root), encoding="utf-8")
-    with running(envoy_process(config, os.environ).command, directory / "envoy.log", {}) as process:
-        yield process
+    return envoy_process(config, os.environ)
 
 
 def _require_own_network() -> None:

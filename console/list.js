@@ -58,9 +58,10 @@ export function replaceRows(list, fresh) {
   show(list, fresh);
   if (focused) list.querySelector(`[data-movie="${CSS.escape(focused)}"] a`)?.focus({ preventScroll: true });
   if (still.matches) return;
-  for (const row of list.children) {
-    const top = before.get(row.dataset.movie);
-    const moved = top === undefined ? 0 : top - row.getBoundingClientRect().top;
+  // All places are read before anything moves: an animation that has begun makes the next reading lay out again.
+  const places = [...list.children].map((row) => [row, before.get(row.dataset.movie), row.getBoundingClientRect().top]);
+  for (const [row, top, now] of places) {
+    const moved = top === undefined ? 0 : top - now;
     if (moved) row.animate([{ transform: `translateY(${moved}px)` }, { transform: "none" }], { duration: SLIDE_MS, easing: "ease-out" });
     else if (top === undefined && before.size) row.animate([{ opacity: 0 }, { opacity: 1 }], SLIDE_MS);
   }

@@ -97,6 +97,10 @@ class System:
             s.value for s in samples if s.name == f"movierec_{name}" and labels.items() <= s.labels.items()
         )
 
+    def log(self, name: str) -> str:
+        """What a process has logged since the system began."""
+        return self._log(name).read_text()
+
     def mend(self) -> None:
         """Thaw what is frozen, start what is dead, and wait until every server takes part."""
         for child in self._children.values():

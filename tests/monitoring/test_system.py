@@ -178,10 +178,10 @@ def test_log_lines_lead_to_the_trace(system: System, rest: Rest, traces: Collect
     system.mend()
     request_id = response.headers["x-request-id"]
     spans = spans_of(traces, request_id, {"gateway"})
-    lines = [json.loads(line) for line in log_lines(system, "gateway") if request_id in line]
+    lines = [json.loads(line) for line in system.log("gateway").splitlines() if request_id in line]
     assert [line["event"] for line in lines] == ["stepped down"]
     assert lines[0]["trace_id"] == spans[0].trace_id
-    eventually(lambda: any(request_id in line for line in log_lines(system, "envoy")))
+    eventually(lambda: request_id in system.log("envoy"))
 
 
 @pytest.mark.usefixtures("traffic")
@@ -232,9 +232,9 @@ def test_neither_secrets_nor_user_ids_leak(system: System, rest: Rest, traces: C
         for name in SERVERS
     ]
     last = rest.client.get("/api/movies/popular").headers["x-request-id"]
-    eventually(lambda: any(last in line for line in log_lines(system, "envoy")))
+    eventually(lambda: last in system.log("envoy"))
     command_lines = [command_line(path) for path in Path("/proc").glob("[0-9]*")]
-    logs = ["\n".join(log_lines(system, name)) for name in (*SERVERS, "envoy")]
+    logs = [system.log(name) for name in (*SERVERS, "envoy")]
     assert all(logs)
     for text in (*logs, *metrics, *traces.raw):
         assert str(STRANGER) not in text
@@ -248,8 +248,3 @@ def command_line(process: Path) -> str:
         return (process / "cmdline").read_text(errors="replace")
     except OSError:
         return ""
-
-
-def log_lines(system: System, name: str) -> list[str]:
-    """What a process has logged."""
-    return (system.directory / f"{name}.log").read_text(encoding="utf-8").splitlines()
