@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -180,6 +181,25 @@ async def test_a_replica_that_drains_is_left_in_time(tmp_path: Path) -> None:
         assert set(mesh.asked) == {0}
 
 
+@pytest.mark.row(34)
+async def test_what_a_replica_that_stops_has_not_begun_another_does(tmp_path: Path) -> None:
+    """Calls that have come in by then, and that no handler has begun, are CANCELLED (grpc/grpc#41785)."""
+    async with AsyncExitStack() as staying, AsyncExitStack() as leaving:
+        stays = await staying.enter_async_context(running_server())
+        leaves = await leaving.enter_async_context(running_server())
+        mesh = await staying.enter_async_context(running_mesh(tmp_path, (stays, leaves)))
+        stopped: list[asyncio.Task[None]] = []
+
+        def stop(_context: Any) -> None:
+            if not stopped:
+                stopped.append(asyncio.create_task(leaving.aclose()))
+                time.sleep(0.5)  # others come in meanwhile: Envoy and gRPC have threads of their own
+
+        leaves.servicer.behave = stop
+        await asyncio.gather(mesh.call(8), mesh.call(8))
+        await stopped[0]
+
+
 @pytest.mark.row(13)
 async def test_a_replica_that_vanished_is_left(tmp_path: Path) -> None:
     """As one whose machine is gone: packets to its address are dropped, and no connection is refused."""
@@ -244,3 +264,12 @@ async def test_what_a_gateway_says_is_missing_no_other_is_asked_for(tmp_path: Pa
             edge.gateway.error = grpc.StatusCode.UNAVAILABLE
         assert (await client.get(path)).status_code == 503
     assert sum(edge.gateway.request is not None for edge in edges) == 1
+
+
+@pytest.mark.row(34)
+async def test_what_a_gateway_that_stops_has_not_begun_another_does(tmp_path: Path) -> None:
+    async with two_gateways(tmp_path) as (edges, client):
+        edges[0].gateway.error = grpc.StatusCode.CANCELLED
+        answers = await asyncio.gather(*(client.get("/api/movies/7") for _ in range(8)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert edges[0].gateway.request is not None
