@@ -15,6 +15,7 @@ from serving.bundle.golden import WARM_UP_REQUESTS, check_movie_ids, check_score
 from serving.bundle.manifest import GoldenCandidates
 from serving.bundle.sources import read_sources
 from serving.bundle.store import BundleStore
+from serving.filters import left_out
 from serving.fold_in import MAX_RATINGS, AlsParameters, FoldIn
 from serving.ids import NO_IDS, Ids, Rows
 from serving.movies import Movies
@@ -243,12 +244,8 @@ class Retriever:
 
     def _blocked(self, query: CandidateQuery, user: _User) -> npt.NDArray[np.bool_]:
         """Shape (n_movies,), fresh: cold, not matching, excluded, seen."""
-        blocked = self._cold.copy()
-        if query.movie_filter:
-            blocked |= ~query.movie_filter.matches(self._movies)
-        if query.exclude_movie_ids.size:
-            rows = self._movies.ids.rows(query.exclude_movie_ids)
-            blocked[rows[rows >= 0]] = True
+        blocked = left_out(self._movies, query.movie_filter, query.exclude_movie_ids)
+        blocked |= self._cold
         if not query.include_seen:
             blocked[user.history.movie_rows] = True
         return blocked

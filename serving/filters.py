@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from serving.ids import Ids
 from serving.movies import UNKNOWN_YEAR, Movies
 
 
@@ -41,3 +42,18 @@ class MovieFilter:
 
 
 UNRESTRICTED = MovieFilter()
+
+
+def left_out(movies: Movies, movie_filter: MovieFilter, exclude_movie_ids: Ids) -> npt.NDArray[np.bool_]:
+    """Shape (n_movies,), fresh: the movies that do not match, and those that are excluded.
+
+    Args:
+        movies: the catalogue.
+        movie_filter: what must match.
+        exclude_movie_ids: shape (n,), in any order; unknown ids are ignored.
+    """
+    out = ~movie_filter.matches(movies) if movie_filter else np.zeros(len(movies.ids), np.bool_)
+    if exclude_movie_ids.size:
+        rows = movies.ids.rows(exclude_movie_ids)
+        out[rows[rows >= 0]] = True
+    return out

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from serving.ids import Rows
+from serving.ids import NO_ROWS, Rows
 from serving.links import LinkTable
 from serving.ratings import History
 from serving.retrieval import Candidates, best, inner_products, score_and_rank
@@ -24,7 +24,6 @@ _RANK_OFFSET: Final = 60
 """The paper's: with less, the first places of each source would decide alone."""
 _NOT_OFFERED: Final = 2**31 - 1
 """A rank behind every depth."""
-_NO_ROWS: Final[Rows] = np.empty(0, np.int32)
 _LAST: Final = 20
 """Ratings whose transitions are added up."""
 
@@ -217,7 +216,7 @@ def fused(
     """
     asked = [source for source in offers if weights.of(source) > 0]
     terms = [weights.of(source) / (_RANK_OFFSET + np.arange(1, offers[source].size + 1)) for source in asked]
-    offered = np.concatenate([_NO_ROWS, *(offers[source] for source in asked)])
+    offered = np.concatenate([NO_ROWS, *(offers[source] for source in asked)])
     weighted = np.bincount(offered, np.concatenate([np.empty(0), *terms]))
     sums = weighted.astype(np.float64, copy=False)
     rows = np.flatnonzero(sums > 0).astype(np.int32)

@@ -10,6 +10,7 @@ from serving.bundle.manifest import GoldenSimilar
 from serving.bundle.neighbours import NeighboursContent
 from serving.bundle.store import BundleStore
 from serving.errors import NotFoundError, Reason
+from serving.filters import left_out
 from serving.movies import Movies
 from serving.similarity import genre_jaccard, nearest, unit_factors
 from serving.stages.similarity import SimilarityMethod, SimilarMovies, SimilarQuery
@@ -80,7 +81,8 @@ class SimilarityIndex:
             raise NotFoundError(
                 reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=query.movie_id
             )
-        blocked = self._blocked(row, query)
+        blocked = left_out(self._movies, query.movie_filter, query.exclude_movie_ids)
+        blocked[row] = True
         method = SimilarityMethod.GENRE_JACCARD if self._cold[row] else SimilarityMethod.ALS_COSINE
         stored, stored_scores = self._neighbours.movie_rows[row], self._neighbours.scores[row]
         kept = np.flatnonzero((stored >= 0) & ~blocked[stored])[:limit]
@@ -94,17 +96,6 @@ class SimilarityIndex:
             rows = nearest(similarities, blocked, limit)
             scores = similarities[rows]
         return SimilarMovies(self._movies.ids.ids[rows], scores, method, self.bundle_id)
-
-    def _blocked(self, row: int, query: SimilarQuery) -> npt.NDArray[np.bool_]:
-        """Shape (n_movies,): the movie itself, what does not match, what is excluded."""
-        blocked = np.zeros(len(self._movies.ids), np.bool_)
-        if query.movie_filter:
-            blocked |= ~query.movie_filter.matches(self._movies)
-        if query.exclude_movie_ids.size:
-            rows = self._movies.ids.rows(query.exclude_movie_ids)
-            blocked[rows[rows >= 0]] = True
-        blocked[row] = True
-        return blocked
 
     def _similarities(self, row: int, method: SimilarityMethod) -> npt.NDArray[np.float32]:
         """Shape (n_movies,): to every movie."""

@@ -56,7 +56,7 @@ class MovieError(Exception):
         call = cast("grpc.Call", error)  # both kinds of client raise what answers a call's questions
         try:
             status = rpc_status.from_call(call)
-        except (DecodeError, ValueError):  # a proxy's rubbish is no reason to fail in another way
+        except (DecodeError, ValueError):  # a proxy may send anything, and the call's own status still counts
             status = None
         return cls(call.code(), status or status_pb2.Status(message=call.details() or ""))
 

@@ -17,7 +17,7 @@ from serving.bundle.store import BundleError, BundleStore
 from serving.bundle.titles import TitleIndex
 from serving.errors import NotFoundError, Reason
 from serving.explanations import Explanation
-from serving.filters import MovieFilter
+from serving.filters import MovieFilter, left_out
 from serving.ids import NO_IDS, NO_ROWS, Ids, Rows
 from serving.movies import UNKNOWN_YEAR, Movies
 from serving.ratings import Ratings
@@ -186,15 +186,9 @@ class Catalogue:
                 unknown one: nothing.
             exclude_movie_ids: leaves out these; unknown ids are ignored.
         """
-        if movie_filter:
-            out = ~movie_filter.matches(self.movies)
-        else:
-            out = np.zeros(len(self.movies.ids), dtype=np.bool_)
+        out = left_out(self.movies, movie_filter, exclude_movie_ids)
         if seen_by_user_id is not None and self.seen is not None:
             out[self.seen.of(seen_by_user_id)] = True
-        if exclude_movie_ids.size:
-            rows = self.movies.ids.rows(exclude_movie_ids)
-            out[rows[rows >= 0]] = True
         return out
 
     def seen_movie_ids(self, user_id: int) -> Ids:
