@@ -89,7 +89,7 @@ async def serve(settings: GatewaySettings) -> None:
             monitors.append(ShardsMonitor([monitor for _, monitor in shards]))
             return ShardedStage([queue for queue, _ in shards])
 
-        api = MovieApi.create(
+        api = MovieApi(
             catalogues=catalogues,
             candidates=await stage_of_users(
                 candidate.CODEC,

@@ -9,11 +9,11 @@ from gateway.lists.catalogue import Catalogue, Catalogues, catalogue_with
 from gateway.lists.genres import require_genres
 from gateway.lists.list_builder import ListAnswer
 from gateway.lists.personal_pipeline import PersonalPipeline
-from gateway.lists.popular import PopularLists
+from gateway.lists.popular import popular_list
 from gateway.lists.recent_lists import ModelMix, RecentLists
 from gateway.lists.similar import SimilarLists
 from gateway.lists.step_down_log import StepDownLog
-from gateway.lists.users import UserAnswer, Users
+from gateway.lists.users import UserAnswer, ratings_of, user_answer
 from gateway.lists.why import WhyAnswer, WhyAnswers
 from gateway.metrics import GatewayMetrics, Method
 from gateway.requests import (
@@ -66,35 +66,28 @@ class StatusAnswer:
     """Of the latest lists."""
 
 
-@dataclass(frozen=True)
 class MovieApi:
     """Everything that the public API can do.
 
     Every method takes a checked request, and the seconds that the client leaves, None when it did not say. It
     raises DeadlineError, or UnavailableError when no bundle is loaded; one that takes a filter raises
     InvalidArgumentError when the catalogue lacks a genre of it.
+
+    Args:
+        catalogues: what lists are joined from; with ratings where it is to answer `user`.
+        candidates: stage one.
+        ranking: stage two.
+        similarity: the index.
+        budgets: how long they may take.
+        batch_concurrency: users of one batch that are at work at once.
+        why_movie: whether it answers `why`.
+        metrics: what is counted.
+        recent_lists: what `status` tells of lists.
+        monitors: of the stages whose state `status` tells, in the order in which lists ask them.
     """
 
-    catalogues: Catalogues
-    popular_lists: PopularLists
-    candidates: Stage[CandidateQuery, CandidateList]
-    personal_pipeline: PersonalPipeline
-    similar_lists: SimilarLists
-    why_answers: WhyAnswers | None
-    """None: turned off."""
-    users: Users
-    budgets: Budgets
-    batch_concurrency: int
-    """Users of one batch that are at work at once."""
-    metrics: GatewayMetrics
-    step_downs: StepDownLog
-    recent_lists: RecentLists
-    monitors: Sequence[StageMonitor]
-    """Of the stages, in the order in which lists ask them."""
-
-    @classmethod
-    def create(
-        cls,
+    def __init__(
+        self,
         *,
         catalogues: Catalogues,
         candidates: Stage[CandidateQuery, CandidateList],
@@ -106,52 +99,29 @@ class MovieApi:
         metrics: GatewayMetrics,
         recent_lists: RecentLists,
         monitors: Sequence[StageMonitor] = (),
-    ) -> "MovieApi":
-        """Puts it together from the stages.
-
-        Args:
-            catalogues: what lists are joined from; with ratings where it is to answer `user`.
-            candidates: stage one.
-            ranking: stage two.
-            similarity: the index.
-            budgets: how long they may take.
-            batch_concurrency: users of one batch that are at work at once.
-            why_movie: whether it answers `why`.
-            metrics: what is counted.
-            recent_lists: what `status` tells of lists.
-            monitors: of the stages whose state `status` tells.
-        """
-        personal_pipeline = PersonalPipeline(
-            catalogues=catalogues,
-            candidates=candidates,
-            ranking=ranking,
-            budgets=budgets,
-            metrics=metrics,
+    ) -> None:
+        self._catalogues = catalogues
+        self._candidates = candidates
+        self._personal_pipeline = PersonalPipeline(
+            catalogues=catalogues, candidates=candidates, ranking=ranking, budgets=budgets, metrics=metrics
         )
-        return cls(
-            catalogues=catalogues,
-            popular_lists=PopularLists(catalogues),
-            candidates=candidates,
-            personal_pipeline=personal_pipeline,
-            similar_lists=SimilarLists(
-                catalogues=catalogues, similarity=similarity, budgets=budgets, metrics=metrics
-            ),
-            why_answers=WhyAnswers(catalogues, personal_pipeline) if why_movie else None,
-            users=Users(catalogues),
-            budgets=budgets,
-            batch_concurrency=batch_concurrency,
-            metrics=metrics,
-            step_downs=StepDownLog(),
-            recent_lists=recent_lists,
-            monitors=monitors,
+        self._similar_lists = SimilarLists(
+            catalogues=catalogues, similarity=similarity, budgets=budgets, metrics=metrics
         )
+        self._why = WhyAnswers(catalogues, self._personal_pipeline) if why_movie else None
+        self._budgets = budgets
+        self._batch_concurrency = batch_concurrency
+        self._metrics = metrics
+        self._step_downs = StepDownLog()
+        self._recent_lists = recent_lists
+        self._monitors = monitors
 
     async def popular(self, request: PopularRequest, client_seconds: float | None) -> ListAnswer:
         """The most popular movies."""
         deadline = self._begin(client_seconds)
-        require_genres(self.catalogues, {"": request.movie_filter})
+        require_genres(self._catalogues, {"": request.movie_filter})
         seen, failure = await self._seen_elsewhere(request.exclude_seen_by_user_id, deadline)
-        answer = _weakened(self.popular_lists.answer(request, seen), failure)
+        answer = _weakened(popular_list(self._catalogues.get(), request, seen), failure)
         self._report(Method.POPULAR, answer)
         return answer
 
@@ -162,9 +132,9 @@ class MovieApi:
             NotFoundError: the user is unknown and the request denies fallbacks.
         """
         deadline = self._begin(client_seconds)
-        require_bundles(self.catalogues, {"": request.bundle_id})
-        require_genres(self.catalogues, {"": request.movie_filter})
-        answer = (await self.personal_pipeline.run(request, deadline)).answer
+        require_bundles(self._catalogues, {"": request.bundle_id})
+        require_genres(self._catalogues, {"": request.movie_filter})
+        answer = (await self._personal_pipeline.run(request, deadline)).answer
         self._report(Method.PERSONAL, answer, StageName.CANDIDATE)
         return answer
 
@@ -172,21 +142,21 @@ class MovieApi:
         self, requests: Sequence[PersonalRequest], client_seconds: float | None
     ) -> list[ListAnswer]:
         """Movies for 1 to 100 users, in their order. A fault steps down one user's list alone."""
-        deadline = self._begin(client_seconds, self.budgets.batch)
-        self.catalogues.get()  # without a bundle the batch fails as a whole, and before any work
+        deadline = self._begin(client_seconds, self._budgets.batch)
+        self._catalogues.get()  # without a bundle the batch fails as a whole, and before any work
         require_bundles(
-            self.catalogues,
+            self._catalogues,
             {f"requests[{place}].": request.bundle_id for place, request in enumerate(requests)},
         )
         require_genres(
-            self.catalogues,
+            self._catalogues,
             {f"requests[{place}].": request.movie_filter for place, request in enumerate(requests)},
         )
-        places = asyncio.Semaphore(self.batch_concurrency)
+        places = asyncio.Semaphore(self._batch_concurrency)
 
         async def one(request: PersonalRequest) -> ListAnswer:
             async with places:
-                answer = (await self.personal_pipeline.run(request, deadline)).answer
+                answer = (await self._personal_pipeline.run(request, deadline)).answer
             self._report(Method.BATCH, answer, StageName.CANDIDATE)
             return answer
 
@@ -201,9 +171,9 @@ class MovieApi:
             NotFoundError: the movie is not in the catalogue.
         """
         deadline = self._begin(client_seconds)
-        require_genres(self.catalogues, {"": request.movie_filter})
+        require_genres(self._catalogues, {"": request.movie_filter})
         seen, failure = await self._seen_elsewhere(request.exclude_seen_by_user_id, deadline)
-        answer = _weakened(await self.similar_lists.answer(request, deadline, seen), failure)
+        answer = _weakened(await self._similar_lists.answer(request, deadline, seen), failure)
         self._report(Method.SIMILAR, answer, StageName.SIMILARITY)
         return answer
 
@@ -224,7 +194,7 @@ class MovieApi:
         """
         answers = self._why_answers()
         deadline = self._begin(client_seconds)
-        require_genres(self.catalogues, {"": request.movie_filter})
+        require_genres(self._catalogues, {"": request.movie_filter})
         why = await answers.answer(request, deadline)
         self._report(Method.WHY, why.answer, StageName.CANDIDATE)
         return why
@@ -236,14 +206,14 @@ class MovieApi:
             NotFoundError: the movie is in no catalogue that is held.
         """
         self._begin(client_seconds)
-        catalogue = catalogue_with(self.catalogues, movie_id)
+        catalogue = catalogue_with(self._catalogues, movie_id)
         return MovieAnswer(catalogue.row(movie_id), catalogue)
 
     async def search(self, request: SearchRequest, client_seconds: float | None) -> MoviesAnswer:
         """Movies by their titles."""
         self._begin(client_seconds)
-        require_genres(self.catalogues, {"": request.movie_filter})
-        catalogue = self.catalogues.get()
+        require_genres(self._catalogues, {"": request.movie_filter})
+        catalogue = self._catalogues.get()
         blocked = catalogue.blocked(request.movie_filter)
         rows = await catalogue.titles.search(request.query, blocked, request.limit)
         return MoviesAnswer(rows.tolist(), catalogue)
@@ -251,7 +221,7 @@ class MovieApi:
     async def taste(self, request: TasteRequest, client_seconds: float | None) -> MoviesAnswer:
         """Movies that a newcomer can be asked about, the one to ask about first in front."""
         self._begin(client_seconds)
-        catalogue = self.catalogues.get()
+        catalogue = self._catalogues.get()
         return MoviesAnswer(catalogue.lists.taste_rows[: request.limit].tolist(), catalogue)
 
     def require_user(self) -> None:
@@ -260,7 +230,7 @@ class MovieApi:
         Raises:
             UnsupportedError: it is turned off.
         """
-        self.users.require()
+        ratings_of(self._catalogues.get())
 
     async def user(self, request: UserRequest, client_seconds: float | None) -> UserAnswer:
         """What the current bundle knows of a user.
@@ -270,38 +240,38 @@ class MovieApi:
             NotFoundError: the bundle does not know the user.
         """
         self._begin(client_seconds)
-        return self.users.answer(request)
+        return user_answer(self._catalogues.get(), request)
 
     async def status(self, client_seconds: float | None) -> StatusAnswer:
         """What serves now, and what the latest lists were made by."""
         self._begin(client_seconds)
-        catalogues = self.catalogues.held()
-        stages = await asyncio.gather(*(monitor.status() for monitor in self.monitors))
-        return StatusAnswer(catalogues, self.catalogues.current_since(), stages, self.recent_lists.mix())
+        catalogues = self._catalogues.held()
+        stages = await asyncio.gather(*(monitor.status() for monitor in self._monitors))
+        return StatusAnswer(catalogues, self._catalogues.current_since(), stages, self._recent_lists.mix())
 
     async def _seen_elsewhere(
         self, user_id: int | None, deadline: Deadline
     ) -> tuple[Ids, StageFailure | None]:
         """What a user has seen, where the catalogues do not know it; or why nobody says."""
-        if user_id is None or self.catalogues.get().seen is not None:
+        if user_id is None or self._catalogues.get().seen is not None:
             return NO_IDS, None
         query = CandidateQuery(user_id=user_id, limit=1, return_seen=True)
-        seconds = deadline.stage_seconds(StageName.CANDIDATE, self.budgets.stages[StageName.CANDIDATE])
+        seconds = deadline.stage_seconds(StageName.CANDIDATE, self._budgets)
         try:
-            return (await self.candidates.ask(query, seconds=seconds)).seen_movie_ids, None
+            return (await self._candidates.ask(query, seconds=seconds)).seen_movie_ids, None
         except StageError as error:
             return NO_IDS, error.failure
 
     def _why_answers(self) -> WhyAnswers:
-        if self.why_answers is None:
+        if self._why is None:
             raise UnsupportedError(
                 f"{Method.WHY} is turned off here.", reason=Reason.METHOD_DISABLED, method=Method.WHY
             )
-        return self.why_answers
+        return self._why
 
     def _begin(self, client_seconds: float | None, longest: float | None = None) -> Deadline:
-        longest = self.budgets.request if longest is None else longest
-        return Deadline.on_arrival(client_seconds, longest, reserve=self.budgets.reserve)
+        longest = self._budgets.request if longest is None else longest
+        return Deadline.on_arrival(client_seconds, longest, reserve=self._budgets.reserve)
 
     def _report(self, method: Method, answer: ListAnswer, first_stage: StageName | None = None) -> None:
         """Counts an answer; has it noted when a fault made it weaker.
@@ -311,14 +281,14 @@ class MovieApi:
             answer: what the client gets.
             first_stage: the service behind a reason that is no fault.
         """
-        self.metrics.answers.labels(method, answer.model).inc()
-        self.recent_lists.note(answer.model, degraded=answer.degraded)
+        self._metrics.answers.labels(method, answer.model).inc()
+        self._recent_lists.note(answer.model, degraded=answer.degraded)
         if answer.reason is not None:
             stage = first_stage if answer.failure is None else answer.failure.stage
-            self.metrics.fallbacks.labels(stage, answer.reason).inc()
+            self._metrics.fallbacks.labels(stage, answer.reason).inc()
         if answer.failure is not None:
-            self.metrics.degraded.labels(method).inc()
-            self.step_downs.note(answer.failure, answer.model)
+            self._metrics.degraded.labels(method).inc()
+            self._step_downs.note(answer.failure, answer.model)
 
 
 def _weakened(answer: ListAnswer, failure: StageFailure | None) -> ListAnswer:

@@ -100,13 +100,13 @@ class ListBuilder:
         rows = rows[places]
         self.blocked[rows] = True
         taken = places.tolist()
-        told = (scored.explanations, scored.because_of, scored.candidate_sources)
+        details = (scored.explanations, scored.because_of, scored.candidate_sources)
         self.items += map(
             Item,
             rows.tolist(),
             scored.scores[places].tolist(),
             repeat(source),
-            *([of_all[place] for place in taken] if of_all else repeat(()) for of_all in told),
+            *([of_all[place] for place in taken] if of_all else repeat(()) for of_all in details),
         )
 
 

@@ -112,7 +112,7 @@ class PersonalPipeline:
             probe_movie_ids=() if probe_id is None else (probe_id,),
             return_seen=not request.include_seen and self._catalogues.get().seen is None,
         )
-        seconds = deadline.stage_seconds(StageName.CANDIDATE, self._budgets.stages[StageName.CANDIDATE])
+        seconds = deadline.stage_seconds(StageName.CANDIDATE, self._budgets)
         return await self._candidates.ask(query, seconds=seconds)
 
     async def _rank(
@@ -134,7 +134,7 @@ class PersonalPipeline:
             ),
             source_ranks=candidates.source_ranks,
         )
-        seconds = deadline.stage_seconds(StageName.RANKING, self._budgets.stages[StageName.RANKING])
+        seconds = deadline.stage_seconds(StageName.RANKING, self._budgets)
         return await self._ranking.ask(query, seconds=seconds)
 
 

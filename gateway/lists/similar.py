@@ -116,7 +116,7 @@ class SimilarLists:
             movie_filter=request.movie_filter,
             exclude_movie_ids=seen_by_all[:_MAX_EXCLUDED],
         )
-        seconds = deadline.stage_seconds(StageName.SIMILARITY, self._budgets.stages[StageName.SIMILARITY])
+        seconds = deadline.stage_seconds(StageName.SIMILARITY, self._budgets)
         answer = await self._similarity.ask(query, seconds=seconds)
         catalogue = self._catalogue_of(answer)
         if catalogue.bundle_id in {one.bundle_id for one in held}:

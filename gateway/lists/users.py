@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from gateway.lists.catalogue import Catalogue, Catalogues
+from gateway.lists.catalogue import Catalogue
 from gateway.requests import UserRequest
 from serving.errors import NotFoundError, Reason, UnsupportedError
 from serving.ids import Rows
@@ -43,63 +43,47 @@ class UserAnswer:
     """Where movies are looked up."""
 
 
-class Users:
-    """Looks users up in the ratings of the current bundle.
+def ratings_of(catalogue: Catalogue) -> Ratings:
+    """The ratings in which users are looked up.
 
-    Args:
-        catalogues: the current one answers.
+    Raises:
+        UnsupportedError: the catalogue was loaded without them.
     """
-
-    def __init__(self, catalogues: Catalogues) -> None:
-        self._catalogues = catalogues
-
-    def require(self) -> None:
-        """Checks that users are looked up here.
-
-        Raises:
-            UnavailableError: no bundle is loaded.
-            UnsupportedError: catalogues are loaded without ratings.
-        """
-        _ratings(self._catalogues.get())
-
-    def answer(self, request: UserRequest) -> UserAnswer:
-        """The answer to a checked request.
-
-        Raises:
-            UnavailableError: no bundle is loaded.
-            UnsupportedError: catalogues are loaded without ratings.
-            NotFoundError: the bundle does not know the user.
-        """
-        catalogue = self._catalogues.get()
-        ratings = _ratings(catalogue)
-        row = ratings.users.row(request.user_id)
-        if row < 0:
-            raise NotFoundError(reason=Reason.UNKNOWN_USER, resource_type="user", resource_id=request.user_id)
-        history = ratings.of(row)
-        liked = np.flatnonzero(history.values >= LIKED)
-        latest = liked[::-1][: request.limit]
-        times = history.times[latest].tolist() if ratings.is_timed else [None] * latest.size
-        return UserAnswer(
-            rating_count=len(history),
-            rating_mean=float(history.values.mean(dtype=np.float64)) if len(history) else None,
-            like_count=liked.size,
-            likes=[
-                LikedRating(*like)
-                for like in zip(
-                    history.movie_rows[latest].tolist(), history.values[latest].tolist(), times, strict=True
-                )
-            ],
-            genres=_genres(catalogue, history.movie_rows[liked]),
-            catalogue=catalogue,
-        )
-
-
-def _ratings(catalogue: Catalogue) -> Ratings:
     if catalogue.ratings is None:
         raise UnsupportedError(
             f"{_METHOD} is turned off here.", reason=Reason.METHOD_DISABLED, method=_METHOD
         )
     return catalogue.ratings
+
+
+def user_answer(catalogue: Catalogue, request: UserRequest) -> UserAnswer:
+    """What a bundle knows of a user; the answer to a checked request.
+
+    Raises:
+        UnsupportedError: the catalogue was loaded without ratings.
+        NotFoundError: the bundle does not know the user.
+    """
+    ratings = ratings_of(catalogue)
+    row = ratings.users.row(request.user_id)
+    if row < 0:
+        raise NotFoundError(reason=Reason.UNKNOWN_USER, resource_type="user", resource_id=request.user_id)
+    history = ratings.of(row)
+    liked = np.flatnonzero(history.values >= LIKED)
+    latest = liked[::-1][: request.limit]
+    times = history.times[latest].tolist() if ratings.is_timed else [None] * latest.size
+    return UserAnswer(
+        rating_count=len(history),
+        rating_mean=float(history.values.mean(dtype=np.float64)) if len(history) else None,
+        like_count=liked.size,
+        likes=[
+            LikedRating(*like)
+            for like in zip(
+                history.movie_rows[latest].tolist(), history.values[latest].tolist(), times, strict=True
+            )
+        ],
+        genres=_genres(catalogue, history.movie_rows[liked]),
+        catalogue=catalogue,
+    )
 
 
 def _genres(catalogue: Catalogue, movie_rows: Rows) -> list[tuple[str, int]]:

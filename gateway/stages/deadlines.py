@@ -82,8 +82,8 @@ class Deadline:
             )
         return cls(seconds, reserve=reserve, clock=clock)
 
-    def stage_seconds(self, stage: StageName, budget: StageBudget) -> float:
-        """Seconds that a stage call may take when it begins now.
+    def stage_seconds(self, stage: StageName, budgets: Budgets) -> float:
+        """Seconds that a call to a stage may take when it begins now.
 
         Raises:
             StageError: its turn comes too late; asking would only be work for nobody.
@@ -91,4 +91,5 @@ class Deadline:
         left = self._stages_end - self._clock()
         if left <= 0:
             raise StageError(stage, FallbackReason.DEPENDENCY_TIMEOUT, "no time was left to ask")
+        budget = budgets.stages[stage]
         return min(budget.seconds, budget.share * left)

@@ -136,7 +136,7 @@ async def stages(models: tuple[Catalogue, Retriever, Ranker], tmp_path: Path) ->
             ranking=StageClient(ranking.CODEC, to_ranking, metrics),
             batching_candidates=batching_candidates,
             batching_ranking=batching_ranking,
-            gateway=MovieApi.create(
+            gateway=MovieApi(
                 catalogues=HeldCatalogues([catalogue]),
                 candidates=batching_candidates,
                 ranking=batching_ranking,

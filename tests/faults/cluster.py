@@ -180,7 +180,7 @@ async def running_cluster(store: BundleStore) -> AsyncIterator[Cluster]:
                 metrics=metrics,
             )
 
-        movie_api = MovieApi.create(
+        movie_api = MovieApi(
             catalogues=catalogues,
             candidates=queue(candidate.CODEC, candidates, limits),
             ranking=queue(ranking.CODEC, ranked, limits),

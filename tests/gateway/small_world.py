@@ -353,7 +353,7 @@ class World:
             "recent_lists": RecentLists(self.server_metrics.request_seconds.labels(Method.PERSONAL)),
             "monitors": self.monitors,
         }
-        return MovieApi.create(**(parts | changes))
+        return MovieApi(**(parts | changes))
 
     def counted(self, name: str, **labels: str) -> float:
         """A metric's value; 0 when it was never counted."""

@@ -9,8 +9,8 @@ from serving.errors import DeadlineError, Reason
 from serving.stages.stage import FallbackReason, StageError, StageName
 from tests.gateway.small_world import BUDGETS
 
-CANDIDATE = StageBudget(0.15, 0.4)
-RANKING = StageBudget(0.25, 0.8)
+STAGES = {StageName.CANDIDATE: StageBudget(0.15, 0.4), StageName.RANKING: StageBudget(0.25, 0.8)}
+PRODUCTION = replace(BUDGETS, stages=STAGES)
 
 
 class Clock:
@@ -41,16 +41,16 @@ def arriving(client_seconds: float | None, clock: Clock) -> Deadline:
 def test_a_stage_gets_its_share_of_what_is_left(
     client_seconds: float | None, candidate_seconds: float
 ) -> None:
-    given = arriving(client_seconds, Clock()).stage_seconds(StageName.CANDIDATE, CANDIDATE)
+    given = arriving(client_seconds, Clock()).stage_seconds(StageName.CANDIDATE, PRODUCTION)
     assert given == pytest.approx(candidate_seconds)
 
 
 def test_the_next_stage_gets_its_share_of_the_rest() -> None:
     clock = Clock()
     deadline = arriving(None, clock)
-    assert deadline.stage_seconds(StageName.RANKING, RANKING) == pytest.approx(0.25)
+    assert deadline.stage_seconds(StageName.RANKING, PRODUCTION) == pytest.approx(0.25)
     clock.now += 0.58
-    assert deadline.stage_seconds(StageName.RANKING, RANKING) == pytest.approx(0.8 * 0.2)
+    assert deadline.stage_seconds(StageName.RANKING, PRODUCTION) == pytest.approx(0.8 * 0.2)
 
 
 def test_a_stage_whose_turn_comes_too_late_is_not_asked() -> None:
@@ -58,7 +58,7 @@ def test_a_stage_whose_turn_comes_too_late_is_not_asked() -> None:
     deadline = arriving(None, clock)
     clock.now += 0.78
     with pytest.raises(StageError) as caught:
-        deadline.stage_seconds(StageName.RANKING, RANKING)
+        deadline.stage_seconds(StageName.RANKING, PRODUCTION)
     assert caught.value.failure.stage is StageName.RANKING
     assert caught.value.failure.reason is FallbackReason.DEPENDENCY_TIMEOUT
 
