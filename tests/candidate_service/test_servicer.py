@@ -63,40 +63,11 @@ async def test_answers_in_order(stub: pb_grpc.CandidateServiceStub) -> None:
     assert list(filtered.movie_ids) == [20, 50]
 
 
-@pytest.mark.parametrize(
-    ("queries", "fields"),
-    [
-        ([], ["queries"]),
-        ([Query(limit=1)] * 101, ["queries"]),
-        ([Query(user_id=-1, limit=1)], ["queries[0].user_id"]),
-        ([Query(limit=0), Query(limit=-1)], ["queries[1].limit"]),
-        ([Query(limit=1001)], ["queries[0].limit"]),
-        ([Query(limit=1, exclude_movie_ids=[0])], ["queries[0].exclude_movie_ids[0]"]),
-        ([Query(limit=1, exclude_movie_ids=[1] * 100_001)], ["queries[0].exclude_movie_ids"]),
-        ([Query(limit=1, filter=pb.MovieFilter(min_year=1))], ["queries[0].filter.min_year"]),
-        (
-            [Query(limit=1, history=[pb.RatedMovie(movie_id=1, rating=9)])],
-            ["queries[0].history[0].rating"],
-        ),
-        ([Query(limit=1, probe_movie_ids=[0])], ["queries[0].probe_movie_ids[0]"]),
-        ([Query(limit=1, probe_movie_ids=[1, 1])], ["queries[0].probe_movie_ids[1]"]),
-        ([Query(limit=1, probe_movie_ids=range(1, 12))], ["queries[0].probe_movie_ids"]),
-        ([Query(limit=1, because_of=-1)], ["queries[0].because_of"]),
-        ([Query(limit=1, because_of=4)], ["queries[0].because_of"]),
-        (
-            [Query(user_id=-1), Query(limit=-1)],
-            ["queries[0].user_id", "queries[1].limit"],
-        ),
-    ],
-    ids=lambda value: None if isinstance(value, list) and value and isinstance(value[0], str) else "q",
-)
-async def test_every_broken_rule_is_named(
-    stub: pb_grpc.CandidateServiceStub, queries: list[pb.CandidateQuery], fields: list[str]
-) -> None:
-    error = await failure(stub.GenerateCandidates(pb.GenerateCandidatesRequest(queries=queries), timeout=5))
-    assert error.code() is StatusCode.INVALID_ARGUMENT
-    assert reason_of(error) == "INVALID_REQUEST"
-    assert violations_of(error) == fields
+async def test_every_broken_rule_is_named(stub: pb_grpc.CandidateServiceStub) -> None:
+    request = pb.GenerateCandidatesRequest(queries=[Query(user_id=-1), Query(limit=-1)])
+    error = await failure(stub.GenerateCandidates(request, timeout=5))
+    assert (error.code(), reason_of(error)) == (StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert violations_of(error) == ["queries[0].user_id", "queries[1].limit"]
 
 
 async def test_probes_and_reasons(stub: pb_grpc.CandidateServiceStub) -> None:
@@ -110,21 +81,6 @@ async def test_probes_and_reasons(stub: pb_grpc.CandidateServiceStub) -> None:
     assert list(answer.because_of_movie_ids) == [20, 0]
     assert answer.because_of_weights[0] > 0
     assert answer.because_of_weights[1] == 0
-
-
-async def test_edges_are_accepted(stub: pb_grpc.CandidateServiceStub) -> None:
-    queries = [
-        Query(
-            user_id=2**63 - 1,
-            limit=1000,
-            exclude_movie_ids=[2**31 - 1] * 100_000,
-            probe_movie_ids=range(1, 11),
-            because_of=3,
-        )
-    ]
-    queries += [Query(limit=1)] * 99
-    response = await stub.GenerateCandidates(pb.GenerateCandidatesRequest(queries=queries), timeout=5)
-    assert len(response.lists) == 100
 
 
 async def test_from_the_bundle_that_is_named(stub: pb_grpc.CandidateServiceStub) -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.demo.answers import MovieList
@@ -188,18 +188,6 @@ def test_the_same_in_any_company(rest: Rest, oracle: Oracle, some: list[Personal
         at_once = [content(answer) for answer in callers.map(rest.personal_by_post, bodies)]
     assert at_once == alone
     assert [content(answer) for answer in rest.batch(*bodies)] == alone
-
-
-@brief
-@given(request=requests(more={"explain_features": 100}))
-def test_contributions_add_up_to_the_score(rest: Rest, oracle: Oracle, request: Personal) -> None:
-    answer = rest.personal_by_post(request.body(oracle))
-    assume(answer.model == "two_stage")
-    for item in answer.movies:
-        assert bool(item.explanation) == (item.source == "two_stage")
-        if item.explanation:
-            total = answer.base_value + math.fsum(reason.contribution for reason in item.explanation)
-            assert total == pytest.approx(item.score, rel=0, abs=1e-9)
 
 
 @pytest.mark.row(24)

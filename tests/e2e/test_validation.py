@@ -3,7 +3,6 @@
 The tables of all values are in `tests/serving/test_checks.py` and `tests/gateway/test_validation.py`.
 """
 
-import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -33,7 +32,6 @@ SECONDS = 60.0  # ample: no test is decided by it
 MAX_INT32 = 2**31 - 1
 MAX_INT64 = 2**63 - 1
 LONGEST_URL = 32 * 1_024  # what is longer belongs into a body
-REST_BODY_BYTES = 64 * 1_024
 GRPC_MESSAGE_BYTES = 1_024 * 1_024
 
 Fields = dict[str, Any]
@@ -287,9 +285,11 @@ async def test_a_movie_that_is_in_no_catalogue(
         "UNKNOWN_MOVIE",
         {"movie_id": str(MAX_INT32)},
     )
+    assert by_rest.detail(error_details_pb2.ResourceInfo).resource_name == str(MAX_INT32)
     assert status_of(caught.value) == by_rest.status
 
 
+@pytest.mark.row(14)
 @pytest.mark.parametrize(
     ("method", "fields"),
     [(PERSONAL, {"fallback_policy": "FALLBACK_POLICY_DENY"}), (USER, {})],
@@ -302,6 +302,7 @@ async def test_an_unknown_user(rest: Rest, channel: aio.Channel, method: Method,
     with pytest.raises(aio.AioRpcError) as caught:
         await case.by_grpc(channel)
     assert (by_rest.http_status, by_rest.info.reason) == (404, "UNKNOWN_USER")
+    assert dict(by_rest.info.metadata) == {"user_id": str(MAX_INT64)}
     assert status_of(caught.value) == by_rest.status
 
 
@@ -309,18 +310,6 @@ def test_a_history_of_unknown_movies_is_that_of_an_unknown_user(rest: Rest) -> N
     answer = rest.personal_by_post({"history": rated(MAX_INT32)})
     assert (answer.model, answer.degraded) == ("popularity_fallback", False)
     assert answer.fallback_reason == pb.FALLBACK_REASON_UNKNOWN_USER
-
-
-@pytest.mark.row(28)
-def test_the_largest_body(rest: Rest) -> None:
-    assert PERSONAL.post is not None
-    largest = json.dumps({"user_id": 1}).encode().ljust(REST_BODY_BYTES)
-    assert rest.client.post(PERSONAL.post, content=largest).status_code == 200
-    response = rest.client.post(PERSONAL.post, content=largest + b" ")
-    assert response.status_code == 413
-    failure = Failure(413, json_format.Parse(response.text, status_pb2.Status()))
-    assert failure.status.code == code_pb2.RESOURCE_EXHAUSTED
-    assert (failure.info.reason, failure.info.domain) == ("BODY_TOO_LARGE", "envoy")
 
 
 @pytest.mark.row(28)

@@ -534,33 +534,6 @@ async def test_whoever_has_gone_is_not_asked_for_again(waiting: Waiting) -> None
     assert [call.users for call in waiting.cued.calls[1:]] == [[1], [3]]
 
 
-# All at once.
-
-
-async def test_sixty_four_callers_of_whom_three_have_bad_luck(waiting: Waiting) -> None:
-    tasks_before = asyncio.all_tasks()
-    gone, hasty, invalid = 7, 20, 40
-    callers = [waiting.ask(user, 0.005 if user == hasty else PATIENT) for user in range(64)]
-    await waiting.cued.nth_call(0)
-    assert await cancelled(callers[gone])
-    assert timeout(await failure(callers[hasty]))
-    number = 0
-    while not all(caller.done() for caller in callers):
-        call = await waiting.cued.nth_call(number)
-        number += 1
-        if invalid in call.users:
-            call.fail(REFUSED)
-        else:
-            call.succeed()
-        await settle()
-    others = [user for user in range(64) if user not in {gone, hasty, invalid}]
-    assert [callers[user].result() for user in others] == others
-    assert await failure(callers[invalid]) == REFUSED.failure
-    await settle()
-    assert waiting.cued.in_flight == 0
-    assert asyncio.all_tasks() == tasks_before
-
-
 async def test_a_batch_of_users_makes_full_calls(world: World) -> None:
     sizes: dict[StageName, list[int]] = {}
 

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Final
 
-import numpy as np
 import pytest
 from grpc import StatusCode
 from hypothesis import settings
@@ -19,22 +18,8 @@ from gateway.stages.batch_queue import UNBATCHED, BatchLimits, BatchQueue
 from gateway.stages.breaker import Breaker
 from gateway.stages.client import StageClient
 from movierec.candidate.v1 import candidate_service_pb2 as candidate
-from movierec.ranking.v1 import ranking_service_pb2 as ranking
-from movierec.similarity.v1 import similarity_service_pb2 as similarity
-from serving.errors import (
-    FailedPreconditionError,
-    NotFoundError,
-    OverloadedError,
-    Reason,
-    ServiceError,
-    UnavailableError,
-)
 from serving.stages import candidate as candidate_stage
-from serving.stages import ranking as ranking_stage
-from serving.stages import similarity as similarity_stage
 from serving.stages.candidate import CandidateQuery
-from serving.stages.ranking import RankingQuery
-from serving.stages.similarity import SimilarQuery
 from serving.stages.stage import FallbackReason, InvalidQueryError, StageError, StageFailure, StageName
 from tests.gateway.scripted_stage import Behaviour, ScriptedStage, failing_with, saying, scripted_stage
 from tests.gateway.small_world import ONE_CALL, candidates, settle
@@ -425,61 +410,43 @@ TestModel = Model.TestCase
 TestModel.settings = settings(max_examples=15, stateful_step_count=50)
 
 
-# Over real channels.
+# Over a real channel. Which reason a status stands for, test_clients.py shows.
 
 
 class Gateway:
-    """All three stages as the gateway asks them, with a breaker each, before one scripted stage."""
+    """Stage one as the gateway asks it, with its breaker, before a scripted stage."""
 
-    def __init__(self, stage: ScriptedStage, channel: Any) -> None:
+    def __init__(self, stage: ScriptedStage, channel: Any, limits: BatchLimits = ONE_CALL) -> None:
         self.stage = stage
         self.now = 1000.0
-        self.registry = CollectorRegistry()
-        metrics = GatewayMetrics.create(self.registry)
+        metrics = GatewayMetrics.create(CollectorRegistry())
+        self._breaker = Breaker(StageName.CANDIDATE, metrics, full_seconds=FULL, clock=lambda: self.now)
+        client = StageClient(candidate_stage.CODEC, channel, metrics)
+        self._queue = BatchQueue(client, breaker=self._breaker, limits=limits, metrics=metrics)
 
-        def asked(codec: Any, limits: BatchLimits) -> BatchQueue[Any, Any]:
-            breaker = Breaker(codec.name, metrics, full_seconds=FULL, clock=lambda: self.now)
-            client = StageClient(codec, channel, metrics)
-            return BatchQueue(client, breaker=breaker, limits=limits, metrics=metrics)
-
-        self._stages = {
-            StageName.CANDIDATE: asked(candidate_stage.CODEC, ONE_CALL),
-            StageName.RANKING: asked(ranking_stage.CODEC, ONE_CALL),
-            StageName.SIMILARITY: asked(similarity_stage.CODEC, UNBATCHED),
-        }
-
-    async def ask(self, stage: StageName, *, users: int = 1, seconds: float = AMPLE) -> list[object]:
+    async def ask(self, *, users: int = 1, seconds: float = AMPLE) -> list[object]:
         """What so many callers get: answers, or why there is none."""
-        asks = [self._stages[stage].ask(QUERIES[stage], seconds=seconds) for _ in range(users)]
+        asks = [self._queue.ask(CandidateQuery(user_id=7, limit=3), seconds=seconds) for _ in range(users)]
         return list(await asyncio.gather(*asks, return_exceptions=True))
 
-    def is_open(self, stage: StageName) -> bool:
-        """As the metric tells."""
-        return self.registry.get_sample_value("movierec_breaker_open", {"service": stage}) == 1
+    async def refusal(self) -> StageFailure:
+        """Why a caller gets no answer."""
+        (refused,) = await self.ask()
+        assert isinstance(refused, StageError)
+        return refused.failure
 
+    async def open(self, behave: Behaviour) -> None:
+        """Makes five calls that end so."""
+        self.stage.behave = behave
+        for _ in range(5):
+            assert not self.is_open
+            await self.ask()
+        assert self.is_open
 
-QUERIES: Final[dict[StageName, Any]] = {
-    StageName.CANDIDATE: CandidateQuery(user_id=7, limit=3),
-    StageName.RANKING: RankingQuery(
-        user_id=7,
-        movie_ids=np.array([3]),
-        retrieval_scores=np.array([0.5], np.float32),
-        bundle_id="b",
-        limit=1,
-    ),
-    StageName.SIMILARITY: SimilarQuery(movie_id=5, limit=3),
-}
-RESPONSES: Final = {
-    StageName.CANDIDATE: candidate.GenerateCandidatesResponse(
-        lists=[candidate.CandidateList(user_vector=candidate.USER_VECTOR_NONE)], bundle_id="b"
-    ),
-    StageName.RANKING: ranking.RankMoviesResponse(
-        lists=[ranking.RankedList(movie_ids=[3], scores=[0.5])], bundle_id="b"
-    ),
-    StageName.SIMILARITY: similarity.FindSimilarMoviesResponse(
-        method=similarity.SIMILARITY_METHOD_ALS_COSINE, bundle_id="b"
-    ),
-}
+    @property
+    def is_open(self) -> bool:
+        """Whether the stage is left alone."""
+        return self._breaker.failure is not None
 
 
 @pytest.fixture
@@ -488,91 +455,50 @@ async def gateway() -> AsyncIterator[Gateway]:
         yield Gateway(stage, channel)
 
 
-async def opens(gateway: Gateway, stage: StageName, behave: Behaviour) -> bool:
-    """Whether five calls that end so open the breaker; the stage is then not asked a sixth time."""
-    gateway.stage.behave = behave
-    for _ in range(5):
-        await gateway.ask(stage)
-    assert len(gateway.stage.requests) == 5
-    await gateway.ask(stage)
-    is_open = gateway.is_open(stage)
-    assert len(gateway.stage.requests) == (5 if is_open else 6)
-    return is_open
-
-
-@pytest.mark.parametrize("stage", StageName)
-@pytest.mark.parametrize("code", [code for code in StatusCode if code is not StatusCode.OK])
-async def test_every_code(gateway: Gateway, stage: StageName, code: StatusCode) -> None:
-    # All but one say that the stage is at fault: our stages send NOT_FOUND and FAILED_PRECONDITION with a
-    # reason, and only then they are answers.
-    with capture_logs():
-        assert await opens(gateway, stage, failing_with(code)) == (code is not StatusCode.INVALID_ARGUMENT)
-
-
-@pytest.mark.parametrize(
-    ("stage", "error", "is_failure"),
-    [
-        (StageName.CANDIDATE, UnavailableError("x", reason=Reason.MODEL_UNAVAILABLE), True),
-        (StageName.CANDIDATE, OverloadedError("x", reason=Reason.OVERLOADED), True),
-        (StageName.RANKING, FailedPreconditionError("x", reason=Reason.BUNDLE_MISMATCH), False),
-        (
-            StageName.SIMILARITY,
-            NotFoundError(reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=5),
-            False,
-        ),
-    ],
-    ids=lambda value: value.reason if isinstance(value, ServiceError) else None,
-)
-async def test_our_own_errors(
-    gateway: Gateway, stage: StageName, error: ServiceError, *, is_failure: bool
-) -> None:
-    assert await opens(gateway, stage, failing_with(error)) == is_failure
-
-
 @pytest.mark.row(3)
-@pytest.mark.parametrize("stage", StageName)
-async def test_rubbish_and_recovery(gateway: Gateway, stage: StageName) -> None:
-    assert await opens(gateway, stage, saying(b""))
-    gateway.stage.behave = saying(RESPONSES[stage])
-    (refused,) = await gateway.ask(stage)
-    assert isinstance(refused, StageError)
-    assert refused.failure == StageFailure(stage, FallbackReason.INVALID_RESPONSE, "the breaker is open")
+async def test_rubbish_and_recovery(gateway: Gateway) -> None:
+    await gateway.open(saying(b""))
+    nobody = candidate.CandidateList(user_vector=candidate.USER_VECTOR_NONE)
+    gateway.stage.behave = saying(candidate.GenerateCandidatesResponse(lists=[nobody], bundle_id="b"))
+    assert await gateway.refusal() == StageFailure(
+        StageName.CANDIDATE, FallbackReason.INVALID_RESPONSE, "the breaker is open"
+    )
+    assert len(gateway.stage.requests) == 5
     gateway.now += 1
-    (answer,) = await gateway.ask(stage)
+    (answer,) = await gateway.ask()
     assert not isinstance(answer, Exception)
-    assert not gateway.is_open(stage)
+    assert not gateway.is_open
 
 
 async def test_a_call_counts_once_however_many_travel(gateway: Gateway) -> None:
     gateway.stage.behave = failing_with(StatusCode.UNAVAILABLE)
-    await gateway.ask(StageName.CANDIDATE, users=32)
+    await gateway.ask(users=32)
     assert len(gateway.stage.requests) == 1
-    assert not gateway.is_open(StageName.CANDIDATE)
+    assert not gateway.is_open
 
 
 async def test_nobody_waits_behind_a_probe(gateway: Gateway) -> None:
-    assert await opens(gateway, StageName.CANDIDATE, failing_with(StatusCode.UNAVAILABLE))
+    await gateway.open(failing_with(StatusCode.UNAVAILABLE))
     gateway.now += 1
     gateway.stage.entered.clear()
     gateway.stage.behave = gateway.stage.hang
-    probe = asyncio.create_task(gateway.ask(StageName.CANDIDATE))
+    probe = asyncio.create_task(gateway.ask())
     await gateway.stage.entered.wait()
-    (refused,) = await gateway.ask(StageName.CANDIDATE)  # at once: the probe's time is ample
-    assert isinstance(refused, StageError)
+    await gateway.refusal()  # at once: the probe's time is ample
     assert not probe.done()
     probe.cancel()
     await asyncio.wait([probe])
 
 
 @pytest.mark.row(5)
-async def test_a_frozen_stage(gateway: Gateway) -> None:
-    gateway.stage.behave = gateway.stage.hang
-    for seconds in (FULL / 5,) * 6:  # clients in a hurry
-        await gateway.ask(StageName.SIMILARITY, seconds=seconds)
-    assert not gateway.is_open(StageName.SIMILARITY)
-    for _ in range(5):
-        await gateway.ask(StageName.SIMILARITY, seconds=FULL)
-    await until(lambda: gateway.is_open(StageName.SIMILARITY))  # calls end a moment after their callers
-    (refused,) = await gateway.ask(StageName.SIMILARITY)
-    assert isinstance(refused, StageError)
-    assert refused.failure.reason is FallbackReason.DEPENDENCY_TIMEOUT
+async def test_a_frozen_stage() -> None:
+    async with scripted_stage() as (stage, channel):
+        gateway = Gateway(stage, channel, UNBATCHED)
+        stage.behave = stage.hang
+        for seconds in (FULL / 5,) * 6:  # clients in a hurry
+            await gateway.ask(seconds=seconds)
+        assert not gateway.is_open
+        for _ in range(5):
+            await gateway.ask(seconds=FULL)
+        await until(lambda: gateway.is_open)  # calls end a moment after their callers
+        assert (await gateway.refusal()).reason is FallbackReason.DEPENDENCY_TIMEOUT

@@ -372,32 +372,23 @@ CODES = {
 
 
 @pytest.mark.row(3)
-@pytest.mark.parametrize("stage", StageName)
 @pytest.mark.parametrize("code", [code for code in StatusCode if code is not StatusCode.OK])
-async def test_every_code(stages: Stages, stage: StageName, code: StatusCode) -> None:
+async def test_every_code(stages: Stages, code: StatusCode) -> None:
     stages.stage.behave = failing_with(code)
-    with capture_logs() as lines:
-        reason = await stages.failure(stage)
-    assert reason == CODES.get(code, "DEPENDENCY_UNAVAILABLE")
-    defect = code not in CODES
-    assert stages.calls(stage, "DEFECT" if defect else reason) == 1
-    assert [line["event"] for line in lines] == ["defect"] * defect
-
-
-@pytest.mark.parametrize("code", [StatusCode.INVALID_ARGUMENT, StatusCode.INTERNAL])
-async def test_only_a_refused_query_is_one_querys_defect(stages: Stages, code: StatusCode) -> None:
-    stages.stage.behave = failing_with(code)
-    with capture_logs(), pytest.raises(StageError) as caught:
+    with capture_logs() as lines, pytest.raises(StageError) as caught:
         await stages.ask(StageName.RANKING)
+    reason = caught.value.failure.reason
+    assert reason == CODES.get(code, "DEPENDENCY_UNAVAILABLE")
     assert isinstance(caught.value, InvalidQueryError) == (code is StatusCode.INVALID_ARGUMENT)
+    defect = code not in CODES
+    assert stages.calls(StageName.RANKING, "DEFECT" if defect else reason) == 1
+    assert [line["event"] for line in lines] == ["defect"] * defect
 
 
 @pytest.mark.parametrize(
     ("stage", "error", "reason"),
     [
         (StageName.CANDIDATE, UnavailableError("x", reason=Reason.MODEL_UNAVAILABLE), "MODEL_UNAVAILABLE"),
-        (StageName.RANKING, UnavailableError("x", reason=Reason.MODEL_UNAVAILABLE), "MODEL_UNAVAILABLE"),
-        (StageName.SIMILARITY, UnavailableError("x", reason=Reason.MODEL_UNAVAILABLE), "MODEL_UNAVAILABLE"),
         (StageName.RANKING, FailedPreconditionError("x", reason=Reason.BUNDLE_MISMATCH), "BUNDLE_MISMATCH"),
         (
             StageName.SIMILARITY,

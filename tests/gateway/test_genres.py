@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gateway.lists.genres import require_genres
-from gateway.requests import PersonalRequest, PopularRequest, SimilarRequest, WhyRequest
+from gateway.requests import PersonalRequest, PopularRequest, SearchRequest, SimilarRequest, WhyRequest
 from serving.errors import InvalidArgumentError, UnavailableError
 from serving.filters import UNRESTRICTED, MovieFilter
 from serving.movies import NO_GENRE, Movies
@@ -26,6 +26,7 @@ async def test_every_list_refuses_it(world: World) -> None:
         world.api.personal(PersonalRequest(user_id=100, movie_filter=LACKING), None),
         world.api.similar(SimilarRequest(movie_id=1, movie_filter=LACKING), None),
         world.api.why(WhyRequest(movie_id=1, user_id=100, movie_filter=LACKING), None),
+        world.api.search(SearchRequest(query="movie", movie_filter=LACKING), None),
     ):
         with pytest.raises(InvalidArgumentError) as error:
             await ask

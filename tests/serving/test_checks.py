@@ -315,6 +315,7 @@ REPEATED: Mapping[str, tuple[Checker, Message]] = {
 }
 
 
+@pytest.mark.row(20)
 @pytest.mark.parametrize("field", REPEATED)
 def test_entries_must_differ(field: str) -> None:
     checker, request = REPEATED[field]

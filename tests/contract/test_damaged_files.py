@@ -1,0 +1,32 @@
+"""Each process refuses a bundle of which any file that it serves from is damaged."""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from candidate_service.retrieval import Retriever
+from gateway.lists.catalogue import Catalogue
+from ranking_service.ranking import Ranker
+from serving.bundle.manifest import SERVED_FOLDERS
+from serving.bundle.store import BundleError, BundleStore
+from similarity_service.neighbours import SimilarityIndex
+
+LOADERS: Mapping[str, Callable[[BundleStore, str], object]] = {
+    "candidate": Retriever.load,
+    "ranking": Ranker.load,
+    "similarity": SimilarityIndex.load,
+    "gateway": Catalogue.load,
+}
+
+
+@pytest.mark.row(8, 51)
+@pytest.mark.parametrize("folder", SERVED_FOLDERS)
+def test_damaged_files_are_refused(own_bundle_root: BundleStore, folder: str) -> None:
+    bundle_id = own_bundle_root.pointer().bundle_id
+    for path in sorted((own_bundle_root.path(bundle_id) / folder).iterdir()):
+        good = path.read_bytes()
+        path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        with pytest.raises(BundleError, match=path.name):
+            LOADERS[folder](own_bundle_root, bundle_id)
+        path.write_bytes(good)
+    LOADERS[folder](own_bundle_root, bundle_id)
