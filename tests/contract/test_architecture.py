@@ -126,19 +126,24 @@ def test_a_forbidden_import_breaks_its_contract(reasons: dict[str, str], broken:
     assert how in reasons[broken]
 
 
-def test_processes_start_without_one_another() -> None:
-    """What the contracts say of the source, said of a running interpreter: no server loads another."""
+def test_processes_load_neither_one_another_nor_what_is_turned_off() -> None:
+    """What the contracts say of the source, said of a running interpreter."""
     servers = {"candidate_service", "gateway", "ranking_service", "similarity_service"}
-    code = "import sys, {0}.servicer; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    code = (
+        "import sys, {0}.__main__; from serving.rpc.tracing_setup import traced\n"
+        "with traced('test'): print(*{{name.partition('.')[0] for name in sys.modules}})"
+    )
+    untraced = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     for server in sorted(servers):
         run = subprocess.run(
             [sys.executable, "-c", code.format(server)],
             cwd=ROOT,
+            env=untraced,
             capture_output=True,
             text=True,
             timeout=60,
             check=True,
         )
         loaded = set(run.stdout.split())
-        assert loaded & (servers | {"implicit", "mlflow", "training"}) == {server}
+        assert loaded & (servers | {"implicit", "mlflow", "opentelemetry", "training"}) == {server}
         assert ("catboost" in loaded) == (server == "ranking_service")

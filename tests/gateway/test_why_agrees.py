@@ -134,7 +134,7 @@ def shown(items: tuple[Item, ...]) -> list[tuple[int, float, Model]]:
 
 async def test_the_answers_agree_with_the_lists(models: Models, gateway: MovieApi) -> None:
     verdicts: Counter[Verdict] = Counter()
-    asked = list(questions(models, 500))
+    asked = list(questions(models, 250))
     pages, answers = [], []
     for start in range(0, len(asked), AT_ONCE):  # pages and questions share calls
         some = asked[start : start + AT_ONCE]

@@ -3,9 +3,7 @@
 import asyncio
 import io
 import json
-import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -210,17 +208,6 @@ def test_turned_off_by_the_environment(
     monkeypatch.setenv(name, value)
     with traced("test") as tracing:
         assert tracing is OFF
-
-
-@pytest.mark.parametrize("process", ["gateway", "candidate_service", "ranking_service", "similarity_service"])
-def test_processes_do_not_import_it_when_it_is_off(process: str) -> None:
-    code = (
-        f"import sys, {process}.__main__; from serving.rpc.tracing_setup import traced\n"
-        "with traced('test'): print([name for name in sys.modules if name.startswith('opentelemetry')])"
-    )
-    env = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_a_missing_extra_is_named(traces: Collector, monkeypatch: pytest.MonkeyPatch) -> None:

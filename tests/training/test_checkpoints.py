@@ -142,7 +142,10 @@ def test_killed_after_any_step_it_ends_the_same(
 
 
 @pytest.mark.row(42)
-@pytest.mark.parametrize(("sign", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sign", "status"),
+    [pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.long), (signal.SIGTERM, 143)],
+)
 def test_signals_end_a_real_job_and_leave_nothing_half_done(
     few_data: Path, tmp_path: Path, sign: signal.Signals, status: int
 ) -> None:

@@ -58,9 +58,9 @@ def artifacts(root: Path, run: Run, folder: str | None = None) -> list[str]:
     return [item.path for item in client.list_artifacts(run.info.run_id, folder)]
 
 
-def test_preprocessing_is_skipped_the_second_time(run: Any) -> None:
-    assert "Written to" in run("preprocess").output
-    assert "Unchanged in" in run("preprocess").output
+def test_preprocessing_is_skipped_the_second_time(run: Any, few_data: Path) -> None:
+    assert "Written to" in run("preprocess", data=few_data).output
+    assert "Unchanged in" in run("preprocess", data=few_data).output
 
 
 def test_the_catalogue_for_people(run: Any, root: Path) -> None:
@@ -82,7 +82,7 @@ def test_the_catalogue_for_people(run: Any, root: Path) -> None:
             "als_candidate_generator",
             {"factors": "4", "iterations": "2", "alpha": "3.0", "confidence": "log", "n_candidates": "300"},
         ),
-        ("build-similarity", "similarity_index", {"confidence": "likes"}),
+        ("build-similarity --als-factors 4", "similarity_index", {"confidence": "likes"}),
     ],
 )
 def test_single_models_have_experiments_of_their_own(
@@ -132,7 +132,7 @@ def test_the_command_line_of_the_reference_runs(run: Any, root: Path, few_data: 
 
 
 def test_the_similarity_index_is_two_lists_a_movie(run: Any, root: Path) -> None:
-    run("build-similarity", "--sample", "--preset", "reference")
+    run("build-similarity", "--sample", "--preset", "reference", "--als-factors", "4")
     schema = parquet.read_schema(root / "exports" / "similarity_index.parquet")
     assert schema.names == ["movieId", "similar_ids", "similarity_scores"]
     frame = pd.read_parquet(root / "exports" / "similarity_index.parquet")

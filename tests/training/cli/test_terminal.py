@@ -25,8 +25,8 @@ JOBS = (
     "train-popularity",
     "train-cf --factors 2",
     "train-als --als-factors 2",
-    "build-similarity",
-    "evaluate --seeds 1 --protocol user --threads 1 --ranker-iterations 2",
+    "build-similarity --als-factors 2",
+    f"evaluate --seeds 1 --protocol user {' '.join(QUICK)}",
     "tune --trials 1",
 )
 LISTS = (

@@ -226,6 +226,7 @@ def test_there_are_more_seconds_for_choosing_where_there_are_more_ratings(
 def planted_qualities(monkeypatch: pytest.MonkeyPatch, *qualities: list[list[float]]) -> None:
     """Lets fits on held-out groups reach these in turn, each shape (n_groups, n_numbers_of_trees)."""
     left = iter(np.array(quality) for quality in qualities)
+    monkeypatch.setattr(ranker_selection, "fit_ranker", lambda *_, **__: None)
     monkeypatch.setattr(ranker_selection, "_held_out_ndcg", lambda _model, _groups, _grid: next(left))
 
 

@@ -44,7 +44,10 @@ def fill(disk: Path, *, free: int) -> Path:
 
 
 @pytest.mark.row(40)
-@pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.8, 0.98])
+@pytest.mark.parametrize(
+    "share",
+    [0.02, pytest.param(0.2, marks=pytest.mark.long), 0.5, pytest.param(0.8, marks=pytest.mark.long), 0.98],
+)
 def test_current_stays_and_the_next_job_ends_well(
     small_disk: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
