@@ -5,32 +5,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from grpc import StatusCode, aio
+from grpc import StatusCode
 
 from candidate_service.retrieval import Retriever
-from candidate_service.servicer import CandidateServicer, call_costs
+from candidate_service.servicer import call_costs
 from movierec.candidate.v1 import candidate_service_pb2 as pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as pb_grpc
-from serving.bundle.holder import BundleHolder
 from serving.fold_in import MAX_RATINGS
 from serving.ids import IdMap
 from serving.ratings import Ratings
-from serving.rpc.metrics import ServerMetrics
 from serving.stages.candidate import SERVICE
 from tests.candidate_service.small import retriever
-from tests.serving.stage_under_test import failure, reason_of, stage, violations_of
+from tests.serving.personal_stages import candidate_stage
+from tests.serving.stage_under_test import failure, reason_of, violations_of
 
 Query = pb.CandidateQuery
 DRAMA = pb.MovieFilter(genres=["drama"])
 
 
-def register(holder: BundleHolder[Retriever], server: aio.Server, _metrics: ServerMetrics) -> None:
-    pb_grpc.add_CandidateServiceServicer_to_server(CandidateServicer(holder), server)
-
-
 @pytest.fixture
 async def stub(tmp_path: Path) -> AsyncIterator[pb_grpc.CandidateServiceStub]:
-    async with stage(tmp_path, retriever(), register, SERVICE.full_name) as (channel, _):
+    async with candidate_stage(tmp_path, retriever()) as (channel, _):
         yield pb_grpc.CandidateServiceStub(channel)
 
 
@@ -95,7 +90,7 @@ async def test_from_the_bundle_that_is_named(stub: pb_grpc.CandidateServiceStub)
 
 
 async def test_without_a_bundle_it_is_unavailable(tmp_path: Path) -> None:
-    async with stage(tmp_path, None, register, SERVICE.full_name) as (channel, _):
+    async with candidate_stage(tmp_path, None) as (channel, _):
         stub = pb_grpc.CandidateServiceStub(channel)
         request = pb.GenerateCandidatesRequest(queries=[Query(user_id=1, limit=1)])
         error = await failure(stub.GenerateCandidates(request, timeout=5))

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grpc import aio
 from prometheus_client import CollectorRegistry
 
-from candidate_service import servicer as candidate_servicer
 from candidate_service.retrieval import Retriever
 from gateway.codec import decode_personal
 from gateway.lists.catalogue import Catalogue
@@ -22,11 +20,7 @@ from gateway.movie_api import MovieApi
 from gateway.requests import PersonalRequest
 from gateway.stages.batch_queue import BatchQueue
 from gateway.stages.client import StageClient
-from movierec.candidate.v1.candidate_service_pb2_grpc import add_CandidateServiceServicer_to_server
 from movierec.gateway.v1 import movie_service_pb2 as public
-from movierec.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServicer_to_server
-from ranking_service import servicer as ranking_servicer
-from ranking_service.metrics import RankingMetrics
 from ranking_service.ranking import Ranker
 from serving.bundle.store import BundleStore
 from serving.errors import DeadlineError, InvalidArgumentError
@@ -38,7 +32,7 @@ from serving.stages.candidate import CandidateList, CandidateQuery
 from serving.stages.ranking import RankedList, RankingQuery
 from serving.stages.stage import Answer, Query, StageError, unwrap
 from tests.gateway.small_world import BUDGETS, HeldCatalogues, queue
-from tests.serving.stage_under_test import stage
+from tests.serving.personal_stages import candidate_stage, ranking_stage
 
 SECONDS = 60.0  # ample: no test is decided by it
 
@@ -108,13 +102,6 @@ def models(bundle_root: Path) -> tuple[Catalogue, Retriever, Ranker]:
 async def stages(models: tuple[Catalogue, Retriever, Ranker], tmp_path: Path) -> AsyncIterator[RealStages]:
     catalogue, retriever, ranker = models
 
-    def register_candidate(holder: Any, server: aio.Server, _metrics: ServerMetrics) -> None:
-        add_CandidateServiceServicer_to_server(candidate_servicer.CandidateServicer(holder), server)
-
-    def register_ranking(holder: Any, server: aio.Server, metrics: ServerMetrics) -> None:
-        servicer = ranking_servicer.RankingServicer(holder, RankingMetrics.create(metrics.registry))
-        add_RankingServiceServicer_to_server(servicer, server)
-
     server_metrics = ServerMetrics.create("gateway")
     registry = server_metrics.registry
     metrics = GatewayMetrics.create(registry)
@@ -123,11 +110,9 @@ async def stages(models: tuple[Catalogue, Retriever, Ranker], tmp_path: Path) ->
         root.mkdir()
     async with AsyncExitStack() as running:
         to_candidates, candidate_metrics = await running.enter_async_context(
-            stage(roots[0], retriever, register_candidate, candidate.SERVICE.full_name)
+            candidate_stage(roots[0], retriever)
         )
-        to_ranking, ranking_metrics = await running.enter_async_context(
-            stage(roots[1], ranker, register_ranking, ranking.SERVICE.full_name)
-        )
+        to_ranking, ranking_metrics = await running.enter_async_context(ranking_stage(roots[1], ranker))
         batching_candidates = queue(candidate.CODEC, to_candidates, metrics)
         batching_ranking = queue(ranking.CODEC, to_ranking, metrics)
         yield RealStages(

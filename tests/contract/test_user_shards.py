@@ -6,28 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from grpc import StatusCode, aio
+from grpc import StatusCode
 
 from candidate_service.retrieval import Retriever
-from candidate_service.servicer import CandidateServicer
 from movierec.candidate.v1 import candidate_service_pb2 as candidate_pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_pb_grpc
 from movierec.ranking.v1 import ranking_service_pb2 as ranking_pb
 from movierec.ranking.v1 import ranking_service_pb2_grpc as ranking_pb_grpc
-from ranking_service.metrics import RankingMetrics
 from ranking_service.ranking import Ranker
-from ranking_service.servicer import RankingServicer
 from serving.bundle.factors import read_ratings, read_seen_movies, read_user_factors
-from serving.bundle.holder import BundleHolder
 from serving.bundle.store import BundleError, BundleStore
 from serving.bundle.trial import try_loading
 from serving.errors import Reason
-from serving.rpc.metrics import ServerMetrics
 from serving.shards import UserShard, shard_of
-from serving.stages import candidate, ranking
 from serving.stages.candidate import CandidateQuery
 from serving.stages.ranking import RankingQuery
-from tests.serving.stage_under_test import failure, reason_of, stage
+from tests.serving.personal_stages import candidate_stage, ranking_stage
+from tests.serving.stage_under_test import failure, reason_of
 from tests.training.publish.test_publish import build
 from tests.training.release.test_champion import brought_down, register
 from tests.training.small import N_USERS, PROGRESS
@@ -135,14 +130,7 @@ async def test_a_user_of_another_shard_is_refused_also_among_others(
     own, other = (next(user for user in USERS if shard_of(user, 2) == index) for index in (0, 1))
     retriever, ranker = Retriever.load(store, current(store)), Ranker.load(store, current(store))
 
-    def add_candidate(holder: BundleHolder[Retriever], server: aio.Server, _: ServerMetrics) -> None:
-        candidate_pb_grpc.add_CandidateServiceServicer_to_server(CandidateServicer(holder), server)
-
-    def add_ranking(holder: BundleHolder[Ranker], server: aio.Server, metrics: ServerMetrics) -> None:
-        servicer = RankingServicer(holder, RankingMetrics.create(metrics.registry))
-        ranking_pb_grpc.add_RankingServiceServicer_to_server(servicer, server)
-
-    async with stage(tmp_path, retriever, add_candidate, candidate.SERVICE.full_name) as (channel, _):
+    async with candidate_stage(tmp_path, retriever) as (channel, _):
         candidates = candidate_pb_grpc.CandidateServiceStub(channel)
         queries = [candidate_pb.CandidateQuery(user_id=user) for user in (own, other)]
         answer = await candidates.GenerateCandidates(
@@ -154,7 +142,7 @@ async def test_a_user_of_another_shard_is_refused_also_among_others(
         )
     assert (error.code(), reason_of(error)) == (StatusCode.FAILED_PRECONDITION, Reason.WRONG_USER_SHARD)
     assert error.details() == "A user of the call belongs to shard 1/2, and this server serves shard 0/2."
-    async with stage(tmp_path, ranker, add_ranking, ranking.SERVICE.full_name) as (channel, _):
+    async with ranking_stage(tmp_path, ranker) as (channel, _):
         query = ranking_pb.RankingQuery(user_id=other, movie_ids=[10], retrieval_scores=[1.0])
         error = await failure(
             ranking_pb_grpc.RankingServiceStub(channel).RankMovies(

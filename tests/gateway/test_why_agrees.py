@@ -12,7 +12,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from candidate_service.retrieval import Retriever
-from candidate_service.servicer import CandidateServicer
 from gateway.fallback import Model
 from gateway.lists.catalogue import Catalogue
 from gateway.lists.list_builder import Item
@@ -20,11 +19,7 @@ from gateway.lists.why import Verdict
 from gateway.metrics import GatewayMetrics
 from gateway.movie_api import MovieApi
 from gateway.requests import PersonalRequest, WhyRequest
-from movierec.candidate.v1.candidate_service_pb2_grpc import add_CandidateServiceServicer_to_server
-from movierec.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServicer_to_server
-from ranking_service.metrics import RankingMetrics
 from ranking_service.ranking import Ranker
-from ranking_service.servicer import RankingServicer
 from serving.bundle.manifest import MANIFEST_NAME
 from serving.bundle.store import BundleStore
 from serving.filters import UNRESTRICTED, MovieFilter
@@ -32,7 +27,7 @@ from serving.sources import Source
 from serving.stages import candidate, ranking
 from serving.stages.candidate import CandidateQuery
 from tests.gateway.small_world import World, ids, queue
-from tests.serving.stage_under_test import stage
+from tests.serving.personal_stages import candidate_stage, ranking_stage
 
 N_CANDIDATES = 100
 """Fewer than the default, so that many movies of the small bundle are not retrieved."""
@@ -76,22 +71,8 @@ async def gateway(models: Models, tmp_path_factory: pytest.TempPathFactory) -> A
     """A gateway over both stages, each behind a port of its own."""
     metrics = GatewayMetrics.create(CollectorRegistry())
     async with (
-        stage(
-            tmp_path_factory.mktemp("candidate"),
-            models.retriever,
-            lambda holder, server, _: add_CandidateServiceServicer_to_server(
-                CandidateServicer(holder), server
-            ),
-            candidate.SERVICE.full_name,
-        ) as (to_candidate, _),
-        stage(
-            tmp_path_factory.mktemp("ranking"),
-            models.ranker,
-            lambda holder, server, counted: add_RankingServiceServicer_to_server(
-                RankingServicer(holder, RankingMetrics.create(counted.registry)), server
-            ),
-            ranking.SERVICE.full_name,
-        ) as (to_ranking, _),
+        candidate_stage(tmp_path_factory.mktemp("candidate"), models.retriever) as (to_candidate, _),
+        ranking_stage(tmp_path_factory.mktemp("ranking"), models.ranker) as (to_ranking, _),
     ):
         yield World(models.catalogue).gateway(
             candidates=queue(candidate.CODEC, to_candidate, metrics),

@@ -4,31 +4,24 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from grpc import StatusCode, aio
+from grpc import StatusCode
 
 from movierec.ranking.v1 import ranking_service_pb2 as pb
 from movierec.ranking.v1 import ranking_service_pb2_grpc as pb_grpc
-from ranking_service.metrics import RankingMetrics
-from ranking_service.ranking import Ranker
-from ranking_service.servicer import CALL_COSTS, RankingServicer
-from serving.bundle.holder import BundleHolder
+from ranking_service.servicer import CALL_COSTS
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.status import error_info
 from serving.stages.ranking import SERVICE
 from tests.ranking_service.small import ranker
-from tests.serving.stage_under_test import failure, reason_of, stage, violations_of
+from tests.serving.personal_stages import ranking_stage
+from tests.serving.stage_under_test import failure, reason_of, violations_of
 
 Query = pb.RankingQuery
 
 
-def register(holder: BundleHolder[Ranker], server: aio.Server, metrics: ServerMetrics) -> None:
-    servicer = RankingServicer(holder, RankingMetrics.create(metrics.registry))
-    pb_grpc.add_RankingServiceServicer_to_server(servicer, server)
-
-
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[tuple[pb_grpc.RankingServiceStub, ServerMetrics]]:
-    async with stage(tmp_path, ranker(), register, SERVICE.full_name) as (channel, metrics):
+    async with ranking_stage(tmp_path, ranker()) as (channel, metrics):
         yield pb_grpc.RankingServiceStub(channel), metrics
 
 
@@ -122,7 +115,7 @@ async def test_another_bundle_is_a_mismatch(stub: pb_grpc.RankingServiceStub) ->
 
 
 async def test_without_a_bundle_it_is_unavailable(tmp_path: Path) -> None:
-    async with stage(tmp_path, None, register, SERVICE.full_name) as (channel, _):
+    async with ranking_stage(tmp_path, None) as (channel, _):
         stub = pb_grpc.RankingServiceStub(channel)
         request = pb.RankMoviesRequest(queries=[Query(user_id=1, movie_ids=[1], retrieval_scores=[1])])
         error = await failure(stub.RankMovies(request, timeout=5))
