@@ -1,4 +1,4 @@
-"""Who gets in, who waits, who is refused. Nothing waits for a clock."""
+"""Which calls get places, which wait, which are refused. Nothing waits for a clock."""
 
 import asyncio
 from typing import Final
@@ -15,38 +15,38 @@ from serving.limiter import Limiter, Priority
 FIRST, NORMAL, LAST = Priority
 
 
-class House:
-    """Guests of a limiter, by name."""
+class Calls:
+    """Calls before a limiter, by name."""
 
     def __init__(self, places: int) -> None:
         self.limiter = Limiter(places)
         self.at_work: list[str] = []
         self.refused: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
-        self._leave: dict[str, asyncio.Event] = {}
+        self._finish: dict[str, asyncio.Event] = {}
 
-    async def arrive(self, name: str, users: int = 1, priority: Priority = NORMAL) -> None:
-        """Somebody comes, and stays once in."""
-        self._leave[name] = asyncio.Event()
-        self.tasks[name] = asyncio.create_task(self._visit(name, users, priority))
+    async def start(self, name: str, users: int = 1, priority: Priority = NORMAL) -> None:
+        """Starts a call, which holds its places until it is told to finish."""
+        self._finish[name] = asyncio.Event()
+        self.tasks[name] = asyncio.create_task(self._run(name, users, priority))
         await turns()
 
-    async def leave(self, name: str) -> None:
-        """Somebody who is in has done."""
-        self._leave[name].set()
+    async def finish(self, name: str) -> None:
+        """Ends a call that is at work."""
+        self._finish[name].set()
         await turns()
 
     async def cancel(self, name: str) -> None:
-        """Somebody gives up, in or out."""
+        """Cancels a call, at work or waiting."""
         self.tasks[name].cancel()
         await turns()
 
-    async def _visit(self, name: str, users: int, priority: Priority) -> None:
+    async def _run(self, name: str, users: int, priority: Priority) -> None:
         try:
             async with self.limiter.places(users, priority):
                 self.at_work.append(name)
                 try:
-                    await self._leave[name].wait()
+                    await self._finish[name].wait()
                 finally:
                     self.at_work.remove(name)
         except OverloadedError:
@@ -54,111 +54,111 @@ class House:
 
 
 async def turns() -> None:
-    """Lets everybody go on who can."""
+    """Lets every task go on that can."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
 async def test_places_then_a_queue_then_no_more() -> None:
-    house = House(2)
+    calls = Calls(2)
     for name in "abcde":
-        await house.arrive(name)
-    assert (house.at_work, house.refused) == (["a", "b"], ["e"])
-    assert (house.limiter.users_at_work, house.limiter.users_waiting) == (2, 2)
-    await house.leave("b")
-    assert house.at_work == ["a", "c"]
-    await house.leave("a")
-    await house.leave("c")
-    await house.leave("d")
-    assert (house.limiter.users_at_work, house.limiter.users_waiting) == (0, 0)
+        await calls.start(name)
+    assert (calls.at_work, calls.refused) == (["a", "b"], ["e"])
+    assert (calls.limiter.users_at_work, calls.limiter.users_waiting) == (2, 2)
+    await calls.finish("b")
+    assert calls.at_work == ["a", "c"]
+    await calls.finish("a")
+    await calls.finish("c")
+    await calls.finish("d")
+    assert (calls.limiter.users_at_work, calls.limiter.users_waiting) == (0, 0)
 
 
 async def test_a_call_takes_a_place_per_user() -> None:
-    house = House(8)
-    await house.arrive("five", 5)
-    await house.arrive("four", 4)
-    await house.arrive("three", 3)  # there is room, but nobody overtakes
-    assert (house.at_work, house.limiter.users_waiting) == (["five"], 7)
-    await house.arrive("two", 2)
-    assert house.refused == ["two"]
-    await house.leave("five")
-    assert house.at_work == ["four", "three"]
+    calls = Calls(8)
+    await calls.start("five", 5)
+    await calls.start("four", 4)
+    await calls.start("three", 3)  # there is room, but nobody overtakes
+    assert (calls.at_work, calls.limiter.users_waiting) == (["five"], 7)
+    await calls.start("two", 2)
+    assert calls.refused == ["two"]
+    await calls.finish("five")
+    assert calls.at_work == ["four", "three"]
 
 
 async def test_one_with_more_users_than_places_takes_all() -> None:
-    house = House(4)
-    await house.arrive("one")
-    await house.arrive("hundred", 100)
-    assert (house.at_work, house.limiter.users_waiting) == (["one"], 4)
-    await house.leave("one")
-    assert (house.at_work, house.limiter.users_at_work) == (["hundred"], 4)
-    await house.arrive("another")
-    await house.leave("hundred")
-    assert house.at_work == ["another"]
+    calls = Calls(4)
+    await calls.start("one")
+    await calls.start("hundred", 100)
+    assert (calls.at_work, calls.limiter.users_waiting) == (["one"], 4)
+    await calls.finish("one")
+    assert (calls.at_work, calls.limiter.users_at_work) == (["hundred"], 4)
+    await calls.start("another")
+    await calls.finish("hundred")
+    assert calls.at_work == ["another"]
 
 
 async def test_one_without_users_takes_a_place() -> None:
-    house = House(1)
-    await house.arrive("nobody", 0)
-    assert house.limiter.users_at_work == 1
+    calls = Calls(1)
+    await calls.start("nobody", 0)
+    assert calls.limiter.users_at_work == 1
 
 
 async def test_the_urgent_pass_those_who_wait() -> None:
-    house = House(4)
-    await house.arrive("all", 4)
-    await house.arrive("batch", 1, LAST)
-    await house.arrive("personal", 1, NORMAL)
-    await house.arrive("movie", 1, FIRST)
-    await house.arrive("another movie", 1, FIRST)
-    await house.leave("all")
-    assert house.at_work == ["movie", "another movie", "personal", "batch"]
+    calls = Calls(4)
+    await calls.start("all", 4)
+    await calls.start("batch", 1, LAST)
+    await calls.start("personal", 1, NORMAL)
+    await calls.start("movie", 1, FIRST)
+    await calls.start("another movie", 1, FIRST)
+    await calls.finish("all")
+    assert calls.at_work == ["movie", "another movie", "personal", "batch"]
 
 
 async def test_the_urgent_get_the_room_of_the_last() -> None:
-    house = House(2)
-    await house.arrive("at work", 2)
+    calls = Calls(2)
+    await calls.start("at work", 2)
     for name, priority in (("batch", LAST), ("later batch", LAST)):
-        await house.arrive(name, 1, priority)
-    await house.arrive("personal")
-    assert house.refused == ["later batch"]
-    await house.arrive("another personal")
-    await house.arrive("movie", 1, FIRST)
-    assert house.refused == ["later batch", "batch", "another personal"]
-    await house.arrive("too late a personal")  # the movie and a personal wait
-    assert house.refused[3:] == ["too late a personal"]
+        await calls.start(name, 1, priority)
+    await calls.start("personal")
+    assert calls.refused == ["later batch"]
+    await calls.start("another personal")
+    await calls.start("movie", 1, FIRST)
+    assert calls.refused == ["later batch", "batch", "another personal"]
+    await calls.start("too late a personal")  # the movie and a personal wait
+    assert calls.refused[3:] == ["too late a personal"]
 
 
 async def test_free_places_are_not_kept_for_a_large_call_that_is_less_urgent() -> None:
-    house = House(4)
-    await house.arrive("personal")
-    await house.arrive("batch", 4, LAST)
-    await house.arrive("another")
-    assert (house.at_work, house.limiter.users_waiting) == (["personal", "another"], 4)
+    calls = Calls(4)
+    await calls.start("personal")
+    await calls.start("batch", 4, LAST)
+    await calls.start("another")
+    assert (calls.at_work, calls.limiter.users_waiting) == (["personal", "another"], 4)
 
 
-async def test_who_gives_up_leaves_no_trace() -> None:
-    house = House(4)
+async def test_a_cancelled_call_leaves_no_trace() -> None:
+    calls = Calls(4)
     for name, users in (("in", 2), ("large", 3), ("small", 1)):
-        await house.arrive(name, users)
-    assert house.at_work == ["in"]
-    await house.cancel("large")  # stood in the way of the small one
-    assert (house.at_work, house.limiter.users_waiting) == (["in", "small"], 0)
-    await house.cancel("in")
-    await house.cancel("small")
-    assert house.limiter.users_at_work == 0
-    assert not house.refused
+        await calls.start(name, users)
+    assert calls.at_work == ["in"]
+    await calls.cancel("large")  # stood in the way of the small one
+    assert (calls.at_work, calls.limiter.users_waiting) == (["in", "small"], 0)
+    await calls.cancel("in")
+    await calls.cancel("small")
+    assert calls.limiter.users_at_work == 0
+    assert not calls.refused
 
 
 async def test_full_is_told_before_the_number_of_users_is_known() -> None:
-    house = House(1)
-    house.limiter.refuse_if_full(NORMAL)
-    await house.arrive("in")
-    house.limiter.refuse_if_full(NORMAL)
-    await house.arrive("waiting")
+    calls = Calls(1)
+    calls.limiter.refuse_if_full(NORMAL)
+    await calls.start("in")
+    calls.limiter.refuse_if_full(NORMAL)
+    await calls.start("waiting")
     for priority in (NORMAL, LAST):
         with pytest.raises(OverloadedError):
-            house.limiter.refuse_if_full(priority)
-    house.limiter.refuse_if_full(FIRST)
+            calls.limiter.refuse_if_full(priority)
+    calls.limiter.refuse_if_full(FIRST)
 
 
 async def test_work_without_a_pause_is_limited_too() -> None:
@@ -182,65 +182,65 @@ class Model(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.house = House(self.PLACES)
-        self.n_arrived = 0
+        self.calls = Calls(self.PLACES)
+        self.n_started = 0
         self.users: dict[str, int] = {}
         self.at_work: list[str] = []
         self.waiting: list[tuple[Priority, int, str]] = []
         self.refused: set[str] = set()
 
     @rule(users=st.integers(1, 8), priority=st.sampled_from(Priority))
-    def arrive(self, users: int, priority: Priority) -> None:
-        """Somebody comes."""
-        name = str(self.n_arrived)
-        self.n_arrived += 1
+    def start(self, users: int, priority: Priority) -> None:
+        """A call starts."""
+        name = str(self.n_started)
+        self.n_started += 1
         self.users[name] = min(users, self.PLACES)
         before = sum(self.users[other] for line, _, other in self.waiting if line <= priority)
         if before + self.users[name] > self.PLACES:
             self.refused.add(name)
         else:
-            self.waiting.append((priority, self.n_arrived, name))
+            self.waiting.append((priority, self.n_started, name))
             self.let_in()
             while sum(self.users[other] for *_, other in self.waiting) > self.PLACES:
                 self.refused.add(self.waiting.pop()[2])
-        self.loop.run_until_complete(self.house.arrive(name, users, priority))
+        self.loop.run_until_complete(self.calls.start(name, users, priority))
 
     @precondition(lambda self: self.at_work)
     @rule(data=st.data(), cancelled=st.booleans())
-    def leave(self, data: st.DataObject, *, cancelled: bool) -> None:
-        """Somebody who is in leaves."""
+    def finish(self, data: st.DataObject, *, cancelled: bool) -> None:
+        """A call at work ends."""
         name = data.draw(st.sampled_from(self.at_work))
         self.at_work.remove(name)
         self.let_in()
-        self.loop.run_until_complete(self.house.cancel(name) if cancelled else self.house.leave(name))
+        self.loop.run_until_complete(self.calls.cancel(name) if cancelled else self.calls.finish(name))
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
-    def give_up(self, data: st.DataObject) -> None:
-        """Somebody no longer waits."""
-        guest = data.draw(st.sampled_from(self.waiting))
-        self.waiting.remove(guest)
+    def cancel_waiting(self, data: st.DataObject) -> None:
+        """A waiting call is cancelled."""
+        cancelled = data.draw(st.sampled_from(self.waiting))
+        self.waiting.remove(cancelled)
         self.let_in()
-        self.loop.run_until_complete(self.house.cancel(guest[2]))
+        self.loop.run_until_complete(self.calls.cancel(cancelled[2]))
 
     @precondition(lambda self: self.at_work and self.waiting)
     @rule(data=st.data())
-    def give_up_at_the_door(self, data: st.DataObject) -> None:
-        """Somebody gives up in the moment in which somebody else leaves."""
-        out, at_the_door = data.draw(st.sampled_from(self.at_work)), data.draw(st.sampled_from(self.waiting))
+    def cancel_what_was_let_in(self, data: st.DataObject) -> None:
+        """A waiting call is cancelled in the moment in which one at work ends."""
+        out, next_in = data.draw(st.sampled_from(self.at_work)), data.draw(st.sampled_from(self.waiting))
 
         async def both() -> None:
-            self.house.tasks[out].cancel()
-            self.house.tasks[at_the_door[2]].cancel()
+            self.calls.tasks[out].cancel()
+            self.calls.tasks[next_in[2]].cancel()
             await turns()
 
         self.at_work.remove(out)
-        self.waiting.remove(at_the_door)
+        self.waiting.remove(next_in)
         self.let_in()
         self.loop.run_until_complete(both())
 
     def let_in(self) -> None:
-        """Those who wait get in, in order, while they fit."""
+        """Waiting calls get places, in order, while they fit."""
         self.waiting.sort()
         while self.waiting and self.taken + self.users[self.waiting[0][2]] <= self.PLACES:
             self.at_work.append(self.waiting.pop(0)[2])
@@ -252,18 +252,18 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def both_agree(self) -> None:
-        """The house is as it should be."""
-        assert set(self.house.at_work) == set(self.at_work)
-        assert set(self.house.refused) == self.refused
-        assert self.house.limiter.users_at_work == self.taken
-        assert self.house.limiter.users_waiting == sum(self.users[name] for *_, name in self.waiting)
+        """The limiter does what the rules say."""
+        assert set(self.calls.at_work) == set(self.at_work)
+        assert set(self.calls.refused) == self.refused
+        assert self.calls.limiter.users_at_work == self.taken
+        assert self.calls.limiter.users_waiting == sum(self.users[name] for *_, name in self.waiting)
 
     @override
     def teardown(self) -> None:
-        for task in self.house.tasks.values():
+        for task in self.calls.tasks.values():
             task.cancel()
         self.loop.run_until_complete(turns())
-        assert (self.house.limiter.users_at_work, self.house.limiter.users_waiting) == (0, 0)
+        assert (self.calls.limiter.users_at_work, self.calls.limiter.users_waiting) == (0, 0)
         self.loop.close()
 
 

@@ -67,13 +67,6 @@ def test_equals_sorting_everything(
         assert (one.movie_rows.dtype, one.scores.dtype) == (np.dtype(np.int32), np.dtype(np.float32))
 
 
-def test_ties_go_to_the_lower_row_however_many_they_are() -> None:
-    item_factors = np.tile(normal(0, 1, 64), (300, 1))
-    found = alone(item_factors, item_factors[0], nothing_blocked(300), 10)
-    assert found.movie_rows.tolist() == list(range(10))
-    assert np.unique(found.scores).size == 1
-
-
 def test_movies_closer_than_products_can_tell_are_sorted_exactly() -> None:
     """300 movies that differ in the last bits only: a float32 product puts them in any order."""
     vector = normal(11, 64)
@@ -187,14 +180,6 @@ def test_scores_and_ranks_equal_sorting_everything(alike: int) -> None:
 
 def test_where_nothing_may_be_returned_every_movie_would_be_first() -> None:
     assert score_and_rank(normal(6, 50, 4), normal(7, 4), ~nothing_blocked(50), 49)[1] == 1
-
-
-def test_fewer_than_the_limit_come_back_when_fewer_are_left() -> None:
-    item_factors, vector = normal(6, 50, 4), normal(7, 4)
-    blocked = np.arange(50) >= 3
-    assert sorted(alone(item_factors, vector, blocked, 10).movie_rows.tolist()) == [0, 1, 2]
-    assert alone(item_factors, vector, ~nothing_blocked(50), 10).movie_rows.size == 0
-    assert alone(item_factors, vector, nothing_blocked(50), 10**6).movie_rows.size == 50
 
 
 def test_the_callers_masks_are_left_alone() -> None:
