@@ -18,7 +18,7 @@ import uvloop
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.servers import serving, settings_of, users_of
+from benchmarks.servers import serving, serving_stages, settings_of, targets_of, users_of
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
 from serving.rpc.channels import open_channel
@@ -47,15 +47,8 @@ def main(
     console = Terminal()
     with ExitStack() as stack:
         logs = Path(stack.enter_context(TemporaryDirectory()))
-        targets = {
-            f"{name}_target": stack.enter_context(
-                serving(f"{name}_service", logs / f"{name}.log", settings_of(name, bundle_root))
-            ).target
-            for name in ("candidate", "ranking")
-        }
-        gateway = stack.enter_context(
-            serving("gateway", logs / "gateway.log", settings_of("gateway", bundle_root, **targets))
-        )
+        settings = settings_of("gateway", bundle_root, **targets_of(serving_stages(stack, bundle_root, logs)))
+        gateway = stack.enter_context(serving("gateway", logs / "gateway.log", settings))
         asked = list(islice(cycle(users_of(bundle_root)), users + _WARM_UP_USERS))
         seconds = uvloop.run(_ask(gateway.target, asked, console))
     console.print(_table({name: times[_WARM_UP_USERS:] for name, times in seconds.items()}))
