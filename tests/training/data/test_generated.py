@@ -19,25 +19,22 @@ from training.evaluation.splits import SplitProtocol, split
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sample")
-    write_sample(folder)
-    return folder
+def sample(generated: Path) -> tuple[MovieTable, CleanRatings]:
+    return read_data_set(generated)
 
 
-@pytest.fixture(scope="module")
-def sample(folder: Path) -> tuple[MovieTable, CleanRatings]:
-    return read_data_set(folder)
-
-
-def test_the_same_seed_gives_the_same_files(folder: Path, generated: Path) -> None:
-    for name in SAMPLE_FILES:
-        assert (generated / name).read_bytes() == (folder / name).read_bytes()
-
-
-def test_another_seed_gives_other_ratings(folder: Path, tmp_path: Path) -> None:
-    write_sample(tmp_path, seed=1)
-    assert (tmp_path / "ratings.csv").read_bytes() != (folder / "ratings.csv").read_bytes()
+def test_the_same_seed_gives_the_same_files_and_another_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.data.generated.N_USERS", 20)
+    written = []
+    for folder, seed in ((tmp_path / "one", 0), (tmp_path / "again", 0), (tmp_path / "other", 1)):
+        folder.mkdir()
+        write_sample(folder, seed=seed)
+        written.append([(folder / name).read_bytes() for name in SAMPLE_FILES])
+    one, again, other = written
+    assert one == again
+    assert one[0] != other[0]
 
 
 def test_it_is_as_large_as_promised_and_clean(sample: tuple[MovieTable, CleanRatings]) -> None:
@@ -49,7 +46,7 @@ def test_it_is_as_large_as_promised_and_clean(sample: tuple[MovieTable, CleanRat
     assert cleaned.counts.future_times == 0
 
 
-def test_it_has_the_oddities_of_real_data(sample: tuple[MovieTable, CleanRatings], folder: Path) -> None:
+def test_it_has_the_oddities_of_real_data(sample: tuple[MovieTable, CleanRatings], generated: Path) -> None:
     table, cleaned = sample
     counts = np.bincount(cleaned.ratings.movie_rows, minlength=N_MOVIES)
     assert np.count_nonzero(counts == 0) >= 15
@@ -57,7 +54,7 @@ def test_it_has_the_oddities_of_real_data(sample: tuple[MovieTable, CleanRatings
     assert np.count_nonzero(table.movies.genre_bits == 1) == 8
     assert len(set(table.titles)) > 0.99 * N_MOVIES
     assert any(title.startswith("The ") for title in table.titles)
-    with (folder / "movies.csv").open(newline="") as file:
+    with (generated / "movies.csv").open(newline="") as file:
         raw = [row["title"] for row in csv.DictReader(file)]
     assert any(", The (" in title for title in raw)
     assert any(", An (" in title for title in raw)

@@ -318,7 +318,8 @@ def test_a_ranker_that_learned_from_shuffled_labels_does_not_pass_the_gate(
 
     monkeypatch.setattr("training.models.ranker_selection.fit_ranker", fit_on_noise)
     monkeypatch.setattr("training.models.two_stage.choose_ranker", lambda *_: CHOICE)
-    shuffled = measure(clean.ratings, JobContext(table, RECIPE, PROGRESS))
+    few_features = replace(RECIPE, feature_groups=FeatureSet.REFERENCE.groups)
+    shuffled = measure(clean.ratings, JobContext(table, few_features, PROGRESS))
     served, challenger = (Evaluation.of(one, table.movies.ids) for one in (measured[0], shuffled))
     assert judge_challenger(served, served).refusals == ()
     verdict = judge_challenger(challenger, served)
