@@ -31,9 +31,8 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.ports import free_port
-from benchmarks.servers import Server, serving, serving_stages, settings_of, targets_of, users_of
+from benchmarks.servers import Server, listening, serving, serving_stages, settings_of, targets_of, users_of
 from deploy.demo.plan import envoy_process
-from deploy.demo.processes import spawn
 from deploy.envoy_config import Options, demo, render
 from gateway.settings import GatewaySettings
 from movierec.gateway.v1 import movie_service_pb2 as pb
@@ -170,10 +169,8 @@ def _edge(stack: ExitStack, gateway: Server, logs: Path) -> str:
     place = demo(port=port, gateway_port=int(gateway.target.rpartition(":")[2]))
     config = logs / "envoy.yaml"
     config.write_text(render(place, Options(requests_per_second=_ANY_RATE)), encoding="utf-8")
-    process = spawn(envoy_process(config, os.environ), stack.enter_context((logs / "envoy.log").open("wb")))
-    stack.callback(process.wait)
-    stack.callback(process.terminate)
-    return f"127.0.0.1:{port}"
+    command = envoy_process(config, os.environ).command
+    return stack.enter_context(listening(command, logs / "envoy.log", port)).target
 
 
 class _Run:
