@@ -159,10 +159,11 @@ class DataOptions:
     """Which data set, how its files are written, and where goes what is made of it."""
 
     data_dir: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             envvar=DATA_DIR_VARIABLE,
-            help="Folder of a data set. Unset: data/ml-latest-small, else a download, else a sample.",
+            help="Folder of a data set, or s3://BUCKET/PREFIX. Unset: data/ml-latest-small, else a download, "
+            "else a sample.",
         ),
     ] = None
     columns: Annotated[

@@ -10,12 +10,14 @@ from typing import Final
 from zipfile import BadZipFile
 
 import pooch  # type: ignore[import-untyped]
+import pyarrow as pa  # type: ignore[import-untyped]
 import structlog
+from pyarrow import fs
 from requests.exceptions import ChunkedEncodingError, ConnectionError, RequestException, Timeout  # noqa: A004
 
 from training.data.generated import SAMPLE_FILES, VERSION, write_sample
 from training.data.movielens.dialect import MOVIELENS, Dialect
-from training.data.movielens.layouts import DATA_DIR_VARIABLE, layout_of, layouts_in
+from training.data.movielens.layouts import DATA_DIR_VARIABLE, LAYOUTS, LINKS, layout_of, layouts_in
 from training.data.movielens.problems import DataError
 
 DATA_ROOT: Final = Path("data")
@@ -23,6 +25,10 @@ DATA_ROOT: Final = Path("data")
 
 SAMPLE_NAME: Final = "generated-sample"
 
+_BUCKETS: Final = "s3"
+"""Scheme of the address of a data set in an object store, and the folder of copies in `root`."""
+_HADOOPS_BUCKETS: Final = "s3a://"
+"""How Spark's users write the same."""
 _SEAL: Final = "sample.json"
 _CONNECT_SECONDS: Final = 5.0
 _READ_SECONDS: Final = 10.0  # without a byte
@@ -63,7 +69,7 @@ class DatasetFolder:
 
 
 def resolve(
-    chosen: Path | None,
+    chosen: Path | str | None,
     dialect: Dialect = MOVIELENS,
     *,
     root: Path = DATA_ROOT,
@@ -75,7 +81,8 @@ def resolve(
     does not answer, a generated sample. What is there but broken is an error, never passed over.
 
     Args:
-        chosen: the folder that `MOVIEREC_DATA_DIR` names, if it is set.
+        chosen: what `MOVIEREC_DATA_DIR` names, if it is set: a folder, or `s3://BUCKET/PREFIX`, which is
+            copied to `root` each time.
         dialect: how its files are written.
         root: where data sets are kept.
         download: what to get.
@@ -86,9 +93,10 @@ def resolve(
     return replace(_located(chosen, root, download), dialect=dialect)
 
 
-def _located(chosen: Path | None, root: Path, download: Download) -> DatasetFolder:
+def _located(chosen: Path | str | None, root: Path, download: Download) -> DatasetFolder:
     if chosen is not None:
-        return _chosen(chosen)
+        address = str(chosen).replace(_HADOOPS_BUCKETS, f"{_BUCKETS}://", 1)
+        return _chosen(_copy(address, root) if address.startswith(f"{_BUCKETS}://") else Path(chosen))
     folder = root / download.name
     if folder.exists():
         return _found(folder)
@@ -130,6 +138,36 @@ def _unread(folder: Path) -> str:
         return ""
     unread = " and ".join(f"{layout.ratings}, {layout.movies}" for layout in others)
     return f" Read are {read.ratings} and {read.movies}; also there, and not read: {unread}."
+
+
+# Copy
+
+
+def _copy(address: str, root: Path) -> Path:
+    """Brings what a data set is made of from an object store, and nothing else that lies there."""
+    try:
+        store, path = fs.FileSystem.from_uri(address)
+    except pa.ArrowInvalid:  # whose text has the address, which may hold a key
+        path = ""
+    if not path or ".." in path.split("/"):
+        raise DataError(f"{DATA_DIR_VARIABLE} must be a folder, or s3://BUCKET/PREFIX")
+    folder = root / _BUCKETS / path
+    _logger.info("copying", source=f"{_BUCKETS}://{path}", folder=str(folder))
+    names = {LINKS, *(name for layout in LAYOUTS for name in (layout.ratings, layout.movies))}
+    try:
+        shutil.rmtree(folder, ignore_errors=True)  # as it was for the job before
+        folder.mkdir(parents=True)
+        for found in store.get_file_info([f"{path}/{name}" for name in sorted(names)]):
+            to = folder / found.base_name
+            if found.type is fs.FileType.Directory:
+                to.mkdir()
+            if found.type is not fs.FileType.NotFound:
+                fs.copy_files(
+                    found.path, str(to), source_filesystem=store, destination_filesystem=fs.LocalFileSystem()
+                )
+    except OSError as error:
+        raise DataError(f"{_BUCKETS}://{path} cannot be copied to {folder}: {error}") from error
+    return folder
 
 
 # Download

@@ -15,7 +15,10 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
+from moto.server import ThreadedMotoServer
+from pyarrow import fs, parquet
 from typing_extensions import override
 
 from training.data import datasets
@@ -140,6 +143,65 @@ def test_a_chosen_folder_that_is_none_is_an_error(tmp_path: Path, nobody: Downlo
     for folder in (tmp_path / "absent", tmp_path):
         with pytest.raises(DataError, match=f"MOVIEREC_DATA_DIR does not name a data set: {folder} is not a"):
             resolve(folder, root=tmp_path / "data", download=nobody)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[fs.SubTreeFileSystem]:
+    """The bucket `ours` of a server of S3's API; the environment leads there, as operators set it."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    store, path = fs.FileSystem.from_uri("s3://ours?allow_bucket_creation=true")
+    store.create_dir(path)
+    yield fs.SubTreeFileSystem(path, store)
+    server.stop()
+
+
+def test_a_data_set_in_a_bucket_is_copied_each_time(
+    bucket: fs.SubTreeFileSystem, tmp_path: Path, nobody: Download
+) -> None:
+    local = write(tmp_path / "local")
+    (local / "notes.txt").touch()
+    fs.copy_files(str(local), "all/mine", destination_filesystem=bucket)
+    root = tmp_path / "data"
+    found = resolve("s3://ours/all/mine/", root=root, download=nobody)
+    folder = root / "s3" / "ours" / "all" / "mine"
+    assert found == DatasetFolder("mine", folder, f"mine in {folder}, as MOVIEREC_DATA_DIR says.")
+    assert content(folder) == ["movies.csv", "ratings.csv"]
+    assert (folder / "ratings.csv").read_text() == RATINGS
+
+    bucket.delete_file("all/mine/ratings.csv")
+    ratings = pa.table({"userId": [7, 8], "movieId": [20, 20], "rating": [4.0, 5.0], "timestamp": [100, 200]})
+    for user in range(2):  # as Spark writes them, in parts
+        name = f"all/mine/ratings.parquet/part={user}/0.parquet"
+        parquet.write_table(ratings.slice(user, 1), name, filesystem=bucket)
+    again = resolve("s3a://ours/all/mine", root=root, download=nobody)
+    assert content(folder) == ["movies.csv", "ratings.parquet"]
+    _, cleaned = read_data_set(again.folder)
+    assert cleaned.ratings.users.ids.tolist() == [7, 8]
+
+
+def test_a_bucket_that_holds_no_data_set_is_an_error(
+    bucket: fs.SubTreeFileSystem, tmp_path: Path, nobody: Download, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in ("ours/all", "theirs/all"):
+        expected = f"MOVIEREC_DATA_DIR does not name a data set: {tmp_path}/s3/{path} is not a"
+        with pytest.raises(DataError, match=expected):
+            resolve(f"s3://{path}", root=tmp_path)
+    for address in ("s3://", "s3://key:secret@", "s3://ours/../..", "s3://key:se cret@ours/all"):
+        with pytest.raises(DataError, match=r"^MOVIEREC_DATA_DIR must be a folder, or s3://BUCKET/PREFIX$"):
+            resolve(address, root=tmp_path)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", nobody.url.rpartition("/")[0])
+    with pytest.raises(DataError, match=r"^s3://ours/all cannot be copied to .*onnect") as caught:
+        resolve("s3://ours/all", root=tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_at_hand_comes_second(tmp_path: Path, nobody: Download) -> None:
