@@ -17,6 +17,7 @@ from deploy import envoy_config
 FOLDER: Final = Path(__file__).parents[2] / "deploy" / "kubernetes"
 OVERLAYS: Final = ("laptop", "production", "sharded")
 OPTIONS: Final = "production with all components"
+SHARDED_OPTIONS: Final = "sharded with all components"
 STAGES: Final = ("candidate", "ranking", "similarity")
 SERVERS: Final = ("gateway", *STAGES)
 
@@ -99,14 +100,20 @@ def manifests(overlay: str) -> Manifests:
     """The objects of an overlay; skips the test where there is no kubectl."""
     if overlay in OVERLAYS:
         return rendered(FOLDER / "overlays" / overlay)
+    name = overlay.partition(" ")[0]
+    place, mesh_tls = envoy_config.KUBERNETES, "components/mesh-tls"
+    config = f"{mesh_tls}/kubernetes.yaml"
+    if overlay == SHARDED_OPTIONS:  # which has Envoy's configuration itself
+        place, mesh_tls = envoy_config.sharded(place, 2), f"{mesh_tls}/servers"
+        config = f"overlays/{name}/kubernetes.yaml"
     with TemporaryDirectory() as folder:
         copy = Path(shutil.copytree(FOLDER, Path(folder) / "kubernetes"))
         options = envoy_config.Options(mesh_tls=True)
-        config = envoy_config.render(envoy_config.KUBERNETES, options, root=FOLDER.parents[1])
-        (copy / "components" / "mesh-tls" / "kubernetes.yaml").write_text(config)
-        kustomization = copy / "overlays" / "production" / "kustomization.yaml"
+        (copy / config).write_text(envoy_config.render(place, options, root=FOLDER.parents[1]))
+        kustomization = copy / "overlays" / name / "kustomization.yaml"
         content = yaml.safe_load(kustomization.read_text())
-        content["components"] = [f"../../components/{one.name}" for one in (FOLDER / "components").iterdir()]
+        components = ("components/spark", "components/tracing", mesh_tls)
+        content["components"] = [f"../../{component}" for component in components]
         kustomization.write_text(yaml.safe_dump(content))
         return rendered(kustomization.parent)
 

@@ -26,6 +26,7 @@ from tests.deploy.manifests import (
     OPTIONS,
     OVERLAYS,
     SERVERS,
+    SHARDED_OPTIONS,
     STAGES,
     Manifests,
     Object,
@@ -69,7 +70,7 @@ DNS_SECONDS = 30
 OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()
 
 
-@pytest.fixture(params=(*OVERLAYS, OPTIONS))
+@pytest.fixture(params=(*OVERLAYS, OPTIONS, SHARDED_OPTIONS))
 def overlay(request: pytest.FixtureRequest) -> Manifests:
     return manifests(request.param)
 
@@ -352,8 +353,9 @@ def test_bundles_come_from_the_registry(overlay: Manifests, server: str) -> None
         assert "emptyDir" in next(one for one in pod.spec["volumes"] if one["name"] == "bundles")
 
 
-def test_all_that_know_of_shards_agree_on_their_number() -> None:
-    overlay = manifests("sharded")
+@pytest.mark.parametrize("name", ["sharded", SHARDED_OPTIONS])
+def test_all_that_know_of_shards_agree_on_their_number(name: str) -> None:
+    overlay = manifests(name)
     gateway = overlay.pod("Deployment/gateway")
     n_shards = int(overlay.settings(gateway.container("server"))[GatewaySettings.variable("user_shards")])
     for stage in ("candidate", "ranking"):
@@ -362,14 +364,15 @@ def test_all_that_know_of_shards_agree_on_their_number() -> None:
             for pod in overlay.servers(stage)
         }
         assert shards == {f"{stage}-shard-{index}": f"{index}/{n_shards}" for index in range(n_shards)}
-    train = overlay.pod("CronJob/training").container("train")
-    assert train["args"][-2:] == ["--user-shards", str(n_shards)]
+    (train,) = _training_arguments(overlay)
+    assert train[-2:] == ["--user-shards", str(n_shards)]
     (mount,) = (one for one in gateway.container("envoy")["volumeMounts"] if one["name"] == "envoy")
     assert mount["mountPath"] == gateway.container("envoy")["args"][1]
     (volume,) = (one for one in gateway.spec["volumes"] if one["name"] == "envoy")
     config = overlay.of("ConfigMap")[volume["configMap"]["name"]]["data"][mount["subPath"]]
     place = envoy_config.sharded(envoy_config.KUBERNETES, n_shards)
-    assert config == envoy_config.render(place, root=FOLDER.parents[1])
+    options = envoy_config.Options(mesh_tls=name == SHARDED_OPTIONS)
+    assert config == envoy_config.render(place, options, root=FOLDER.parents[1])
 
 
 def test_a_shard_is_two_replicas_that_no_other_shard_is_counted_with() -> None:
@@ -405,34 +408,43 @@ def test_training_runs_one_at_a_time_and_asks_for_what_there_is(
 
 
 def test_a_job_that_runs_again_trains_nothing_twice(overlay: Manifests) -> None:
-    jobs = [one["args"] for pod in overlay.pods() for one in pod.containers if one["name"] == "train"]
-    jobs += [one["spec"]["template"]["arguments"] for one in overlay.of("ScheduledSparkApplication").values()]
+    jobs = _training_arguments(overlay)
     assert jobs
     for arguments in jobs:
         assert "--reuse" in arguments
 
 
+@pytest.mark.parametrize("name", [OPTIONS, SHARDED_OPTIONS])
+def test_every_server_is_traced(name: str) -> None:
+    overlay = manifests(name)
+    for pod in overlay.servers():
+        assert set(overlay.settings(pod.container("server"))) >= TRACING_VARIABLES, pod.owner
+
+
+@pytest.mark.parametrize("name", [OPTIONS, SHARDED_OPTIONS])
 @pytest.mark.parametrize("server", SERVERS)
-def test_certificates_lie_where_settings_and_envoy_look(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    overlay = manifests(OPTIONS)
-    pod = overlay.pod(f"Deployment/{server}")
-    container = pod.container("server")
-    for name, value in overlay.settings(container).items():
-        monkeypatch.setenv(name, value)
-    settings = load_settings(SETTINGS[server])
-    secret = next(one["secret"] for one in pod.spec["volumes"] if one["name"] == "tls")
-    assert secret["secretName"] == f"{server}-tls"
-    mounted = {"name": "tls", "mountPath": "/etc/movierec/tls/mesh", "readOnly": True}
-    assert mounted in container["volumeMounts"]
-    files = (settings.tls_certificate_file, settings.tls_key_file, settings.tls_client_ca_file)
-    assert [str(one) for one in files] == [
-        f"/etc/movierec/tls/mesh/{name}" for name in ("tls.crt", "tls.key", "ca.crt")
-    ]
-    if server == "gateway":
-        envoy = pod.container("envoy")
-        assert mounted in envoy["volumeMounts"]
-        (config,) = (one for one in envoy["volumeMounts"] if one["name"] == "envoy")
-        assert config["mountPath"] == envoy["args"][1]
+def test_certificates_lie_where_settings_and_envoy_look(
+    name: str, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overlay = manifests(name)
+    for pod in overlay.servers(server):
+        container = pod.container("server")
+        for variable, value in overlay.settings(container).items():
+            monkeypatch.setenv(variable, value)
+        settings = load_settings(SETTINGS[server])
+        secret = next(one["secret"] for one in pod.spec["volumes"] if one["name"] == "tls")
+        assert secret["secretName"] == f"{server}-tls"  # the name that Envoy looks for, in shards, too
+        mounted = {"name": "tls", "mountPath": "/etc/movierec/tls/mesh", "readOnly": True}
+        assert mounted in container["volumeMounts"]
+        files = (settings.tls_certificate_file, settings.tls_key_file, settings.tls_client_ca_file)
+        assert [str(one) for one in files] == [
+            f"/etc/movierec/tls/mesh/{file}" for file in ("tls.crt", "tls.key", "ca.crt")
+        ]
+        if server == "gateway":
+            envoy = pod.container("envoy")
+            assert mounted in envoy["volumeMounts"]
+            (config,) = (one for one in envoy["volumeMounts"] if one["name"] == "envoy")
+            assert config["mountPath"] == envoy["args"][1]
 
 
 @pytest.mark.row(53)
@@ -546,6 +558,12 @@ def _probe(container: Object, kind: str) -> Object:
 
 def _selected(pods: list[Pod], selector: Object) -> list[Pod]:
     return [pod for pod in pods if selects(selector, pod.labels)]
+
+
+def _training_arguments(overlay: Manifests) -> list[list[str]]:
+    jobs = [one["args"] for pod in overlay.pods() for one in pod.containers if one["name"] == "train"]
+    applications = overlay.of("ScheduledSparkApplication").values()
+    return [*jobs, *(one["spec"]["template"]["arguments"] for one in applications)]
 
 
 def _registry(overlay: Manifests) -> str:
