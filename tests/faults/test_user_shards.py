@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, chdir
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,6 +36,8 @@ EVERYBODY: Final = range(1, 1_001)
 USERS: Final = range(1, 51)
 """Of them, where one after another is asked more than once."""
 UNKNOWN: Final = 10**6
+ASKING: Final = 8
+"""Clients at once, during the rolling restart."""
 PATIENT: Final = {  # a busy machine is not a fault
     **dict.fromkeys(("request_seconds", "batch_seconds"), "30"),
     **dict.fromkeys(("candidate_seconds", "ranking_seconds", "similarity_seconds"), "10"),
@@ -289,6 +291,44 @@ async def test_one_replica_of_each_shard_is_not_missed(systems: Systems, blow: s
             assert not answer.degraded
         await restart(pair[0])
     await until_well(systems.sharded, systems.bundles[0][0])
+
+
+@pytest.mark.row(34)
+async def test_a_rolling_restart_under_load_fails_and_degrades_nothing(
+    systems: Systems, record_property: Callable[[str, object], None]
+) -> None:
+    async def ask(number: int) -> list[bool]:
+        degraded: list[bool] = []
+        while not rolled.is_set():
+            user = EVERYBODY[(number + ASKING * len(degraded)) % len(EVERYBODY)]
+            answer = await systems.sharded.ListPersonalMovies(
+                pb.ListPersonalMoviesRequest(user_id=user), timeout=SECONDS
+            )
+            degraded.append(answer.degraded)
+        return degraded
+
+    async def roll() -> None:
+        for one in (one for of_stage in systems.replicas.values() for pair in of_stage for one in pair):
+            one.process.terminate()
+            assert await asyncio.to_thread(one.process.wait) == 0
+            await restart(one)
+            answered = 0.0
+            async with asyncio.timeout(SECONDS):
+                while not answered:  # the next one goes once Envoy has found this one
+                    await asyncio.sleep(0.1)
+                    refused, answered = await asyncio.to_thread(one.wrong_shard_calls)
+                    assert refused == 0
+        rolled.set()
+
+    rolled = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:  # which ends with the first call that fails
+        asking = [tasks.create_task(ask(number)) for number in range(ASKING)]
+        tasks.create_task(roll())
+    degraded = [one for task in asking for one in task.result()]
+    record_property("requests", len(degraded))
+    record_property("failed", 0)
+    record_property("degraded", sum(degraded))
+    assert not any(degraded)
 
 
 async def test_a_shard_that_is_away_is_missed_by_its_own_users_alone(systems: Systems) -> None:
