@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
-from moto.server import ThreadedMotoServer
 from pyarrow import fs, parquet
 from typing_extensions import override
 
@@ -148,6 +147,8 @@ def test_a_chosen_folder_that_is_none_is_an_error(tmp_path: Path, nobody: Downlo
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[fs.SubTreeFileSystem]:
     """The bucket `ours` of a server of S3's API; the environment leads there, as operators set it."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415  # two seconds in every worker, for two tests
+
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
