@@ -43,7 +43,10 @@ _TOGETHER: Final = 64
 
 def main(
     users: Annotated[
-        int, typer.Option(min=1_000, help="Lists to fill, start of the processes included.")
+        int,
+        typer.Option(
+            min=1_000, help="Lists to fill on all cores, start of the processes included; on one, its share."
+        ),
     ] = 60_000,
     bundle_root: Annotated[
         Path, typer.Option(help="Where the bundle is; one is trained on generated ratings if there is none.")
@@ -71,14 +74,16 @@ def main(
     alone = _WORKED / _seconds(work)
     typer.echo(f"model work alone, {_TOGETHER} users a call: {alone:,.0f} users a second, one core")
 
-    rows = np.resize(np.arange(len(user_ids), dtype=np.int32), users)
     lists = ListsOfUsers(store.path(bundle_id).absolute(), _LIMIT)
-    for workers in sorted({1, len(os.sched_getaffinity(0))}):
+    cores = len(os.sched_getaffinity(0))
+    for workers in sorted({1, cores}):
+        rows = np.resize(np.arange(len(user_ids), dtype=np.int32), users * workers // cores)
         shards = LocalEngine(workers).shards(shards_of(rows)).map(lists)
-        rate = users / _seconds(partial(deque, shards.collect(), maxlen=0))
+        rate = rows.size / _seconds(partial(deque, shards.collect(), maxlen=0))
         typer.echo(
-            f"fill, {workers} processes: {rate:,.0f} users a second, {rate / workers:,.0f} per core: "
-            f"{rate / loop:.1f} times the plain loop; {alone * workers / rate:.2f} times model work"
+            f"fill of {rows.size:,} users, {workers} processes: {rate:,.0f} users a second, "
+            f"{rate / workers:,.0f} per core: {rate / loop:.1f} times the plain loop; "
+            f"{alone * workers / rate:.2f} times model work"
         )
 
 
