@@ -22,8 +22,8 @@ from serving.ratings import LIKED, History, Ratings
 from training.data.popularity import MovieStatistics, popularity
 from training.data.trending import trending
 from training.engine.local import LocalEngine
-from training.evaluation.judging import paired_interval
-from training.evaluation.metrics import capped_recall, ndcg
+from training.evaluation.judging import ndcg_at_10, paired_interval
+from training.evaluation.metrics import capped_recall, hits
 from training.evaluation.splits import SplitProtocol, split
 from training.models.als_shards import fit_item_factors
 from training.models.lists import best_unseen
@@ -67,8 +67,8 @@ def of_trending(
     ever = popularity(MovieStatistics.of(cut.train, n_movies))
 
     def reached(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        lists = (best_unseen(scores, cut.train.of(int(user)).movie_rows, 10) for user in cut.users)
-        return np.array([ndcg(ours, liked, 10) for ours, liked in zip(lists, cut.relevant, strict=True)])
+        lists = [best_unseen(scores, cut.train.of(int(user)).movie_rows, 10) for user in cut.users]
+        return ndcg_at_10(lists, cut)
 
     return reached(now), reached(ever)
 
@@ -124,15 +124,15 @@ def _recalls(
         rows = history.movie_rows
         relevant = rows[(history.values >= LIKED) & ~np.isin(rows, left_out)]
         if relevant.size:
-            yield {
-                name: capped_recall(
-                    best_unseen(
-                        _scores(_answers(history, movies), fold_in, item_factors, popular), left_out, CUTOFF
-                    ),
-                    relevant,
-                    CUTOFF,
+            lists = {
+                name: best_unseen(
+                    _scores(_answers(history, movies), fold_in, item_factors, popular), left_out, CUTOFF
                 )
                 for name, movies in asked.items()
+            }
+            yield {
+                name: float(capped_recall(hits(own, relevant, CUTOFF), relevant.size, CUTOFF))
+                for name, own in lists.items()
             }
 
 

@@ -11,6 +11,9 @@ from typing_extensions import override
 
 from serving.ids import Rows
 from training.evaluation.metrics import (
+    Counts,
+    Hits,
+    Values,
     average_precision,
     ceiling_ndcg,
     coverage,
@@ -26,7 +29,7 @@ from training.evaluation.splits import Split
 CUTOFFS: Final = (5, 10, 20)
 BANDS: Final = ("head", "mid", "tail")
 """Movies by popularity, most popular first; each band took a third of all ratings of the past."""
-_PER_USER: Final[Mapping[str, Callable[[Rows, Rows, int], float]]] = MappingProxyType(
+_PER_USER: Final[Mapping[str, Callable[[Hits, Counts, int], Values]]] = MappingProxyType(
     {"ndcg": ndcg, "recall": recall, "precision": precision, "map": average_precision}
 )
 _RESAMPLES: Final = 2_000
@@ -85,19 +88,18 @@ def judge(lists: Sequence[Rows], split: Split, *, candidates: int) -> Quality:
     counts = np.bincount(split.train.movie_rows, minlength=shown)
     rated = int(np.count_nonzero(counts))
     information = self_information(counts, int(np.count_nonzero(split.train.counts())))
-    pairs = list(zip(lists, split.relevant, strict=True))
+    depth = max(candidates, *CUTOFFS)
+    pairs = zip(lists, split.relevant, strict=True)
+    found = np.array([hits(ours, liked, depth) for ours, liked in pairs]).reshape(-1, depth)
+    n_relevant = np.array([liked.size for liked in split.relevant], np.int64)
     per_user = {
-        f"{name}_at_{k}": np.array([metric(ours, liked, k) for ours, liked in pairs])
-        for name, metric in _PER_USER.items()
-        for k in CUTOFFS
+        f"{name}_at_{k}": metric(found, n_relevant, k) for name, metric in _PER_USER.items() for k in CUTOFFS
     }
     for k in CUTOFFS:
         per_user[f"novelty_at_{k}"] = np.array([novelty(ours, information, k) for ours in lists])
-    per_user[f"recall_at_{candidates}"] = np.array([recall(ours, liked, candidates) for ours, liked in pairs])
-    per_user["ceiling_ndcg_at_10"] = np.array(
-        [ceiling_ndcg(ours[:candidates], liked, 10) for ours, liked in pairs]
-    )
-    per_user |= _recall_by_band(pairs, bands(counts))
+    per_user[f"recall_at_{candidates}"] = recall(found, n_relevant, candidates)
+    per_user["ceiling_ndcg_at_10"] = ceiling_ndcg(found[:, :candidates], n_relevant, 10)
+    per_user |= _recall_by_band(lists, split.relevant, found, bands(counts))
     return Quality(
         per_user=per_user, coverage={f"coverage_at_{k}": coverage(lists, rated, k) for k in CUTOFFS}
     )
@@ -105,7 +107,13 @@ def judge(lists: Sequence[Rows], split: Split, *, candidates: int) -> Quality:
 
 def mean_ndcg(lists: Sequence[Rows], split: Split) -> float:
     """nDCG@10, mean over the split's judged users, of whom there is at least one."""
-    return float(np.mean([ndcg(ours, liked, 10) for ours, liked in zip(lists, split.relevant, strict=True)]))
+    return float(ndcg_at_10(lists, split).mean())
+
+
+def ndcg_at_10(lists: Sequence[Rows], split: Split) -> Values:
+    """nDCG@10 of each of the split's judged users."""
+    pairs = zip(lists, split.relevant, strict=True)
+    return np.array([ndcg(hits(ours, liked, 10), liked.size, 10) for ours, liked in pairs])
 
 
 def bands(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
@@ -122,13 +130,15 @@ def bands(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
 
 
 def _recall_by_band(
-    pairs: Sequence[tuple[Rows, Rows]], band_of: npt.NDArray[np.int8]
-) -> dict[str, npt.NDArray[np.float64]]:
-    recalls = np.full((len(BANDS), len(pairs)), np.nan)
-    for user, (ours, liked) in enumerate(pairs):
-        for band in np.unique(band_of[liked]):
-            wanted = liked[band_of[liked] == band]
-            recalls[band, user] = hits(ours, wanted, 10).sum() / wanted.size
+    lists: Sequence[Rows], relevant: Sequence[Rows], found: Hits, band_of: npt.NDArray[np.int8]
+) -> dict[str, Values]:
+    hit = [ours[:10][own[: min(10, ours.size)] > 0] for ours, own in zip(lists, found, strict=True)]
+    n_hit, n_relevant = (
+        np.array([np.bincount(band_of[rows], minlength=len(BANDS)) for rows in of]).reshape(-1, len(BANDS))
+        for of in (hit, relevant)
+    )
+    with np.errstate(invalid="ignore"):  # NaN for a user without
+        recalls = (n_hit / n_relevant).T
     return {f"recall_at_10_{name}": recalls[band] for band, name in enumerate(BANDS)}
 
 

@@ -1,6 +1,11 @@
-"""Ranking metrics of one list against one set of relevant movies, and coverage and novelty of many."""
+"""Ranking metrics of lists against what is relevant, and coverage and novelty of many.
+
+Metrics of lists take their hits, shape (..., depth), and how many movies are relevant to each, shape (...).
+They look at the first k places, and `depth` is at least k.
+"""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TypeAlias
 
 import numpy as np
@@ -8,9 +13,13 @@ import numpy.typing as npt
 
 Places: TypeAlias = npt.NDArray[np.integer]
 """Movie rows, or places in a list of candidates: whatever names what is ranked."""
+Hits: TypeAlias = npt.NDArray[np.float64]
+Values: TypeAlias = npt.NDArray[np.float64]
+"""One per list; of a single one a number."""
+Counts: TypeAlias = int | npt.NDArray[np.integer]
 
 
-def hits(recommended: Places, relevant: Places, k: int) -> npt.NDArray[np.float64]:
+def hits(recommended: Places, relevant: Places, k: int) -> Hits:
     """Shape (k,): 1 where the list holds a relevant movie at that place; 0 past its end."""
     found = np.zeros(k)
     # Both are short: np.isin, which sorts, takes many times as long.
@@ -18,38 +27,52 @@ def hits(recommended: Places, relevant: Places, k: int) -> npt.NDArray[np.float6
     return found
 
 
-def ndcg(recommended: Places, relevant: Places, k: int) -> float:
-    """Normalised discounted cumulative gain, 0 to 1; the ideal list is cut at k too."""
+@cache
+def _gains(k: int) -> tuple[Values, Values]:
+    """What a hit at each of k places gains, and what lists of 0 to k hits alone do."""
     discounts = 1.0 / np.log2(np.arange(2, k + 2))
-    return float(hits(recommended, relevant, k) @ discounts / discounts[: relevant.size].sum())
+    return discounts, np.array([discounts[:n].sum() for n in range(k + 1)])
 
 
-def recall(recommended: Places, relevant: Places, k: int) -> float:
+def ndcg(found: Hits, n_relevant: Counts, k: int) -> Values:
+    """Normalised discounted cumulative gain, 0 to 1; the ideal list is cut at k too."""
+    discounts, ideal = _gains(k)
+    # Not a matrix product, in which equal rows may differ in the last bits.
+    gained: Values = (found[..., :k] * discounts).sum(axis=-1) / ideal[np.minimum(n_relevant, k)]
+    return gained
+
+
+def recall(found: Hits, n_relevant: Counts, k: int) -> Values:
     """Share of the relevant movies that the first k hold."""
-    return float(hits(recommended, relevant, k).sum() / relevant.size)
+    shares: Values = found[..., :k].sum(axis=-1) / n_relevant
+    return shares
 
 
-def precision(recommended: Places, relevant: Places, k: int) -> float:
+def precision(found: Hits, _n_relevant: Counts, k: int) -> Values:
     """Share of the first k places that hold a relevant movie; a short list is not excused."""
-    return float(hits(recommended, relevant, k).sum() / k)
+    shares: Values = found[..., :k].sum(axis=-1) / k
+    return shares
 
 
-def average_precision(recommended: Places, relevant: Places, k: int) -> float:
+def average_precision(found: Hits, n_relevant: Counts, k: int) -> Values:
     """Mean precision at the places of relevant movies, over min(k, relevant movies)."""
-    found = hits(recommended, relevant, k)
-    precisions = np.cumsum(found) / np.arange(1, k + 1)
-    return float(found @ precisions / min(k, relevant.size))
+    precisions = np.cumsum(found[..., :k], axis=-1) / np.arange(1, k + 1)
+    means: Values = (found[..., :k] * precisions).sum(axis=-1) / np.minimum(k, n_relevant)
+    return means
 
 
-def ceiling_ndcg(candidates: Places, relevant: Places, k: int) -> float:
-    """The nDCG that ordering the candidates perfectly would reach: no ranker can do better with them."""
-    found = hits(candidates, relevant, candidates.size)
-    return ndcg(candidates[np.argsort(-found, kind="stable")], relevant, k)
+def ceiling_ndcg(found: Hits, n_relevant: Counts, k: int) -> Values:
+    """The nDCG that ordering all places perfectly would reach: no ranker can do better with them."""
+    _, ideal = _gains(k)
+    n_hits = found.sum(axis=-1).astype(np.int64)
+    reached: Values = ideal[np.minimum(n_hits, k)] / ideal[np.minimum(n_relevant, k)]
+    return reached
 
 
-def capped_recall(recommended: Places, relevant: Places, k: int) -> float:
+def capped_recall(found: Hits, n_relevant: Counts, k: int) -> Values:
     """Relevant movies among the first k, over min(k, relevant movies): 1 can be reached by everybody."""
-    return float(hits(recommended, relevant, k).sum() / min(k, relevant.size))
+    shares: Values = found[..., :k].sum(axis=-1) / np.minimum(k, n_relevant)
+    return shares
 
 
 def self_information(users_per_movie: npt.NDArray[np.int64], n_users: int) -> npt.NDArray[np.float64]:

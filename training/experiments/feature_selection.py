@@ -15,7 +15,7 @@ from serving.features.sets import FeatureGroups, FeatureSet, feature_names, name
 from serving.ratings import Ratings
 from serving.retrieval import Candidates, best_first
 from training.checkpoints import Arrays
-from training.evaluation.metrics import ndcg
+from training.evaluation.judging import ndcg_at_10
 from training.evaluation.splits import ENOUGH_USERS, Split, SplitProtocol, split
 from training.experiments.regularization import validation_part
 from training.models.first_stage import fit_first_stage
@@ -165,14 +165,14 @@ class Trial:
         key = hashlib.sha256(names.encode()).hexdigest()[:16]
         return self.job.checkpoints.step(f"groups-{key}", fit_and_judge)
 
-    def _judge(self, scores: npt.NDArray[np.float64]) -> list[float]:
+    def _judge(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """nDCG@10 of each judged user; `scores` of all candidates."""
         ends = np.cumsum([own.movie_rows.size for own in self.found])
         lists = [
             own.movie_rows[best_first(own_scores, own.movie_rows)]
             for own, own_scores in zip(self.found, np.split(scores, ends[:-1]), strict=True)
         ]
-        return [ndcg(ours, liked, 10) for ours, liked in zip(lists, self.judged.relevant, strict=True)]
+        return ndcg_at_10(lists, self.judged)
 
     def _fit(self, groups: FeatureGroups, seed: int) -> CatBoost:
         columns, recipe = self._columns(groups), self.job.recipe

@@ -13,7 +13,7 @@ from serving.ratings import LIKED, History, Ratings
 from training.data.ease import Ease
 from training.data.popularity import MovieStatistics, popularity
 from training.engine.local import LocalEngine
-from training.evaluation.metrics import capped_recall
+from training.evaluation.metrics import capped_recall, hits
 from training.experiments.regularization import best_regularization
 from training.models.als_shards import fit_item_factors
 from training.models.lists import best_unseen
@@ -91,7 +91,9 @@ def strong_generalisation(
                     own[0, seen[history.values >= LIKED]] = 1.0
                     best["ease"] = best_unseen(ease.scores(csr_array(own))[0], seen, CUTOFF)
                 for model, found in best.items():
-                    recalls.setdefault(model, []).append(capped_recall(found, relevant, CUTOFF))
+                    recalls.setdefault(model, []).append(
+                        float(capped_recall(hits(found, relevant, CUTOFF), relevant.size, CUTOFF))
+                    )
             advance()
     judged = len(recalls.get("popularity", ()))
     return StrongGeneralisation(

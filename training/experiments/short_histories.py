@@ -1,25 +1,23 @@
 """From how many ratings on a new user is served better than by what is popular."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from serving.features.group import FeatureQuery
-from serving.fold_in import FoldIn
-from serving.ids import Rows
+from serving.ids import IdMap, Rows
 from serving.ratings import LIKED, History, Ratings
-from serving.retrieval import best_first, retrieve
 from training.checkpoints import Arrays
 from training.data.popularity import MovieStatistics, popularity
-from training.evaluation.judging import Lift, lift_of
-from training.evaluation.metrics import ndcg
-from training.models.first_stage import FirstStage, fit_first_stage
+from training.engine.local import LocalEngine
+from training.evaluation.judging import Lift, lift_of, ndcg_at_10
+from training.evaluation.splits import Split
+from training.models.als import Als
+from training.models.first_stage import fit_first_stage
 from training.models.job_context import JobContext
-from training.models.lists import best_unseen
+from training.models.lists import best_unseen, else_popular
 from training.models.two_stage import TwoStage
 
 LENGTHS: Final = (1, 2, 3, 5, 10, 20)
@@ -28,7 +26,6 @@ _PARTS: Final = 5
 _MOST_JUDGED: Final = 400
 _LEAST_JUDGED: Final = 20
 """With fewer, a bootstrap interval is narrower than it should be."""
-_JUDGED: Final = 10
 
 
 @dataclass(frozen=True)
@@ -79,21 +76,32 @@ def _ndcg(past: Ratings, two_stage: TwoStage, job: JobContext) -> dict[int, npt.
     rng = np.random.default_rng(job.recipe.seed)
     held_out = rng.permutation(len(past.users)) % _PARTS == 0
     others = past.where(np.repeat(~held_out, past.counts()))
-    if not len(others):
+    known = np.bincount(others.movie_rows, minlength=job.n_movies) > 0
+    users = np.flatnonzero(held_out)[:_MOST_JUDGED].tolist()
+    beginnings = [one for user_row in users for one in _beginnings(past.of(user_row), known)]
+    if not beginnings:
         return {}
     no_users = np.empty(0, np.int32)  # the others are only learned from
     stage = fit_first_stage(others, job, "the past without some users", users=no_users)
-    lists = _Lists(stage, two_stage, popularity(MovieStatistics.of(others, job.n_movies)))
-    known = np.bincount(others.movie_rows, minlength=job.n_movies) > 0
-    users = np.flatnonzero(held_out).astype(np.int32)[:_MOST_JUDGED]
-    found: dict[int, list[tuple[float, float]]] = {length: [] for length in LENGTHS}
-    with job.progress.step("New users, by number of ratings", users.size) as advance:
-        for user_row in users.tolist():
-            for length, history, relevant in _beginnings(past.of(user_row), known):
-                ours, popular = lists.of(history)
-                found[length].append((ndcg(ours, relevant, _JUDGED), ndcg(popular, relevant, _JUDGED)))
-            advance()
-    return {length: np.array(values, np.float64).reshape(-1, 2).T for length, values in found.items()}
+    lengths, histories, relevant = zip(*beginnings, strict=True)
+    # As many users, each known by nothing but a beginning.
+    new = Ratings(
+        users=IdMap(range(1, len(histories) + 1)),
+        indptr=np.cumsum([0, *lengths]),
+        movie_rows=np.concatenate([one.movie_rows for one in histories]),
+        values=np.concatenate([one.values for one in histories]),  # not a frame
+        times=np.concatenate([one.times for one in histories]),
+    )
+    judged = Split(new, np.arange(len(histories), dtype=np.int32), relevant, eligible=len(histories))
+    with job.progress.step("New users, by number of ratings", len(histories)) as advance:
+        engine = LocalEngine(job.recipe.threads)
+        als = Als.of_items(stage.als.item_factors, new, stage.als.parameters, engine=engine)
+        of_new = replace(two_stage, stage=replace(stage, ratings=new, als=als))
+        scores = popularity(MovieStatistics.of(others, job.n_movies))
+        popular = [best_unseen(scores, one.movie_rows, 10) for one in histories]
+        ours = else_popular(of_new.recommend(judged.users, advance), popular)
+    found = np.array([ndcg_at_10(lists, judged) for lists in (ours, popular)])
+    return {length: found[:, np.array(lengths) == length] for length in LENGTHS}
 
 
 def _beginnings(everything: History, known: npt.NDArray[np.bool_]) -> Iterator[tuple[int, History, Rows]]:
@@ -104,35 +112,3 @@ def _beginnings(everything: History, known: npt.NDArray[np.bool_]) -> Iterator[t
         relevant = later[(values[length:] >= LIKED) & known[later]]
         if relevant.size:
             yield length, History(rows[:length], values[:length], times[:length]), relevant
-
-
-@dataclass(frozen=True)
-class _Lists:
-    """The first movies that a new user is shown."""
-
-    stage: FirstStage
-    two_stage: TwoStage
-    popularity: npt.NDArray[np.float64]
-
-    @cached_property
-    def _fold_in(self) -> FoldIn:
-        return FoldIn(self.stage.als.item_factors, self.stage.als.parameters)
-
-    def of(self, history: History) -> tuple[Rows, Rows]:
-        """By two-stage, and by popularity, which is also what a user without a vector gets."""
-        popular = best_unseen(self.popularity, history.movie_rows, _JUDGED)
-        item_factors, n = self.stage.als.item_factors, self.stage.n_candidates
-        vector = self._fold_in.user_vector(history)
-        if vector is None:
-            return popular, popular
-        blocked = ~np.any(item_factors, axis=1)
-        blocked[history.movie_rows] = True
-        (of_als,) = retrieve(item_factors, vector[None], [blocked], [n])
-        found = self.stage.sources.fuse(of_als, vector, history, blocked, depth=n, limit=n)
-        if not found.movie_rows.size:
-            return popular, popular
-        features = self.stage.tables.compute(
-            [FeatureQuery(history, found.movie_rows, found.scores, source_ranks=found.source_ranks)]
-        )
-        scores = self.two_stage.scores(features)
-        return found.movie_rows[best_first(scores, found.movie_rows)[:_JUDGED]], popular

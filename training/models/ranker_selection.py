@@ -12,7 +12,7 @@ from catboost import CatBoost
 
 from serving.retrieval import best_first
 from training.checkpoints import Arrays
-from training.evaluation.metrics import ndcg
+from training.evaluation.metrics import hits, ndcg
 from training.models.job_context import JobContext
 from training.models.ranker import Groups, fit_ranker
 from training.models.ranker_groups import LEAST_GROUPS, require_groups
@@ -206,17 +206,15 @@ def _held_out_ndcg(model: CatBoost, groups: Groups, grid: Sequence[int]) -> npt.
         for trees in grid
     ]
     labels = np.split(groups.labels, starts[1:])
-    return np.array(
+    found = [
         [
-            [
-                ndcg(
-                    best_first(by_trees[g], np.arange(liked.size, dtype=np.int32)), np.flatnonzero(liked), 10
-                )
-                for by_trees in scores
-            ]
-            for g, liked in enumerate(labels)
+            hits(best_first(by_trees[g], np.arange(liked.size, dtype=np.int32)), np.flatnonzero(liked), 10)
+            for by_trees in scores
         ]
-    )
+        for g, liked in enumerate(labels)
+    ]
+    n_liked = np.array([[np.count_nonzero(liked)] for liked in labels])
+    return ndcg(np.array(found), n_liked, 10)
 
 
 def _curve(loss: Loss, quality: Quality) -> LearningCurve:

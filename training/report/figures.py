@@ -22,7 +22,7 @@ from serving.features.sets import FeatureSet
 from serving.features.user import UserFeatures
 from serving.ids import Rows
 from training.evaluation.judging import BANDS, Quality, by_history_length, interval
-from training.evaluation.metrics import recall
+from training.evaluation.metrics import hits
 from training.experiments.experiment import Evidence
 from training.experiments.studies import Study
 from training.models.ranker_selection import LearningCurve, RankerChoice
@@ -136,8 +136,11 @@ def recall_by_candidates(evidence: Evidence, n_candidates: int) -> str:
         for model, lists in evidence.lists.items():
             if model in {"two_stage_reference", "als_reference"}:
                 continue
-            pairs = list(zip(lists, evidence.relevant, strict=True))
-            values = [np.mean([recall(ours, liked, depth) for ours, liked in pairs]) for depth in depths]
+            recalls = [
+                hits(ours, liked, n_candidates).cumsum() / liked.size
+                for ours, liked in zip(lists, evidence.relevant, strict=True)
+            ]
+            values = np.mean(recalls, axis=0)[np.array(depths) - 1]
             axes.plot(depths, values, color=_COLOURS[model], label=TITLES[model], **_line(model))
         axes.set_xlabel("movies taken from the top of the list")
         axes.set_title("share of the movies liked later that are among them")

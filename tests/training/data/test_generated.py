@@ -14,7 +14,7 @@ from training.data.generated import N_MOVIES, N_USERS, SAMPLE_FILES, write_sampl
 from training.data.movielens.cleaning import CleanRatings
 from training.data.movielens.data_set import read_data_set
 from training.data.movielens.movies import MovieTable
-from training.evaluation.metrics import ndcg
+from training.evaluation.judging import mean_ndcg
 from training.evaluation.splits import SplitProtocol, split
 
 
@@ -107,14 +107,7 @@ def test_matrix_factorisation_beats_popularity(sample: tuple[MovieTable, CleanRa
     popularity = np.bincount(likes.movie_rows, minlength=N_MOVIES).astype(np.float64)
 
     def quality(scores: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> float:
-        return float(
-            np.mean(
-                [
-                    ndcg(best(scores[u], u), liked, 10)
-                    for u, liked in zip(parts.users, parts.relevant, strict=True)
-                ]
-            )
-        )
+        return mean_ndcg([best(scores[u], u) for u in parts.users], parts)
 
     def best(scores: np.ndarray[tuple[int], np.dtype[np.float64]], user_row: int) -> Rows:
         unseen = scores.copy()

@@ -44,7 +44,8 @@ SECOND, FOURTH = 1 / np.log2(3), 1 / np.log2(5)
 )
 def test_by_hand(relevant: list[int], k: int, expected: dict[str, float]) -> None:
     metrics = {"ndcg": ndcg, "recall": recall, "precision": precision, "map": average_precision}
-    got = {name: metric(LIST, np.array(relevant), k) for name, metric in metrics.items()}
+    found = hits(LIST, np.array(relevant), k)
+    got = {name: metric(found, len(relevant), k) for name, metric in metrics.items()}
     assert got == pytest.approx(expected)
 
 
@@ -54,9 +55,18 @@ def test_hits_stand_at_their_places() -> None:
 
 
 def test_an_empty_list_reaches_nothing() -> None:
-    nothing = np.empty(0, dtype=np.int32)
-    for metric in (ndcg, recall, precision, average_precision):
-        assert metric(nothing, np.array([1]), 10) == 0
+    nothing = hits(np.empty(0, dtype=np.int32), np.array([1]), 10)
+    for metric in (ndcg, recall, precision, average_precision, capped_recall, ceiling_ndcg):
+        assert metric(nothing, 1, 10) == 0
+
+
+def test_many_lists_are_judged_as_each_of_them() -> None:
+    relevant = [np.array([7]), np.array([3, 1, 5]), np.array([8]), np.array([1, 3])]
+    found = np.array([hits(LIST, one, 4) for one in relevant])
+    sizes = np.array([one.size for one in relevant])
+    for metric in (ndcg, recall, precision, average_precision, capped_recall, ceiling_ndcg):
+        each = [metric(own, size, 3) for own, size in zip(found, sizes.tolist(), strict=True)]
+        assert metric(found, sizes, 3).tolist() == each
 
 
 @given(
@@ -69,7 +79,8 @@ def test_ndcg_equals_scikit_learns(order: list[int], relevant: set[int], k: int)
     scores = np.empty(30)
     scores[order] = np.arange(30, 0, -1)
     expected = ndcg_score(gains[None], scores[None], k=k)
-    assert ndcg(np.array(order), np.array(sorted(relevant)), k) == pytest.approx(expected, abs=1e-12)
+    found = hits(np.array(order), np.array(sorted(relevant)), k)
+    assert ndcg(found, len(relevant), k) == pytest.approx(expected, abs=1e-12)
 
 
 def test_coverage_counts_each_movie_once_among_the_first_k() -> None:
@@ -82,15 +93,15 @@ def test_coverage_counts_each_movie_once_among_the_first_k() -> None:
 
 def test_ceiling_is_what_a_perfect_order_reaches() -> None:
     candidates, relevant = np.array([7, 1, 8, 2]), np.array([1, 2, 3])
-    assert ceiling_ndcg(candidates, relevant, 10) == ndcg(np.array([1, 2, 7, 8]), relevant, 10)
-    assert ceiling_ndcg(candidates, relevant, 2) == 1.0
-    assert ceiling_ndcg(np.array([7, 8]), relevant, 10) == 0.0
+    found, ordered = (hits(own, relevant, 10) for own in (candidates, np.array([1, 2, 7, 8])))
+    assert ceiling_ndcg(found, 3, 10) == ndcg(ordered, 3, 10)
+    assert ceiling_ndcg(found, 3, 2) == 1.0
 
 
 def test_capped_recall_can_be_reached_by_everybody() -> None:
-    assert capped_recall(np.array([1, 2]), np.array([1, 2, 3, 4]), 2) == 1.0
-    assert capped_recall(np.array([1, 9]), np.array([1, 2, 3, 4]), 2) == 0.5
-    assert capped_recall(np.array([1, 9]), np.array([1]), 2) == 1.0
+    assert capped_recall(np.array([1.0, 1.0]), 4, 2) == 1.0
+    assert capped_recall(np.array([1.0, 0.0]), 4, 2) == 0.5
+    assert capped_recall(np.array([1.0, 0.0]), 1, 2) == 1.0
 
 
 def test_novelty_is_mean_self_information_in_bits() -> None:
