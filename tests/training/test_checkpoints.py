@@ -174,7 +174,7 @@ def test_a_killed_evaluation_fits_nothing_again(
     arguments = [sys.executable, "-m", "training", *options]
     folder = tmp_path / "checkpoints" / "evaluate"
     with subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True) as job:
-        while job.poll() is None and not list(folder.glob("*/time-seed-0-groups-*")):
+        while job.poll() is None and not list(folder.glob("*/time-seed-0-*")):
             time.sleep(0.02)
         job.kill()
         printed, _ = job.communicate()

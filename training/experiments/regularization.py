@@ -7,7 +7,6 @@ from typing import Final
 import numpy as np
 
 from serving.fold_in import AlsParameters
-from serving.limits import DEFAULT_CANDIDATES
 from serving.ratings import Ratings
 from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
 from training.evaluation.judging import mean_ndcg
@@ -19,6 +18,7 @@ GRID_FACTOR: Final = 2.0
 MOST_WIDENINGS: Final = 8
 """Values at the most that are tried beyond the ends of a grid."""
 _MOST_JUDGED: Final = 3_000
+_JUDGED: Final = 10
 
 
 def choose_als_regularization(
@@ -50,8 +50,16 @@ def choose_als_regularization(
     def ndcg_of(regularization: float) -> float:
         def judge() -> Arrays:
             chosen = replace(parameters, regularization=regularization)
-            als = Als.fit(judged.train, n_movies, chosen, seed=seed, threads=threads, users=judged.users)
-            found = als.candidates(judged.users, judged.train, DEFAULT_CANDIDATES)
+            als = Als.fit(
+                judged.train,
+                n_movies,
+                chosen,
+                seed=seed,
+                threads=threads,
+                users=judged.users,
+                checkpoints=checkpoints,
+            )
+            found = als.candidates(judged.users, judged.train, _JUDGED)
             return {"ndcg": np.array(mean_ndcg([one.movie_rows for one in found], judged))}
 
         return float(checkpoints.step(f"als-regularization-{regularization:g}", judge)["ndcg"])

@@ -14,14 +14,12 @@ Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
 def build(group: type[FeatureGroup], ratings: Ratings, table: MovieTable) -> Arrays:
-    """What `group` needs, built from `ratings` alone; nothing for a group without arrays of its own.
+    """What `group`, which has arrays of its own, needs: built from `ratings` alone.
 
     Args:
         group: whose module in this package has a function `build`.
         ratings: the history; there is at least one.
         table: the catalogue.
     """
-    if not group.array_names():
-        return {}
     arrays: Arrays = import_module(f"training.features.{group.NAME}").build(ratings, table)
     return arrays

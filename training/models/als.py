@@ -1,5 +1,6 @@
 """Implicit ALS (Hu, Koren, Volinsky 2008): stage one."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.fold_in import AlsParameters
-from serving.ids import Rows
+from serving.ids import IdMap, Rows
 from serving.ratings import Ratings
 from serving.retrieval import Candidates, retrieve
+from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
+from training.data.movielens.cleaning import ratings_digest
 from training.engine.engine import Engine
 from training.engine.local import LocalEngine
 from training.models.als_shards import UserShards, UserVectors, fit_item_factors
@@ -42,8 +45,12 @@ class Als:
         progress: Callable[[], None] = lambda: None,
         users: Rows | None = None,
         engine: Engine | None = None,
+        checkpoints: Checkpoints = NO_CHECKPOINTS,
     ) -> "Als":
         """Fits on all ratings given.
+
+        A job meets some histories twice: the one that it measures on is an inner cut of the one that it
+        serves, and λ is chosen on that of the sources. The factors are then found in `checkpoints`.
 
         Args:
             ratings: what may be learned from.
@@ -54,14 +61,22 @@ class Als:
             progress: called after each iteration.
             users: rows of those whose vectors are wanted; all when None.
             engine: where it is done; `threads` of this machine when None.
+            checkpoints: finished steps of the job, all of one catalogue.
 
         Raises:
             FitError: there is no finite solution.
         """
         engine = engine or LocalEngine(threads)
-        item_factors = fit_item_factors(
-            ratings, n_movies, parameters, seed=seed, engine=engine, progress=progress
-        )
+
+        def factors() -> Arrays:
+            found = fit_item_factors(
+                ratings, n_movies, parameters, seed=seed, engine=engine, progress=progress
+            )
+            return {"item_factors": found}
+
+        digest = ratings_digest(ratings, IdMap(range(1, n_movies + 1)))  # rows name movies as well
+        key = hashlib.sha256(f"{digest} {n_movies} {parameters} {seed}".encode()).hexdigest()[:16]
+        item_factors = checkpoints.whole().step(f"factors-{key}", factors)["item_factors"]
         return cls.of_items(item_factors, ratings, parameters, engine=engine, users=users)
 
     @classmethod

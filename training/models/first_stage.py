@@ -1,7 +1,7 @@
 """Everything of the two-stage recommender that is fitted on one history before the ranker."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 
@@ -30,10 +30,8 @@ from training.data.movielens.cleaning import ratings_digest
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
 from training.engine.engine import Engine
-from training.engine.local import LocalEngine
 from training.features.build import build
 from training.models.als import Als
-from training.models.als_shards import fit_item_factors
 from training.models.job_context import JobContext
 
 _SAMPLED_USERS = 100
@@ -72,8 +70,7 @@ class FirstStage:
     ) -> "FirstStage":
         """Fits ALS and what features are computed from on `ratings` alone.
 
-        A job meets some histories twice: the one that it measures on is an inner cut of the one that it
-        serves. What takes long is then found in `checkpoints`.
+        What was fitted on the same history before is found in `checkpoints`, as by `Als.fit`.
 
         Args:
             ratings: the history.
@@ -89,29 +86,34 @@ class FirstStage:
             users: rows of those for whom candidates will be wanted; all when None.
             engine: of ALS; `threads` of this machine when None.
         """
-        engine = engine or LocalEngine(threads)
         n_movies = len(table.movies.ids)
         digest = ratings_digest(ratings, table.movies.ids)
-
-        def factors() -> Arrays:
-            found = fit_item_factors(
-                ratings, n_movies, parameters, seed=seed, engine=engine, progress=progress
-            )
-            return {"item_factors": found}
-
-        key = hashlib.sha256(f"{digest} {n_movies} {parameters} {seed}".encode()).hexdigest()[:16]
-        item_factors = checkpoints.whole().step(f"factors-{key}", factors)["item_factors"]
-        als = Als.of_items(item_factors, ratings, parameters, engine=engine, users=users)
-        catalogue = CatalogueArrays(table.movies, unit_factors(item_factors))
+        used = weights.used
 
         @cache  # a source and a group of features may have the same arrays
         def arrays_of(group: type[FeatureGroup]) -> Arrays:
+            if not group.array_names():
+                return {}
             return checkpoints.whole().step(
                 f"features-{group.NAME}-{digest[:16]}", lambda: build(group, ratings, table)
             )
 
-        groups = tuple(group(catalogue, **arrays_of(group)) for group in feature_groups)
-        used = weights.used
+        with ThreadPoolExecutor(1) as beside:  # ALS, which leaves the interpreter idle
+            arrays = beside.map(arrays_of, feature_groups)
+            als = Als.fit(
+                ratings,
+                n_movies,
+                parameters,
+                seed=seed,
+                threads=threads,
+                progress=progress,
+                users=users,
+                engine=engine,
+                checkpoints=checkpoints,
+            )
+        item_factors = als.item_factors
+        catalogue = CatalogueArrays(table.movies, unit_factors(item_factors))
+        groups = tuple(group(catalogue, **own) for group, own in zip(feature_groups, arrays, strict=True))
         sources = CandidateSources(
             item_factors,
             weights,

@@ -5,7 +5,9 @@ stage seen the labels, its scores would know them, and the ranker would learn to
 that good again.
 """
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy.typing as npt
 from serving.ids import Rows
 from serving.ratings import LIKED, Ratings
 from training.checkpoints import Arrays
+from training.data.movielens.cleaning import ratings_digest
 from training.errors import TrainingError
 from training.evaluation.splits import Split, SplitProtocol, sample_users, split
 from training.models.first_stage import FirstStage, fit_first_stage
@@ -53,14 +56,16 @@ def inner_cuts(past: Ratings, protocol: SplitProtocol, *, enough: int, liked: fl
 
 
 def candidate_scores(stage: FirstStage, users: Rows) -> npt.NDArray[np.float32]:
-    """ALS scores of all candidates of at most some hundred of the users, evenly spread."""
-    some = users[:: max(1, users.size // _SCORED_USERS)]
+    """ALS scores of all candidates of at most 300 of the users, evenly spread."""
+    some = users[:: max(1, -(-users.size // _SCORED_USERS))]
     scores = [found.scores for found in stage.candidates(some)]
     return np.concatenate([np.empty(0, np.float32), *scores])
 
 
 def ranker_groups(past: Ratings, job: JobContext) -> tuple[Groups, npt.NDArray[np.float32]]:
     """What the ranker learns from: labelled candidates of every inner cut of `past`.
+
+    A job that chooses groups of features and keeps them all meets the same again on its validation part.
 
     Returns:
         The groups, and the ALS scores of some users' candidates in all cuts.
@@ -70,6 +75,8 @@ def ranker_groups(past: Ratings, job: JobContext) -> tuple[Groups, npt.NDArray[n
     """
     recipe = job.recipe
     cuts = labelling_cuts(past, recipe)
+    digest = ratings_digest(past, job.table.movies.ids)
+    key = hashlib.sha256(f"{digest} {replace(recipe, least_history=0)}".encode()).hexdigest()[:16]
     parts, inner_scores = [], []
     for i, cut in enumerate(cuts):
 
@@ -82,7 +89,7 @@ def ranker_groups(past: Ratings, job: JobContext) -> tuple[Groups, npt.NDArray[n
                 found = labelled_groups(stage, cut, recipe.ranker, rng=rng, advance=advance)
             return {**vars(found), "inner_scores": candidate_scores(stage, cut.users)}
 
-        arrays = dict(job.checkpoints.step(f"groups-{i}", labelled))
+        arrays = dict(job.checkpoints.whole().step(f"groups-{key}-{i}", labelled))
         inner_scores.append(arrays.pop("inner_scores"))
         parts.append(Groups(**arrays))
     groups = Groups.stacked(parts)

@@ -23,6 +23,7 @@ from training.experiments.regularization import (
     search_grid,
     validation_part,
 )
+from training.models import als
 from training.models.als import Als
 
 SOMEBODY = split(tastes(), SplitProtocol.USER)
@@ -119,5 +120,14 @@ def test_a_resumed_job_fits_nothing_twice(tmp_path: Path, monkeypatch: pytest.Mo
         )
 
     first = choose()
+    monkeypatch.setattr(als, "fit_item_factors", None)
+    Als.fit(
+        validation_part(past, SplitProtocol.USER).train,
+        N_MOVIES,
+        replace(RECIPE.als, regularization=best_regularization(first)),
+        seed=0,
+        threads=1,
+        checkpoints=Checkpoints.of(tmp_path, "job"),
+    )
     monkeypatch.setattr(Als, "fit", None)
     assert choose() == first
