@@ -171,7 +171,7 @@ def fit_item_factors(
     )
     with ExitStack() as stack:
         user_shards, movie_shards = (
-            stack.enter_context(engine.shards(list(_shards(matrix, engine.cores))).kept())
+            stack.enter_context(engine.shards(list(_shards(matrix, engine.cores, parameters.factors))).kept())
             for matrix in (by_user, by_movie)
         )
         for _ in range(parameters.iterations):
@@ -181,11 +181,16 @@ def fit_item_factors(
     return movies
 
 
-def _shards(matrix: csr_matrix, cores: int) -> Iterator[Arrays]:
-    """Consecutive rows with about as many ratings each, enough shards for all cores."""
+def _shards(matrix: csr_matrix, cores: int, factors: int) -> Iterator[Arrays]:
+    """Consecutive rows with about as much work each, enough shards for all cores.
+
+    A step for a row reads the square of the other side's factors once, and two rows of them for each rating.
+    """
     n_shards = max(cores, math.ceil(matrix.nnz / _RATINGS_PER_SHARD))
-    even = np.linspace(0, matrix.nnz, n_shards + 1)[1:-1]
-    bounds = [0, *np.searchsorted(matrix.indptr, even).tolist(), matrix.shape[0]]
+    counts = np.diff(matrix.indptr)
+    work = np.concatenate([[0.0], np.cumsum(counts + np.where(counts, factors / 2, 0))])
+    even = np.linspace(0, work[-1], n_shards + 1)[1:-1]
+    bounds = [0, *np.searchsorted(work, even).tolist(), matrix.shape[0]]
     for start, end in pairwise(bounds):
         if start < end:
             indptr = matrix.indptr[start : end + 1]
