@@ -232,13 +232,12 @@ def _lists(
         stage = two_stage.stage
         of_als = stage.als.candidates(judged.users, stage.ratings, limit)
         lists["als"] = else_popular([found.movie_rows for found in of_als], popular)
-        if job.recipe.sources != ALS_ALONE:
-            merged = [found.movie_rows for found in stage.candidates(judged.users)]
-            lists["candidates"] = else_popular(merged, popular)
     with job.progress.step("Two-stage recommendations", judged.users.size) as advance:
-        ranked = two_stage.recommend(judged.users, advance)
+        rankings = list(two_stage.rankings(judged.users, advance))
+    if job.recipe.sources != ALS_ALONE:
+        lists["candidates"] = else_popular([merged for merged, _ in rankings], popular)
     is_short = judged.train.counts()[judged.users] < job.recipe.least_history
-    served = [own[:0] if short else own for own, short in zip(ranked, is_short, strict=True)]
+    served = [own[:0] if short else own for (_, own), short in zip(rankings, is_short, strict=True)]
     lists["two_stage"] = else_popular(served, popular)
     return lists
 

@@ -106,9 +106,11 @@ def recalls_by_user(judged: Split, grid: Sequence[SourceWeights], job: JobContex
         users=judged.users,
     )
     recalls = np.empty((len(grid), judged.users.size))
-    for user, (offers, relevant) in enumerate(zip(stage.offers(judged.users), judged.relevant, strict=True)):
-        is_relevant = np.zeros(job.n_movies, np.bool_)
-        is_relevant[relevant] = True
+    for user, (found, relevant) in enumerate(zip(stage.offers(judged.users), judged.relevant, strict=True)):
+        # Merging takes as long as the highest row: movies are numbered anew, in their order.
+        offered = np.unique(np.concatenate(list(found.values())))
+        offers = {source: np.searchsorted(offered, rows).astype(np.int32) for source, rows in found.items()}
+        is_relevant = np.isin(offered, relevant)
         for place, weights in enumerate(grid):
             rows, _ = fused(offers, weights, limit=recipe.n_candidates)
             recalls[place, user] = np.count_nonzero(is_relevant[rows]) / relevant.size

@@ -1,6 +1,7 @@
 """The similarity index: the nearest movies of every movie, computed ahead."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ def build_index(
     movies: Movies,
     popularity: npt.NDArray[np.float64],
     progress: Callable[[], None] = lambda: None,
+    *,
+    threads: int = 1,
 ) -> NeighboursContent:
     """Cosine neighbours among movies with ALS factors; shared genres for the others.
 
@@ -27,6 +30,7 @@ def build_index(
         movies: the catalogue.
         popularity: shape (n_movies,): among equally many shared genres, the more popular comes first.
         progress: called after each movie.
+        threads: that multiply; the result does not depend on it.
     """
     n_movies = len(movies.ids)
     width = min(NEIGHBOURS, n_movies - 1)
@@ -34,7 +38,8 @@ def build_index(
     scores = np.zeros((n_movies, width), dtype=np.float32)
     unit = unit_factors(item_factors)
     cold = ~np.any(unit, axis=1)
-    for start in range(0, n_movies, _MOVIES_PER_PRODUCT):
+
+    def fill(start: int) -> None:
         cosines = unit[start : start + _MOVIES_PER_PRODUCT] @ unit.T
         for row, cosine in enumerate(cosines, start):
             progress()
@@ -53,4 +58,7 @@ def build_index(
                 found = nearest(similarity, blocked, width)
             rows[row, : found.size] = found
             scores[row, : found.size] = similarity[found]
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(fill, range(0, n_movies, _MOVIES_PER_PRODUCT)))
     return NeighboursContent(movie_rows=rows, scores=scores)

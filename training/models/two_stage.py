@@ -1,6 +1,6 @@
 """The two-stage recommender: sources offer candidates, CatBoost orders; trained without looking ahead."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -38,16 +38,18 @@ class TwoStage:
 
     def recommend(self, user_rows: Rows, progress: Callable[[], None] = lambda: None) -> list[Rows]:
         """Every candidate of each user, best first, as the servers order them."""
-        lists: list[Rows] = []
+        return [ranked for _, ranked in self.rankings(user_rows, progress)]
+
+    def rankings(self, user_rows: Rows, progress: Callable[[], None]) -> Iterator[tuple[Rows, Rows]]:
+        """Every candidate of each user, in the order of stage one and in that of the servers."""
         for start in range(0, len(user_rows), _USERS_PER_PREDICTION):
             users = user_rows[start : start + _USERS_PER_PREDICTION]
             found = list(self.stage.candidates(users))
             scores = self.scores(self.stage.features(users.tolist(), found))
             ends = np.cumsum([own.movie_rows.size for own in found])
             for own, own_scores in zip(found, np.split(scores, ends[:-1]), strict=True):
-                lists.append(own.movie_rows[best_first(own_scores, own.movie_rows)])
+                yield own.movie_rows, own.movie_rows[best_first(own_scores, own.movie_rows)]
                 progress()
-        return lists
 
     def scores(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """The ranker's scores of feature rows, shape (n_rows,)."""

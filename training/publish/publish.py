@@ -187,7 +187,9 @@ def _write(staging: Path, build: Build, progress: Progress) -> tuple[Golden, tup
         ranker = ranker_content(build.two_stage)
     ranker.write(ranking)
     with progress.step("Similarity index", len(movies.ids)) as advance:
-        neighbours = build_index(stage.als.item_factors, movies, popular, advance)
+        neighbours = build_index(
+            stage.als.item_factors, movies, popular, advance, threads=build.recipe.threads
+        )
     neighbours.write(similarity)
     catalogue = CatalogueContent(
         titles=build.table.titles,
