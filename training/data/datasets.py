@@ -148,10 +148,10 @@ def _copy(address: str, root: Path) -> Path:
     try:
         store, path = fs.FileSystem.from_uri(address)
     except pa.ArrowInvalid:  # whose text has the address, which may hold a key
-        path = ""
+        store, path = None, ""
     if not path or ".." in path.split("/"):
         raise DataError(f"{DATA_DIR_VARIABLE} must be a folder, or s3://BUCKET/PREFIX")
-    folder = root / _BUCKETS / path
+    folder: Path = root / _BUCKETS / path
     _logger.info("copying", source=f"{_BUCKETS}://{path}", folder=str(folder))
     names = {LINKS, *(name for layout in LAYOUTS for name in (layout.ratings, layout.movies))}
     try:
