@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from serving.bundle.store import BundleStore
 from tests.shared import SharedFolders
-from training.release.local_store import made_beside
+from training.release.local_store import local_store, make_ready
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,13 +43,9 @@ def _figures_are_not_drawn(request: pytest.FixtureRequest, monkeypatch: pytest.M
 
 @pytest.fixture(scope="session")
 def empty_store(shared_folders: SharedFolders) -> Path:
-    """An SQLite file with MLflow's tables, as a process beside a job makes it: that takes seconds."""
-
-    def make(folder: Path) -> None:
-        with made_beside(folder):
-            pass
-
-    return shared_folders.made_by(make, "mlflow") / "mlflow.db"
+    """An SQLite file with MLflow's tables: making them takes seconds."""
+    folder = shared_folders.made_by(lambda folder: make_ready(local_store(folder)), "mlflow")
+    return folder / "mlflow.db"
 
 
 @pytest.fixture

@@ -77,7 +77,6 @@ def train(
     from training.jobs.run_records import two_stage_record
     from training.jobs.train import train_and_publish
     from training.publish.reuse import reusable
-    from training.release.local_store import made_beside
     from training.release.tracking import track
     from training.report.tables import bundle_table
 
@@ -95,19 +94,18 @@ def train(
             return
         began = time.monotonic()
         # A tenth of the users is for trying the commands out: it says too little to refuse anything.
-        with made_beside(job.bundle_root):
-            measurement, bundle_id = train_and_publish(
-                root,
-                prepared,
-                recipe,
-                progress,
-                tuning=options.tuning(),
-                force=force or job.sample,
-                settle_seconds=settle_seconds,
-                key=signing_key,
-                engine=opened,
-                user_shards=user_shards,
-            )
+        measurement, bundle_id = train_and_publish(
+            root,
+            prepared,
+            recipe,
+            progress,
+            tuning=options.tuning(),
+            force=force or job.sample,
+            settle_seconds=settle_seconds,
+            key=signing_key,
+            engine=opened,
+            user_shards=user_shards,
+        )
         with progress.step("Recording the runs in MLflow"):
             path = None if bundle_id is None else BundleStore(root).path(bundle_id)
             record = two_stage_record(measurement, prepared, path, sample=job.sample)

@@ -5,10 +5,7 @@ Needs no more than mlflow-skinny, as `training.release.registry`.
 
 import shutil
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -19,7 +16,6 @@ from mlflow.tracking import MlflowClient
 from training.errors import TrainingError
 
 _SQLITE: Final = "sqlite:///"
-_FILE: Final = "mlflow.db"
 _ARTIFACTS: Final = "mlruns"
 _LOCATIONS: Final = (
     ("experiments", "artifact_location"),
@@ -36,7 +32,7 @@ class StoreError(TrainingError):
 
 def local_store(root: Path) -> str:
     """Tracking URI of the store that lies beside the bundles of a root."""
-    return f"{_SQLITE}{root.resolve() / _FILE}"
+    return f"{_SQLITE}{root.resolve() / 'mlflow.db'}"
 
 
 def sqlite_file(tracking_uri: str) -> Path | None:
@@ -72,21 +68,6 @@ def make_ready(tracking_uri: str) -> None:
             raise StoreError(
                 f"{file} is not a store of MLflow ({error}): move it away, and the next job makes a new one"
             ) from error
-
-
-@contextmanager
-def made_beside(root: Path) -> Iterator[None]:
-    """Lets a process of its own make the store that is not there while the block runs: it takes seconds.
-
-    Whatever goes wrong in it goes wrong again, and is told, where the store is needed.
-    """
-    if (root / _FILE).exists():
-        yield
-        return
-    command = (sys.executable, "-m", __name__, str(root))
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet):  # noqa: S603  # our own module
-        yield
 
 
 def _is_complete(file: Path) -> bool:
@@ -139,7 +120,3 @@ def _follow_the_folder(file: Path) -> None:
 
 def _code(error: sqlite3.DatabaseError) -> int | None:
     return getattr(error, "sqlite_errorcode", None)
-
-
-if __name__ == "__main__":
-    make_ready(local_store(Path(sys.argv[1])))
