@@ -112,7 +112,8 @@ def manifests(overlay: str) -> Manifests:
         (copy / config).write_text(envoy_config.render(place, options, root=FOLDER.parents[1]))
         kustomization = copy / "overlays" / name / "kustomization.yaml"
         content = yaml.safe_load(kustomization.read_text())
-        components = ("components/spark", "components/tracing", mesh_tls)
+        components = [f"components/{one.name}" for one in sorted((FOLDER / "components").iterdir())]
+        components[components.index("components/mesh-tls")] = mesh_tls
         content["components"] = [f"../../{component}" for component in components]
         kustomization.write_text(yaml.safe_dump(content))
         return rendered(kustomization.parent)

@@ -165,3 +165,12 @@ async def test_a_gateway_without_a_bundle(tmp_path: Path) -> None:
             assert caught.value.code() is StatusCode.UNAVAILABLE
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0
+
+
+def test_a_bad_setting_is_one_clear_line() -> None:
+    with gateway_process(ranking_share="1.5") as process:
+        _, said = process.communicate(timeout=SECONDS)
+        assert process.returncode == 2
+    assert said.count("\n") == 1
+    assert "MOVIEREC_GATEWAY_BUNDLE_ROOT: is required" in said
+    assert "MOVIEREC_GATEWAY_RANKING_SHARE: " in said

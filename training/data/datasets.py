@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 from zipfile import BadZipFile
 
@@ -27,8 +29,6 @@ SAMPLE_NAME: Final = "generated-sample"
 
 _BUCKETS: Final = "s3"
 """Scheme of the address of a data set in an object store, and the folder of copies in `root`."""
-_HADOOPS_BUCKETS: Final = "s3a://"
-"""How Spark's users write the same."""
 _SEAL: Final = "sample.json"
 _CONNECT_SECONDS: Final = 5.0
 _READ_SECONDS: Final = 10.0  # without a byte
@@ -95,7 +95,7 @@ def resolve(
 
 def _located(chosen: Path | str | None, root: Path, download: Download) -> DatasetFolder:
     if chosen is not None:
-        address = str(chosen).replace(_HADOOPS_BUCKETS, f"{_BUCKETS}://", 1)
+        address = re.sub("^s3a://", f"{_BUCKETS}://", str(chosen))  # as Hadoop calls it
         return _chosen(_copy(address, root) if address.startswith(f"{_BUCKETS}://") else Path(chosen))
     folder = root / download.name
     if folder.exists():
@@ -149,25 +149,44 @@ def _copy(address: str, root: Path) -> Path:
         store, path = fs.FileSystem.from_uri(address)
     except pa.ArrowInvalid:  # whose text has the address, which may hold a key
         store, path = None, ""
-    if not path or ".." in path.split("/"):
+    except OSError as error:  # asking for the bucket's region
+        raise DataError(f"{DATA_DIR_VARIABLE}: the object store gives no answer: {error}") from error
+    source = PurePosixPath(path)
+    if not path or str(source) != path or ".." in source.parts:
         raise DataError(f"{DATA_DIR_VARIABLE} must be a folder, or s3://BUCKET/PREFIX")
-    folder: Path = root / _BUCKETS / path
+    # Prefixes are within each other, and their copies must not be.
+    folder = root / _BUCKETS / hashlib.sha256(path.encode()).hexdigest()[:12] / source.name
     _logger.info("copying", source=f"{_BUCKETS}://{path}", folder=str(folder))
     names = {LINKS, *(name for layout in LAYOUTS for name in (layout.ratings, layout.movies))}
-    try:
-        shutil.rmtree(folder, ignore_errors=True)  # as it was for the job before
-        folder.mkdir(parents=True)
-        for found in store.get_file_info([f"{path}/{name}" for name in sorted(names)]):
-            to = folder / found.base_name
-            if found.type is fs.FileType.Directory:
-                to.mkdir()
-            if found.type is not fs.FileType.NotFound:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
+        whole = Path(fresh) / "whole"
+        whole.mkdir()
+        try:
+            for file in _files(store, [f"{path}/{name}" for name in sorted(names)]):
+                relative = PurePosixPath(file).relative_to(source)
+                if ".." in relative.parts:
+                    raise DataError(f"{_BUCKETS}://{file} does not lie in the data set")
+                to = whole / relative
+                to.parent.mkdir(parents=True, exist_ok=True)
                 fs.copy_files(
-                    found.path, str(to), source_filesystem=store, destination_filesystem=fs.LocalFileSystem()
+                    file, str(to), source_filesystem=store, destination_filesystem=fs.LocalFileSystem()
                 )
-    except OSError as error:
-        raise DataError(f"{_BUCKETS}://{path} cannot be copied to {folder}: {error}") from error
+        except OSError as error:
+            raise DataError(f"{_BUCKETS}://{path} cannot be copied to {folder}: {error}") from error
+        shutil.rmtree(folder, ignore_errors=True)  # as it was for the job before
+        whole.rename(folder)
     return folder
+
+
+def _files(store: fs.FileSystem, paths: Sequence[str]) -> Iterator[str]:
+    """Those that are there, and what lies in those that are folders."""
+    for found in store.get_file_info(list(paths)):
+        if found.type is fs.FileType.Directory:
+            inside = store.get_file_info(fs.FileSelector(found.path, recursive=True))
+            yield from (one.path for one in inside if one.is_file)
+        elif found.is_file:
+            yield found.path
 
 
 # Download

@@ -1,7 +1,6 @@
 """Everything of the two-stage recommender that is fitted on one history before the ranker."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 
@@ -98,22 +97,20 @@ class FirstStage:
                 f"features-{group.NAME}-{digest[:16]}", lambda: build(group, ratings, table)
             )
 
-        with ThreadPoolExecutor(1) as beside:  # ALS, which leaves the interpreter idle
-            arrays = beside.map(arrays_of, feature_groups)
-            als = Als.fit(
-                ratings,
-                n_movies,
-                parameters,
-                seed=seed,
-                threads=threads,
-                progress=progress,
-                users=users,
-                engine=engine,
-                checkpoints=checkpoints,
-            )
+        als = Als.fit(
+            ratings,
+            n_movies,
+            parameters,
+            seed=seed,
+            threads=threads,
+            progress=progress,
+            users=users,
+            engine=engine,
+            checkpoints=checkpoints,
+        )
         item_factors = als.item_factors
         catalogue = CatalogueArrays(table.movies, unit_factors(item_factors))
-        groups = tuple(group(catalogue, **own) for group, own in zip(feature_groups, arrays, strict=True))
+        groups = tuple(group(catalogue, **arrays_of(group)) for group in feature_groups)
         sources = CandidateSources(
             item_factors,
             weights,

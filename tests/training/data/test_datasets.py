@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -173,7 +174,8 @@ def test_a_data_set_in_a_bucket_is_copied_each_time(
     fs.copy_files(str(local), "all/mine", destination_filesystem=bucket)
     root = tmp_path / "data"
     found = resolve("s3://ours/all/mine/", root=root, download=nobody)
-    folder = root / "s3" / "ours" / "all" / "mine"
+    folder = found.folder
+    assert folder.is_relative_to(root)
     assert found == DatasetFolder("mine", folder, f"mine in {folder}, as MOVIEREC_DATA_DIR says.")
     assert content(folder) == ["movies.csv", "ratings.csv"]
     assert (folder / "ratings.csv").read_text() == RATINGS
@@ -183,7 +185,10 @@ def test_a_data_set_in_a_bucket_is_copied_each_time(
     for user in range(2):  # as Spark writes them, in parts
         name = f"all/mine/ratings.parquet/part={user}/0.parquet"
         parquet.write_table(ratings.slice(user, 1), name, filesystem=bucket)
+    with pytest.raises(DataError, match="is not a data set"):
+        resolve("s3://ours/all", root=root)  # and the copy of what lies in it stays
     again = resolve("s3a://ours/all/mine", root=root, download=nobody)
+    assert again == found
     assert content(folder) == ["movies.csv", "ratings.parquet"]
     _, cleaned = read_data_set(again.folder)
     assert cleaned.ratings.users.ids.tolist() == [7, 8]
@@ -193,16 +198,38 @@ def test_a_bucket_that_holds_no_data_set_is_an_error(
     bucket: fs.SubTreeFileSystem, tmp_path: Path, nobody: Download, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path in ("ours/all", "theirs/all"):
-        expected = f"MOVIEREC_DATA_DIR does not name a data set: {tmp_path}/s3/{path} is not a"
+        expected = (
+            f"MOVIEREC_DATA_DIR does not name a data set: {tmp_path}/s3/[0-9a-f]+/{Path(path).name} is not a"
+        )
         with pytest.raises(DataError, match=expected):
             resolve(f"s3://{path}", root=tmp_path)
-    for address in ("s3://", "s3://key:secret@", "s3://ours/../..", "s3://key:se cret@ours/all"):
+    for address in (
+        "s3://",
+        "s3://key:secret@",
+        "s3://ours/../..",
+        "s3://ours//all",
+        "s3://key:se cret@ours/all",
+    ):
         with pytest.raises(DataError, match=r"^MOVIEREC_DATA_DIR must be a folder, or s3://BUCKET/PREFIX$"):
             resolve(address, root=tmp_path)
     monkeypatch.setenv("AWS_ENDPOINT_URL", nobody.url.rpartition("/")[0])
     with pytest.raises(DataError, match=r"^s3://ours/all cannot be copied to .*onnect") as caught:
         resolve("s3://ours/all", root=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_key_that_leads_out_of_the_data_set_is_refused(
+    bucket: fs.SubTreeFileSystem, tmp_path: Path
+) -> None:
+    write(tmp_path / "local")
+    fs.copy_files(str(tmp_path / "local"), "all", destination_filesystem=bucket)
+    import boto3  # type: ignore[import-untyped]  # noqa: PLC0415  # as moto, with which it comes
+
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    client.put_object(Bucket="ours", Key="all/ratings.parquet/../../../out.parquet", Body=b"planted")
+    with pytest.raises(DataError, match=r"out\.parquet does not lie in the data set$"):
+        resolve("s3://ours/all", root=tmp_path / "data")
+    assert list(tmp_path.rglob("out.parquet")) == []
 
 
 def test_a_folder_at_hand_comes_second(tmp_path: Path, nobody: Download) -> None:
