@@ -89,7 +89,7 @@ def _ndcg(past: Ratings, two_stage: TwoStage, job: JobContext) -> dict[int, npt.
         users=IdMap(range(1, len(histories) + 1)),
         indptr=np.cumsum([0, *lengths]),
         movie_rows=np.concatenate([one.movie_rows for one in histories]),
-        values=np.concatenate([one.values for one in histories]),  # not a frame
+        values=np.concatenate([one.values for one in histories]),
         times=np.concatenate([one.times for one in histories]),
     )
     judged = Split(new, np.arange(len(histories), dtype=np.int32), relevant, eligible=len(histories))

@@ -73,7 +73,7 @@ class UserShards(Sequence[Arrays]):
         return {
             "indptr": np.cumsum([0, *map(len, histories)]),
             "movie_rows": np.concatenate([one.movie_rows for one in histories]),
-            "values": np.concatenate([one.values for one in histories]),  # not a frame
+            "values": np.concatenate([one.values for one in histories]),
             "times": np.concatenate([one.times for one in histories]),
         }
 

@@ -186,7 +186,8 @@ def test_a_data_set_in_a_bucket_is_copied_each_time(
         name = f"all/mine/ratings.parquet/part={user}/0.parquet"
         parquet.write_table(ratings.slice(user, 1), name, filesystem=bucket)
     with pytest.raises(DataError, match="is not a data set"):
-        resolve("s3://ours/all", root=root)  # and the copy of what lies in it stays
+        resolve("s3://ours/all", root=root)
+    assert content(folder) == ["movies.csv", "ratings.csv"]  # what lies in it keeps its copy
     again = resolve("s3a://ours/all/mine", root=root, download=nobody)
     assert again == found
     assert content(folder) == ["movies.csv", "ratings.parquet"]
