@@ -26,7 +26,7 @@ from training.models.two_stage import TwoStage, fit_two_stage
 from training.progress import Progress
 
 _DIVERSITIES: Final = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
-_CHOICE: Final = RankerChoice(loss=Loss.LOGLOSS, iterations=300, held_out_ndcg={})
+_CHOICE: Final = RankerChoice(loss=Loss.LOGLOSS, iterations=300, validation_ndcg={})
 
 
 @with_option_groups

@@ -32,6 +32,7 @@ from training.evaluation.judging import interval
 from training.evaluation.splits import Split, SplitProtocol, split
 from training.experiments.feature_selection import Trial
 from training.experiments.source_weights import choose_source_weights, recalls_by_user
+from training.experiments.validation_lists import ValidationLists
 from training.models.first_stage import FirstStage, fit_first_stage
 from training.models.job_context import JobContext
 from training.models.recipe import DEFAULT_PARAMETERS, RankerParameters, Recipe
@@ -64,7 +65,8 @@ def main(
             runs = []
             for seed in range(seeds):
                 job = JobContext(table, _recipe(protocol, sources, seed), progress, checkpoints)
-                runs.append(_gains(Trial.prepared(judged, job.part(f"{protocol}-{seed}"))))
+                lists = ValidationLists.prepared(judged, job.part(f"{protocol}-{seed}"))
+                runs.append(_gains(Trial.of(lists)))
             groups = {group: np.mean([run[group] for run in runs], axis=0) for group in runs[0]}
             parts[protocol] = _Part(
                 judged.users.size, sources, groups, _recall_lost(judged, sources, of_protocol)

@@ -197,7 +197,7 @@ def _trained(root: Path, progress: Progress) -> tuple[BundleStore, list[str]]:
     data.mkdir()
     write_sample(data)
     table, clean = read_data_set(data)
-    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=_ITERATIONS, held_out_ndcg={})
+    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=_ITERATIONS, validation_ndcg={})
     bundle_ids = []
     for seed in range(_BUNDLES):
         recipe = Recipe(

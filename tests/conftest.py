@@ -107,7 +107,7 @@ def trained(shared_folders: SharedFolders, generated: Path) -> Trained:
             threads=2,
         )
         progress = Progress(Console(quiet=True))
-        choice = RankerChoice(loss=Loss.LOGLOSS, iterations=50, held_out_ndcg={})
+        choice = RankerChoice(loss=Loss.LOGLOSS, iterations=50, validation_ndcg={})
         two_stage = fit_two_stage(clean.ratings, JobContext(table, recipe, progress), choice)
         build = Build(
             two_stage=two_stage, table=table, recipe=recipe, dataset_tag=clean.tag("sample"), metrics={}

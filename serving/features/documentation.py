@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from serving.features.group import Feature, FeatureGroup
-from serving.features.sets import FeatureSet
+from serving.features.sets import ALL_GROUPS, FeatureSet
 from serving.movies import MOVIELENS_GENRES
 
 _HEAD: Final = """# Features
@@ -29,7 +29,7 @@ def document(measured: str) -> str:
     reference = ", ".join(group.NAME for group in FeatureSet.REFERENCE.groups)
     untimed = ", ".join(group.NAME for group in FeatureSet.UNTIMED.groups)
     parts = [_HEAD.format(reference=reference, untimed=untimed)]
-    parts += ["\n".join(_section(group)) for group in FeatureSet.EXTENDED.groups]
+    parts += ["\n".join(_section(group)) for group in ALL_GROUPS]
     return "\n".join([*parts, measured] if measured else parts)
 
 

@@ -1,82 +1,21 @@
-"""How much a linear model of likes expects the candidate, given what the user likes."""
+"""How much a linear model of likes expects the candidate, given what the user likes and liked last."""
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
-from typing_extensions import override
-
-from serving.features.group import Columns, Feature, FeatureCall, FeatureGroup
-from serving.ids import Rows
-from serving.ratings import LIKED, History
-
-_LAST: Final = 10
+from serving.features.ease_likes import EaseLikesFeatures
+from serving.features.group import Feature
 
 
-@dataclass(frozen=True)
-class EaseFeatures(FeatureGroup):
-    """EASE's weights from the movies that the user likes to the candidate, added up."""
+class EaseFeatures(EaseLikesFeatures):
+    """The same of all likes, and of the last 10."""
 
     NAME: ClassVar = "ease"
     VERSION: ClassVar = 1
-    FEATURES: ClassVar = (
-        Feature("ease_likes", "liked by those who like {movie}", "not expected of one with your likes"),
+    FEATURES: ClassVar[tuple[Feature, ...]] = (
+        *EaseLikesFeatures.FEATURES,
         Feature(
-            "ease_last10", "liked by those who like {movie}", "not expected of one with your last 10 likes"
+            "ease_last10",
+            "liked by those who like {movie}",
+            "not expected of one with your last 10 likes",
         ),
     )
-
-    sources: Rows
-    """Shape (n_movies, n_weights): the movies whose likes say most of each movie, each once."""
-    weights: npt.NDArray[np.float32]
-    """Shape (n_movies, n_weights): what they say, of either sign; 0 fills the row."""
-
-    def __post_init__(self) -> None:
-        if self.sources.shape != self.weights.shape:
-            raise ValueError("sources and weights do not belong together")
-
-    @override
-    def compute(self, call: FeatureCall, out: Columns) -> None:
-        likes = np.zeros(len(self.sources), np.int8)
-        for query, rows in zip(call.queries, call.slices, strict=True):
-            counted = self._counted(query.history, query.movie_rows, likes)
-            weights = self.weights.take(query.movie_rows, axis=0)
-            for column, of_feature in zip(out, counted, strict=True):
-                column[rows] = np.vecdot(weights, of_feature)
-
-    @override
-    def movies_behind(self, history: History, movie_rows: Rows, names: Collection[str]) -> Mapping[str, Rows]:
-        """The movie with the largest of the weights that were added up."""
-        if not self.weights.size:
-            return {}
-        counted = self._counted(history, movie_rows, np.zeros(len(self.sources), np.int8))
-        sources, weights = (of.take(movie_rows, axis=0) for of in (self.sources, self.weights))
-        places = np.arange(movie_rows.size)
-        behind = {}
-        for feature, of_feature in zip(self.FEATURES, counted, strict=True):
-            if feature.name not in names:
-                continue
-            added = weights * of_feature
-            largest = added.argmax(axis=1)
-            is_liked = added[places, largest] > 0
-            behind[feature.name] = np.where(is_liked, sources[places, largest], np.int32(-1))
-        return behind
-
-    def _counted(
-        self, history: History, movie_rows: Rows, likes: npt.NDArray[np.int8]
-    ) -> Iterator[npt.NDArray[np.float32]]:
-        """For each feature, which of the movies' sources the user likes: 1 or 0, shape (n_movies, n_weights).
-
-        Args:
-            history: of the user.
-            movie_rows: shape (n_movies,).
-            likes: shape (n_movies of the catalogue,), zeros, and zeros again afterwards.
-        """
-        liked = history.movie_rows[history.values >= LIKED]
-        likes[liked], likes[liked[-_LAST:]] = 1, 2
-        # What leads to a candidate is looked up, not where each like leads: likes may be thousands.
-        found = likes.take(self.sources.take(movie_rows, axis=0))
-        likes[liked] = 0
-        return ((found >= least).astype(np.float32) for least in (1, 2))

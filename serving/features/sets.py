@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from serving.features.ease import EaseFeatures
+from serving.features.ease_likes import EaseLikesFeatures
 from serving.features.factors import FactorFeatures
 from serving.features.genre import GenreFeatures
 from serving.features.group import FeatureGroup
@@ -63,10 +64,17 @@ _GROUPS: Final[Mapping[FeatureSet, FeatureGroups]] = MappingProxyType(
             RetrievalFeatures,
             PlaceFeatures,
             SourceFeatures,
+            EaseLikesFeatures,
             GenreFeatures,
         ),
     }
 )
+
+
+ALL_GROUPS: Final[FeatureGroups] = tuple(
+    dict.fromkeys(group for feature_set in FeatureSet for group in feature_set.groups)
+)
+"""Those of any set, each once."""
 
 
 def groups_of_names(names: Sequence[str]) -> FeatureGroups:
@@ -75,7 +83,7 @@ def groups_of_names(names: Sequence[str]) -> FeatureGroups:
     Raises:
         ValueError: this version has no group of such a name.
     """
-    by_name = {group.NAME: group for group in FeatureSet.EXTENDED.groups}
+    by_name = {group.NAME: group for group in ALL_GROUPS}
     unknown = [name for name in names if name not in by_name]
     if unknown:
         raise ValueError(f"this version has no features of the group {', '.join(unknown)}")

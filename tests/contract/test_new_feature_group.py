@@ -65,11 +65,13 @@ from serving.features.documentation import document
 from serving.movies import MOVIELENS_GENRES
 from serving.stages.ranking import RankingQuery, decode_request, encode_response
 from tests.training.small import JOB, PROGRESS, RECIPE, table_of, tastes
+from training.models.ranker_selection import RankerChoice
+from training.models.recipe import Loss
 from training.models.two_stage import fit_two_stage
 from training.publish.publish import Build, publish
 
 table, root = table_of(), Path(sys.argv[1])
-two_stage = fit_two_stage(tastes(), JOB)
+two_stage = fit_two_stage(tastes(), JOB, RankerChoice(Loss.LOGLOSS, 20, validation_ndcg={}))
 bundle_id = publish(root, Build(two_stage, table, RECIPE, "tastes", {}), PROGRESS, settle_seconds=0)
 store = BundleStore(root)
 ranker = Ranker.load(store, bundle_id)

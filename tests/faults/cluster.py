@@ -202,7 +202,7 @@ async def running_cluster(store: BundleStore) -> AsyncIterator[Cluster]:
 
 def train_bundles(root: Path, *seeds: int, user_shards: int = 1, n_users: int = N_USERS) -> list[str]:
     """Bundles of other ratings each: other histories, other models, the same 60 movies."""
-    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=20, held_out_ndcg={})
+    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=20, validation_ndcg={})
     return [
         publish(
             root,

@@ -18,11 +18,12 @@ from training.experiments.feature_selection import FeatureSelection, choose_feat
 from training.experiments.regularization import best_regularization, choose_als_regularization
 from training.experiments.short_histories import ShortHistories, measure_short_histories
 from training.experiments.source_weights import SourceChoice, choose_source_weights
+from training.experiments.validation_lists import ValidationLists
 from training.models.als import Als
 from training.models.job_context import JobContext
 from training.models.lists import else_popular
 from training.models.ranker_groups import TooFewUsersError, inner_cuts
-from training.models.ranker_selection import RankerChoice
+from training.models.ranker_selection import RankerChoice, choose_ranker
 from training.models.recipe import REFERENCE_PARAMETERS, Recipe
 from training.models.two_stage import TwoStage, fit_two_stage
 
@@ -102,7 +103,7 @@ def measure(
         ratings: all there are.
         job: the two-stage recommender's; λ of ALS, and then groups of features, are chosen first where its
             recipe says so.
-        choice: loss and trees; chosen on held-out groups of the past when None.
+        choice: loss and trees; chosen on a validation part of the past when None.
         validate: measure on the validation part too, after a fit of its own on what was before that.
         variants: measure ALS with the reference's preset and a ranker with the reference's features too.
 
@@ -126,9 +127,14 @@ def measure(
             sources = choose_source_weights(test.train, job)
         job = replace(job, recipe=replace(job.recipe, sources=sources.chosen))
     selection = None
-    if job.recipe.choose_features:
-        selection = choose_feature_groups(test.train, job)
-        job = replace(job, recipe=replace(job.recipe, feature_groups=selection.groups))
+    if job.recipe.choose_features or choice is None:
+        to_choose_by = ValidationLists.of(test.train, job)
+        if job.recipe.choose_features:
+            selection = choose_feature_groups(to_choose_by, job)
+            job = replace(job, recipe=replace(job.recipe, feature_groups=selection.groups))
+        if choice is None:
+            kept = job.recipe.feature_groups
+            choice = choose_ranker(to_choose_by.groups_with(kept), to_choose_by.lists_with(kept), job)
     two_stage = fit_two_stage(test.train, job, choice, users=test.users)
     short_histories = None
     if job.recipe.choose_sources:
@@ -138,14 +144,12 @@ def measure(
         ease_ndcg = choose_ease_regularization(test.train, job.n_movies, job.recipe.protocol)
     lists = _lists(test, two_stage, job, ease_ndcg)
     if variants:
-        lists |= _variant_lists(test, job.part("reference"), lists["popularity"])
+        lists |= _variant_lists(test, job.part("reference"), choice, lists["popularity"])
     qualities = _qualities(lists, test, job)
-    validated, validation = (
-        _validated(test.train, job, two_stage.choice, ease_ndcg) if validate else (None, {})
-    )
+    validated, validation = _validated(test.train, job, choice, ease_ndcg) if validate else (None, {})
     return Measurement(
         recipe=job.recipe,
-        choice=two_stage.choice,
+        choice=choice,
         groups=two_stage.groups,
         judged=test,
         judged_users=test.users.size,
@@ -242,7 +246,9 @@ def _lists(
     return lists
 
 
-def _variant_lists(judged: Split, job: JobContext, popular: Sequence[Rows]) -> dict[str, Sequence[Rows]]:
+def _variant_lists(
+    judged: Split, job: JobContext, choice: RankerChoice, popular: Sequence[Rows]
+) -> dict[str, Sequence[Rows]]:
     """Lists of ALS with the reference's preset, and of a ranker with the reference's features."""
     with job.progress.step("ALS, reference preset", REFERENCE_PARAMETERS.iterations) as advance:
         als = Als.fit(
@@ -255,7 +261,7 @@ def _variant_lists(judged: Split, job: JobContext, popular: Sequence[Rows]) -> d
             users=judged.users,
         )
     plain_job = replace(job, recipe=replace(job.recipe, feature_groups=FeatureSet.REFERENCE.groups))
-    plain = fit_two_stage(judged.train, plain_job, users=judged.users)
+    plain = fit_two_stage(judged.train, plain_job, choice, users=judged.users)
     found = [
         found.movie_rows for found in als.candidates(judged.users, judged.train, job.recipe.n_candidates)
     ]

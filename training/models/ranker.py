@@ -21,6 +21,13 @@ _REGULARIZATION: Final[Mapping[Loss, Mapping[str, float]]] = MappingProxyType(
 )
 """Where CatBoost's own way fits few groups too closely: with Logloss that is ten steps to estimate a leaf, a
 penalty of 3, and all features to choose each split from."""
+_N_RANKERS: Final = 3
+"""Fitted with a seed each and summed: one fitted anew differs by as much as a group of features is worth."""
+
+
+def ranker_seeds(seed: int) -> range:
+    """Seeds of the rankers that are summed; those of two different seeds have none in common."""
+    return range(_N_RANKERS * seed, _N_RANKERS * (seed + 1))
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ that good again.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -25,9 +26,11 @@ from training.models.ranker import Groups
 from training.models.recipe import RankerParameters, Recipe
 
 LEAST_GROUPS: Final = 6
-"""To choose loss and trees on. Each third is held out once, and in it is more than one."""
-_TIME_CUTS: Final = (0.8, 0.9, 0.7, 0.6, 0.5)
-"""First that of the evaluation, whose past the job fits a stage on anyway."""
+"""What a ranker learns from, or is chosen by, at the least."""
+_CUTS: Final[Mapping[SplitProtocol, tuple[float, ...]]] = MappingProxyType(
+    {SplitProtocol.TIME: (0.8, 0.9, 0.7, 0.6, 0.5), SplitProtocol.USER: (0.8, 0.7, 0.6)}
+)
+"""Shares of the past, first that of the evaluation, whose past the job fits a stage on anyway."""
 _SCORED_USERS: Final = 300
 
 
@@ -40,16 +43,14 @@ class TooFewUsersError(TrainingError):
 
 
 def inner_cuts(past: Ratings, protocol: SplitProtocol, *, enough: int, liked: float = LIKED) -> list[Split]:
-    """The cuts whose futures label the ranker's groups: one per user, or several by time, stacked.
+    """The cuts whose futures label the ranker's groups, stacked: a user gives a group in each.
 
-    One cut by time leaves few groups where few users rate on both sides of it. Each costs a fit of stage
-    one: there are as many as it takes to have `enough` users in all of them together.
+    One cut leaves few groups where there are few users, or few who rate on both sides of a moment. Each
+    costs a fit of stage one: there are as many as it takes to have `enough` users in all of them together.
     """
-    if protocol is SplitProtocol.USER:
-        return [split(past, SplitProtocol.USER, liked=liked)]
     cuts: dict[float, Split] = {}
-    for share in _TIME_CUTS:
-        cuts[share] = split(past, SplitProtocol.TIME, share, liked=liked)
+    for share in _CUTS[protocol]:
+        cuts[share] = split(past, protocol, share, liked=liked)
         if sum(cut.users.size for cut in cuts.values()) >= enough:
             break
     return [cuts[share] for share in sorted(cuts)]
@@ -71,7 +72,7 @@ def ranker_groups(past: Ratings, job: JobContext) -> tuple[Groups, npt.NDArray[n
         The groups, and the ALS scores of some users' candidates in all cuts.
 
     Raises:
-        TooFewUsersError: nobody gives a group.
+        TooFewUsersError: hardly anybody gives a group.
     """
     recipe = job.recipe
     cuts = labelling_cuts(past, recipe)
@@ -101,7 +102,7 @@ def labelling_cuts(past: Ratings, recipe: Recipe) -> list[Split]:
     """The inner cuts of `past`, with at most `max_users` users in all, drawn at random from all cuts.
 
     Raises:
-        TooFewUsersError: no cut has a user. It may have no past either: nothing can be fitted on it.
+        TooFewUsersError: the cuts have hardly a user, and may have no past that anything can be fitted on.
     """
     most = recipe.ranker.max_users
     cuts = inner_cuts(past, recipe.protocol, enough=most, liked=recipe.ranker.relevance_threshold)
@@ -110,16 +111,16 @@ def labelling_cuts(past: Ratings, recipe: Recipe) -> list[Split]:
     return cuts
 
 
-def require_groups(n_groups: int, recipe: Recipe, *, least: int = 1) -> None:
-    """Refuses to learn from less.
+def require_groups(n_groups: int, recipe: Recipe) -> None:
+    """Refuses to learn from less than `LEAST_GROUPS`.
 
     Raises:
-        TooFewUsersError: there are fewer groups than `least`.
+        TooFewUsersError: there are fewer groups.
     """
-    if n_groups < least:
+    if n_groups < LEAST_GROUPS:
         raise TooFewUsersError(
-            f"only {n_groups} users give the ranker something to learn from under '{recipe.protocol}'; at "
-            f"least {LEAST_GROUPS} are needed"
+            f"only {n_groups} lists of candidates give the ranker something to learn from under "
+            f"'{recipe.protocol}'; at least {LEAST_GROUPS} are needed"
         )
 
 

@@ -37,7 +37,7 @@ def recipe_of(record: Mapping[str, str | int | float | bool | None]) -> tuple[Re
     """
     rest: dict[str, Any] = dict(record)
     choice = RankerChoice(
-        loss=Loss(rest.pop("ranker_loss")), iterations=rest.pop("ranker_trees"), held_out_ndcg={}
+        loss=Loss(rest.pop("ranker_loss")), iterations=rest.pop("ranker_trees"), validation_ndcg={}
     )
     als, ranker, sources = (
         {name.removeprefix(prefix): rest.pop(name) for name in list(rest) if name.startswith(prefix)}

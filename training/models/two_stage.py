@@ -1,27 +1,24 @@
 """The two-stage recommender: sources offer candidates, CatBoost orders; trained without looking ahead."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from catboost import CatBoost
 
-from serving.features.sets import feature_names
 from serving.ids import Rows
 from serving.ratings import Ratings
 from serving.retrieval import best_first
 from training.checkpoints import Arrays
 from training.models.first_stage import FirstStage, fit_first_stage
 from training.models.job_context import JobContext
-from training.models.ranker import Groups, mean_ranker, model_bytes, model_of
+from training.models.ranker import Groups, mean_ranker, model_bytes, model_of, ranker_seeds
 from training.models.ranker_groups import ranker_groups
-from training.models.ranker_selection import RankerChoice, choose_ranker, fit_trees
+from training.models.ranker_selection import RankerChoice, fit_trees
 
 _USERS_PER_PREDICTION: Final = 100
-_RANKERS: Final = 3
-"""Fitted with a seed each; their mean is served: one fitted anew differs by as much as a group is worth."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +59,17 @@ class TwoStage:
 
 
 def fit_two_stage(
-    past: Ratings, job: JobContext, choice: RankerChoice | None = None, *, users: Rows | None = None
+    past: Ratings, job: JobContext, choice: RankerChoice, *, users: Rows | None = None
 ) -> TwoStage:
     """Trains on `past` alone.
 
     Args:
         past: what may be learned from.
         job: how, and of which movies.
-        choice: loss and trees; chosen on held-out groups when None.
+        choice: loss and trees.
         users: rows of those whom it will recommend to; all when None.
     """
     groups, inner_scores = ranker_groups(past, job)
-    if choice is None:
-        choice = choose_ranker(groups, job)
     ranker = _fit_ranker(groups, job, choice)
     stage = fit_first_stage(past, job, "all of the past", users=users)
     return TwoStage(
@@ -87,21 +82,12 @@ def fit_two_stage(
 
 
 def _fit_ranker(groups: Groups, job: JobContext, choice: RankerChoice) -> CatBoost:
+    seeds = ranker_seeds(job.recipe.seed)
+
     def trees() -> Arrays:
-        names = feature_names(job.recipe.feature_groups, job.table.movies.genres)
-        first = _RANKERS * job.recipe.seed
-        rankers = [
-            fit_trees(
-                groups,
-                choice.loss,
-                choice.iterations,
-                replace(job.recipe, seed=seed),
-                feature_names=names,
-            )
-            for seed in range(first, first + _RANKERS)
-        ]
+        rankers = [fit_trees(groups, choice.loss, choice.iterations, job, seed=seed) for seed in seeds]
         return {"cbm": model_bytes(mean_ranker(rankers))}
 
-    with job.progress.step(f"Ranker: {_RANKERS} times {choice.iterations} trees, {choice.loss}"):
+    with job.progress.step(f"Ranker: {len(seeds)} times {choice.iterations} trees, {choice.loss}"):
         # Always by way of its bytes: a resumed job must end with those of an uninterrupted one.
         return model_of(job.checkpoints.step("ranker", trees)["cbm"])

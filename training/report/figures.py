@@ -18,7 +18,7 @@ from serving.features.movie import MovieFeatures
 from serving.features.pace import PaceFeatures
 from serving.features.place import PlaceFeatures
 from serving.features.retrieval import RetrievalFeatures
-from serving.features.sets import FeatureSet
+from serving.features.sets import ALL_GROUPS
 from serving.features.user import UserFeatures
 from serving.ids import Rows
 from training.evaluation.judging import BANDS, Quality, by_history_length, interval
@@ -71,7 +71,7 @@ _FAMILIES: Final = (
     (
         "user and movie together",
         "#0a7c66",
-        {group.NAME for group in FeatureSet.EXTENDED.groups} - _USER - _MOVIE - _STAGE_ONE,
+        {group.NAME for group in ALL_GROUPS} - _USER - _MOVIE - _STAGE_ONE,
     ),
 )
 _DEPTHS: Final = (5, 10, 20, 30, 50, 75, 100, 150, 200, 250, 300, 400, 500, 700)
@@ -152,7 +152,7 @@ def recall_by_candidates(evidence: Evidence, n_candidates: int) -> str:
 
 
 def learning_curve(choice: RankerChoice) -> str:
-    """Held-out nDCG by number of trees, one line per loss, with standard errors."""
+    """The validation part's nDCG@10 by number of trees, one line per loss, with standard errors."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
         axes = figure.subplots()
@@ -164,7 +164,7 @@ def learning_curve(choice: RankerChoice) -> str:
                     choice.iterations, curve.ndcg[place], "o", color=colour, markersize=10, label="taken"
                 )
         axes.set_xlabel("trees")
-        axes.set_title("nDCG@10 of held-out users, on lists of their liked movies and sampled others")
+        axes.set_title("nDCG@10 on the validation part, of users with a liked movie among their candidates")
         axes.legend(loc="lower right")
         return _embedded(figure)
 

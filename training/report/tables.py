@@ -77,10 +77,11 @@ def print_measurements(console: Console, runs: Sequence[Measurement], dataset_ta
     for run in runs:
         if run.feature_selection is not None:
             console.print(_selection_text(run.recipe.seed, run.feature_selection))
-        held_out = ", ".join(f"{loss} {value:.4f}" for loss, value in run.choice.held_out_ndcg.items())
+        reached = ", ".join(f"{loss} {value:.4f}" for loss, value in run.choice.validation_ndcg.items())
         console.print(
             f"seed {run.recipe.seed}: ranker {run.choice.loss}, {run.choice.iterations} trees, from "
-            f"{run.groups} groups (nDCG@10 on held-out sampled groups: {held_out}); two-stage nDCG@10 "
+            f"{run.groups} groups (nDCG@10 on the validation part, of what stage one retrieves: "
+            f"{reached or 'not chosen there'}); two-stage nDCG@10 "
             f"{run.qualities['two_stage'].means().get('ndcg_at_10', float('nan')):.4f}",
         )
     for warning in warnings_of(runs):

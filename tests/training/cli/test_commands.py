@@ -59,7 +59,7 @@ def assert_said_in_words(result: Result, *texts: str) -> None:
 
 
 def published(root: Path, *seeds: int) -> list[str]:
-    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, held_out_ndcg={})
+    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, validation_ndcg={})
     two_stage = fit_two_stage(tastes(), JOB, choice)
     ids = []
     for seed in seeds:  # another title, another bundle: quicker than another training

@@ -87,7 +87,7 @@ def test_what_is_trained_on_spark_is_one_bundle_and_servers_take_it(
     ids = set()
     for name, engine in (("first", cluster), ("second", cluster), ("here", LocalEngine(2))):
         job = replace(JOB, engine=engine)
-        two_stage = fit_two_stage(tastes(), job, RankerChoice(Loss.LOGLOSS, 5, held_out_ndcg={}))
+        two_stage = fit_two_stage(tastes(), job, RankerChoice(Loss.LOGLOSS, 5, validation_ndcg={}))
         build = Build(two_stage=two_stage, table=table_of(), recipe=RECIPE, dataset_tag="tastes", metrics={})
         ids.add(publish(tmp_path / name, build, PROGRESS))
     (bundle_id,) = ids

@@ -35,7 +35,7 @@ def test_histories_too_short_for_a_validation_part_are_measured_without() -> Non
 
 @pytest.mark.parametrize(
     ("n_ratings", "words"),
-    [(2, "nobody can be judged on the validation part"), (3, "only 0 users give the ranker")],
+    [(2, "nobody can be judged on the validation part"), (3, "only 0 lists of candidates give the ranker")],
 )
 def test_a_search_that_has_nothing_to_go_by_ends_in_words(tmp_path: Path, n_ratings: int, words: str) -> None:
     bounds = Bounds(storage=tmp_path / "tuning.db", name="short", trials=1, seconds=60.0)

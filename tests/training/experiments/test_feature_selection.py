@@ -15,7 +15,7 @@ from training.checkpoints import Checkpoints
 from training.data.movielens.data_set import read_data_set
 from training.experiments import feature_selection
 from training.experiments.feature_selection import FeatureSelection, Trial, choose_feature_groups
-from training.experiments.regularization import validation_part
+from training.experiments.validation_lists import ValidationLists
 from training.models.job_context import JobContext
 from training.models.recipe import RankerParameters
 
@@ -30,6 +30,10 @@ def job(generated: Path) -> JobContext:
     ranker = RankerParameters(learning_rate=0.1, depth=4)
     recipe = replace(RECIPE, ranker=ranker, feature_groups=groups, choose_features=True, threads=2)
     return JobContext(table, recipe, PROGRESS)
+
+
+def chosen(ratings: Ratings, job: JobContext) -> FeatureSelection:
+    return choose_feature_groups(ValidationLists.of(ratings, job), job)
 
 
 def ratings_of_sample(generated: Path) -> Ratings:
@@ -56,7 +60,7 @@ def test_what_pays_is_kept_and_noise_is_not(
     """One movie leads to the next in the sample, and the times say nothing when it was shuffled."""
     monkeypatch.setattr(feature_selection, "_TREES", 50)
     ratings = ratings_of_sample(generated)
-    ordered, shuffled = (choose_feature_groups(one, job) for one in (ratings, without_order(ratings)))
+    ordered, shuffled = (chosen(one, job) for one in (ratings, without_order(ratings)))
     assert "transitions" in names_of_groups(ordered.groups)
     assert "time" not in names_of_groups(shuffled.groups)
     for found in (ordered, shuffled):
@@ -83,9 +87,9 @@ def planted(
             return np.array(ndcg[names_of_groups(groups[5:])])
 
     monkeypatch.setattr(feature_selection, "ENOUGH_USERS", 0)
-    monkeypatch.setattr(Trial, "prepared", lambda *_: Planted())
+    monkeypatch.setattr(Trial, "of", lambda *_: Planted())
     groups = (*always, *groups_of_names(sorted(order)))
-    return choose_feature_groups(tastes(), replace(JOB, recipe=replace(RECIPE, feature_groups=groups)))
+    return chosen(tastes(), replace(JOB, recipe=replace(RECIPE, feature_groups=groups)))
 
 
 def test_a_group_goes_if_lists_are_as_good_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +113,7 @@ def test_a_group_goes_if_lists_are_as_good_without_it(monkeypatch: pytest.Monkey
 
 def test_with_few_users_nothing_is_tried() -> None:
     recipe = replace(RECIPE, feature_groups=FeatureSet.EXTENDED.groups)
-    found = choose_feature_groups(tastes(), replace(JOB, recipe=recipe))
+    found = chosen(tastes(), replace(JOB, recipe=recipe))
     assert found.groups == FeatureSet.COMPACT.groups
     assert found.gains == ()
     assert found.users < 60
@@ -123,11 +127,11 @@ def test_seconds_are_estimated_and_bound_what_rankers_learn_from(
     recipe = replace(job.recipe, ranker=replace(job.recipe.ranker, selection_seconds=0.03))
     kept = replace(job, recipe=recipe, checkpoints=Checkpoints.of(tmp_path, "test", "key"))
     ratings = ratings_of_sample(few_generated)
-    monkeypatch.setattr(feature_selection, "_SEEDS", 1)
-    trial = Trial.prepared(validation_part(ratings, recipe.protocol), replace(job, recipe=recipe))
-    assert 6 <= np.unique(trial.learned_from.group_ids).size < 50
-    once = choose_feature_groups(ratings, kept)
+    monkeypatch.setattr(feature_selection, "ranker_seeds", lambda seed: range(seed, seed + 1))
+    trial = Trial.of(ValidationLists.of(ratings, replace(job, recipe=recipe)))
+    assert 6 <= np.unique(trial.lists.learned_from.group_ids).size < 50
+    once = chosen(ratings, kept)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.experiments.feature_selection.fit_ranker", None)
-        again = choose_feature_groups(ratings, kept)
+        patch.setattr("training.experiments.feature_selection.fit_trees", None)
+        again = chosen(ratings, kept)
     assert once == again

@@ -25,7 +25,7 @@ class Unpopular(TwoStage):
         return -features[:, column].astype(np.float64)
 
 
-CHOICE = RankerChoice(loss=Loss.LOGLOSS, iterations=20, held_out_ndcg={})
+CHOICE = RankerChoice(loss=Loss.LOGLOSS, iterations=20, validation_ndcg={})
 
 
 @pytest.fixture(scope="module")

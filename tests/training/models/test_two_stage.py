@@ -26,7 +26,8 @@ from training.models.ranker_selection import LOSS_SHARE, RankerChoice, choose_ra
 from training.models.recipe import Loss, RankerParameters, Recipe, default_ranker
 from training.models.two_stage import TwoStage, fit_two_stage
 
-ALS_SCORE = feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES).index("als_score")
+NAMES = feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES)
+ALS_SCORE = NAMES.index("als_score")
 
 
 def stage_on(ratings: Ratings, recipe: Recipe = RECIPE) -> FirstStage:
@@ -43,9 +44,7 @@ def planted(n_groups: int = 12, *, seed: int = 0) -> Groups:
     rng = np.random.default_rng(seed)
     labels = (rng.random(10 * n_groups) < 0.3).astype(np.float32)
     labels[::10] = 1
-    features = rng.normal(
-        size=(labels.size, len(feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES)))
-    )
+    features = rng.normal(size=(labels.size, len(NAMES)))
     features[:, 1] += 3 * labels
     ids = np.repeat(np.arange(n_groups), 10)
     return Groups(np.asfortranarray(features, dtype=np.float32), labels, ids)
@@ -130,7 +129,7 @@ def test_nobody_with_a_future_gives_no_groups() -> None:
     cut = split(tastes(), SplitProtocol.USER)
     nobody = replace(cut, users=cut.users[:0], relevant=())
     groups = groups_of(stage_on(cut.train), nobody)
-    assert groups.features.shape == (0, len(feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES)))
+    assert groups.features.shape == (0, len(NAMES))
 
 
 # Cuts and groups
@@ -138,8 +137,8 @@ def test_nobody_with_a_future_gives_no_groups() -> None:
 
 def test_inner_cuts_are_of_the_same_kind() -> None:
     past = tastes()
-    (by_user,) = inner_cuts(past, SplitProtocol.USER, enough=1_000)
-    assert by_user.train.counts().tolist() == [20] * N_USERS
+    by_user = inner_cuts(past, SplitProtocol.USER, enough=1_000)
+    assert [cut.train.counts().tolist() for cut in by_user] == [[kept] * N_USERS for kept in (15, 17, 20)]
     shares = [len(cut.train) / len(past) for cut in inner_cuts(past, SplitProtocol.TIME, enough=1_000)]
     np.testing.assert_allclose(shares, [0.5, 0.6, 0.7, 0.8, 0.9], atol=0.01)
 
@@ -164,54 +163,60 @@ def test_stacked_groups_stay_apart() -> None:
 # The choice
 
 
+def chosen(groups: Groups | None = None, validation: Groups | None = None, **parameters: Any) -> RankerChoice:
+    """The choice on planted groups, with these parameters of the ranker."""
+    recipe = replace(RECIPE, ranker=replace(RECIPE.ranker, **parameters))
+    return choose_ranker(groups or planted(), validation or planted(seed=1), replace(JOB, recipe=recipe))
+
+
 def test_the_choice_is_the_same_every_time_and_on_the_grid() -> None:
-    recipe = replace(RECIPE, ranker=RankerParameters(iterations=150, depth=2))
-    one, other = (choose_ranker(planted(), replace(JOB, recipe=recipe)) for _ in range(2))
+    one, other = (chosen(iterations=150, depth=2) for _ in range(2))
     assert one == other
     assert one.iterations in {50, 100, 150}
-    assert set(one.held_out_ndcg) == set(Loss)
-    assert all(0.8 < quality <= 1 for quality in one.held_out_ndcg.values())
+    assert set(one.validation_ndcg) == set(Loss)
+    assert all(0.8 < quality <= 1 for quality in one.validation_ndcg.values())
 
 
-def test_the_choice_looks_at_a_bounded_number_of_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranker_selection, "_CHOICE_GROUPS", 12)
-    learned_from = []
+def test_of_many_groups_one_ranker_says_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = []
 
-    def counted(groups: Groups, *arguments: Any, **options: Any) -> Any:
-        learned_from.append(np.unique(groups.group_ids).size)
-        return fit_ranker(groups, *arguments, **options)
+    def counted(*arguments: Any, seed: int, **options: Any) -> Any:
+        seeds.append(seed)
+        return fit_ranker(*arguments, seed=seed, **options)
 
     monkeypatch.setattr(ranker_selection, "fit_ranker", counted)
-    assert choose_ranker(planted(40), JOB) == choose_ranker(planted(40), JOB)
-    assert set(learned_from) == {8}  # two thirds
+    chosen(only_loss=Loss.LOGLOSS)
+    assert seeds == [0, 1, 2]
+    monkeypatch.setattr(ranker_selection, "_FEW_GROUPS", 12)
+    chosen(only_loss=Loss.LOGLOSS)
+    assert seeds == [0, 1, 2, 0]
 
 
 @pytest.mark.parametrize("loss", list(Loss))
 def test_a_loss_that_was_asked_for_is_the_only_one_tried(loss: Loss) -> None:
-    recipe = replace(RECIPE, ranker=RankerParameters(iterations=100, depth=2))
-    free = choose_ranker(planted(), replace(JOB, recipe=recipe))
-    recipe = replace(recipe, ranker=replace(recipe.ranker, only_loss=loss))
-    only = choose_ranker(planted(), replace(JOB, recipe=recipe))
+    free = chosen(iterations=100, depth=2)
+    only = chosen(iterations=100, depth=2, only_loss=loss)
     assert only.loss is loss
-    assert only.held_out_ndcg == {loss: free.held_out_ndcg[loss]}
+    assert only.validation_ndcg == {loss: free.validation_ndcg[loss]}
 
 
 @pytest.mark.parametrize("loss", list(Loss))
-def test_a_fit_stops_early_where_held_out_groups_gain_nothing(loss: Loss) -> None:
+def test_a_fit_stops_early_where_the_validation_part_gains_nothing(loss: Loss) -> None:
     parameters = RankerParameters(iterations=400, depth=2, early_stopping_rounds=5)
     learned, held_out = planted(12), planted(6, seed=1)
     stopped, whole = (
-        fit_ranker(learned, loss, parameters, iterations=400, seed=0, threads=1, held_out=groups)
+        fit_ranker(
+            learned, loss, parameters, iterations=400, seed=0, threads=1, feature_names=NAMES, held_out=groups
+        )
         for groups in (held_out, None)
     )
     assert whole.tree_count_ == 400
     assert 5 < stopped.tree_count_ < 400
-    recipe = replace(RECIPE, ranker=replace(parameters, only_loss=loss))
-    assert choose_ranker(planted(), replace(JOB, recipe=recipe)).iterations < 400
+    assert chosen(iterations=400, depth=2, early_stopping_rounds=5, only_loss=loss).iterations < 400
 
 
 def test_below_the_step_of_the_grid_all_trees_are_used() -> None:
-    assert choose_ranker(planted(), JOB).iterations == RECIPE.ranker.iterations
+    assert chosen().iterations == RECIPE.ranker.iterations
 
 
 @pytest.mark.parametrize(
@@ -224,19 +229,18 @@ def test_there_are_more_seconds_for_choosing_where_there_are_more_ratings(
 
 
 def planted_qualities(monkeypatch: pytest.MonkeyPatch, *qualities: list[list[float]]) -> None:
-    """Lets fits on held-out groups reach these in turn, each shape (n_groups, n_numbers_of_trees)."""
+    """Lets fits reach these on the validation part in turn, each shape (n_lists, n_numbers_of_trees)."""
     left = iter(np.array(quality) for quality in qualities)
     monkeypatch.setattr(ranker_selection, "fit_ranker", lambda *_, **__: None)
-    monkeypatch.setattr(ranker_selection, "_held_out_ndcg", lambda _model, _groups, _grid: next(left))
+    monkeypatch.setattr(ranker_selection, "_ndcg_by_trees", lambda *_: next(left))
 
 
 def test_logloss_unless_yetirank_is_clearly_better(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The quality of each loss is planted: groups differ by luck, and YetiRank by what is added."""
-    luck = np.random.default_rng(0).normal(0.5, 0.1, 12)
+    """The quality of each loss is planted: lists differ by luck, and YetiRank by what is added."""
+    luck = np.random.default_rng(0).normal(0.5, 0.1, (12, 1))
     for added, expected in ((-0.2, Loss.LOGLOSS), (0.0, Loss.LOGLOSS), (0.2, Loss.YETI_RANK)):
-        folds = [*np.split(luck[:, None], 3), *np.split(luck[::-1, None] + added, 3)]
-        planted_qualities(monkeypatch, *(fold.tolist() for fold in folds))
-        assert choose_ranker(planted(), JOB).loss is expected
+        planted_qualities(monkeypatch, luck.tolist(), (luck[::-1] + added).tolist())
+        assert chosen().loss is expected
 
 
 def test_yetirank_is_tried_where_there_are_seconds_for_it() -> None:
@@ -245,9 +249,8 @@ def test_yetirank_is_tried_where_there_are_seconds_for_it() -> None:
     seconds = 3 * estimated_seconds(Loss.YETI_RANK, groups, RECIPE.ranker.iterations)
     assert estimated_seconds(Loss.LOGLOSS, groups, 20) < seconds / 9
     for share, expected in ((1.01, set(Loss)), (0.99, {Loss.LOGLOSS})):
-        ranker = replace(RECIPE.ranker, selection_seconds=share * seconds / LOSS_SHARE)
-        choice = choose_ranker(groups, replace(JOB, recipe=replace(RECIPE, ranker=ranker)))
-        assert set(choice.held_out_ndcg) == expected
+        choice = chosen(groups, selection_seconds=share * seconds / LOSS_SHARE)
+        assert set(choice.validation_ndcg) == expected
 
 
 @pytest.mark.parametrize(
@@ -257,32 +260,36 @@ def test_yetirank_is_tried_where_there_are_seconds_for_it() -> None:
 def test_there_are_more_trees_while_the_curve_rises(
     monkeypatch: pytest.MonkeyPatch, ends: tuple[float, ...], tried: int
 ) -> None:
-    """Each fit reaches half in the first half of its trees, and then what is planted; folds are alike."""
+    """Each fit reaches half in the first half of its trees, and then what is planted."""
     qualities = []
     for fit, end in enumerate(ends):
         n_numbers = 6 * 2**fit
         curve = np.linspace(0.5, end, n_numbers // 2 + 1)
-        qualities += 3 * [4 * [[0.5] * (n_numbers - curve.size) + curve.tolist()]]
+        qualities.append(4 * [[0.5] * (n_numbers - curve.size) + curve.tolist()])
     planted_qualities(monkeypatch, *qualities)
-    ranker = RankerParameters(depth=1, only_loss=Loss.LOGLOSS)
-    choice = choose_ranker(planted(), replace(JOB, recipe=replace(RECIPE, ranker=ranker)))
+    choice = chosen(iterations=1_200, depth=1, only_loss=Loss.LOGLOSS)
     assert choice.curves[0].trees[-1] == tried
     assert (choice.iterations == tried) == (ends[-1] > 0.5)
 
 
-def test_held_out_groups_are_not_learned_from() -> None:
+def test_the_lists_that_are_chosen_by_are_not_learned_from() -> None:
     """Labels that are pure chance: whoever learned them would find them again."""
-    groups = planted(30)
     rng = np.random.default_rng(5)
-    chance = replace(groups, features=np.asfortranarray(rng.normal(size=groups.features.shape), np.float32))
-    by_chance = choose_ranker(chance, JOB).held_out_ndcg
-    assert max(by_chance.values()) < 0.75
-    assert min(choose_ranker(groups, JOB).held_out_ndcg.values()) > 0.9
+    groups, lists = (
+        replace(one, features=np.asfortranarray(rng.normal(size=one.features.shape), np.float32))
+        for one in (planted(30), planted(30, seed=1))
+    )
+    assert max(chosen(groups, lists).validation_ndcg.values()) < 0.75
+    assert min(chosen(planted(30)).validation_ndcg.values()) > 0.9
 
 
-def test_too_few_groups_are_an_error_that_says_so() -> None:
-    with pytest.raises(TooFewUsersError, match="only 5 users give the ranker something to learn from"):
-        choose_ranker(planted(5), JOB)
+@pytest.mark.parametrize("too_few", ["groups", "validation"])
+def test_without_anybody_to_choose_by_there_are_200_trees_of_logloss(too_few: str) -> None:
+    choice = chosen(**{too_few: planted(5)}, iterations=1_200)
+    assert choice == RankerChoice(Loss.LOGLOSS, 200, validation_ndcg={})
+    assert chosen(**{too_few: planted(5)}, only_loss=Loss.YETI_RANK) == RankerChoice(
+        Loss.YETI_RANK, RECIPE.ranker.iterations, validation_ndcg={}
+    )
 
 
 @pytest.mark.parametrize(
@@ -294,17 +301,18 @@ def test_too_few_groups_are_an_error_that_says_so() -> None:
     ids=["one rating each, no past", "no likes to come"],
 )
 def test_ratings_that_give_no_group_are_the_same_error(ratings: Ratings) -> None:
-    with pytest.raises(TooFewUsersError, match="only 0 users give the ranker something to learn from"):
+    with pytest.raises(
+        TooFewUsersError, match="only 0 lists of candidates give the ranker something to learn from"
+    ):
         ranker_groups(ratings, JOB)
 
 
 @pytest.mark.parametrize("loss", list(Loss))
 def test_the_ranker_puts_likes_first_and_leaves_its_input_alone(loss: Loss) -> None:
     groups = planted(30)
-    names = feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES)
     before = groups.features.copy()
     models = [
-        fit_ranker(groups, loss, RECIPE.ranker, iterations=20, feature_names=names, seed=0, threads=1)
+        fit_ranker(groups, loss, RECIPE.ranker, iterations=20, feature_names=NAMES, seed=0, threads=1)
         for _ in range(2)
     ]
     scores = [model.predict(planted(30, seed=1).features, "RawFormulaVal") for model in models]
@@ -313,12 +321,14 @@ def test_the_ranker_puts_likes_first_and_leaves_its_input_alone(loss: Loss) -> N
     assert scores[0][liked].mean() > scores[0][~liked].mean() + 0.5
     assert groups.features.flags.writeable
     np.testing.assert_array_equal(groups.features, before)
-    assert models[0].feature_names_ == list(names)
+    assert models[0].feature_names_ == list(NAMES)
 
 
 def test_the_mean_of_rankers_has_their_mean_scores() -> None:
     rankers = [
-        fit_ranker(planted(30), Loss.LOGLOSS, RECIPE.ranker, iterations=5, seed=seed, threads=1)
+        fit_ranker(
+            planted(30), Loss.LOGLOSS, RECIPE.ranker, iterations=5, seed=seed, threads=1, feature_names=NAMES
+        )
         for seed in (1, 2)
     ]
     features = planted(30, seed=1).features
@@ -332,7 +342,7 @@ def test_the_mean_of_rankers_has_their_mean_scores() -> None:
 
 @pytest.fixture(scope="module")
 def two_stage() -> TwoStage:
-    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=20, held_out_ndcg={})
+    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=20, validation_ndcg={})
     return fit_two_stage(tastes(), JOB, choice)
 
 
@@ -352,7 +362,7 @@ def test_users_scored_together_get_what_each_gets_alone(two_stage: TwoStage) -> 
 
 
 def test_who_was_not_to_be_recommended_to_is_an_error() -> None:
-    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, held_out_ndcg={})
+    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, validation_ndcg={})
     some = np.array([3, 7], dtype=np.int32)
     model = fit_two_stage(tastes(), JOB, choice, users=some)
     assert all(ours.size for ours in model.recommend(some))
@@ -391,7 +401,7 @@ def test_a_user_without_a_vector_gets_an_empty_list() -> None:
         Loss.LOGLOSS,
         RECIPE.ranker,
         iterations=5,
-        feature_names=feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES),
+        feature_names=NAMES,
         seed=0,
         threads=1,
     )

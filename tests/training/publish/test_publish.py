@@ -29,7 +29,7 @@ METRICS = {"two_stage": {"ndcg_at_10": 0.25}}
 
 def build(recipe: Recipe = RECIPE, loss: Loss = Loss.YETI_RANK) -> Build:
     """Trained anew each time."""
-    choice = RankerChoice(loss=loss, iterations=20, held_out_ndcg={})
+    choice = RankerChoice(loss=loss, iterations=20, validation_ndcg={})
     two_stage = fit_two_stage(tastes(), replace(JOB, recipe=recipe), choice)
     return Build(
         two_stage=two_stage, table=table_of(), recipe=recipe, dataset_tag="tastes-00000000", metrics=METRICS
@@ -222,7 +222,7 @@ def test_the_first_users_may_have_seen_everything(tmp_path: Path) -> None:
             ],
         ),
         JOB,
-        RankerChoice(loss=Loss.LOGLOSS, iterations=5, held_out_ndcg={}),
+        RankerChoice(loss=Loss.LOGLOSS, iterations=5, validation_ndcg={}),
     )
     one = Build(two_stage=two_stage, table=table_of(), recipe=RECIPE, dataset_tag="seen", metrics=METRICS)
     manifest = BundleStore(tmp_path).manifest(publish(tmp_path, one, PROGRESS))

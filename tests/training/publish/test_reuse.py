@@ -38,7 +38,7 @@ def prepared(*, table: MovieTable | None = None, stars_of_first: float | None = 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, data = tmp_path_factory.mktemp("bundles"), prepared()
-    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, held_out_ndcg={})
+    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, validation_ndcg={})
     two_stage = fit_two_stage(data.clean.ratings, JobContext(data.table, RECIPE, PROGRESS), choice)
     build = Build(two_stage=two_stage, table=data.table, recipe=RECIPE, dataset_tag="mine", metrics={})
     publish(root, build, PROGRESS)
@@ -73,7 +73,7 @@ def test_a_chosen_regularization_is_no_other_recipe(root: Path, tmp_path: Path) 
     """The option says that it is to be chosen, the bundle what was chosen; a given one must be the same."""
     open_recipe = replace(RECIPE, choose_regularization=True)
     data = prepared()
-    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, held_out_ndcg={})
+    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, validation_ndcg={})
     chosen = replace(open_recipe, als=replace(RECIPE.als, regularization=4.0))
     two_stage = fit_two_stage(data.clean.ratings, JobContext(data.table, chosen, PROGRESS), choice)
     publish(tmp_path, Build(two_stage, data.table, chosen, "mine", metrics={}), PROGRESS)

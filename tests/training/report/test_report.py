@@ -41,7 +41,7 @@ from training.report.tables import print_measurements
 CURVES = tuple(
     LearningCurve(loss=loss, trees=(20, 40), ndcg=(0.3, 0.4), standard_errors=(0.02, 0.02)) for loss in Loss
 )
-CHOICE = RankerChoice(loss=Loss.LOGLOSS, iterations=40, held_out_ndcg={}, curves=CURVES)
+CHOICE = RankerChoice(loss=Loss.LOGLOSS, iterations=40, validation_ndcg={}, curves=CURVES)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def measured(sample: tuple[MovieTable, CleanRatings]) -> tuple[Measurement, TwoS
     """The measurement, and the recommender that is served; loss and trees are given, which saves time."""
     table, clean = sample
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.models.two_stage.choose_ranker", lambda *_: CHOICE)
+        patch.setattr("training.experiments.experiment.choose_ranker", lambda *_: CHOICE)
         measurement = measure(clean.ratings, JobContext(table, RECIPE, PROGRESS), validate=True)
     return measurement, fit_two_stage(clean.ratings, JobContext(table, RECIPE, PROGRESS), CHOICE)
 
@@ -296,7 +296,7 @@ def test_a_leak_that_no_guard_sees_shows_as_a_ranker_below_stage_one(
     recipe = replace(RECIPE, als=overfitting, feature_groups=FeatureSet.REFERENCE.groups)
     monkeypatch.setattr("training.experiments.experiment.judged_split", lambda *_: test)
     monkeypatch.setattr(FirstStage, "fit", leaking_fit)
-    monkeypatch.setattr("training.models.two_stage.choose_ranker", lambda *_: CHOICE)
+    monkeypatch.setattr("training.experiments.experiment.choose_ranker", lambda *_: CHOICE)
     measurement = measure(clean.ratings, JobContext(table, recipe, PROGRESS))
     printed = io.StringIO()
     print_measurements(Console(file=printed, width=10_000), [measurement], "sample")
@@ -317,7 +317,7 @@ def test_a_ranker_that_learned_from_shuffled_labels_does_not_pass_the_gate(
         return honest_fit(replace(groups, labels=rng.permutation(groups.labels)), *arguments, **options)
 
     monkeypatch.setattr("training.models.ranker_selection.fit_ranker", fit_on_noise)
-    monkeypatch.setattr("training.models.two_stage.choose_ranker", lambda *_: CHOICE)
+    monkeypatch.setattr("training.experiments.experiment.choose_ranker", lambda *_: CHOICE)
     few_features = replace(RECIPE, feature_groups=FeatureSet.REFERENCE.groups)
     shuffled = measure(clean.ratings, JobContext(table, few_features, PROGRESS))
     served, challenger = (Evaluation.of(one, table.movies.ids) for one in (measured[0], shuffled))
