@@ -63,7 +63,16 @@ def inner_products(
 
 def best_first(scores: npt.NDArray[np.floating], movie_rows: Rows) -> npt.NDArray[np.intp]:
     """The order that puts higher scores first, and lower movie rows first among equals."""
-    return np.lexsort((movie_rows, -scores))
+    order = np.argsort(-scores)  # sorting by both at once takes twice as long, and few movies tie
+    ordered = scores[order]
+    ties = ~(ordered[1:] < ordered[:-1])
+    if ties.any():
+        tied = np.zeros(order.size, np.bool_)
+        tied[1:] = ties
+        tied[:-1] |= ties
+        places = order[tied]
+        order[tied] = places[np.lexsort((movie_rows[places], -scores[places]))]
+    return order
 
 
 def best(scores: npt.NDArray[np.floating], movie_rows: Rows, limit: int) -> npt.NDArray[np.intp]:
