@@ -30,14 +30,15 @@ class LeafTables:
         """Exact SHAP values, shape as `features`: (n_rows, n_features). NaN counts as not greater."""
         n_rows, n_features = features.shape
         n_trees, depth = self.split_features.shape
-        # Small whole numbers are exact in float32, and a product of integers is five times slower.
-        powers = np.exp2(np.arange(depth, dtype=np.float32))
-        greater = np.ascontiguousarray(features).take(self.split_features, axis=1) > self.split_borders
-        leaf_places = (greater @ powers).astype(np.intp)
-        leaves = leaf_places + (np.arange(n_trees) << depth)  # of all trees, one after the other
-        values = self.leaf_contributions.reshape(-1, depth).take(leaves, axis=0)
-        sums = np.empty((n_rows, n_features + 1))
+        # Shape (depth, n_trees, n_rows): to copy a feature of all rows is faster than to pick each value.
+        columns = np.ascontiguousarray(features.T)
+        greater = columns.take(self.split_features.T, axis=0) > self.split_borders.T[..., None]
+        leaves = np.arange(n_trees, dtype=np.int32)[:, None]
+        for of_trees in reversed(greater):
+            leaves = 2 * leaves + of_trees  # of all trees, one after the other
+        values = self.leaf_contributions.reshape(-1, depth).take(leaves.T, axis=0)
+        sums = np.zeros((n_rows, n_features + 1))
         slots = self.leaf_features.ravel().astype(np.intp)
         for row, added in zip(sums, values.reshape(n_rows, n_trees * depth), strict=True):
-            row[:] = np.bincount(slots, weights=added, minlength=n_features + 1)
+            np.add.at(row, slots, added)
         return sums[:, :n_features]
