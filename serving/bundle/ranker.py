@@ -68,13 +68,14 @@ class RankerContent:
         places = np.arange(len(features))[:, None]
         parts = (strongest, features[places, strongest], contributions[places, strongest])
         columns, values, added = (part.tolist() for part in parts)
-        named = {self.tables.features[column][1].name for column in set(chain.from_iterable(columns))}
+        by_column = self.tables.features
+        named = {by_column[column][1].name for column in set(chain.from_iterable(columns))}
         behind = self.tables.movies_behind(history, movie_rows, named)
         explanations = []
         for place, row in enumerate(zip(columns, values, added, strict=True)):
             explanation = []
             for column, number, contribution in zip(*row, strict=True):
-                group, feature = self.tables.features[column]
+                group, feature = by_column[column]
                 value = None if math.isnan(number) else number
                 phrase = group.phrase(feature, value, n_candidates)
                 movie_id = behind[feature.name][place] if feature.name in behind else None

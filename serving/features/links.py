@@ -34,18 +34,17 @@ class LinkFeatures(LinkTable, FeatureGroup):
     @override
     def movies_behind(self, history: History, movie_rows: Rows, names: Collection[str]) -> Mapping[str, Rows]:
         """The movie with the strongest of the links that were added up."""
-        found = self._newest_first(history)
+        named = [place for place, feature in enumerate(self.FEATURES) if feature.name in names]
+        found = self._newest_first(history)[: max((len(self.SHARES[place]) for place in named), default=0)]
         newest_first = np.full(len(self.SHARES[-1]), -1, np.int32)
         newest_first[: found.size] = found
         weights = self._weights(found, movie_rows, self._no_places())[:, 1:]
         behind = {}
-        for feature, shares in zip(self.FEATURES, self._shares, strict=True):
-            if feature.name not in names:
-                continue
-            added = shares[:, None] * weights
+        for place in named:
+            added = self._shares[place, :, None] * weights
             strongest = added.argmax(axis=0)
             is_linked = added[strongest, np.arange(movie_rows.size)] > 0
-            behind[feature.name] = np.where(is_linked, newest_first[strongest], np.int32(-1))
+            behind[self.FEATURES[place].name] = np.where(is_linked, newest_first[strongest], np.int32(-1))
         return behind
 
     @cached_property
