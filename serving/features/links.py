@@ -53,15 +53,15 @@ class LinkFeatures(LinkTable, FeatureGroup):
         most = len(self.SHARES[-1])
         return np.array([shares + (0.0,) * (most - len(shares)) for shares in self.SHARES], np.float32)
 
-    def _no_places(self) -> npt.NDArray[np.int32]:
-        return np.zeros(self.indptr.size - 1, np.int32)
+    def _no_places(self) -> npt.NDArray[np.intp]:
+        return np.zeros(self.indptr.size - 1, np.intp)
 
     def _newest_first(self, history: History) -> Rows:
         """The last movies whose links count, shape (at most `len(SHARES[-1])`,)."""
         return history.movie_rows[: -len(self.SHARES[-1]) - 1 : -1]
 
     def _weights(
-        self, newest_first: Rows, movie_rows: Rows, places: npt.NDArray[np.int32]
+        self, newest_first: Rows, movie_rows: Rows, places: npt.NDArray[np.intp]
     ) -> npt.NDArray[np.float32]:
         """Of the link from each of the last movies to each movie; 0 where there is none.
 
@@ -76,10 +76,10 @@ class LinkFeatures(LinkTable, FeatureGroup):
         width = 1 + movie_rows.size
         weights = np.zeros((len(self.SHARES[-1]), width), np.float32)
         links = self.links_of(newest_first)
-        places[movie_rows] = np.arange(1, width, dtype=np.int32)
+        places[movie_rows] = np.arange(1, width)
         cells = places.take(links.targets)
         places[movie_rows] = 0
-        cells += np.arange(0, newest_first.size * width, width, dtype=np.int32).repeat(links.counts)
+        cells += np.arange(0, newest_first.size * width, width).repeat(links.counts)
         # Links to other movies all end in the first column; no movie has two links to one.
         weights.ravel()[cells] = links.weights
         return weights

@@ -37,7 +37,7 @@ class SourceFeatures(FeatureGroup):
             for column, source in zip(out, (Source.TRANSITIONS, Source.POPULARITY), strict=True):
                 ranks = query.source_ranks.get(source)
                 if ranks is not None:
-                    np.divide(1, ranks, out=column[rows], where=ranks > 0)
+                    column[rows] = (ranks > 0) / np.maximum(ranks, 1)
 
     @override
     def phrase(self, feature: Feature, value: float | None, n_candidates: int) -> str:
