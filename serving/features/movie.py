@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar, Final
 
 import numpy as np
@@ -66,9 +65,4 @@ class MovieFeatures(FeatureGroup):
 
     @override
     def compute(self, call: FeatureCall, out: Columns) -> None:
-        self._columns.take(call.movie_rows, axis=1, out=out, mode="clip")  # other modes copy `out`
-
-    @cached_property
-    def _columns(self) -> Columns:
-        """Shape (len(features), n_movies)."""
-        return np.ascontiguousarray(self.values.T)
+        out[:] = self.values.take(call.movie_rows, axis=0).T
