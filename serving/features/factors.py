@@ -12,7 +12,6 @@ from serving.ratings import History
 
 _LAST: Final = (1, 5, 20)
 """The k of each feature."""
-_NEWEST: Final = _LAST[-1]
 
 
 class FactorFeatures(FeatureGroup):
@@ -34,16 +33,14 @@ class FactorFeatures(FeatureGroup):
     @override
     def compute(self, call: FeatureCall, out: Columns) -> None:
         vectors = self.catalogue.item_unit_factors
-        last = np.zeros((len(call.queries), _NEWEST, vectors.shape[1]), np.float32)
-        for newest, query in zip(last, call.queries, strict=True):
-            rated = query.history.movie_rows[-_NEWEST:]
-            newest[_NEWEST - rated.size :] = vectors.take(rated, axis=0)
-        # A mean of cosines is one product with the mean of the unit vectors.
-        means = np.stack([last[:, -k:].sum(axis=1) / k for k in _LAST], axis=-1)
-        candidates = vectors.take(call.movie_rows, axis=0)
+        means = np.empty((vectors.shape[1], len(_LAST)), np.float32)
         # One product per user: the bits of a product depend on its size.
-        for mean, rows in zip(means, call.slices, strict=True):
-            out[:, rows] = (candidates[rows] @ mean).T
+        for query, rows in zip(call.queries, call.slices, strict=True):
+            last = vectors.take(query.history.movie_rows[-_LAST[-1] :], axis=0)
+            # A mean of cosines is one product with the mean of the unit vectors.
+            for place, k in enumerate(_LAST):
+                means[:, place] = last[-k:].sum(axis=0) / k
+            out[:, rows] = (vectors.take(query.movie_rows, axis=0) @ means).T
 
     @override
     def movies_behind(self, history: History, movie_rows: Rows, names: Collection[str]) -> Mapping[str, Rows]:
