@@ -43,6 +43,13 @@ def test_the_best_are_those_that_sorting_everything_puts_first(seed: int, n: int
     assert best(scores, rows, limit).tolist() == best_first(scores, rows)[:limit].tolist()
 
 
+@given(st.lists(st.sampled_from([np.nan, -np.inf, np.inf, 0.0, 1.0, 1.5]) | st.floats(width=32), max_size=40))
+def test_the_best_come_first_and_ties_by_row(scores: list[float]) -> None:
+    values = np.array(scores, np.float32)
+    rows = np.random.default_rng(0).permutation(values.size).astype(np.int32)
+    assert best_first(values, rows).tolist() == np.lexsort((rows, -values)).tolist()
+
+
 @given(
     seed=st.integers(0, 2**32 - 1),
     n_movies=st.integers(1, 150),
