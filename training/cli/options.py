@@ -334,7 +334,9 @@ class RankerOptions:
     ranker_iterations: Annotated[
         int | None,
         _parameter(
-            "ranker", "iterations", "Trees at the most: how many is chosen on held-out groups. Unset: 1,200."
+            "ranker",
+            "iterations",
+            "Trees at the most: how many is chosen on a validation part. Unset: 1,200.",
         ),
     ] = None
     ranker_learning_rate: Annotated[float | None, _parameter("ranker", "learning_rate", "Unset: 0.1.")] = None
@@ -351,7 +353,7 @@ class RankerOptions:
         _parameter(
             "ranker",
             "early_stopping_rounds",
-            "Trees without a better held-out nDCG@10 that end a fit on held-out groups. Unset: none does.",
+            "Trees without a better nDCG@10 of the validation part that end a fit. Unset: none does.",
         ),
     ] = None
     relevance_threshold: Annotated[

@@ -47,9 +47,11 @@ def inner_cuts(past: Ratings, protocol: SplitProtocol, *, enough: int, liked: fl
 
     One cut leaves few groups where there are few users, or few who rate on both sides of a moment. Each
     costs a fit of stage one: there are as many as it takes to have `enough` users in all of them together.
+    Where times are not known there is one: an earlier cut would be no other moment, but less of the same.
     """
+    shares = _CUTS[protocol] if past.is_timed else _CUTS[protocol][:1]
     cuts: dict[float, Split] = {}
-    for share in _CUTS[protocol]:
+    for share in shares:
         cuts[share] = split(past, protocol, share, liked=liked)
         if sum(cut.users.size for cut in cuts.values()) >= enough:
             break

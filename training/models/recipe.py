@@ -46,7 +46,7 @@ class RankerParameters:
     only_loss: Loss | None = None
     """The loss; None: Logloss, and YetiRank where it is better and `selection_seconds` allow to try it."""
     early_stopping_rounds: int | None = None
-    """Trees without a higher nDCG@10 of the held-out groups that end a fit; None: none ends early."""
+    """Trees without a higher nDCG@10 of the validation part that end a fit; None: none ends early."""
     relevance_threshold: float = LIKED
     """Stars from which a rating is a positive label. What is judged counts likes, whatever this says."""
     selection_seconds: float = 30.0

@@ -139,6 +139,10 @@ def test_inner_cuts_are_of_the_same_kind() -> None:
     past = tastes()
     by_user = inner_cuts(past, SplitProtocol.USER, enough=1_000)
     assert [cut.train.counts().tolist() for cut in by_user] == [[kept] * N_USERS for kept in (15, 17, 20)]
+    untimed = replace(past, times=np.zeros_like(past.times))
+    assert [cut.train.counts().tolist() for cut in inner_cuts(untimed, SplitProtocol.USER, enough=1_000)] == [
+        [20] * N_USERS
+    ]
     shares = [len(cut.train) / len(past) for cut in inner_cuts(past, SplitProtocol.TIME, enough=1_000)]
     np.testing.assert_allclose(shares, [0.5, 0.6, 0.7, 0.8, 0.9], atol=0.01)
 
