@@ -12,8 +12,8 @@ _HEAD: Final = """# Features
 <!-- Written by `make features` from serving/features; edit it there. -->
 
 What the ranker sees of a candidate. `--features reference` takes the groups {reference} alone, `extended`
-takes all, `untimed` those that need neither times nor order: {untimed}. Without it `train` keeps those
-that pay ([ADR 0034](adr/0034-feature-groups-per-data-set.md)).
+takes all features, `untimed` those that need neither times nor order: {untimed}. Without it `train` keeps
+those that pay ([ADR 0034](adr/0034-feature-groups-per-data-set.md)).
 The flags of genres are those of the catalogue; below are MovieLens's. An explanation names a feature, its
 value, and what the value says; `{{movie}}` is the title of a movie that the user rated, whose id stands
 beside the phrase. How to add a group: [CONTRIBUTING](../CONTRIBUTING.md#adding-a-feature).

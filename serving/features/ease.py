@@ -7,7 +7,7 @@ from serving.features.group import Feature
 
 
 class EaseFeatures(EaseLikesFeatures):
-    """The same of all likes, and of the last 10."""
+    """EASE's weights from the movies that the user likes, and from those that they liked last, added up."""
 
     NAME: ClassVar = "ease"
     VERSION: ClassVar = 1

@@ -28,7 +28,7 @@ class EaseLikesFeatures(FeatureGroup):
             "not expected of one with your likes",
         ),
     )
-    """Of all likes first, and then of the last ones."""
+    """Of all likes; a second feature, where a subclass has one, is of the last 10 alone."""
 
     sources: Rows
     """Shape (n_movies, n_weights): the movies whose likes say most of each movie, each once."""
@@ -81,4 +81,4 @@ class EaseLikesFeatures(FeatureGroup):
         # What leads to a candidate is looked up, not where each like leads: likes may be thousands.
         found = likes.take(self.sources.take(movie_rows, axis=0))
         likes[liked] = 0
-        return ((found >= least).astype(np.float32) for least, _ in enumerate(self.FEATURES, 1))
+        return ((found >= least).astype(np.float32) for least in range(1, len(self.FEATURES) + 1))

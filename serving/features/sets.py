@@ -33,7 +33,7 @@ class FeatureSet(StrEnum):
     """Those, the candidate's place in the list, and its closeness to what the user rated last: more features
     need more users to learn from."""
     EXTENDED = "extended"
-    """All that there are."""
+    """All features that there are."""
     UNTIMED = "untimed"
     """Those that need neither times nor order: nobody knows which rating was the last."""
 
@@ -72,7 +72,7 @@ _GROUPS: Final[Mapping[FeatureSet, FeatureGroups]] = MappingProxyType(
 
 
 ALL_GROUPS: Final[FeatureGroups] = tuple(
-    dict.fromkeys(group for feature_set in FeatureSet for group in feature_set.groups)
+    dict.fromkeys((*FeatureSet.EXTENDED.groups, *FeatureSet.UNTIMED.groups))
 )
 """Those of any set, each once."""
 

@@ -371,8 +371,8 @@ class RankerOptions:
         _parameter(
             "ranker",
             "selection_seconds",
-            "Processor seconds that choosing may take, estimated from the size of the data. Unset: 30 to "
-            "300, by the number of ratings.",
+            "Processor seconds that trying groups of features and YetiRank may take, estimated from the "
+            "size of the data. Unset: 30 to 300, by the number of ratings.",
         ),
     ] = None
 
@@ -510,9 +510,11 @@ class RecipeOptions:
                 "--source-weights: transitions need times, and these ratings have none: give them 0"
             )
         found = _read(self.params) if self.params is not None else {}
-        groups = (self.features or FeatureSet.EXTENDED).groups
-        if not ratings.is_timed:
-            groups = tuple(group for group in groups if group in FeatureSet.UNTIMED.groups)
+        features = self.features or FeatureSet.EXTENDED
+        if not ratings.is_timed and features is FeatureSet.EXTENDED:
+            features = FeatureSet.UNTIMED
+        untimed = FeatureSet.UNTIMED.groups
+        groups = tuple(group for group in features.groups if ratings.is_timed or group in untimed)
         return Recipe(
             als=als_of_options(self.als, found.get("als", {})),
             ranker=replace(

@@ -33,7 +33,7 @@ def choose_ease_regularization(past: Ratings, n_movies: int, protocol: SplitProt
     """
     if np.unique(past.movie_rows).size > MOST_MOVIES:
         return {}
-    judged = validation_part(past, protocol)
+    judged, _ = validation_part(past, protocol)
     return search_grid(
         judged,
         _EASE_START,

@@ -105,7 +105,8 @@ def measure(
             recipe says so.
         choice: loss and trees; chosen on a validation part of the past when None.
         validate: measure on the validation part too, after a fit of its own on what was before that.
-        variants: measure ALS with the reference's preset and a ranker with the reference's features too.
+        variants: measure ALS with the reference's preset, and a ranker with the reference's features, and the
+            loss and trees of the other, too.
 
     Raises:
         TooFewUsersError: the past gives the ranker too little to learn from.
@@ -126,15 +127,9 @@ def measure(
         with job.progress.step("Sources of candidates, on a validation part"):
             sources = choose_source_weights(test.train, job)
         job = replace(job, recipe=replace(job.recipe, sources=sources.chosen))
-    selection = None
-    if job.recipe.choose_features or choice is None:
-        to_choose_by = ValidationLists.of(test.train, job)
-        if job.recipe.choose_features:
-            selection = choose_feature_groups(to_choose_by, job)
-            job = replace(job, recipe=replace(job.recipe, feature_groups=selection.groups))
-        if choice is None:
-            kept = job.recipe.feature_groups
-            choice = choose_ranker(to_choose_by.groups_with(kept), to_choose_by.lists_with(kept), job)
+    selection, choice = _chosen(test.train, job, choice)
+    if selection is not None:
+        job = replace(job, recipe=replace(job.recipe, feature_groups=selection.groups))
     two_stage = fit_two_stage(test.train, job, choice, users=test.users)
     short_histories = None
     if job.recipe.choose_sources:
@@ -184,6 +179,21 @@ def measure_seeds(
         )
         for seed in seeds
     ]
+
+
+def _chosen(
+    past: Ratings, job: JobContext, choice: RankerChoice | None
+) -> tuple[FeatureSelection | None, RankerChoice]:
+    """Groups of features, where the recipe leaves them open, and loss and trees, where they are not given."""
+    if choice is not None and not job.recipe.choose_features:
+        return None, choice
+    lists = ValidationLists.of(past, job)
+    selection = choose_feature_groups(lists) if job.recipe.choose_features else None
+    kept = job.recipe.feature_groups if selection is None else selection.groups
+    if choice is None:
+        with_kept = replace(job, recipe=replace(job.recipe, feature_groups=kept))
+        choice = choose_ranker(lists.groups_with(kept), lists.lists_with(kept), with_kept)
+    return selection, choice
 
 
 def _als_ndcg(past: Ratings, job: JobContext) -> dict[float, float]:

@@ -13,7 +13,6 @@ from serving.features.sets import FeatureGroups, FeatureSet, names_of_groups
 from training.checkpoints import Arrays
 from training.evaluation.splits import ENOUGH_USERS
 from training.experiments.validation_lists import ValidationLists
-from training.models.job_context import JobContext
 from training.models.ranker import Groups, ranker_seeds
 from training.models.ranker_groups import LEAST_GROUPS
 from training.models.ranker_selection import LOSS_SHARE, estimated_seconds, fit_trees
@@ -48,7 +47,7 @@ class FeatureSelection:
     """Who judged."""
 
 
-def choose_feature_groups(lists: ValidationLists, job: JobContext) -> FeatureSelection:
+def choose_feature_groups(lists: ValidationLists) -> FeatureSelection:
     """Leaves out the groups of the recipe that a validation part does not miss.
 
     Tries to do without each group in turn, the least important of a ranker with all of them first. A group
@@ -58,12 +57,8 @@ def choose_feature_groups(lists: ValidationLists, job: JobContext) -> FeatureSel
     Each set is judged by the mean of a few rankers with few trees and Logloss, which learn from as many
     groups of candidates as the recipe's `selection_seconds` allow by estimate. Where fewer than 300 users
     judge, nothing is tried, and the groups of `compact` are taken: more features need more users.
-
-    Args:
-        lists: the validation part.
-        job: whose recipe the lists were made by.
     """
-    recipe = job.recipe
+    recipe, progress = lists.job.recipe, lists.job.progress
     n_users = lists.judged.users.size
     if n_users < ENOUGH_USERS:
         compact = FeatureSet.COMPACT.groups
@@ -75,7 +70,7 @@ def choose_feature_groups(lists: ValidationLists, job: JobContext) -> FeatureSel
     order = trial.by_importance()
     best = trial.ndcg(kept)
     gains = []
-    with job.progress.step("Leaving out groups of features, on a validation part", len(order)) as advance:
+    with progress.step("Leaving out groups of features, on a validation part", len(order)) as advance:
         for group in order:
             fewer = tuple(other for other in kept if other is not group)
             without = trial.ndcg(fewer)
@@ -100,7 +95,8 @@ class Trial:
     def of(cls, lists: ValidationLists) -> "Trial":
         """Bounds what is learned from by the recipe's `selection_seconds`."""
         recipe, groups = lists.job.recipe, lists.learned_from
-        n_fits = len(ranker_seeds(0)) * (1 + sum(group not in _ALWAYS for group in recipe.feature_groups))
+        n_sets = 1 + sum(group not in _ALWAYS for group in recipe.feature_groups)
+        n_fits = n_sets * len(ranker_seeds(recipe.seed))
         seconds = n_fits * estimated_seconds(Loss.LOGLOSS, groups, _TREES)
         allowed = (1 - LOSS_SHARE) * recipe.ranker.selection_seconds
         return cls(replace(lists, learned_from=_sampled(groups, min(1.0, allowed / seconds), recipe.seed)))

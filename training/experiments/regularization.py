@@ -45,7 +45,7 @@ def choose_als_regularization(
     Returns:
         nDCG@10 by λ, ascending.
     """
-    judged = validation_part(past, protocol)
+    judged, _ = validation_part(past, protocol)
 
     def ndcg_of(regularization: float) -> float:
         def judge() -> Arrays:
@@ -67,16 +67,19 @@ def choose_als_regularization(
     return search_grid(judged, parameters.regularization, ndcg_of)
 
 
-def validation_part(past: Ratings, protocol: SplitProtocol) -> Split:
+def validation_part(past: Ratings, protocol: SplitProtocol) -> tuple[Split, SplitProtocol]:
     """Cuts a validation part off `past` as the test part was cut off, with 3,000 users at the most.
 
     Where that judges too few users to choose by, as `time` does on small data sets, each user's last ratings
     are the validation part: a λ that suits the same users and movies otherwise, not one that chance picks.
+
+    Returns:
+        The part, and the protocol that it was cut by.
     """
     judged = split(past, protocol)
     if judged.users.size < ENOUGH_USERS:
-        judged = split(past, SplitProtocol.USER)
-    return judged.sample(_MOST_JUDGED)
+        judged, protocol = split(past, SplitProtocol.USER), SplitProtocol.USER
+    return judged.sample(_MOST_JUDGED), protocol
 
 
 def search_grid(judged: Split, start: float, ndcg_of: Callable[[float], float]) -> dict[float, float]:

@@ -50,7 +50,7 @@ def choose_source_weights(past: Ratings, job: JobContext) -> SourceChoice:
         past: all but the test part.
         job: the two-stage recommender's, with the λ of ALS that was chosen.
     """
-    judged = validation_part(past, job.recipe.protocol).sample(_MOST_JUDGED)
+    judged = validation_part(past, job.recipe.protocol)[0].sample(_MOST_JUDGED)
     if judged.users.size < _LEAST_JUDGED:
         return SourceChoice(recall={ALS_ALONE: 0.0}, chosen=ALS_ALONE, low=0.0, high=0.0)
     grid = weights_grid(with_transitions=past.is_timed)

@@ -10,7 +10,7 @@ from serving.features.sets import FeatureGroups, feature_names
 from serving.ratings import Ratings
 from serving.retrieval import Candidates, best_first
 from training.evaluation.judging import ndcg_at_10
-from training.evaluation.splits import ENOUGH_USERS, Split, SplitProtocol, split
+from training.evaluation.splits import Split
 from training.experiments.regularization import validation_part
 from training.models.first_stage import fit_first_stage
 from training.models.job_context import JobContext
@@ -20,10 +20,7 @@ from training.models.ranker_groups import TooFewUsersError, ranker_groups
 
 @dataclass(frozen=True)
 class ValidationLists:
-    """Candidates of the judged users of a validation part, with all groups of features of the recipe.
-
-    Empty where nobody gives the ranker anything to learn from before it.
-    """
+    """Candidates of the judged users of a validation part, with all groups of features of the recipe."""
 
     job: JobContext
     judged: Split
@@ -35,28 +32,35 @@ class ValidationLists:
 
     @classmethod
     def of(cls, past: Ratings, job: JobContext) -> "ValidationLists":
-        """Cuts the validation part off `past`, and labels as it is cut."""
-        protocol = job.recipe.protocol
-        if split(past, protocol).users.size < ENOUGH_USERS:
-            protocol = SplitProtocol.USER  # as `validation_part` does
-        by_protocol = replace(job, recipe=replace(job.recipe, protocol=protocol))
-        return cls.prepared(validation_part(past, protocol), by_protocol.part("validation-lists"))
+        """Cuts the validation part off `past`, and labels as it is cut.
 
-    @classmethod
-    def prepared(cls, judged: Split, job: JobContext) -> "ValidationLists":
-        """Fits stage one before the validation part, and on its inner cuts."""
+        There is nothing in it where too few users give the ranker anything to learn from before it.
+        """
+        judged, protocol = validation_part(past, job.recipe.protocol)
+        by_protocol = replace(job, recipe=replace(job.recipe, protocol=protocol)).part("validation-lists")
         try:
-            learned_from, _ = ranker_groups(judged.train, job)
+            return cls.prepared(judged, by_protocol)
         except TooFewUsersError:
             n_features = len(feature_names(job.recipe.feature_groups, job.table.movies.genres))
             nothing = Groups.of_lists([], [], [], n_features=n_features)
-            return cls(job, judged.only(np.empty(0, np.intp)), nothing, [], nothing.features)
+            return cls(by_protocol, judged.only(np.empty(0, np.intp)), nothing, [], nothing.features)
+
+    @classmethod
+    def prepared(cls, judged: Split, job: JobContext) -> "ValidationLists":
+        """Fits stage one before a validation part, and on its inner cuts, by the protocol of the job.
+
+        Raises:
+            TooFewUsersError: too few users give the ranker anything to learn from before it.
+        """
+        learned_from, _ = ranker_groups(judged.train, job)
         stage = fit_first_stage(judged.train, job, "what was before the validation part", users=judged.users)
         found = list(stage.candidates(judged.users))
-        matrices = [
-            stage.features([user], [own]) for user, own in zip(judged.users.tolist(), found, strict=True)
-        ]
-        return cls(job, judged, learned_from, found, np.concatenate(matrices))
+        features = np.empty((sum(own.movie_rows.size for own in found), len(stage.tables.names)), np.float32)
+        start = 0
+        for user, own in zip(judged.users.tolist(), found, strict=True):
+            features[start : start + own.movie_rows.size] = stage.features([user], [own])
+            start += own.movie_rows.size
+        return cls(job, judged, learned_from, found, features)
 
     def columns(self, groups: FeatureGroups) -> npt.NDArray[np.bool_]:
         """Shape (n_features,): which features are of these groups."""
@@ -77,15 +81,15 @@ class ValidationLists:
         ]
         ids = np.repeat(np.arange(len(labels)), [own.size for own in labels])
         is_liked = np.concatenate([np.empty(0, np.bool_), *labels])
-        some = np.isin(ids, ids[is_liked])
+        counted = np.isin(ids, ids[is_liked])
         return Groups(
-            np.asfortranarray(self.features[np.ix_(some, self.columns(groups))]),
-            is_liked[some].astype(np.float32),
-            ids[some],
+            np.asfortranarray(self.features[np.ix_(counted, self.columns(groups))]),
+            is_liked[counted].astype(np.float32),
+            ids[counted],
         )
 
     def ndcg_of(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """nDCG@10 of each judged user, if so are the scores of all candidates."""
+        """nDCG@10 of each judged user by the scores of all candidates, shape (n_candidates of all users,)."""
         ends = np.cumsum([own.movie_rows.size for own in self.found])
         lists = [
             own.movie_rows[best_first(own_scores, own.movie_rows)]

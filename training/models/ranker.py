@@ -82,7 +82,7 @@ def fit_ranker(
     iterations: int,
     seed: int,
     threads: int,
-    feature_names: tuple[str, ...] | None = None,
+    feature_names: tuple[str, ...],
     held_out: Groups | None = None,
 ) -> CatBoost:
     """Trains on all groups; the result depends on seed and threads.
@@ -120,18 +120,18 @@ def fit_ranker(
             _pool(groups, feature_names),
             eval_set=_pool(held_out, feature_names),
             early_stopping_rounds=parameters.early_stopping_rounds,
-            use_best_model=False,  # the trees are chosen by the mean over all held-out groups
+            use_best_model=False,  # the trees are chosen by the mean over three neighbouring numbers
         )
     return model
 
 
-def _pool(groups: Groups, feature_names: tuple[str, ...] | None) -> Pool:
+def _pool(groups: Groups, feature_names: tuple[str, ...]) -> Pool:
     # The pool locks the array it is given: our groups are used again.
     return Pool(
         groups.features.copy(order="F"),
         label=groups.labels,
         group_id=groups.group_ids,
-        feature_names=None if feature_names is None else list(feature_names),
+        feature_names=list(feature_names),
     )
 
 

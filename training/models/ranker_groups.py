@@ -74,7 +74,7 @@ def ranker_groups(past: Ratings, job: JobContext) -> tuple[Groups, npt.NDArray[n
         The groups, and the ALS scores of some users' candidates in all cuts.
 
     Raises:
-        TooFewUsersError: hardly anybody gives a group.
+        TooFewUsersError: there are fewer than `LEAST_GROUPS`.
     """
     recipe = job.recipe
     cuts = labelling_cuts(past, recipe)
@@ -104,7 +104,7 @@ def labelling_cuts(past: Ratings, recipe: Recipe) -> list[Split]:
     """The inner cuts of `past`, with at most `max_users` users in all, drawn at random from all cuts.
 
     Raises:
-        TooFewUsersError: the cuts have hardly a user, and may have no past that anything can be fitted on.
+        TooFewUsersError: the cuts have fewer than `LEAST_GROUPS` users, and maybe no past to fit anything on.
     """
     most = recipe.ranker.max_users
     cuts = inner_cuts(past, recipe.protocol, enough=most, liked=recipe.ranker.relevance_threshold)

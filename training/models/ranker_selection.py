@@ -24,7 +24,7 @@ _TREES_STEP: Final = 50
 _FIRST_TREES: Final = 300
 """Where the curve does not rise at its end, no more are tried."""
 _UNCHOSEN_TREES: Final = 200
-"""Where there is nobody to choose by."""
+"""Where there are too few to choose by."""
 _SECONDS_PER_CELL: Final[Mapping[Loss, float]] = MappingProxyType(
     {Loss.LOGLOSS: 5e-9, Loss.YETI_RANK: 3.3e-8}
 )
@@ -54,7 +54,7 @@ class RankerChoice:
     """The best nDCG@10 of each loss, of users with a liked movie among their candidates; empty where there
     were too few of them to choose by, or the choice was given."""
     curves: tuple[LearningCurve, ...] = ()
-    """What was chosen from; as empty."""
+    """What was chosen from; empty where `validation_ndcg` is."""
 
 
 def choose_ranker(groups: Groups, validation: Groups, job: JobContext) -> RankerChoice:
@@ -62,14 +62,14 @@ def choose_ranker(groups: Groups, validation: Groups, job: JobContext) -> Ranker
 
     The number of trees is that of the best mean over three neighbouring numbers: single ones are noise. There
     are 300 to choose from, and twice as many as long as the second half of them is worth more than a
-    standard error. With few groups, one ranker says little: it is the sum of several that is judged then.
+    standard error. With few groups one ranker says little, and it is the sum of several that is judged.
 
     Logloss is taken. Where a share of the recipe's `selection_seconds` suffices to try YetiRank, that is
     taken if it is better by more than a standard error of the difference.
 
     Args:
         groups: what rankers learn from.
-        validation: whole lists of candidates, of users who liked some of them after all that `groups` tell.
+        validation: whole lists of candidates, of users who liked some of them later than what `groups` tell.
         job: with the feature groups that the columns of both are.
     """
     parameters = job.recipe.ranker
@@ -124,7 +124,7 @@ def _by_trees(groups: Groups, validation: Groups, loss: Loss, job: JobContext) -
     while True:
         grid = range(_TREES_STEP, trees + 1, _TREES_STEP) or range(trees, trees + 1)
         judged = partial(_judged, groups, validation, loss, grid, job)
-        quality = Quality(grid, job.checkpoints.step(f"validation-{loss}-{trees}", judged)["ndcg"])
+        quality = Quality(grid, job.checkpoints.step(f"trees-{loss}-{trees}", judged)["ndcg"])
         if trees == most or not _still_rises(quality.ndcg):
             return quality
         trees = min(2 * trees, most)
@@ -134,7 +134,7 @@ def _judged(groups: Groups, validation: Groups, loss: Loss, grid: Sequence[int],
     rankers = [
         fit_trees(groups, loss, grid[-1], job, seed=seed, held_out=validation) for seed in _seeds(groups, job)
     ]
-    return {"ndcg": _ndcg_by_trees(rankers, validation, grid)}
+    return {"ndcg": ndcg_by_trees(rankers, validation, grid)}
 
 
 def _still_rises(ndcg: npt.NDArray[np.float64]) -> bool:
@@ -170,7 +170,7 @@ def fit_trees(
     )
 
 
-def _ndcg_by_trees(
+def ndcg_by_trees(
     rankers: Sequence[CatBoost], validation: Groups, grid: Sequence[int]
 ) -> npt.NDArray[np.float64]:
     """nDCG@10 of each list, ordered by the rankers' sum, by number of trees, shape (n_lists, len(grid))."""

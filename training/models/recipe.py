@@ -50,8 +50,8 @@ class RankerParameters:
     relevance_threshold: float = LIKED
     """Stars from which a rating is a positive label. What is judged counts likes, whatever this says."""
     selection_seconds: float = 30.0
-    """Processor seconds that choosing may take; estimated from numbers of rows, features and trees. A clock
-    would choose otherwise on another machine, or on a busy one."""
+    """Processor seconds that trying groups of features and YetiRank may take; estimated from numbers of rows,
+    features and trees. A clock would choose otherwise on another machine, or on a busy one."""
 
 
 def default_ranker(n_ratings: int) -> RankerParameters:

@@ -31,11 +31,14 @@ TITLES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def merged(runs: Sequence[Measurement]) -> dict[str, Quality]:
-    """Per user, the mean over the runs, by model in the order of `TITLES`."""
+    """Per user, the mean over the runs, by model in the order of `TITLES`, of those that each run has.
+
+    One whose candidates are those of ALS alone has no merged ones.
+    """
     return {
         model: Quality.mean_of([run.qualities[model] for run in runs])
         for model in TITLES
-        if model in runs[0].qualities
+        if all(model in run.qualities for run in runs)
     }
 
 

@@ -2,10 +2,11 @@
 
 import inspect
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 import typer
 from typer.main import get_command
@@ -13,9 +14,10 @@ from typer.testing import CliRunner, Result
 
 from serving.bundle.catalogue import read_movies
 from serving.bundle.store import BundleStore
-from serving.features.sets import FeatureSet, names_of_groups
+from serving.features.sets import FeatureGroups, FeatureSet, groups_of_names
 from tests.training.cli.test_commands import assert_said_in_words, run, write_tastes
-from training.cli.options import with_option_groups
+from tests.training.small import tastes
+from training.cli.options import ProtocolOption, RecipeOptions, with_option_groups
 from training.cli.train import app
 
 ALS = {"--als-factors", "--als-iterations", "--als-regularization", "--als-alpha", "--als-confidence-mode"}
@@ -124,7 +126,8 @@ def test_an_export_of_another_site_is_trained_and_served(
     bundle_id = store.pointer().bundle_id
     manifest = store.manifest(bundle_id)
     assert manifest.recipe["protocol"] == "user"
-    assert set(manifest.features.groups) <= set(names_of_groups(FeatureSet.UNTIMED.groups))
+    compact = ("user", "movie", "retrieval", "place")  # of those without times: so few users choose no other
+    assert manifest.features.groups == compact
     assert {"genre_family", "genre_biography"} <= set(manifest.features.names)
     for name in ("candidate", "ranking", "similarity", "gateway"):
         assert read_movies(store.folder(bundle_id, name)).genres == (
@@ -132,6 +135,22 @@ def test_an_export_of_another_site_is_trained_and_served(
             "Biography",
             "Family",
         )
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        (None, FeatureSet.UNTIMED.groups),
+        (FeatureSet.EXTENDED, FeatureSet.UNTIMED.groups),
+        (FeatureSet.REFERENCE, groups_of_names(["user", "movie", "retrieval"])),
+    ],
+)
+def test_without_times_there_are_all_features_that_need_none(
+    features: FeatureSet | None, expected: FeatureGroups
+) -> None:
+    untimed = replace(tastes(), times=np.zeros(len(tastes()), np.int64))
+    options = RecipeOptions(features=features)
+    assert options.recipe(untimed, ProtocolOption.AUTO).feature_groups == expected
 
 
 @pytest.mark.parametrize("command", ["train", "train-als", "evaluate"])

@@ -66,9 +66,9 @@ def test_few_users_after_one_moment_are_replaced_by_each_users_last_ratings(
     past = tastes()
     by_user, by_time = split(past, SplitProtocol.USER), split(past, SplitProtocol.TIME)
     assert by_time.users.size < by_user.users.size
-    assert validation_part(past, SplitProtocol.TIME).users.tolist() == by_user.users.tolist()
+    assert validation_part(past, SplitProtocol.TIME)[0].users.tolist() == by_user.users.tolist()
     monkeypatch.setattr(regularization, "ENOUGH_USERS", 1)
-    assert validation_part(past, SplitProtocol.TIME).users.tolist() == by_time.users.tolist()
+    assert validation_part(past, SplitProtocol.TIME)[0].users.tolist() == by_time.users.tolist()
 
 
 def noisy(n_users: int, n_movies: int) -> Ratings:
@@ -122,7 +122,7 @@ def test_a_resumed_job_fits_nothing_twice(tmp_path: Path, monkeypatch: pytest.Mo
     first = choose()
     monkeypatch.setattr(als, "fit_item_factors", None)
     Als.fit(
-        validation_part(past, SplitProtocol.USER).train,
+        validation_part(past, SplitProtocol.USER)[0].train,
         N_MOVIES,
         replace(RECIPE.als, regularization=best_regularization(first)),
         seed=0,

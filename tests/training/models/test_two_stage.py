@@ -22,7 +22,12 @@ from training.models.ranker_groups import (
     labelled_groups,
     ranker_groups,
 )
-from training.models.ranker_selection import LOSS_SHARE, RankerChoice, choose_ranker, estimated_seconds
+from training.models.ranker_selection import (
+    LOSS_SHARE,
+    RankerChoice,
+    choose_ranker,
+    estimated_seconds,
+)
 from training.models.recipe import Loss, RankerParameters, Recipe, default_ranker
 from training.models.two_stage import TwoStage, fit_two_stage
 
@@ -216,7 +221,10 @@ def test_a_fit_stops_early_where_the_validation_part_gains_nothing(loss: Loss) -
     )
     assert whole.tree_count_ == 400
     assert 5 < stopped.tree_count_ < 400
-    assert chosen(iterations=400, depth=2, early_stopping_rounds=5, only_loss=loss).iterations < 400
+    early, late = (
+        chosen(iterations=300, depth=2, only_loss=loss, early_stopping_rounds=rounds) for rounds in (1, None)
+    )
+    assert late.curves[0].ndcg != early.curves[0].ndcg  # a fit that ended early has no later trees to add
 
 
 def test_below_the_step_of_the_grid_all_trees_are_used() -> None:
@@ -236,7 +244,7 @@ def planted_qualities(monkeypatch: pytest.MonkeyPatch, *qualities: list[list[flo
     """Lets fits reach these on the validation part in turn, each shape (n_lists, n_numbers_of_trees)."""
     left = iter(np.array(quality) for quality in qualities)
     monkeypatch.setattr(ranker_selection, "fit_ranker", lambda *_, **__: None)
-    monkeypatch.setattr(ranker_selection, "_ndcg_by_trees", lambda *_: next(left))
+    monkeypatch.setattr(ranker_selection, "ndcg_by_trees", lambda *_: next(left))
 
 
 def test_logloss_unless_yetirank_is_clearly_better(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,6 +293,30 @@ def test_the_lists_that_are_chosen_by_are_not_learned_from() -> None:
     )
     assert max(chosen(groups, lists).validation_ndcg.values()) < 0.75
     assert min(chosen(planted(30)).validation_ndcg.values()) > 0.9
+
+
+def test_the_sum_of_the_rankers_is_judged() -> None:
+    """The other ranker has the opposite order, and twice the trees."""
+    groups = planted(30)
+    rankers = [
+        fit_ranker(
+            replace(groups, labels=labels),
+            Loss.LOGLOSS,
+            RECIPE.ranker,
+            iterations=trees,
+            seed=0,
+            threads=1,
+            feature_names=NAMES,
+        )
+        for labels, trees in ((groups.labels, 5), (1 - groups.labels, 10))
+    ]
+    lists = planted(30, seed=1)
+    of_one, of_both = (
+        ranker_selection.ndcg_by_trees(some, lists, [5, 10]) for some in (rankers[:1], rankers)
+    )
+    assert of_one.shape == of_both.shape == (30, 2)
+    assert of_one[:, 1].mean() > 0.9
+    assert of_both[:, 1].mean() < 0.7
 
 
 @pytest.mark.parametrize("too_few", ["groups", "validation"])

@@ -173,6 +173,21 @@ def test_report_lies_in_the_bundle_and_not_in_its_identity(
     assert publish(tmp_path / "without", replace(build, report=None), PROGRESS) == bundle_id
 
 
+def test_seeds_with_other_sources_have_one_table(measured: tuple[Measurement, TwoStage]) -> None:
+    """One seed's candidates are merged from several sources, those of the other are of ALS alone."""
+    alone = measured[0]
+    several = replace(
+        alone,
+        qualities={**alone.qualities, "candidates": alone.qualities["als"]},
+        profiles={**alone.profiles, "candidates": alone.profiles["als"]},
+    )
+    for runs in ([several, alone], [alone, several]):
+        printed = io.StringIO()
+        print_measurements(Console(file=printed, width=10_000), runs, "sample")
+        assert "candidates, merged" not in printed.getvalue()
+        assert "two-stage over ALS" in printed.getvalue()
+
+
 def test_nothing_is_learned_from_the_validation_part(
     sample: tuple[MovieTable, CleanRatings], measured: tuple[Measurement, TwoStage]
 ) -> None:
