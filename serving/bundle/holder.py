@@ -18,6 +18,8 @@ from serving.errors import FailedPreconditionError, Reason, UnavailableError
 Model = TypeVar("Model")
 
 _RETRY_SECONDS: Final = 300.0
+PREVIOUS_SECONDS: Final = 30.0
+"""Most that a start waits for the previous bundle: one that hangs must not keep the current from answering."""
 STUCK_SECONDS: Final = 900.0
 """A step that takes longer has met a file system that does not answer: a trial ends after a third of it."""
 
@@ -164,7 +166,10 @@ class BundleHolder(Generic[Model]):
         return self._step_began is None or self._clock() - self._step_began <= STUCK_SECONDS
 
     async def loaded(self) -> None:
-        """Returns once there is a model."""
+        """Returns once there is a model, with the previous one if it is kept and loads in time.
+
+        Others may still name the previous bundle: who answered without it would refuse them.
+        """
         await self._loaded.wait()
 
     @asynccontextmanager
@@ -191,8 +196,9 @@ class BundleHolder(Generic[Model]):
                 _logger.exception("defect")
                 seconds = self._poll_seconds
             self._step_began = None
-            if self._answering:
-                self._loaded.set()
+            if self._answering and not self._loaded.is_set():
+                is_whole = seconds > 0 or len(self._answering) == self._places
+                loop.call_later(0 if is_whole else PREVIOUS_SECONDS, self._loaded.set)
             await asyncio.sleep(seconds)
 
     def _step(self) -> float:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from serving.bundle import holder as holder_module
 from serving.bundle.holder import STUCK_SECONDS, BundleHolder
 from serving.bundle.store import BundleError, BundleStore, Pointer
 from serving.errors import FailedPreconditionError, Reason, UnavailableError
@@ -137,10 +138,11 @@ def events(logs: io.StringIO) -> list[str]:
 async def test_current_and_previous_are_held(world: World) -> None:
     world.point("new", "old")
     async with world.following(keep_previous=True) as following:
-        await following.holder.loaded()
+        await following.holder.loaded()  # both: others may still name the old one
+        assert [model.bundle_id for model in following.holder.held()] == ["new", "old"]
         await following.becomes(current="new", previous="old")
         assert following.holder.find("older") is None
-    assert world.tried == ["new", "old"]  # who waits, waits for the current one
+    assert world.tried == ["new", "old"]
     assert (world.loads("loaded"), world.loads("failed")) == (2, 0)
 
 
@@ -197,9 +199,32 @@ async def test_a_previous_that_does_not_load_is_done_without(world: World) -> No
     world.bad = {"old"}
     world.point("new", "old")
     async with world.following(keep_previous=True) as following:
+        await following.holder.loaded()
         await following.becomes(current="new")
         await following.stays(current="new")
     assert world.tried == ["new", "old"]
+
+
+async def test_a_previous_that_hangs_is_not_waited_for_long(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+
+    def load(_store: BundleStore, bundle_id: str) -> Model:
+        if bundle_id == "old":
+            release.wait(20)
+        return Model(bundle_id)
+
+    monkeypatch.setattr(holder_module, "PREVIOUS_SECONDS", 0.05)
+    world.point("new", "old")
+    try:
+        async with world.following(load=load, keep_previous=True) as following:
+            await following.holder.loaded()
+            assert following.roles == {"current": "new"}
+            release.set()
+            await following.becomes(current="new", previous="old")
+    finally:
+        release.set()
 
 
 @pytest.mark.row(37)
