@@ -1,17 +1,18 @@
 """Time and memory of `train-ranker` by size of the data: `python -m benchmarks.training_scale --help`.
 
 Each size is trained on by a process of its own, which is stopped when it takes more memory than it may. What
-its steps took it writes into the bundle's `build.json`. Linux only.
+its steps took it writes into the bundle's `build.json`. With `--spark` each size is trained on twice, the
+second time with ALS on a Spark cluster of two worker processes on this machine. Linux only.
 """
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -22,11 +23,13 @@ import typer
 from matplotlib.figure import Figure
 
 from benchmarks.long_tail import write_long_tail
+from benchmarks.spark_cluster import SparkCluster, spark_cluster
 from serving.bundle.store import BundleStore
 from training.cli.terminal import Terminal
 
 _LOOK_SECONDS: Final = 0.2
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _GIB: Final = 2**30
 _MEMORY_GIB: Final = 8.0
 _MINUTES: Final = 60.0
@@ -47,6 +50,9 @@ _STAGES: Final[Mapping[str, tuple[str, ...]]] = {
 _REST: Final = "the rest: splits, gate, files, MLflow"
 MARKER: Final = "<!-- Below: written by python -m benchmarks.training_scale. -->"
 _NAME: Final = "training-scale"
+_LOCAL: Final = "local"
+_SPARK: Final = "spark"
+_ENGINES: Final = (_LOCAL, _SPARK)
 
 
 class ScaleError(Exception):
@@ -68,6 +74,7 @@ class Stage:
 class Run:
     """What one training took."""
 
+    engine: str
     ratings: int
     users: int
     movies: int
@@ -78,9 +85,12 @@ class Run:
     groups: int
     seconds: float
     cpu_seconds: float
-    """Of all threads: more than `seconds` where two work, less where others use the machine."""
+    """Of all threads: more than `seconds` where two work, less where others use the machine. On Spark, of its
+    processes too, and so more than the steps have, which are the job's own."""
     sampled_gib: float
     """The most resident memory of the process and its children together, looked at five times a second."""
+    cluster_gib: float
+    """The same of Spark's workers and their executors; 0 without."""
     stages: Mapping[str, Stage]
 
     @property
@@ -99,6 +109,7 @@ def main(
     ] = Path("artifacts/training-scale"),
     out: Annotated[Path, typer.Option(help="Folder of the page and of the plot.")] = Path("docs"),
     *,
+    spark: Annotated[bool, typer.Option("--spark", help="Train on Spark as well.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep data sets and bundles.")] = False,
 ) -> None:
     """Generates ratings, trains on them, and writes table and plot."""
@@ -107,21 +118,25 @@ def main(
     for size in sizes or [1e6, 5e6, 20e6]:
         folder = work_dir / f"{size / 1e6:g}-million"
         try:
-            runs.append(_run_of(folder, int(size), console, keep=keep))
+            runs += [_run_of(folder, int(size), engine, console) for engine in _ENGINES[: 1 + spark]]
         except ScaleError as error:
             console.print(str(error), soft_wrap=True)
             raise typer.Exit(1) from None
+        if not keep:
+            for kept in folder.iterdir():
+                if kept.is_dir():
+                    shutil.rmtree(kept)
     _write(out, runs)
     console.print(_table(runs), soft_wrap=True)
 
 
-def _run_of(folder: Path, size: int, console: Terminal, *, keep: bool) -> Run:
-    result = folder / "result.json"
+def _run_of(folder: Path, size: int, engine: str, console: Terminal) -> Run:
+    result = folder / f"{engine}.json"
     if result.is_file():
         record = json.loads(result.read_text(encoding="utf-8"))
         stages = {name: Stage(**stage) for name, stage in record.pop("stages").items()}
         return Run(**record, stages=stages)
-    data, root = folder / "data", folder / "bundles"
+    data, root = folder / "data", folder / f"bundles-{engine}"
     if not data.is_dir():
         console.print(f"Generating {size:,} ratings in {data}")
         aside = folder / ".data"
@@ -130,16 +145,21 @@ def _run_of(folder: Path, size: int, console: Terminal, *, keep: bool) -> Run:
         write_long_tail(aside, size)
         aside.rename(data)
     shutil.rmtree(root, ignore_errors=True)
-    console.print(f"Training; it says what it does in {folder / 'train.log'}")
-    run = train(size, data, root, folder / "train.log")
+    log = folder / f"{engine}.log"
+    console.print(f"Training, {engine}; it says what it does in {log}")
+    with ExitStack() as stack:
+        cluster = None
+        if engine == _SPARK:
+            logs = folder / "spark"
+            shutil.rmtree(logs, ignore_errors=True)
+            logs.mkdir()
+            cluster = stack.enter_context(spark_cluster(logs, worker_memory="2g", executor_memory="1g"))
+        run = train(size, data, root, log, cluster)
     result.write_text(json.dumps(asdict(run), indent=1), encoding="utf-8")
-    if not keep:
-        shutil.rmtree(data)
-        shutil.rmtree(root)
     return run
 
 
-def train(size: int, data: Path, root: Path, log: Path) -> Run:
+def train(size: int, data: Path, root: Path, log: Path, cluster: SparkCluster | None = None) -> Run:
     """Trains in a process of its own.
 
     Args:
@@ -147,22 +167,31 @@ def train(size: int, data: Path, root: Path, log: Path) -> Run:
         data: its folder.
         root: where the bundle goes.
         log: where the output goes.
+        cluster: where ALS is fitted; None: in the process.
 
     Raises:
         ScaleError: it failed, or took more memory or time than it may.
     """
+    engine = _LOCAL if cluster is None else _SPARK
     ours = ("MOVIEREC_", "MLFLOW_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment = {**kept, "MOVIEREC_DATA_DIR": str(data), "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = (sys.executable, "-m", "training", "train-ranker", "--bundle-root", str(root))
-    cpu_before, began, peak = _children_cpu(), time.monotonic(), 0
+    environment |= {} if cluster is None else cluster.environment
+    options = ("--bundle-root", str(root), "--engine", engine)
+    command = (sys.executable, "-m", "training", "train-ranker", *options)
+    workers = () if cluster is None else tuple(worker.pid for worker in cluster.workers)
+    began, peak, cluster_peak = time.monotonic(), 0, 0
+    ticks: dict[int, int] = {}
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  # the job of ours
             command, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
         try:
             while process.poll() is None:
+                for pid in (process.pid, *workers):
+                    ticks |= tree_ticks(pid)
                 peak = max(peak, tree_bytes(process.pid))
+                cluster_peak = max(cluster_peak, sum(map(tree_bytes, workers)))
                 if peak > _MEMORY_GIB * _GIB:
                     raise ScaleError(f"{size:,} ratings took more than {_MEMORY_GIB:g} GiB: see {log}")
                 time.sleep(_LOOK_SECONDS)
@@ -172,7 +201,7 @@ def train(size: int, data: Path, root: Path, log: Path) -> Run:
     if process.returncode:
         raise ScaleError(f"training on {size:,} ratings ended with status {process.returncode}: see {log}")
     seconds = time.monotonic() - began
-    cpu_seconds = _children_cpu() - cpu_before
+    cpu_seconds = sum(ticks.values()) / _TICKS
     if seconds > 60 * _MINUTES:
         raise ScaleError(f"{size:,} ratings took {seconds / 60:.0f} min, {_MINUTES:g} are allowed: see {log}")
     store = BundleStore(root)
@@ -180,6 +209,7 @@ def train(size: int, data: Path, root: Path, log: Path) -> Run:
     steps = json.loads((bundle / "build.json").read_text(encoding="utf-8"))["steps"]
     summary = json.loads((bundle / "exports" / "training_summary.json").read_text(encoding="utf-8"))
     run = Run(
+        engine=engine,
         ratings=summary["ratings"],
         users=summary["users"],
         movies=summary["movies"],
@@ -189,6 +219,7 @@ def train(size: int, data: Path, root: Path, log: Path) -> Run:
         seconds=seconds,
         cpu_seconds=cpu_seconds,
         sampled_gib=peak / _GIB,
+        cluster_gib=cluster_peak / _GIB,
         stages=_stages(steps, seconds=seconds, cpu_seconds=cpu_seconds),
     )
     if run.peak_gib > _MEMORY_GIB:
@@ -196,23 +227,30 @@ def train(size: int, data: Path, root: Path, log: Path) -> Run:
     return run
 
 
-def _children_cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
 def tree_bytes(pid: int) -> int:
     """Resident memory of a process and all below it; pages that they share count in each."""
-    total, waiting = 0, [pid]
+    pages = (text.split()[1] for text in _tree(pid, "statm").values())
+    return sum(map(int, pages)) * _PAGE_BYTES
+
+
+def tree_ticks(pid: int) -> dict[int, int]:
+    """Processor time of a process and of all below it, by process id, in ticks of the clock."""
+    fields = {one: text.rpartition(")")[2].split() for one, text in _tree(pid, "stat").items()}
+    return {one: int(values[11]) + int(values[12]) for one, values in fields.items()}  # utime, stime: proc(5)
+
+
+def _tree(pid: int, file: str) -> dict[int, str]:
+    """What a file of /proc says of a process and of all below it."""
+    found, waiting = {}, [pid]
     while waiting:
         one = waiting.pop()
         try:
-            total += int(Path(f"/proc/{one}/statm").read_text(encoding="ascii").split()[1]) * _PAGE_BYTES
+            found[one] = Path(f"/proc/{one}/{file}").read_text(encoding="ascii", errors="replace")
             for task in Path(f"/proc/{one}/task").iterdir():
                 waiting += map(int, (task / "children").read_text(encoding="ascii").split())
         except OSError:  # ended meanwhile
             continue
-    return total
+    return found
 
 
 def _stages(steps: Sequence[Mapping[str, Any]], *, seconds: float, cpu_seconds: float) -> dict[str, Stage]:
@@ -244,7 +282,7 @@ def _write(out: Path, runs: Sequence[Run]) -> None:
 def _table(runs: Sequence[Run]) -> str:
     """Markdown: columns of minutes, of processor minutes and of GiB for each run."""
     columns = ("min", "CPU min", "GiB")
-    head = [f"{run.ratings / 1e6:.1f} million, {column}" for run in runs for column in columns]
+    head = [f"{_title(run)}, {column}" for run in runs for column in columns]
     rows = [
         ["users by movies", *_pairs(runs, lambda run: (f"{run.users:,} by {run.movies:,}", "", ""))],
         ["judged users", *_pairs(runs, lambda run: (f"{run.judged:,}", "", ""))],
@@ -255,10 +293,15 @@ def _table(runs: Sequence[Run]) -> str:
         rows.append([name, *(text for stage in stages for text in _cells(stage))])
     rows += [
         ["**all**", *_pairs(runs, _total)],
+        ["Spark's workers and executors", *_pairs(runs, _of_cluster)],
         ["nDCG@10 of two-stage, ALS, popularity", *_pairs(runs, lambda run: (_ndcg(run), "", ""))],
     ]
     lines = [["", *head], ["---", *["--:"] * len(head)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _title(run: Run) -> str:
+    return f"{run.ratings / 1e6:.1f} million" + (", Spark" if run.engine == _SPARK else "")
 
 
 def _pairs(runs: Sequence[Run], cells: Any) -> list[str]:
@@ -275,6 +318,10 @@ def _total(run: Run) -> tuple[str, str, str]:
     return f"**{run.seconds / 60:.1f}**", f"**{run.cpu_seconds / 60:.1f}**", f"**{run.peak_gib:.1f}**"
 
 
+def _of_cluster(run: Run) -> tuple[str, str, str]:
+    return "", "", f"{run.cluster_gib:.1f}" if run.engine == _SPARK else ""
+
+
 def _ndcg(run: Run) -> str:
     return ", ".join(f"{run.ndcg[model]:.3f}" for model in ("two_stage", "als", "popularity"))
 
@@ -285,7 +332,7 @@ def _plot(runs: Sequence[Run]) -> Figure:
         figure = Figure(figsize=(9.6, 4.2), layout="constrained")
         times, memory = figure.subplots(1, 2)
         places = np.arange(len(runs))
-        names = [f"{run.ratings / 1e6:.0f} million" for run in runs]
+        names = [_title(run) for run in runs]
         below = np.zeros(len(runs))
         colours = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]
         for name, colour in zip(runs[0].stages, colours, strict=False):

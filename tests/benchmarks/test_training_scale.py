@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from benchmarks import training_scale
 from benchmarks.long_tail import n_movies_of, n_users_of, write_long_tail
-from benchmarks.training_scale import Run, Stage, train, tree_bytes
+from benchmarks.training_scale import Run, Stage, train, tree_bytes, tree_ticks
 from training.data.movielens.data_set import read_data_set
 
 N_RATINGS = 100_000
@@ -34,8 +36,9 @@ def test_invented_ratings_are_clean_have_a_long_tail_and_are_always_the_same(tmp
     assert 3 < clean.ratings.values.mean() < 4
 
 
-def run(ratings: int, *, peak_gib: float) -> Run:
+def run(ratings: int, *, peak_gib: float, engine: str = "local") -> Run:
     return Run(
+        engine=engine,
         ratings=ratings,
         users=100,
         movies=50,
@@ -45,6 +48,7 @@ def run(ratings: int, *, peak_gib: float) -> Run:
         seconds=240.0,
         cpu_seconds=300.0,
         sampled_gib=peak_gib - 0.2,
+        cluster_gib=1.7,
         stages={
             "reading": Stage(1, 60.0, 66.0, 0.5),
             "ranker": Stage(3, 120.0, 180.0, peak_gib),
@@ -54,27 +58,35 @@ def run(ratings: int, *, peak_gib: float) -> Run:
 
 
 def test_the_page_keeps_what_people_wrote_above_the_table(tmp_path: Path) -> None:
-    for size, peak in (("1", 1.5), ("5", 2.5)):
-        (tmp_path / f"{size}-million").mkdir()
-        (tmp_path / f"{size}-million" / "result.json").write_text(
-            json.dumps(asdict(run(int(size) * 10**6, peak_gib=peak)))
-        )
+    (tmp_path / "5-million").mkdir()
+    for engine, peak in (("local", 1.5), ("spark", 2.5)):
+        one = run(5 * 10**6, peak_gib=peak, engine=engine)
+        (tmp_path / "5-million" / f"{engine}.json").write_text(json.dumps(asdict(one)))
     page = tmp_path / "training-scale.md"
     page.write_text(f"# Words\n\n{training_scale.MARKER}\n\nan old table")
-    training_scale.main([1e6, 5e6], work_dir=tmp_path, out=tmp_path)
+    training_scale.main([5e6], work_dir=tmp_path, out=tmp_path, spark=True)
     text = page.read_text()
     assert text.startswith("# Words\n")
     assert "an old table" not in text
     assert "| ranker | 2.0, 3 times | 3.0 | 1.5 | 2.0, 3 times | 3.0 | 2.5 |" in text
     assert "| **all** | **4.0** | **5.0** | **1.5** | **4.0** | **5.0** | **2.5** |" in text
+    assert (
+        "|  | 5.0 million, min | 5.0 million, CPU min | 5.0 million, GiB | 5.0 million, Spark, min |" in text
+    )
+    assert "| Spark's workers and executors |  |  |  |  |  | 1.7 |" in text
     assert "0.300, 0.200, 0.100" in text
     assert (tmp_path / "training-scale.svg").read_text().lstrip().startswith("<?xml")
 
 
-def test_memory_counts_children_too() -> None:
-    own = tree_bytes(os.getpid())
-    assert own > 10**7
-    assert tree_bytes(2**22 + 1) == 0, "there is no such process"
+def test_memory_and_processor_time_count_children_too() -> None:
+    sleeping = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        assert {os.getpid(), sleeping.pid} <= set(tree_ticks(os.getpid()))
+        assert tree_bytes(os.getpid()) > tree_bytes(sleeping.pid) > 10**6
+    finally:
+        sleeping.kill()
+        sleeping.wait()
+    assert tree_bytes(sleeping.pid) == 0, "there is no such process"
 
 
 @pytest.mark.long

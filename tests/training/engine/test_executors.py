@@ -2,16 +2,15 @@
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
+from benchmarks.spark_cluster import SparkCluster, spark_cluster
 from candidate_service.retrieval import Retriever
 from ranking_service.ranking import Ranker
 from serving.bundle.store import BundleStore
@@ -27,65 +26,43 @@ from training.publish.publish import Build, publish
 
 pytestmark = pytest.mark.long
 
-LOOPBACK = "127.0.0.1"
-MASTER = "local-cluster[2,1,1024]"
-"""Two workers of one core and 1 GiB, which start executors; the workers are threads of the driver."""
-
 
 @dataclass(frozen=True)
-class Executors:
-    """The executors that work for this process's driver."""
+class Cluster:
+    """A driver's session on a cluster of two workers."""
 
-    driver_port: str
+    engine: SparkEngine
+    processes: SparkCluster
 
-    def pids(self) -> list[int]:
-        """Of those that live."""
-        driver = f"@{LOOPBACK}:{self.driver_port}"
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                command = process.joinpath("cmdline").read_text()
-            except OSError:  # ended meanwhile, or somebody else's
-                continue
-            if "CoarseGrainedExecutorBackend" in command and driver in command:
-                found.append(int(process.name))
-        return sorted(found)
-
-    def kill_one(self) -> None:
-        """SIGKILL: what it kept and had shuffled is lost, and its worker starts another."""
-        os.kill(self.pids()[0], signal.SIGKILL)
+    def executors(self) -> list[int]:
+        """Process ids of those that live."""
+        children = [
+            pid
+            for worker in self.processes.workers
+            for file in Path(f"/proc/{worker.pid}/task").glob("*/children")
+            for pid in file.read_text().split()
+        ]
+        backend = "CoarseGrainedExecutorBackend"
+        return [int(pid) for pid in children if backend in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
 @pytest.fixture(scope="module")
-def cluster(java: None) -> Iterator[SparkEngine]:
+def cluster(java: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if SparkSession.getActiveSession() is not None:
         pytest.skip("this process has a session of Spark without executors; `make test-long` has not")
-    settings = {
-        "spark.driver.host": LOOPBACK,
-        "spark.driver.bindAddress": LOOPBACK,
-        "spark.ui.enabled": "false",
-        "spark.executor.memory": "512m",
-        "spark.executorEnv.PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
-    }
-    arguments = " ".join(f"--conf {name}={value}" for name, value in settings.items())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYSPARK_SUBMIT_ARGS", f"--master {MASTER} {arguments} pyspark-shell")
-        patch.setenv("SPARK_LOCAL_IP", LOOPBACK)
+    with (
+        spark_cluster(tmp_path_factory.mktemp("spark")) as processes,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in processes.environment.items():
+            patch.setenv(name, value)
         with SparkEngine() as engine:
-            yield engine
+            yield Cluster(engine, processes)
 
 
-@pytest.fixture
-def executors(cluster: SparkEngine) -> Executors:
-    return Executors(SparkContext.getOrCreate().getConf().get("spark.driver.port") or "")
-
-
-def test_what_is_trained_on_spark_is_one_bundle_and_servers_take_it(
-    cluster: SparkEngine, tmp_path: Path
-) -> None:
+def test_what_is_trained_on_spark_is_one_bundle_and_servers_take_it(cluster: Cluster, tmp_path: Path) -> None:
     ids = set()
-    for name, engine in (("first", cluster), ("second", cluster), ("here", LocalEngine(2))):
+    for name, engine in (("first", cluster.engine), ("second", cluster.engine), ("here", LocalEngine(2))):
         job = replace(JOB, engine=engine)
         two_stage = fit_two_stage(tastes(), job, RankerChoice(Loss.LOGLOSS, 5, validation_ndcg={}))
         build = Build(two_stage=two_stage, table=table_of(), recipe=RECIPE, dataset_tag="tastes", metrics={})
@@ -96,25 +73,26 @@ def test_what_is_trained_on_spark_is_one_bundle_and_servers_take_it(
     Ranker.load(store, bundle_id)
 
 
-def test_an_executor_that_is_killed_changes_nothing(
-    cluster: SparkEngine, executors: Executors, trained: Trained, tmp_path: Path
+def test_a_worker_that_is_killed_and_then_an_executor_change_nothing(
+    cluster: Cluster, trained: Trained, tmp_path: Path
 ) -> None:
+    """By SIGKILL: what they kept and had shuffled is lost. An executor's worker starts another."""
     expected = factors(LocalEngine(2))
-    before = executors.pids()
     iterations = 0
 
-    def kill_one() -> None:
+    def kill_worker() -> None:
         nonlocal iterations
         iterations += 1
         if iterations == 2:
-            executors.kill_one()
+            os.kill(cluster.processes.workers[0].pid, signal.SIGKILL)
 
-    assert factors(cluster, kill_one) == expected
+    assert factors(cluster.engine, kill_worker) == expected
     assert iterations == RECIPE.als.iterations
-    assert not set(before) <= set(executors.pids())
 
-    in_the_middle = threading.Timer(1.0, executors.kill_one)
+    (before,) = cluster.executors()
+    in_the_middle = threading.Timer(1.0, os.kill, (before, signal.SIGKILL))
     in_the_middle.start()
-    on_spark = filled(trained, tmp_path / "spark.parquet", cluster)
+    on_spark = filled(trained, tmp_path / "spark.parquet", cluster.engine)
     in_the_middle.join()
     assert on_spark == filled(trained, tmp_path / "here.parquet", LocalEngine(1))
+    assert before not in cluster.executors()
