@@ -19,7 +19,7 @@ Model = TypeVar("Model")
 
 _RETRY_SECONDS: Final = 300.0
 PREVIOUS_SECONDS: Final = 30.0
-"""Most that a start waits for the previous bundle: one that hangs must not keep the current from answering."""
+"""What a start waits for the previous bundle at most: one that hangs must not keep the current one away."""
 STUCK_SECONDS: Final = 900.0
 """A step that takes longer has met a file system that does not answer: a trial ends after a third of it."""
 

@@ -110,11 +110,11 @@ class CatalogueArrays:
 class FeatureGroup(ABC):
     """Features that are computed together. The fields of a group are the arrays that training builds for it.
 
-    Immutable, and shared by requests.
+    They are built by a module of `training.features` that has the name of the group's own module. Immutable,
+    and shared by requests.
     """
 
     NAME: ClassVar[str]
-    """Also that of its module, here and in `training.features`."""
     VERSION: ClassVar[int]
     """Counts up when values change while names do not."""
     FEATURES: ClassVar[tuple[Feature, ...]]

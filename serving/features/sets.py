@@ -6,8 +6,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from serving.features.ease import EaseFeatures
-from serving.features.ease_likes import EaseLikesFeatures
+from serving.features.ease import EaseFeatures, EaseLikesFeatures
 from serving.features.factors import FactorFeatures
 from serving.features.genre import GenreFeatures
 from serving.features.group import FeatureGroup
