@@ -44,7 +44,7 @@ def main(
     judged = judged_split(prepared.clean.ratings, recipe.protocol)
     job = JobContext(prepared.table, recipe, progress)
     sources = choose_source_weights(judged.train, job).chosen
-    job = replace(job, recipe=replace(recipe, sources=sources))
+    job = job.with_recipe(sources=sources)
     two_stage = fit_two_stage(judged.train, job, replace(_CHOICE, iterations=trees), users=judged.users)
     scored = [_scored(two_stage, user_row) for user_row in judged.users.tolist()]
     table = Table("diversity", "nDCG@10", "over 0: paired 95 % interval", "coverage", "novelty", "overlap",

@@ -30,10 +30,10 @@ from training.checkpoints import Checkpoints
 from training.data.movielens.data_set import read_data_set
 from training.evaluation.judging import interval
 from training.evaluation.splits import Split, SplitProtocol, split
-from training.experiments.feature_selection import Trial
+from training.experiments.feature_selection import affordable, by_importance, tried
 from training.experiments.source_weights import choose_source_weights, recalls_by_user
 from training.experiments.validation_lists import ValidationLists
-from training.models.first_stage import FirstStage, fit_first_stage
+from training.models.first_stage import FirstStage
 from training.models.job_context import JobContext
 from training.models.recipe import DEFAULT_PARAMETERS, RankerParameters, Recipe
 from training.progress import Progress
@@ -66,14 +66,14 @@ def main(
             for seed in range(seeds):
                 job = JobContext(table, _recipe(protocol, sources, seed), progress, checkpoints)
                 lists = ValidationLists.prepared(judged, job.part(f"{protocol}-{seed}"))
-                runs.append(_gains(Trial.of(lists)))
+                runs.append(_gains(affordable(lists)))
             groups = {group: np.mean([run[group] for run in runs], axis=0) for group in runs[0]}
             parts[protocol] = _Part(
                 judged.users.size, sources, groups, _recall_lost(judged, sources, of_protocol)
             )
     sources = parts[SplitProtocol.USER].sources
     job = JobContext(table, _recipe(SplitProtocol.USER, sources, 0), progress)
-    stage = fit_first_stage(clean.ratings, job, "all ratings")
+    stage = FirstStage.fit(clean.ratings, job, "all ratings")
     queries = _queries(stage)
     lines = [
         MEASURED,
@@ -125,13 +125,13 @@ def _recipe(protocol: SplitProtocol, sources: SourceWeights, seed: int) -> Recip
     )
 
 
-def _gains(trial: Trial) -> dict[type[FeatureGroup], npt.NDArray[np.float64]]:
+def _gains(lists: ValidationLists) -> dict[type[FeatureGroup], npt.NDArray[np.float64]]:
     """nDCG@10 that each user loses without each of the groups that may go."""
     every = FeatureSet.EXTENDED.groups
-    with_all = trial.ndcg(every)
+    with_all = tried(lists, every)
     return {
-        group: with_all - trial.ndcg(tuple(other for other in every if other is not group))
-        for group in trial.by_importance()
+        group: with_all["ndcg"] - tried(lists, tuple(other for other in every if other is not group))["ndcg"]
+        for group in by_importance(lists, with_all["importance"])
     }
 
 

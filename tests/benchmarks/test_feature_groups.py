@@ -26,5 +26,5 @@ def test_groups_and_sources_are_measured(
     for name, by_user, by_time, alone, _ in groups:
         stays = name in {"user", "pace", "movie", "retrieval", "place"}
         assert [not cell for cell in (by_user, by_time)] == [stays, stays]
-        assert int(alone) > 0
+        assert alone.isdecimal()  # cheap groups take none
     assert "als" in {row[0] for row in sources}

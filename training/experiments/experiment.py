@@ -105,8 +105,8 @@ def measure(
             recipe says so.
         choice: loss and trees; chosen on a validation part of the past when None.
         validate: measure on the validation part too, after a fit of its own on what was before that.
-        variants: measure ALS with the reference's preset, and a ranker with the reference's features, and the
-            loss and trees of the other, too.
+        variants: also measure ALS with the reference's preset, and a ranker that sees the reference's
+            features alone; its loss and trees are those chosen for the recipe.
 
     Raises:
         TooFewUsersError: the past gives the ranker too little to learn from.
@@ -121,20 +121,19 @@ def measure(
     if job.recipe.choose_regularization:
         als_ndcg = _als_ndcg(test.train, job)
         als = replace(job.recipe.als, regularization=best_regularization(als_ndcg))
-        job = replace(job, recipe=replace(job.recipe, als=als))
+        job = job.with_recipe(als=als)
     sources = None
     if job.recipe.choose_sources:
-        with job.progress.step("Sources of candidates, on a validation part"):
-            sources = choose_source_weights(test.train, job)
-        job = replace(job, recipe=replace(job.recipe, sources=sources.chosen))
+        sources = choose_source_weights(test.train, job)
+        job = job.with_recipe(sources=sources.chosen)
     selection, choice = _chosen(test.train, job, choice)
     if selection is not None:
-        job = replace(job, recipe=replace(job.recipe, feature_groups=selection.groups))
+        job = job.with_recipe(feature_groups=selection.groups)
     two_stage = fit_two_stage(test.train, job, choice, users=test.users)
     short_histories = None
     if job.recipe.choose_sources:
         short_histories = measure_short_histories(test.train, two_stage, job)
-        job = replace(job, recipe=replace(job.recipe, least_history=short_histories.least_history))
+        job = job.with_recipe(least_history=short_histories.least_history)
     with job.progress.step("Regularization of EASE, on a validation part"):
         ease_ndcg = choose_ease_regularization(test.train, job.n_movies, job.recipe.protocol)
     lists = _lists(test, two_stage, job, ease_ndcg)
@@ -174,7 +173,7 @@ def measure_seeds(
     return [
         measure(
             ratings,
-            replace(job.part(f"seed-{seed}"), recipe=replace(job.recipe, seed=seed)),
+            job.part(f"seed-{seed}").with_recipe(seed=seed),
             variants=variants,
         )
         for seed in seeds
@@ -191,8 +190,9 @@ def _chosen(
     selection = choose_feature_groups(lists) if job.recipe.choose_features else None
     kept = job.recipe.feature_groups if selection is None else selection.groups
     if choice is None:
-        with_kept = replace(job, recipe=replace(job.recipe, feature_groups=kept))
-        choice = choose_ranker(lists.groups_with(kept), lists.lists_with(kept), with_kept)
+        choice = choose_ranker(
+            lists.groups_with(kept), lists.lists_with(kept), job.with_recipe(feature_groups=kept)
+        )
     return selection, choice
 
 
@@ -270,7 +270,7 @@ def _variant_lists(
             progress=advance,
             users=judged.users,
         )
-    plain_job = replace(job, recipe=replace(job.recipe, feature_groups=FeatureSet.REFERENCE.groups))
+    plain_job = job.with_recipe(feature_groups=FeatureSet.REFERENCE.groups)
     plain = fit_two_stage(judged.train, plain_job, choice, users=judged.users)
     found = [
         found.movie_rows for found in als.candidates(judged.users, judged.train, job.recipe.n_candidates)

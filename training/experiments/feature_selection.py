@@ -51,8 +51,8 @@ def choose_feature_groups(lists: ValidationLists) -> FeatureSelection:
     """Leaves out the groups of the recipe that a validation part does not miss.
 
     Tries to do without each group in turn, the least important of a ranker with all of them first. A group
-    goes if the set without it is as good: what is noise costs a ranker something, on most data. To ask for
-    more of a group than a gain in the mean loses, by chance, groups that pay.
+    goes if the set without it is as good: what is noise costs a ranker something, on most data. A stricter
+    rule, such as a significant gain, would drop groups that pay.
 
     Each set is judged by the mean of a few rankers with few trees and Logloss, which learn from as many
     groups of candidates as the recipe's `selection_seconds` allow by estimate. Where fewer than 300 users
@@ -65,15 +65,14 @@ def choose_feature_groups(lists: ValidationLists) -> FeatureSelection:
         return FeatureSelection(
             tuple(group for group in recipe.feature_groups if group in compact), (), n_users
         )
-    trial = Trial.of(lists)
-    kept = recipe.feature_groups
-    order = trial.by_importance()
-    best = trial.ndcg(kept)
+    lists, kept = affordable(lists), recipe.feature_groups
+    first = tried(lists, kept)
+    order, best = by_importance(lists, first["importance"]), first["ndcg"]
     gains = []
     with progress.step("Leaving out groups of features, on a validation part", len(order)) as advance:
         for group in order:
             fewer = tuple(other for other in kept if other is not group)
-            without = trial.ndcg(fewer)
+            without = tried(lists, fewer)["ndcg"]
             gain = best - without
             missed = bool(gain.mean() > 0)
             error = float(gain.std() / np.sqrt(gain.size))
@@ -84,55 +83,50 @@ def choose_feature_groups(lists: ValidationLists) -> FeatureSelection:
     return FeatureSelection(kept, tuple(gains), n_users)
 
 
-@dataclass(frozen=True)
-class Trial:
-    """Rankers with fewer groups of features than a validation part was prepared with."""
+def affordable(lists: ValidationLists) -> ValidationLists:
+    """Bounds what is learned from by what the recipe's `selection_seconds` allow, by estimate."""
+    recipe, groups = lists.job.recipe, lists.learned_from
+    n_sets = 1 + sum(group not in _ALWAYS for group in recipe.feature_groups)
+    n_fits = n_sets * len(ranker_seeds(recipe.seed))
+    seconds = n_fits * estimated_seconds(Loss.LOGLOSS, groups, _TREES)
+    allowed = (1 - LOSS_SHARE) * recipe.ranker.selection_seconds
+    return replace(lists, learned_from=_sampled(groups, min(1.0, allowed / seconds), recipe.seed))
 
-    lists: ValidationLists
-    """Learned from: no more groups of candidates than there are seconds for."""
 
-    @classmethod
-    def of(cls, lists: ValidationLists) -> "Trial":
-        """Bounds what is learned from by the recipe's `selection_seconds`."""
-        recipe, groups = lists.job.recipe, lists.learned_from
-        n_sets = 1 + sum(group not in _ALWAYS for group in recipe.feature_groups)
-        n_fits = n_sets * len(ranker_seeds(recipe.seed))
-        seconds = n_fits * estimated_seconds(Loss.LOGLOSS, groups, _TREES)
-        allowed = (1 - LOSS_SHARE) * recipe.ranker.selection_seconds
-        return cls(replace(lists, learned_from=_sampled(groups, min(1.0, allowed / seconds), recipe.seed)))
+def tried(lists: ValidationLists, groups: FeatureGroups) -> Arrays:
+    """What a few rankers with these groups of features reach.
 
-    def ndcg(self, groups: FeatureGroups) -> npt.NDArray[np.float64]:
-        """nDCG@10 with these groups, mean of some rankers, shape (n_judged_users,)."""
-        return self._tried(groups)["ndcg"]
+    Returns:
+        `ndcg`, shape (n_judged_users,), and `importance`, shape (n_features of the groups,): their means.
+    """
+    job = lists.job
 
-    def by_importance(self) -> list[type[FeatureGroup]]:
-        """The groups that may go, the least important first, ties in column order."""
-        every = self.lists.job.recipe.feature_groups
-        importance = self._tried(every)["importance"]
-        sums = {group: importance[self.lists.columns((group,))].sum() for group in every}
-        return sorted((group for group in every if group not in _ALWAYS), key=lambda group: sums[group])
+    def fit_and_judge() -> Arrays:
+        learned_from = lists.groups_with(groups)
+        rankers = [
+            fit_trees(learned_from, Loss.LOGLOSS, _TREES, job.with_recipe(feature_groups=groups), seed=seed)
+            for seed in ranker_seeds(job.recipe.seed)
+        ]
+        features = lists.features[:, lists.columns(groups)]
+        ndcg_of_each = [lists.ndcg_of(ranker.predict(features, "RawFormulaVal")) for ranker in rankers]
+        importance = [ranker.get_feature_importance(type="PredictionValuesChange") for ranker in rankers]
+        return {"ndcg": np.mean(ndcg_of_each, axis=0), "importance": np.mean(importance, axis=0)}
 
-    def _tried(self, groups: FeatureGroups) -> Arrays:
-        """Of rankers with these groups, the mean nDCG of each user and the mean importance of each column."""
-        job = self.lists.job
-        with_these = replace(job, recipe=replace(job.recipe, feature_groups=groups))
+    names = " ".join(names_of_groups(groups))
+    key = hashlib.sha256(names.encode()).hexdigest()[:16]
+    return job.checkpoints.step(f"groups-{key}", fit_and_judge)
 
-        def fit_and_judge() -> Arrays:
-            learned_from = self.lists.groups_with(groups)
-            rankers = [
-                fit_trees(learned_from, Loss.LOGLOSS, _TREES, with_these, seed=seed)
-                for seed in ranker_seeds(job.recipe.seed)
-            ]
-            features = self.lists.features[:, self.lists.columns(groups)]
-            ndcg_of_each = [
-                self.lists.ndcg_of(ranker.predict(features, "RawFormulaVal")) for ranker in rankers
-            ]
-            importance = [ranker.get_feature_importance(type="PredictionValuesChange") for ranker in rankers]
-            return {"ndcg": np.mean(ndcg_of_each, axis=0), "importance": np.mean(importance, axis=0)}
 
-        names = " ".join(names_of_groups(groups))
-        key = hashlib.sha256(names.encode()).hexdigest()[:16]
-        return job.checkpoints.step(f"groups-{key}", fit_and_judge)
+def by_importance(lists: ValidationLists, importance: npt.NDArray[np.float64]) -> list[type[FeatureGroup]]:
+    """The groups that may go, the least important first, ties in column order.
+
+    Args:
+        lists: with all groups of features of the recipe.
+        importance: of each of their features, shape (n_features,).
+    """
+    every = lists.job.recipe.feature_groups
+    sums = {group: importance[lists.columns((group,))].sum() for group in every}
+    return sorted((group for group in every if group not in _ALWAYS), key=lambda group: sums[group])
 
 
 def _sampled(groups: Groups, share: float, seed: int) -> Groups:

@@ -76,7 +76,7 @@ def strong_generalisation(
             cold = np.flatnonzero(~item_factors.any(axis=1)).astype(np.int32)
             popular = popularity(MovieStatistics.of(trained, n_movies))
             ease = Ease.fit(trained, n_movies, best_regularization(ease_ndcg)) if ease_ndcg else None
-            users = np.flatnonzero(held_out).astype(np.int32)[:_MOST_JUDGED]
+            users = rng.permutation(np.flatnonzero(held_out)).astype(np.int32)[:_MOST_JUDGED]
             known = np.bincount(trained.movie_rows, minlength=n_movies) > 0
             for history, relevant in _requests(ratings, users, known, rng):
                 seen = history.movie_rows

@@ -15,7 +15,7 @@ from training.engine.local import LocalEngine
 from training.evaluation.judging import Lift, lift_of, ndcg_at_10
 from training.evaluation.splits import Split
 from training.models.als import Als
-from training.models.first_stage import fit_first_stage
+from training.models.first_stage import FirstStage
 from training.models.job_context import JobContext
 from training.models.lists import best_unseen, else_popular
 from training.models.two_stage import TwoStage
@@ -77,12 +77,12 @@ def _ndcg(past: Ratings, two_stage: TwoStage, job: JobContext) -> dict[int, npt.
     held_out = rng.permutation(len(past.users)) % _PARTS == 0
     others = past.where(np.repeat(~held_out, past.counts()))
     known = np.bincount(others.movie_rows, minlength=job.n_movies) > 0
-    users = np.flatnonzero(held_out)[:_MOST_JUDGED].tolist()
+    users = rng.permutation(np.flatnonzero(held_out))[:_MOST_JUDGED].tolist()
     beginnings = [one for user_row in users for one in _beginnings(past.of(user_row), known)]
     if not beginnings:
         return {}
     no_users = np.empty(0, np.int32)  # the others are only learned from
-    stage = fit_first_stage(others, job, "the past without some users", users=no_users)
+    stage = FirstStage.fit(others, job, "the past without some users", users=no_users)
     lengths, histories, relevant = zip(*beginnings, strict=True)
     # As many users, each known by nothing but a beginning.
     new = Ratings(

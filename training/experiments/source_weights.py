@@ -31,12 +31,12 @@ class SourceChoice:
     """Which weights were tried, and which were taken."""
 
     recall: Mapping[SourceWeights, float]
-    """By weights, recall at the number of candidates; at least that of ALS alone."""
+    """By weights, recall at the number of candidates; empty where there were too few users to judge by."""
     chosen: SourceWeights
     low: float
     high: float
-    """Of the paired 95 % interval of what weights add to the recall of ALS alone: for each fifth of the users
-    those that are best for the others, as the best of many on the same users is better by chance."""
+    """Ends of the paired 95 % interval of the gain over ALS alone. Each fifth of the users is judged with the
+    weights that are best for the other four: the best of many on the same users is better by chance."""
 
 
 def choose_source_weights(past: Ratings, job: JobContext) -> SourceChoice:
@@ -52,7 +52,7 @@ def choose_source_weights(past: Ratings, job: JobContext) -> SourceChoice:
     """
     judged = validation_part(past, job.recipe.protocol)[0].sample(_MOST_JUDGED)
     if judged.users.size < _LEAST_JUDGED:
-        return SourceChoice(recall={ALS_ALONE: 0.0}, chosen=ALS_ALONE, low=0.0, high=0.0)
+        return SourceChoice(recall={}, chosen=ALS_ALONE, low=0.0, high=0.0)
     grid = weights_grid(with_transitions=past.is_timed)
 
     def recalls() -> Arrays:
@@ -92,26 +92,24 @@ def weights_grid(*, with_transitions: bool) -> list[SourceWeights]:
 
 def recalls_by_user(judged: Split, grid: Sequence[SourceWeights], job: JobContext) -> npt.NDArray[np.float64]:
     """Recall at the number of candidates with each weights of `grid`, shape (n_weights, n_users)."""
-    recipe = job.recipe
+    every = SourceWeights(1.0, 1.0 if judged.train.is_timed else 0.0, 1.0)
+    # No features are asked for: the reference's have the least arrays.
+    asking_all = job.with_recipe(feature_groups=FeatureSet.REFERENCE.groups, sources=every)
     stage = FirstStage.fit(
-        judged.train,
-        job.table,
-        recipe.als,
-        FeatureSet.REFERENCE.groups,  # no features are asked for, and they have the least arrays
-        SourceWeights(1.0, 1.0 if judged.train.is_timed else 0.0, 1.0),
-        n_candidates=recipe.n_candidates,
-        seed=recipe.seed,
-        threads=recipe.threads,
-        checkpoints=job.checkpoints,
-        users=judged.users,
+        judged.train, asking_all, "what was before the validation part", users=judged.users
     )
     recalls = np.empty((len(grid), judged.users.size))
-    for user, (found, relevant) in enumerate(zip(stage.offers(judged.users), judged.relevant, strict=True)):
-        # Merging takes as long as the highest row: movies are numbered anew, in their order.
-        offered = np.unique(np.concatenate(list(found.values())))
-        offers = {source: np.searchsorted(offered, rows).astype(np.int32) for source, rows in found.items()}
-        is_relevant = np.isin(offered, relevant)
-        for place, weights in enumerate(grid):
-            rows, _ = fused(offers, weights, limit=recipe.n_candidates)
-            recalls[place, user] = np.count_nonzero(is_relevant[rows]) / relevant.size
+    offers_of = zip(stage.offers(judged.users), judged.relevant, strict=True)
+    with job.progress.step("Sources of candidates, on a validation part", judged.users.size) as advance:
+        for user, (found, relevant) in enumerate(offers_of):
+            # Merging takes as long as the highest row: movies are numbered anew, in their order.
+            offered = np.unique(np.concatenate(list(found.values())))
+            offers = {
+                source: np.searchsorted(offered, rows).astype(np.int32) for source, rows in found.items()
+            }
+            is_relevant = np.isin(offered, relevant)
+            for place, weights in enumerate(grid):
+                rows, _ = fused(offers, weights, limit=stage.n_candidates)
+                recalls[place, user] = np.count_nonzero(is_relevant[rows]) / relevant.size
+            advance()
     return recalls

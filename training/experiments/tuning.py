@@ -21,7 +21,7 @@ from training.evaluation.judging import mean_ndcg
 from training.evaluation.splits import Split, split
 from training.experiments.studies import Parameters, Study, Trial
 from training.models.als import Als
-from training.models.first_stage import fit_first_stage
+from training.models.first_stage import FirstStage
 from training.models.job_context import JobContext
 from training.models.ranker import Groups, fit_ranker
 from training.models.ranker_groups import TooFewUsersError, labelled_groups, labelling_cuts, require_groups
@@ -137,10 +137,10 @@ def _ranker_quality(judged: Split, job: JobContext) -> Callable[[Parameters], fl
     recipe = job.recipe
     cuts = labelling_cuts(judged.train, recipe)
     stages = [
-        fit_first_stage(cut.train, job, f"inner cut {i + 1} of {len(cuts)}", users=cut.users)
+        FirstStage.fit(cut.train, job, f"inner cut {i + 1} of {len(cuts)}", users=cut.users)
         for i, cut in enumerate(cuts)
     ]
-    stage = fit_first_stage(judged.train, job, "what was before the validation part", users=judged.users)
+    stage = FirstStage.fit(judged.train, job, "what was before the validation part", users=judged.users)
     found = list(stage.candidates(judged.users))
     features = [stage.features([user], [own]) for user, own in zip(judged.users.tolist(), found, strict=True)]
 

@@ -12,7 +12,7 @@ from serving.retrieval import Candidates, best_first
 from training.evaluation.judging import ndcg_at_10
 from training.evaluation.splits import Split
 from training.experiments.regularization import validation_part
-from training.models.first_stage import fit_first_stage
+from training.models.first_stage import FirstStage
 from training.models.job_context import JobContext
 from training.models.ranker import Groups
 from training.models.ranker_groups import TooFewUsersError, ranker_groups
@@ -34,10 +34,10 @@ class ValidationLists:
     def of(cls, past: Ratings, job: JobContext) -> "ValidationLists":
         """Cuts the validation part off `past`, and labels as it is cut.
 
-        There is nothing in it where too few users give the ranker anything to learn from before it.
+        Empty if too few users are left for the ranker to learn from.
         """
         judged, protocol = validation_part(past, job.recipe.protocol)
-        by_protocol = replace(job, recipe=replace(job.recipe, protocol=protocol)).part("validation-lists")
+        by_protocol = job.with_recipe(protocol=protocol).part("validation-lists")
         try:
             return cls.prepared(judged, by_protocol)
         except TooFewUsersError:
@@ -53,7 +53,7 @@ class ValidationLists:
             TooFewUsersError: too few users give the ranker anything to learn from before it.
         """
         learned_from, _ = ranker_groups(judged.train, job)
-        stage = fit_first_stage(judged.train, job, "what was before the validation part", users=judged.users)
+        stage = FirstStage.fit(judged.train, job, "what was before the validation part", users=judged.users)
         found = list(stage.candidates(judged.users))
         features = np.empty((sum(own.movie_rows.size for own in found), len(stage.tables.names)), np.float32)
         start = 0

@@ -1,40 +1,31 @@
 """Everything of the two-stage recommender that is fitted on one history before the ranker."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from serving.features.group import CatalogueArrays, FeatureGroup, FeatureQuery
-from serving.features.sets import FeatureGroups
 from serving.features.tables import FeatureTables
 from serving.features.transitions import TransitionFeatures
-from serving.fold_in import AlsParameters
 from serving.ids import Rows
 from serving.links import LinkTable
 from serving.ratings import Ratings
 from serving.retrieval import LARGE_CATALOGUE, Candidates, RowsByNorm
 from serving.similarity import unit_factors
-from serving.sources import (
-    ALS_ALONE,
-    CandidateSources,
-    FusedCandidates,
-    Source,
-    SourceWeights,
-)
-from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
+from serving.sources import CandidateSources, FusedCandidates, Source
+from training.checkpoints import Arrays
 from training.data.movielens.cleaning import ratings_digest
-from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
-from training.engine.engine import Engine
 from training.features.build import build
 from training.models.als import Als
 from training.models.job_context import JobContext
 
-_SAMPLED_USERS = 100
-_SAMPLED_MOVIES = 10
+_SAMPLED_USERS: Final = 100
+_SAMPLED_MOVIES: Final = 10
 
 
 @dataclass(frozen=True)
@@ -51,78 +42,58 @@ class FirstStage:
     """Movies that it hands to stage two for a user."""
 
     @classmethod
-    def fit(
-        cls,
-        ratings: Ratings,
-        table: MovieTable,
-        parameters: AlsParameters,
-        feature_groups: FeatureGroups,
-        weights: SourceWeights = ALS_ALONE,
-        *,
-        n_candidates: int,
-        seed: int,
-        threads: int,
-        progress: Callable[[], None] = lambda: None,
-        checkpoints: Checkpoints = NO_CHECKPOINTS,
-        users: Rows | None = None,
-        engine: Engine | None = None,
-    ) -> "FirstStage":
+    def fit(cls, ratings: Ratings, job: JobContext, what: str, *, users: Rows | None = None) -> "FirstStage":
         """Fits ALS and what features are computed from on `ratings` alone.
 
-        What was fitted on the same history before is found in `checkpoints`, as by `Als.fit`.
+        What was fitted on the same history before is found in the job's checkpoints, as by `Als.fit`.
 
         Args:
             ratings: the history.
-            table: the catalogue.
-            parameters: of ALS.
-            feature_groups: what the ranker will see.
-            weights: of the sources of candidates.
-            n_candidates: movies that it will hand to the ranker for a user.
-            seed: of ALS.
-            threads: of ALS; the result does not depend on it.
-            progress: called after each iteration of ALS.
-            checkpoints: finished steps of the job.
+            job: with all groups of features that the ranker will see, and all sources that are asked.
+            what: names the history to whoever watches.
             users: rows of those for whom candidates will be wanted; all when None.
-            engine: of ALS; `threads` of this machine when None.
         """
-        n_movies = len(table.movies.ids)
+        recipe, table, n_movies = job.recipe, job.table, job.n_movies
         digest = ratings_digest(ratings, table.movies.ids)
-        used = weights.used
+        used = recipe.sources.used
 
         @cache  # a source and a group of features may have the same arrays
         def arrays_of(group: type[FeatureGroup]) -> Arrays:
             if not group.array_names():
                 return {}
-            return checkpoints.whole().step(
+            return job.checkpoints.whole().step(
                 f"features-{group.NAME}-{digest[:16]}", lambda: build(group, ratings, table)
             )
 
-        als = Als.fit(
-            ratings,
-            n_movies,
-            parameters,
-            seed=seed,
-            threads=threads,
-            progress=progress,
-            users=users,
-            engine=engine,
-            checkpoints=checkpoints,
-        )
-        item_factors = als.item_factors
-        catalogue = CatalogueArrays(table.movies, unit_factors(item_factors))
-        groups = tuple(group(catalogue, **arrays_of(group)) for group in feature_groups)
-        sources = CandidateSources(
-            item_factors,
-            weights,
-            LinkTable(**arrays_of(TransitionFeatures)) if Source.TRANSITIONS in used else None,
-            popularity(MovieStatistics.of(ratings, n_movies)) if Source.POPULARITY in used else np.empty(0),
-        )
+        with job.progress.step(f"Stage one on {what}", recipe.als.iterations) as advance:
+            als = Als.fit(
+                ratings,
+                n_movies,
+                recipe.als,
+                seed=recipe.seed,
+                threads=recipe.threads,
+                progress=advance,
+                users=users,
+                engine=job.engine,
+                checkpoints=job.checkpoints,
+            )
+            item_factors = als.item_factors
+            catalogue = CatalogueArrays(table.movies, unit_factors(item_factors))
+            groups = tuple(group(catalogue, **arrays_of(group)) for group in recipe.feature_groups)
+            sources = CandidateSources(
+                item_factors,
+                recipe.sources,
+                LinkTable(**arrays_of(TransitionFeatures)) if Source.TRANSITIONS in used else None,
+                popularity(MovieStatistics.of(ratings, n_movies))
+                if Source.POPULARITY in used
+                else np.empty(0),
+            )
         return cls(
             ratings=ratings,
             als=als,
             sources=sources,
             tables=FeatureTables(catalogue, groups),
-            n_candidates=n_candidates,
+            n_candidates=recipe.n_candidates,
         )
 
     def served_users(self) -> Rows:
@@ -201,24 +172,4 @@ class FirstStage:
                 )
                 for user_row, found in zip(user_rows, candidates, strict=True)
             ]
-        )
-
-
-def fit_first_stage(ratings: Ratings, job: JobContext, what: str, *, users: Rows | None = None) -> FirstStage:
-    """Fits stage one on `ratings`, named `what` to whoever watches; `users` as for `FirstStage.fit`."""
-    recipe = job.recipe
-    with job.progress.step(f"Stage one on {what}", recipe.als.iterations) as advance:
-        return FirstStage.fit(
-            ratings,
-            job.table,
-            recipe.als,
-            recipe.feature_groups,
-            recipe.sources,
-            n_candidates=recipe.n_candidates,
-            seed=recipe.seed,
-            threads=recipe.threads,
-            progress=advance,
-            checkpoints=job.checkpoints,
-            users=users,
-            engine=job.engine,
         )

@@ -1,6 +1,7 @@
 """What all steps of a training share."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from training.checkpoints import NO_CHECKPOINTS, Checkpoints
 from training.data.movielens.movies import MovieTable
@@ -27,6 +28,10 @@ class JobContext:
     def n_movies(self) -> int:
         """Rows of the catalogue."""
         return len(self.table.movies.ids)
+
+    def with_recipe(self, **changes: Any) -> "JobContext":
+        """The same job, by a recipe in which some fields have other values."""
+        return replace(self, recipe=replace(self.recipe, **changes))
 
     def part(self, name: str) -> "JobContext":
         """The context of a part of the job, whose finished steps have names of their own."""

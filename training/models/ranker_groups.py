@@ -20,7 +20,7 @@ from training.checkpoints import Arrays
 from training.data.movielens.cleaning import ratings_digest
 from training.errors import TrainingError
 from training.evaluation.splits import Split, SplitProtocol, sample_users, split
-from training.models.first_stage import FirstStage, fit_first_stage
+from training.models.first_stage import FirstStage
 from training.models.job_context import JobContext
 from training.models.ranker import Groups
 from training.models.recipe import RankerParameters, Recipe
@@ -85,7 +85,7 @@ def ranker_groups(past: Ratings, job: JobContext) -> tuple[Groups, npt.NDArray[n
 
         def labelled(i: int = i, cut: Split = cut) -> Arrays:
             what = f"inner cut {i + 1} of {len(cuts)}"
-            stage = fit_first_stage(cut.train, job, what, users=cut.users)
+            stage = FirstStage.fit(cut.train, job, what, users=cut.users)
             # Each cut its own: it does not matter which of them were done before.
             rng = np.random.default_rng([recipe.seed, i])
             with job.progress.step("Candidates of the ranker's groups", cut.users.size) as advance:

@@ -12,7 +12,7 @@ from serving.ids import Rows
 from serving.ratings import Ratings
 from serving.retrieval import best_first
 from training.checkpoints import Arrays
-from training.models.first_stage import FirstStage, fit_first_stage
+from training.models.first_stage import FirstStage
 from training.models.job_context import JobContext
 from training.models.ranker import Groups, mean_ranker, model_bytes, model_of, ranker_seeds
 from training.models.ranker_groups import ranker_groups
@@ -71,7 +71,7 @@ def fit_two_stage(
     """
     groups, inner_scores = ranker_groups(past, job)
     ranker = _fit_ranker(groups, job, choice)
-    stage = fit_first_stage(past, job, "all of the past", users=users)
+    stage = FirstStage.fit(past, job, "all of the past", users=users)
     return TwoStage(
         stage=stage,
         ranker=ranker,

@@ -5,16 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from serving.features.sets import FeatureGroups, FeatureSet, groups_of_names, names_of_groups
 from serving.ratings import Ratings
 from tests.training.small import JOB, N_USERS, PROGRESS, RECIPE, tastes
-from training.checkpoints import Checkpoints
+from training.checkpoints import Arrays, Checkpoints
 from training.data.movielens.data_set import read_data_set
 from training.experiments import feature_selection
-from training.experiments.feature_selection import FeatureSelection, Trial, choose_feature_groups
+from training.experiments.feature_selection import FeatureSelection, affordable, choose_feature_groups
 from training.experiments.validation_lists import ValidationLists
 from training.models.job_context import JobContext
 from training.models.recipe import RankerParameters
@@ -78,16 +77,18 @@ def planted(
     """The choice where each set of groups besides those that always stay reaches what is given for it."""
     always = FeatureSet.COMPACT.groups[:5]
 
-    class Planted:
-        def by_importance(self) -> FeatureGroups:
-            return groups_of_names(order)
-
-        def ndcg(self, groups: FeatureGroups) -> npt.NDArray[np.float64]:
-            assert groups[:5] == always
-            return np.array(ndcg[names_of_groups(groups[5:])])
+    def tried(lists: ValidationLists, groups: FeatureGroups) -> Arrays:
+        assert groups[:5] == always
+        importance = [order.index(group.NAME) if group.NAME in order else 0 for group in groups]
+        columns = [lists.columns((group,)).sum() for group in groups]
+        return {
+            "ndcg": np.array(ndcg[names_of_groups(groups[5:])]),
+            "importance": np.repeat(np.array(importance, np.float64) / columns, columns),
+        }
 
     monkeypatch.setattr(feature_selection, "ENOUGH_USERS", 0)
-    monkeypatch.setattr(Trial, "of", lambda *_: Planted())
+    monkeypatch.setattr(feature_selection, "affordable", lambda lists: lists)
+    monkeypatch.setattr(feature_selection, "tried", tried)
     groups = (*always, *groups_of_names(sorted(order)))
     return chosen(tastes(), replace(JOB, recipe=replace(RECIPE, feature_groups=groups)))
 
@@ -128,8 +129,8 @@ def test_seconds_are_estimated_and_bound_what_rankers_learn_from(
     kept = replace(job, recipe=recipe, checkpoints=Checkpoints.of(tmp_path, "test", "key"))
     ratings = ratings_of_sample(few_generated)
     monkeypatch.setattr(feature_selection, "ranker_seeds", lambda seed: range(seed, seed + 1))
-    trial = Trial.of(ValidationLists.of(ratings, replace(job, recipe=recipe)))
-    assert 6 <= np.unique(trial.lists.learned_from.group_ids).size < 50
+    lists = affordable(ValidationLists.of(ratings, replace(job, recipe=recipe)))
+    assert 6 <= np.unique(lists.learned_from.group_ids).size < 50
     once = chosen(ratings, kept)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.experiments.feature_selection.fit_trees", None)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from serving.sources import ALS_ALONE, SourceWeights
-from tests.training.small import JOB, RECIPE, SPARSE_JOB, ratings_of, sparse, tastes
+from tests.training.small import JOB, SPARSE_JOB, ratings_of, sparse, tastes
 from training.evaluation.judging import judge
 from training.evaluation.splits import Split, SplitProtocol, split
 from training.experiments import source_weights
@@ -47,16 +47,8 @@ def test_what_was_chosen_holds_what_popularity_holds_later_too(chosen: SourceCho
     judged = split(sparse(), SplitProtocol.USER)
 
     def recall(weights: SourceWeights) -> float:
-        stage = FirstStage.fit(
-            judged.train,
-            SPARSE_JOB.table,
-            RECIPE.als,
-            RECIPE.feature_groups,
-            weights,
-            n_candidates=100,
-            seed=0,
-            threads=1,
-        )
+        job = SPARSE_JOB.with_recipe(sources=weights, n_candidates=100)
+        stage = FirstStage.fit(judged.train, job, "a test")
         lists = [found.movie_rows for found in stage.candidates(judged.users)]
         return judge(lists, judged, candidates=100).means()["recall_at_100"]
 

@@ -10,13 +10,12 @@ from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 
 from serving.features.movie import MovieFeatures
-from serving.features.sets import FeatureSet
 from serving.features.time import RECENT_SECONDS, TimeFeatures
 from serving.fold_in import Confidence, FoldIn
 from serving.ids import IdMap
 from serving.movies import MOVIELENS_GENRES, Movies, genre_bits
 from serving.ratings import Ratings
-from tests.training.small import N_MOVIES, N_USERS, RECIPE, ratings_of, table_of, tastes
+from tests.training.small import JOB, N_MOVIES, N_USERS, RECIPE, ratings_of, table_of, tastes
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
 from training.features import movie
@@ -194,9 +193,7 @@ def test_als_presets() -> None:
 
 
 def first_stage(ratings: Ratings, table: MovieTable) -> FirstStage:
-    return FirstStage.fit(
-        ratings, table, RECIPE.als, FeatureSet.EXTENDED.groups, n_candidates=300, seed=0, threads=1
-    )
+    return FirstStage.fit(ratings, replace(JOB, table=table), "a test")
 
 
 def test_movie_features_by_hand() -> None:
@@ -214,9 +211,7 @@ def test_movie_features_by_hand() -> None:
         title_lengths=np.array([11, 12, 13], dtype=np.int32),
         tmdb_ids=np.zeros(3, dtype=np.int32),
     )
-    stage = FirstStage.fit(
-        ratings, table, RECIPE.als, FeatureSet.EXTENDED.groups, n_candidates=300, seed=0, threads=1
-    )
+    stage = first_stage(ratings, table)
     found = stage.tables.group(MovieFeatures).values
     names = [feature.name for feature in MovieFeatures.features_for(MOVIELENS_GENRES)]
     columns = dict(zip(names, found.T.tolist(), strict=True))
@@ -257,10 +252,7 @@ def test_times_and_recent_ratings_by_hand() -> None:
         [(0, 5, start + bin_ - 1), (1, 5, start + 3 * bin_)],
         [(0, 5, start + 2 * bin_)],
     )
-    tables = FirstStage.fit(
-        ratings, table_of(3), RECIPE.als, FeatureSet.EXTENDED.groups, n_candidates=300, seed=0, threads=1
-    ).tables
-    found = tables.group(TimeFeatures)
+    found = first_stage(ratings, table_of(3)).tables.group(TimeFeatures)
     np.testing.assert_array_equal(found.first_times, [start, start + bin_, NAN])
     assert found.recent_ratings.tolist() == [[2, 2, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0]]
     assert found.span.tolist() == [start, start + 3 * bin_]

@@ -13,7 +13,7 @@ from serving.ratings import LIKED, Ratings
 from tests.training.small import JOB, N_MOVIES, N_USERS, RECIPE, ratings_of, tastes
 from training.evaluation.splits import Split, SplitProtocol, split
 from training.models import ranker_selection
-from training.models.first_stage import FirstStage, fit_first_stage
+from training.models.first_stage import FirstStage
 from training.models.ranker import Groups, fit_ranker, mean_ranker
 from training.models.ranker_groups import (
     LeakError,
@@ -36,7 +36,7 @@ ALS_SCORE = NAMES.index("als_score")
 
 
 def stage_on(ratings: Ratings, recipe: Recipe = RECIPE) -> FirstStage:
-    return fit_first_stage(ratings, replace(JOB, recipe=recipe), "a test")
+    return FirstStage.fit(ratings, replace(JOB, recipe=recipe), "a test")
 
 
 def groups_of(stage: FirstStage, cut: Split, *, seed: int = 0, **parameters: Any) -> Groups:
