@@ -48,7 +48,7 @@ class Engine(ABC):
     @property
     @abstractmethod
     def cores(self) -> int:
-        """On which it works."""
+        """Cores that it works on."""
 
     @abstractmethod
     def shards(self, parts: Sequence[Arrays]) -> Shards:

@@ -10,6 +10,8 @@ from serving.features.sets import FeatureSet
 from serving.ids import Rows
 from serving.ratings import Ratings
 from serving.sources import ALS_ALONE
+from training.checkpoints import Arrays
+from training.data.movielens.cleaning import ratings_digest
 from training.evaluation.judging import Quality, judge
 from training.evaluation.profiles import ListProfile, profile_of
 from training.evaluation.splits import ENOUGH_USERS, Split, SplitProtocol, judged_split, split
@@ -134,8 +136,7 @@ def measure(
     if job.recipe.choose_sources:
         short_histories = measure_short_histories(test.train, two_stage, job)
         job = job.with_recipe(least_history=short_histories.least_history)
-    with job.progress.step("Regularization of EASE, on a validation part"):
-        ease_ndcg = choose_ease_regularization(test.train, job.n_movies, job.recipe.protocol)
+    ease_ndcg = _ease_ndcg(test.train, job)
     lists = _lists(test, two_stage, job, ease_ndcg)
     if variants:
         lists |= _variant_lists(test, job.part("reference"), choice, lists["popularity"])
@@ -208,6 +209,20 @@ def _als_ndcg(past: Ratings, job: JobContext) -> dict[float, float]:
             threads=recipe.threads,
             checkpoints=job.checkpoints,
         )
+
+
+def _ease_ndcg(past: Ratings, job: JobContext) -> dict[float, float]:
+    """No seed changes it, and the gate asks for it again when it measures the champion."""
+    protocol = job.recipe.protocol
+
+    def searched() -> Arrays:
+        with job.progress.step("Regularization of EASE, on a validation part"):
+            found = choose_ease_regularization(past, job.n_movies, protocol)
+        return {"regularization": np.array(list(found)), "ndcg": np.array(list(found.values()))}
+
+    digest = ratings_digest(past, job.table.movies.ids)
+    found = job.checkpoints.whole().step(f"ease-{digest[:16]}-{protocol}", searched)
+    return dict(zip(found["regularization"].tolist(), found["ndcg"].tolist(), strict=True))
 
 
 def _validated(

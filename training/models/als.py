@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,8 @@ from training.engine.engine import Engine
 from training.engine.local import LocalEngine
 from training.models.als_shards import UserShards, UserVectors, fit_item_factors
 
-_USERS_PER_PRODUCT = 256
-_USERS_PER_SHARD = 500
+_USERS_PER_PRODUCT: Final = 256
+_USERS_PER_SHARD: Final = 500
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from training.engine.engine import Arrays, Engine, Shards, Work
 from training.errors import TrainingError
 
 _RATINGS_PER_SHARD: Final = 2**20
-"""About, and at least one row. Each shard squares the factors of the other side again."""
+"""A shard has about as many, and one row at least. Each squares the factors of the other side again."""
 _START: Final = 0.01
 """Random factors are from 0 to this, as implicit has it."""
 

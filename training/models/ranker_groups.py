@@ -68,7 +68,8 @@ def candidate_scores(stage: FirstStage, users: Rows) -> npt.NDArray[np.float32]:
 def ranker_groups(past: Ratings, job: JobContext) -> tuple[Groups, npt.NDArray[np.float32]]:
     """What the ranker learns from: labelled candidates of every inner cut of `past`.
 
-    A job that chooses groups of features and keeps them all meets the same again on its validation part.
+    If all groups of features are kept, the measurement on the validation part finds these groups in the job's
+    checkpoints.
 
     Returns:
         The groups, and the ALS scores of some users' candidates in all cuts.

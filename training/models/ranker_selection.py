@@ -76,7 +76,7 @@ def choose_ranker(groups: Groups, validation: Groups, job: JobContext) -> Ranker
     if min(np.unique(part.group_ids).size for part in (groups, validation)) < LEAST_GROUPS:
         trees = min(_UNCHOSEN_TREES, parameters.iterations)
         return RankerChoice(parameters.only_loss or Loss.LOGLOSS, trees, validation_ndcg={})
-    qualities: dict[Loss, Quality] = {}
+    qualities: dict[Loss, NdcgByTrees] = {}
     for loss in _losses(groups, job):
         with job.progress.step(f"Choosing the number of trees with {loss}, on a validation part"):
             qualities[loss] = _by_trees(groups, validation, loss, job)
@@ -91,7 +91,7 @@ def choose_ranker(groups: Groups, validation: Groups, job: JobContext) -> Ranker
     )
 
 
-class Quality(NamedTuple):
+class NdcgByTrees(NamedTuple):
     """What a loss reaches on the validation part."""
 
     trees: Sequence[int]
@@ -118,13 +118,13 @@ def _losses(groups: Groups, job: JobContext) -> list[Loss]:
     return [Loss.LOGLOSS, *([Loss.YETI_RANK] if seconds <= LOSS_SHARE * parameters.selection_seconds else [])]
 
 
-def _by_trees(groups: Groups, validation: Groups, loss: Loss, job: JobContext) -> Quality:
+def _by_trees(groups: Groups, validation: Groups, loss: Loss, job: JobContext) -> NdcgByTrees:
     most = job.recipe.ranker.iterations
     trees = min(_FIRST_TREES, most)
     while True:
         grid = range(_TREES_STEP, trees + 1, _TREES_STEP) or range(trees, trees + 1)
         judged = partial(_judged, groups, validation, loss, grid, job)
-        quality = Quality(grid, job.checkpoints.step(f"trees-{loss}-{trees}", judged)["ndcg"])
+        quality = NdcgByTrees(grid, job.checkpoints.step(f"trees-{loss}-{trees}", judged)["ndcg"])
         if trees == most or not _still_rises(quality.ndcg):
             return quality
         trees = min(2 * trees, most)
@@ -138,7 +138,7 @@ def _judged(groups: Groups, validation: Groups, loss: Loss, grid: Sequence[int],
 
 
 def _still_rises(ndcg: npt.NDArray[np.float64]) -> bool:
-    """Whether the second half of the trees is worth more than a standard error; `ndcg` as in `Quality`."""
+    """Whether the second half of the trees is worth more than a standard error; shape (n_lists, n_steps)."""
     return is_worth(ndcg[:, -1] - ndcg[:, (ndcg.shape[1] - 1) // 2])
 
 
@@ -147,7 +147,7 @@ def is_worth(gains: npt.NDArray[np.float64]) -> bool:
     return bool(gains.mean() > gains.std() / np.sqrt(gains.size))
 
 
-def _better(qualities: Mapping[Loss, Quality], best: Mapping[Loss, int]) -> Loss:
+def _better(qualities: Mapping[Loss, NdcgByTrees], best: Mapping[Loss, int]) -> Loss:
     """YetiRank if its lead is more than a standard error, else Logloss."""
     ours, other = (qualities[loss].ndcg[:, best[loss]] for loss in (Loss.LOGLOSS, Loss.YETI_RANK))
     return Loss.YETI_RANK if is_worth(other - ours) else Loss.LOGLOSS
@@ -192,7 +192,7 @@ def ndcg_by_trees(
     return ndcg(np.array(found).swapaxes(0, 1), n_liked[:, None], 10)
 
 
-def _curve(loss: Loss, quality: Quality) -> LearningCurve:
+def _curve(loss: Loss, quality: NdcgByTrees) -> LearningCurve:
     ndcg = quality.ndcg
     return LearningCurve(
         loss=loss,

@@ -72,13 +72,13 @@ class CatalogueContext:
 
     @classmethod
     def of(cls, ratings: Ratings, table: MovieTable) -> "CatalogueContext":
-        """That of a data set."""
+        """The context of a data set."""
         statistics = MovieStatistics.of(ratings, len(table.movies.ids))
         return cls(table.movies, table.titles, ratings, popularity(statistics))
 
     @classmethod
     def read(cls, store: BundleStore, bundle_id: str) -> "CatalogueContext":
-        """That of a bundle."""
+        """The context of a bundle."""
         candidate, gateway = (store.folder(bundle_id, name) for name in ("candidate", "gateway"))
         content = CatalogueContent.read(gateway)
         return cls(read_movies(candidate), content.titles, read_ratings(candidate), content.popularity)

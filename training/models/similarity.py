@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +11,9 @@ from serving.bundle.neighbours import NeighboursContent
 from serving.movies import Movies
 from serving.similarity import genre_jaccard, nearest, unit_factors
 
-NEIGHBOURS = 100
+NEIGHBOURS: Final = 100
 """Per movie: as many as the API returns at the most."""
-_MOVIES_PER_PRODUCT = 512
+_MOVIES_PER_PRODUCT: Final = 512
 
 
 def build_index(

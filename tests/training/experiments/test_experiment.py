@@ -8,7 +8,8 @@ import pytest
 
 from serving.ratings import Ratings
 from tests.training.small import JOB, PROGRESS, RECIPE, ratings_of, table_of, tastes
-from training.experiments.experiment import measure
+from training.checkpoints import Checkpoints
+from training.experiments.experiment import measure, measure_seeds
 from training.experiments.tuning import Bounds, tune
 from training.models.job_context import JobContext
 from training.models.ranker_groups import TooFewUsersError
@@ -52,3 +53,15 @@ def test_an_open_regularization_is_chosen_before_anything_is_fitted() -> None:
     assert chosen.recipe.als == replace(RECIPE.als, regularization=best)
     again = measure(ratings, JobContext(table, replace(chosen.recipe, choose_regularization=False), PROGRESS))
     assert again.qualities["als"].means() == chosen.qualities["als"].means()
+
+
+def test_the_regularization_of_ease_is_looked_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other seeds, and the gate, meet it again."""
+    job = replace(JOB, checkpoints=Checkpoints(tmp_path))
+    first, second = measure_seeds(tastes(), job, [0, 1])
+    assert first.ease_ndcg
+    assert second.ease_ndcg == first.ease_ndcg
+    monkeypatch.setattr("training.experiments.experiment.choose_ease_regularization", None)
+    assert measure(tastes(), job.part("gate")).ease_ndcg == first.ease_ndcg
