@@ -1,20 +1,21 @@
 """Item factors of ALS by implicit's own fit and on both engines: `python -m benchmarks.als_engines --help`.
 
-All give the same bits, or it fails. Spark's executors are threads of a JVM on this machine, unless
-`PYSPARK_SUBMIT_ARGS` names a cluster. Linux only.
+All give the same bits, or it fails. Cleaning and links of the same ratings are timed as well. Spark's
+executors are threads of a JVM on this machine, unless `PYSPARK_SUBMIT_ARGS` names a cluster. Linux only.
 """
 
 import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is imported, as in the job
 
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,12 +30,14 @@ from training.data.movielens.data_set import read_data_set
 from training.engine.engine import Engine
 from training.engine.local import LocalEngine
 from training.engine.spark import SparkEngine
+from training.features import transitions
 from training.models.als_shards import fit_item_factors
 from training.models.recipe import DEFAULT_PARAMETERS
 
 _CORES: Final = len(os.sched_getaffinity(0))
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _SEED: Final = 0
+_Found = TypeVar("_Found")
 
 
 def main(
@@ -44,17 +47,18 @@ def main(
     """Prints seconds, and processor seconds of all processes, for an iteration."""
     with TemporaryDirectory() as folder:
         write_long_tail(Path(folder), int(ratings))
-        table, cleaned = read_data_set(Path(folder))
+        table, cleaned = _timed("reading and cleaning", lambda: read_data_set(Path(folder)))
     data, n_movies = cleaned.ratings, len(table.movies.ids)
     parameters = replace(DEFAULT_PARAMETERS, iterations=iterations)
     typer.echo(
         f"{data.values.size:,} ratings of {len(data.users):,} users by {n_movies:,} movies, {_CORES} cores"
     )
+    _timed("links", lambda: transitions.build(data, table))
 
     def on(engine: Engine) -> npt.NDArray[np.float32]:
         return fit_item_factors(data, n_movies, parameters, seed=_SEED, engine=engine)
 
-    expected = _timed("implicit", iterations, lambda: _implicit(data, n_movies, parameters))
+    expected = _timed("implicit", lambda: _implicit(data, n_movies, parameters), iterations)
     with SparkEngine() as spark:
         on_spark = f"Spark, {spark.cores} cores"
         for name, engine in (
@@ -62,19 +66,21 @@ def main(
             (f"{on_spark}, first fit", spark),
             (on_spark, spark),
         ):
-            found = _timed(name, iterations, partial(on, engine))
+            found = _timed(name, partial(on, engine), iterations)
             if found.tobytes() != expected.tobytes():
                 raise SystemExit(f"{name}: the factors are not those of implicit")
 
 
-def _timed(name: str, iterations: int, fit: Callable[[], npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+def _timed(name: str, work: Callable[[], _Found], iterations: int = 1) -> _Found:
     began, cpu_before = time.perf_counter(), _cpu_seconds()
-    factors = fit()
+    found = work()
     seconds, cpu_seconds = time.perf_counter() - began, _cpu_seconds() - cpu_before
+    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # getrusage(2) counts KiB
     typer.echo(
-        f"{name}: {seconds / iterations:.1f} s an iteration, {cpu_seconds / iterations:.1f} of the processor"
+        f"{name}: {seconds / iterations:.1f} s, {cpu_seconds / iterations:.1f} of the processor"
+        f"{', an iteration' if iterations > 1 else ''}; peak of this process so far {peak_gib:.1f} GiB"
     )
-    return factors
+    return found
 
 
 def _implicit(ratings: Ratings, n_movies: int, parameters: AlsParameters) -> npt.NDArray[np.float32]:
