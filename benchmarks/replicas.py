@@ -88,9 +88,13 @@ class Replica:
         return self._process.wait(_STOP_SECONDS)
 
     def kill(self) -> None:
-        """Ends it with SIGKILL, as the kernel does when memory runs out."""
+        """Ends it with SIGKILL."""
         self._process.kill()
         self._process.wait()
+
+    def killed(self) -> bool:
+        """Waits for its end, and says whether that was SIGKILL: the kernel sends it where memory runs out."""
+        return self._process.wait(_STOP_SECONDS) == -signal.SIGKILL
 
     def freeze(self) -> None:
         """Stops it with SIGSTOP: it keeps its connections, and is silent."""
