@@ -3,6 +3,9 @@
 Two studies, one per stage: first ALS, by the nDCG@10 of its own lists; then the ranker, by that of what it
 makes of the best ALS's candidates. The defaults are the first trial of each, so that what is found is never
 below them on the validation part.
+
+Candidates come from ALS alone and the ranker sees all groups of features: `train` chooses sources, groups and
+the number of trees afterwards, with the parameters that were found.
 """
 
 import time
@@ -29,7 +32,9 @@ from training.models.recipe import Loss
 
 _MOST_USERS: Final = 2_000
 """Judged users, at random where there are more."""
-_RANKER_FIELDS: Final = ("iterations", "learning_rate", "depth", "negatives")
+_RANKER_FIELDS: Final = ("learning_rate", "depth", "negatives")
+_MOST_TREES: Final = 300
+"""Of a trial's ranker: `train` goes beyond them only where its curve still rises there."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,6 @@ def _als_suggestion(trial: optuna.Trial) -> Parameters:
 
 def _ranker_suggestion(trial: optuna.Trial) -> Parameters:
     return {
-        "iterations": trial.suggest_int("iterations", 50, 500, step=50),
         "learning_rate": trial.suggest_float("learning_rate", 0.02, 0.2, log=True),
         "depth": trial.suggest_int("depth", 4, 8),
         "negatives": trial.suggest_categorical("negatives", [25, 75, 150]),
@@ -135,6 +139,7 @@ def _ranker_suggestion(trial: optuna.Trial) -> Parameters:
 def _ranker_quality(judged: Split, job: JobContext) -> Callable[[Parameters], float]:
     """The function that a trial of the ranker is judged by; all that trials share is computed here, once."""
     recipe = job.recipe
+    loss = recipe.ranker.only_loss or Loss.LOGLOSS
     cuts = labelling_cuts(judged.train, recipe)
     stages = [
         FirstStage.fit(cut.train, job, f"inner cut {i + 1} of {len(cuts)}", users=cut.users)
@@ -155,9 +160,9 @@ def _ranker_quality(judged: Split, job: JobContext) -> Callable[[Parameters], fl
         require_groups(np.unique(groups.group_ids).size, recipe)
         model = fit_ranker(
             groups,
-            Loss.YETI_RANK,
+            loss,
             chosen,
-            iterations=chosen.iterations,
+            iterations=min(chosen.iterations, _MOST_TREES),
             feature_names=stage.tables.names,
             seed=recipe.seed,
             threads=recipe.threads,

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from catboost import CatBoost
 
 from serving.ratings import Ratings
 from tests.training.small import JOB, PROGRESS, RECIPE, ratings_of, table_of, tastes
@@ -12,7 +14,9 @@ from training.checkpoints import Checkpoints
 from training.experiments.experiment import measure, measure_seeds
 from training.experiments.tuning import Bounds, tune
 from training.models.job_context import JobContext
+from training.models.ranker import Groups, fit_ranker
 from training.models.ranker_groups import TooFewUsersError
+from training.models.recipe import Loss, RankerParameters
 
 
 def short_histories(n_ratings: int) -> Ratings:
@@ -42,6 +46,26 @@ def test_a_search_that_has_nothing_to_go_by_ends_in_words(tmp_path: Path, n_rati
     bounds = Bounds(storage=tmp_path / "tuning.db", name="short", trials=1, seconds=60.0)
     with pytest.raises(TooFewUsersError, match=words):
         tune(short_histories(n_ratings), JOB, bounds)
+
+
+def test_a_search_tries_the_ranker_that_training_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = []
+
+    def remember(groups: Groups, loss: Loss, parameters: RankerParameters, **rest: Any) -> CatBoost:
+        fitted.append((loss, rest["iterations"]))
+        return fit_ranker(groups, loss, parameters, **rest)
+
+    monkeypatch.setattr("training.experiments.tuning.fit_ranker", remember)
+    for name, only_loss in (("open", None), ("asked for", Loss.YETI_RANK)):
+        recipe = replace(RECIPE, ranker=replace(RECIPE.ranker, only_loss=only_loss))
+        bounds = Bounds(storage=tmp_path / "tuning.db", name=name, trials=2, seconds=60.0)
+        found = tune(tastes(), JobContext(table_of(), recipe, PROGRESS), bounds)
+        # A file of `--params` with a number of trees would be the most that `train` chooses from.
+        assert all("iterations" not in trial.parameters for trial in found["ranker"].trials)
+    trees = RECIPE.ranker.iterations
+    assert fitted == [(loss, trees) for loss in (Loss.LOGLOSS, Loss.YETI_RANK) for _ in range(2)]
 
 
 def test_an_open_regularization_is_chosen_before_anything_is_fitted() -> None:
