@@ -1,5 +1,6 @@
 """What a job shows of itself: a bar per long step on a terminal, a line elsewhere; and what each took."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -82,5 +83,5 @@ def _peak_bytes() -> int | None:
         status = STATUS.read_text(encoding="ascii")
     except OSError:
         return None
-    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(kilobytes) * 1024
+    kilobytes = re.search(r"^VmHWM:\s+(\d+)", status, re.MULTILINE)  # some sandboxes leave it out
+    return None if kilobytes is None else int(kilobytes[1]) * 1024
