@@ -24,6 +24,7 @@ from serving.stages.ranking import RankingQuery
 from tests.serving.personal_stages import candidate_stage, ranking_stage
 from tests.serving.stage_under_test import failure, reason_of
 from tests.training.publish.test_publish import build
+from tests.training.release.candidate import promote_candidate
 from tests.training.release.test_champion import brought_down, register
 from tests.training.small import N_USERS, PROGRESS
 from training.jobs.train import SERVER_LOADERS
@@ -154,7 +155,7 @@ async def test_a_user_of_another_shard_is_refused_also_among_others(
 
 def test_sync_fetches_one_piece_alone(halves: BundleStore, tmp_path: Path) -> None:
     registry = register(tmp_path / "registry", halves.path(current(halves)))
-    registry.promote()
+    promote_candidate(registry)
     root = tmp_path / "servers"
     assert brought_down(registry, root, user_shard=SHARDS[1]) == current(halves)
     pieces = {path.name for path in root.rglob("*-of-2.npz")}

@@ -77,7 +77,7 @@ def promote(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Make a registered bundle the champion, which `training.sync` brings down to servers."""
-    from training.release.promotion import require_published_last, served
+    from training.release.promotion import published_last, served
     from training.release.registry import Registry, limited_requests
 
     if previous and bundle_id is not None:
@@ -86,13 +86,17 @@ def promote(
     with failing_clearly(), limited_requests(seconds=_REGISTRY_SECONDS):
         registry = Registry.open(bundle_root, tracking_uri)
         wanted = registry.previous() if previous else bundle_id
-        if wanted is None:
-            require_published_last(bundle_root, registry, tracking_uri)
-        seconds = registry.seconds_to_settle(wanted, now=time.time())
+        # Looked up once: what becomes the candidate during the wait was not checked.
+        chosen = (
+            published_last(bundle_root, registry, tracking_uri)
+            if wanted is None
+            else registry.version_of(wanted)
+        )
+        seconds = registry.seconds_to_settle(chosen, now=time.time())
         if seconds:
             typer.echo(f"Waiting {seconds:.0f} s: servers are still taking the champion before this one")
             time.sleep(seconds)
-        version, champion = registry.promote(wanted)
+        version, champion = registry.promote(chosen)
         typer.echo(f"Version {version} is the champion: bundle {champion}")
         typer.echo(served(bundle_root, champion))
 
@@ -123,7 +127,7 @@ def rollback(*, bundle_root: BundleRoot = ROOT, tracking_uri: TrackingUri = None
             if registry.aliased(CHAMPION) is None:
                 typer.echo("No version is the champion, so that nothing changes outside of this folder")
                 return
-            version, _ = registry.promote(pointer.bundle_id)
+            version, _ = registry.promote(registry.version_of(pointer.bundle_id))
         except NothingRecordedError:
             return
         except Exception as error:

@@ -1,6 +1,7 @@
 """Whether the candidate is what was published last, and what is served while it is the champion."""
 
 from pathlib import Path
+from typing import Final
 
 from mlflow.entities.model_registry import ModelVersion
 
@@ -10,11 +11,11 @@ from training.release.registry import BUNDLE_TAG, CANDIDATE, Registry, RegistryE
 from training.release.run_record import kept_keys, read_kept
 from training.release.tracking import UNSENT_TAG
 
-_SYNC_RUNS = "`python -m training sync-runs`"
+_SYNC_RUNS: Final = "`python -m training sync-runs`"
 
 
-def require_published_last(root: Path, registry: Registry, tracking_uri: str | None) -> None:
-    """Refuses a candidate that is older than what was published from a folder.
+def published_last(root: Path, registry: Registry, tracking_uri: str | None) -> ModelVersion:
+    """The candidate, which must not be older than what was published from a folder.
 
     Args:
         root: of the bundles; it may hold none, where people promote on another machine.
@@ -22,7 +23,8 @@ def require_published_last(root: Path, registry: Registry, tracking_uri: str | N
         tracking_uri: of the registry; None: it is the one of the folder.
 
     Raises:
-        RegistryError: the candidate is another bundle; the message says why and what is to be done.
+        RegistryError: there is no candidate, or it is another bundle; the message says why and what is to
+            be done.
     """
     candidate = registry.aliased(CANDIDATE)
     local = registry if tracking_uri is None else _local(root)
@@ -31,15 +33,17 @@ def require_published_last(root: Path, registry: Registry, tracking_uri: str | N
         or (None if local is None or local is registry else _missing_on_server(local, registry, candidate))
         or _unknown(root, registry, local)
     )
-    if missing is None:
-        return
-    bundle_id, why = missing
-    way = (
-        ""
-        if candidate is None
-        else f". `--bundle-id {candidate.tags[BUNDLE_TAG]}` takes the candidate as it is"
-    )
-    raise RegistryError(f"bundle {bundle_id} was published last in {root}, but {why}{way}")
+    if missing is not None:
+        bundle_id, why = missing
+        way = (
+            ""
+            if candidate is None
+            else f". `--bundle-id {candidate.tags[BUNDLE_TAG]}` takes the candidate as it is"
+        )
+        raise RegistryError(f"bundle {bundle_id} was published last in {root}, but {why}{way}")
+    if candidate is None:
+        raise RegistryError("no version is the candidate: nothing was published here yet")
+    return candidate
 
 
 def served(root: Path, bundle_id: str) -> str:

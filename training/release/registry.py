@@ -175,16 +175,15 @@ class Registry:
                 return None
             raise
 
-    def promote(self, bundle_id: str | None = None) -> tuple[str, str]:
-        """Makes the candidate the champion, or the latest version of a bundle.
+    def promote(self, version: ModelVersion) -> tuple[str, str]:
+        """Makes a version the champion.
 
         Returns:
             Version and bundle_id of the champion.
 
         Raises:
-            RegistryError: there is no such version.
+            RegistryError: it was registered by hand, and names no bundle.
         """
-        version = self._chosen(bundle_id)
         if BUNDLE_TAG not in version.tags:
             raise RegistryError(
                 f"version {version.version} has no tag {BUNDLE_TAG}: it was registered by hand"
@@ -196,13 +195,13 @@ class Registry:
         )  # last: tags are read with it
         return str(version.version), str(version.tags[BUNDLE_TAG])
 
-    def seconds_to_settle(self, bundle_id: str | None, *, now: float) -> float:
-        """How long servers still take to follow the last promotion, before this one may come.
+    def seconds_to_settle(self, version: ModelVersion, *, now: float) -> float:
+        """How long servers still take to follow the last promotion, before that of a version may come.
 
         They hold two bundles, which may change places at any time; a third has to wait.
 
         Args:
-            bundle_id: as for `promote`.
+            version: what would become the champion.
             now: Unix seconds.
         """
         champion = self.aliased(CHAMPION)
@@ -210,18 +209,9 @@ class Registry:
         if champion is None or promoted is None or PREVIOUS_TAG not in champion.tags:
             return 0.0
         held = {champion.tags.get(BUNDLE_TAG), champion.tags[PREVIOUS_TAG]}
-        if self._chosen(bundle_id).tags.get(BUNDLE_TAG) in held:
+        if version.tags.get(BUNDLE_TAG) in held:
             return 0.0
         return min(max(promoted + SETTLE_SECONDS - now, 0.0), SETTLE_SECONDS)
-
-    def _chosen(self, bundle_id: str | None) -> ModelVersion:
-        """The latest version of a bundle, or the candidate."""
-        if bundle_id is not None:
-            return self.version_of(bundle_id)
-        version = self.aliased(CANDIDATE)
-        if version is None:
-            raise RegistryError("no version is the candidate: nothing was published here yet")
-        return version
 
     def previous(self) -> str:
         """The bundle that was the champion before this one.

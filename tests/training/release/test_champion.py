@@ -21,7 +21,9 @@ from serving.bundle.store import MAX_MANIFEST_BYTES, BundleError, BundleStore
 from serving.shards import UserShard
 from tests.conftest import Trained
 from tests.serving.test_store import publish
+from tests.training.release.candidate import promote_candidate
 from training import sync
+from training.cli import release
 from training.cli.train import app
 from training.release.champion import bring_down
 from training.release.local_store import local_store
@@ -79,7 +81,7 @@ def test_the_champion_arrives_whole_and_is_served(
     serving = tmp_path / "serving"
     with pytest.raises(RegistryError, match="no version is the champion"):
         brought_down(registry, serving)
-    registry.promote()
+    promote_candidate(registry)
     with pytest.raises(RegistryError, match="no champion before"):
         registry.previous()
     assert brought_down(registry, serving) == trained.bundle_id
@@ -102,7 +104,7 @@ def test_only_a_champion_that_is_signed_is_brought_down_where_a_key_is_set(
         shutil.copytree(source.path(trained.bundle_id), staging, dirs_exist_ok=True)
         signed.publish(staging, source.manifest(trained.bundle_id), key)
     registry = register(root, signed.path(trained.bundle_id))
-    registry.promote()
+    promote_candidate(registry)
     assert brought_down(registry, tmp_path / "served", key.public) == trained.bundle_id
     BundleStore(tmp_path / "served", trusted=key.public).verify(trained.bundle_id)
     with pytest.raises(BundleError, match="is not that of a key that is trusted"):
@@ -112,7 +114,7 @@ def test_only_a_champion_that_is_signed_is_brought_down_where_a_key_is_set(
 
 @pytest.mark.row(59)
 def test_an_unsigned_champion_is_refused_where_a_key_is_set(registry: Registry, tmp_path: Path) -> None:
-    registry.promote()
+    promote_candidate(registry)
     with pytest.raises(BundleError, match=f"^version 1: the bundle has no {SIGNATURE_NAME}$"):
         brought_down(registry, tmp_path / "served", SigningKey(bytes(32)).public)
     assert list((tmp_path / "served/bundles").iterdir()) == []
@@ -125,11 +127,11 @@ def test_every_folder_gets_the_same_pointer(
     monkeypatch.setattr("training.release.registry.time", SimpleNamespace(time=lambda: next(moments)))
     local = with_bundle(root, trained)
     other = another_bundle(local, trained.bundle_id)
-    registry.promote()
+    promote_candidate(registry)
     there_before = BundleStore(tmp_path / "there before")
     brought_down(registry, there_before.root)
-    register(root, local.path(other)).promote()
-    registry.promote(other)  # again: nothing changes
+    promote_candidate(register(root, local.path(other)))
+    registry.promote(registry.version_of(other))  # again: nothing changes
     expected = {"bundle_id": other, "previous": trained.bundle_id, "published_at": 20}
     started_later = BundleStore(tmp_path / "started later")
     for store in (there_before, started_later):
@@ -137,11 +139,12 @@ def test_every_folder_gets_the_same_pointer(
         assert store.pointer().model_dump() == expected
         for bundle_id in (other, trained.bundle_id):
             assert store.manifest(bundle_id) == local.manifest(bundle_id)
-    assert registry.seconds_to_settle(other, now=20) == 0
-    assert registry.seconds_to_settle(trained.bundle_id, now=20) == 0  # servers hold both
+    assert registry.seconds_to_settle(registry.version_of(other), now=20) == 0
+    # Servers hold both.
+    assert registry.seconds_to_settle(registry.version_of(trained.bundle_id), now=20) == 0
     registry.client.set_model_version_tag(MODEL, "1", BUNDLE_TAG, "third")
-    assert registry.seconds_to_settle("third", now=30) == SETTLE_SECONDS - 10
-    assert registry.seconds_to_settle("third", now=20 + SETTLE_SECONDS) == 0
+    assert registry.seconds_to_settle(registry.version_of("third"), now=30) == SETTLE_SECONDS - 10
+    assert registry.seconds_to_settle(registry.version_of("third"), now=20 + SETTLE_SECONDS) == 0
     registry.client.set_model_version_tag(MODEL, "1", BUNDLE_TAG, trained.bundle_id)
     way_back = ["promote", "--previous", "--bundle-root", str(root)]
     assert CliRunner().invoke(app, way_back).exit_code == 0
@@ -154,7 +157,7 @@ def test_every_folder_gets_the_same_pointer(
 def test_a_lost_previous_bundle_stops_nobody(
     registry: Registry, root: Path, tmp_path: Path, trained: Trained
 ) -> None:
-    version, _ = registry.promote()
+    version, _ = promote_candidate(registry)
     registry.client.set_model_version_tag(MODEL, version, PREVIOUS_TAG, "lost")
     assert brought_down(registry, tmp_path / "serving") == trained.bundle_id
     assert BundleStore(tmp_path / "serving").pointer().previous is None
@@ -165,16 +168,18 @@ def test_a_promotion_time_that_is_none_spoils_nothing(
     registry: Registry, root: Path, tmp_path: Path, trained: Trained, promoted_at: str
 ) -> None:
     """Whoever may write tags could otherwise make the pointers of all folders unreadable."""
-    version, _ = registry.promote()
+    version, _ = promote_candidate(registry)
     registry.client.set_model_version_tag(MODEL, version, PROMOTED_TAG, promoted_at)
     registry.client.set_model_version_tag(MODEL, version, PREVIOUS_TAG, "other")
     registry.client.set_model_version_tag(MODEL, version, PUBLISHED_TAG, promoted_at)
     before = time.time()
     assert brought_down(registry, tmp_path / "serving") == trained.bundle_id
     assert before <= BundleStore(tmp_path / "serving").pointer().published_at <= time.time()
-    assert registry.seconds_to_settle(None, now=time.time()) == 0
+    candidate = registry.aliased(CANDIDATE)
+    assert candidate is not None
+    assert registry.seconds_to_settle(candidate, now=time.time()) == 0
     register(root, trained.root / "bundles" / trained.bundle_id)
-    registry.promote()
+    promote_candidate(registry)
     champion = registry.aliased(CHAMPION)
     assert champion is not None
     assert champion.version != version
@@ -185,15 +190,17 @@ def test_a_champion_that_was_made_by_hand_may_be_replaced(registry: Registry, tr
     client = registry.client
     by_hand = client.create_model_version(MODEL, source="nowhere").version
     client.set_registered_model_alias(MODEL, CHAMPION, by_hand)
-    assert registry.seconds_to_settle(None, now=0) == 0
-    assert registry.promote()[1] == trained.bundle_id
+    candidate = registry.aliased(CANDIDATE)
+    assert candidate is not None
+    assert registry.seconds_to_settle(candidate, now=0) == 0
+    assert promote_candidate(registry)[1] == trained.bundle_id
     client.set_registered_model_alias(MODEL, CANDIDATE, by_hand)
     with pytest.raises(RegistryError, match=f"version {by_hand} has no tag bundle_id"):
-        registry.promote()
+        promote_candidate(registry)
 
 
 def test_a_damaged_folder_heals(registry: Registry, tmp_path: Path, trained: Trained) -> None:
-    registry.promote()
+    promote_candidate(registry)
     store = BundleStore(tmp_path / "serving")
     brought_down(registry, store.root)
     (store.path(trained.bundle_id) / "ranking" / "ranker.cbm").write_bytes(b"{")
@@ -212,7 +219,7 @@ def test_only_what_the_manifest_lists_is_fetched(
     registry: Registry, root: Path, tmp_path: Path, trained: Trained
 ) -> None:
     """Whatever lies beside it would fill the volume of every pod."""
-    registry.promote()
+    promote_candidate(registry)
     (artefacts(root) / "ranking" / "surplus").write_bytes(bytes(10))
     brought_down(registry, tmp_path / "serving")
     bundle = BundleStore(tmp_path / "serving").path(trained.bundle_id)
@@ -224,7 +231,7 @@ def test_only_what_the_manifest_lists_is_fetched(
 def test_a_file_that_is_larger_than_it_should_be_is_not_fetched_whole(
     registry: Registry, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    registry.promote()
+    promote_candidate(registry)
     large = artefacts(root) / name
     allowed = large.stat().st_size if name != "manifest.json" else MAX_MANIFEST_BYTES
     with large.open("ab") as file:
@@ -251,7 +258,7 @@ def test_waiting_for_the_champion_ends_when_it_is_there(
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "no version is the champion" in process.stdout.readline()
-        registry.promote()
+        promote_candidate(registry)
         assert process.wait(timeout=60) == 0
     assert BundleStore(serving).pointer().bundle_id == trained.bundle_id
 
@@ -259,7 +266,7 @@ def test_waiting_for_the_champion_ends_when_it_is_there(
 def test_a_tampered_champion_is_refused_and_the_old_one_stays(
     registry: Registry, root: Path, tmp_path: Path
 ) -> None:
-    registry.promote()
+    promote_candidate(registry)
     (model,) = root.glob("mlruns/*/*/artifacts/bundle/ranking/ranker.cbm")
     content = bytearray(model.read_bytes())
     content[-1] ^= 1
@@ -289,7 +296,7 @@ def test_rollback_moves_the_pointer_and_the_champion(root: Path, trained: Traine
     register(root, store.path(trained.bundle_id))
     store.point_to(other, published_at=1)
     registry = register(root, store.path(other))
-    registry.promote()
+    promote_candidate(registry)
     result = CliRunner().invoke(app, ["rollback", "--bundle-root", str(root)])
     assert result.exit_code == 0, result.output
     assert store.pointer().bundle_id == trained.bundle_id
@@ -320,7 +327,7 @@ def test_a_third_bundle_waits_for_the_second_to_settle(root: Path, tmp_path: Pat
     second, third = (publish(store, text) for text in ("second", "third"))
     store.point_to(second, published_at=time.time())
     registry = register(root, store.path(third))
-    registry.promote()
+    promote_candidate(registry)
     waits: list[float] = []
 
     def wait(seconds: float) -> None:
@@ -445,7 +452,7 @@ def test_a_signal_ends_the_wait(
     store.point_to(trained.bundle_id, published_at=0)
     second, third = (publish(store, text) for text in ("second", "third"))
     store.point_to(second, published_at=time.time())
-    register(root, store.path(third)).promote()
+    promote_candidate(register(root, store.path(third)))
     options = ["--bundle-root", str(store.root), "--tracking-uri", local_store(root), *watch]
     command = [sys.executable, "-m", "training.sync", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -460,7 +467,7 @@ def test_a_signal_ends_the_wait(
 def test_a_bundle_that_does_not_fit_is_not_fetched(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry.promote()
+    promote_candidate(registry)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=7))
     with pytest.raises(OSError, match=r"the bundle needs \d{6,} bytes, 7 are free"):
         brought_down(registry, tmp_path / "serving")
@@ -486,3 +493,29 @@ def another_bundle(store: BundleStore, bundle_id: str) -> str:
         smaller = manifest.model_copy(update={"files": files, "bundle_id": bundle_id_of(files)})
         store.publish(staging, smaller)
     return smaller.bundle_id
+
+
+def test_what_becomes_the_candidate_during_the_wait_is_not_promoted(
+    registry: Registry, root: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not checked, and servers may not have settled for it."""
+    client, promote = registry.client, ["promote", "--bundle-root", str(root)]
+    assert CliRunner().invoke(app, promote).exit_code == 0
+    client.set_model_version_tag(MODEL, "1", PREVIOUS_TAG, "before")
+    local = with_bundle(root, trained)
+    checked = another_bundle(local, trained.bundle_id)
+    register(root, local.path(checked))
+    waits = []
+
+    def publish_another(seconds: float) -> None:
+        waits.append(seconds)
+        third = client.create_model_version(MODEL, source="nowhere", tags={BUNDLE_TAG: "third"})
+        client.set_registered_model_alias(MODEL, CANDIDATE, third.version)
+
+    monkeypatch.setattr(release, "time", SimpleNamespace(time=time.time, sleep=publish_another))
+    result = CliRunner().invoke(app, promote)
+    assert result.exit_code == 0, result.output
+    assert len(waits) == 1
+    champion = registry.aliased(CHAMPION)
+    assert champion is not None
+    assert champion.tags[BUNDLE_TAG] == checked

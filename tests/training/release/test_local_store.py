@@ -15,6 +15,7 @@ import pytest
 import structlog
 from mlflow.artifacts import download_artifacts
 
+from tests.training.release.candidate import promote_candidate
 from tests.training.release.test_tracking import record, runs
 from training.release import tracking
 from training.release.local_store import local_store, make_ready
@@ -60,7 +61,7 @@ def test_a_job_that_is_killed_while_it_makes_the_store_harms_nobody(tmp_path: Pa
         track(root, record(tmp_path), None)
     assert logs == []
     assert {"killed", "two_stage"} <= set(runs(local_store(root)))
-    assert Registry(local_store(root)).promote() == ("1", "b1")
+    assert promote_candidate(Registry(local_store(root))) == ("1", "b1")
     assert {path.name for path in root.iterdir()} == {".mlflow.db.lock", "mlflow.db", "mlruns", "unrecorded"}
 
 
@@ -72,7 +73,7 @@ def test_a_store_that_an_earlier_version_left_half_made_is_made_anew(root: Path,
     with structlog.testing.capture_logs() as logs:
         track(root, record(tmp_path), None)
     assert logs == []
-    assert Registry(local_store(root)).promote() == ("1", "b1")
+    assert promote_candidate(Registry(local_store(root))) == ("1", "b1")
 
 
 def test_a_new_file_as_tracking_uri_is_made_however_long_it_takes(
@@ -83,7 +84,7 @@ def test_a_new_file_as_tracking_uri_is_made_however_long_it_takes(
     with structlog.testing.capture_logs() as logs:
         track(root, record(tmp_path), other)
     assert logs == []
-    assert Registry(other).promote() == ("1", "b1")
+    assert promote_candidate(Registry(other)) == ("1", "b1")
 
 
 @pytest.mark.parametrize("take", [shutil.copytree, shutil.move])

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from benchmarks.ports import free_port
 from serving.bundle.store import BundleStore
 from tests.conftest import Trained
+from tests.training.release.candidate import promote_candidate
 from tests.training.release.test_champion import another_bundle, with_bundle
 from training import sync
 from training.cli.train import app
@@ -128,7 +129,7 @@ def test_a_bundle_travels_by_way_of_the_server(
     found = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     assert found["two_stage"].data.metrics == {"test_ndcg_at_10": 0.2}
     assert found["als"].data.tags["mlflow.parentRunId"] == found["two_stage"].info.run_id
-    Registry(server).promote()
+    promote_candidate(Registry(server))
     serving = tmp_path / "serving"
     assert sync.main(["--bundle-root", str(serving), "--tracking-uri", server]) == 0
     assert BundleStore(serving).pointer().bundle_id == trained.bundle_id

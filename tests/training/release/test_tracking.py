@@ -14,9 +14,11 @@ from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from benchmarks.ports import free_port
+from tests.training.release.candidate import promote_candidate
 from training.cli.train import app
 from training.release import tracking
 from training.release.local_store import local_store
+from training.release.promotion import published_last
 from training.release.registry import CANDIDATE, CHAMPION, Registry, RegistryError
 from training.release.run_record import RunRecord
 from training.release.tracking import ServerError, send_runs, track, write_records
@@ -89,21 +91,21 @@ def test_the_latest_bundle_is_the_candidate_until_it_is_promoted(root: Path, tmp
     track(root, record(tmp_path), None)
     registry = Registry(local_store(root))
     assert registry.aliased(CHAMPION) is None
-    assert registry.promote() == ("1", "b1")
+    assert promote_candidate(registry) == ("1", "b1")
     track(root, record(tmp_path, bundle_id="b2"), None)
     candidate, champion = registry.aliased(CANDIDATE), registry.aliased(CHAMPION)
     assert candidate is not None
     assert champion is not None
     assert (candidate.tags["bundle_id"], champion.tags["bundle_id"]) == ("b2", "b1")
-    assert registry.promote() == ("2", "b2")
-    assert registry.promote("b1") == ("1", "b1")
+    assert promote_candidate(registry) == ("2", "b2")
+    assert registry.promote(registry.version_of("b1")) == ("1", "b1")
     with pytest.raises(RegistryError, match="no version holds bundle b3"):
-        registry.promote("b3")
+        registry.version_of("b3")
 
 
 def test_an_empty_registry_has_nothing_to_promote(root: Path) -> None:
     with pytest.raises(RegistryError, match="no version is the candidate"):
-        Registry(local_store(root)).promote()
+        published_last(root, Registry(local_store(root)), None)
 
 
 @pytest.mark.row(41)
@@ -159,15 +161,16 @@ def test_one_run_that_the_server_refuses_stops_none_behind_it(
     client.log_param(begun.info.run_id, "seed", "another")
     with pytest.raises(ServerError, match="took 2 runs, but not 1: Changing param values is not allowed"):
         send_runs(root, back, patient=True)
-    assert Registry(back).promote()[1] == "b2"
+    assert promote_candidate(Registry(back))[1] == "b2"
     with pytest.raises(RegistryError, match="no version holds bundle b1"):
-        Registry(back).promote("b1")
+        Registry(back).version_of("b1")
     client.delete_run(begun.info.run_id)
     assert send_runs(root, back, patient=True) == 2
     candidate = Registry(back).aliased(CANDIDATE)
     assert candidate is not None
     assert candidate.tags["bundle_id"] == "b2"  # what comes late is not what was published last
-    assert Registry(back).promote("b1")[1] == "b1"
+    registry = Registry(back)
+    assert registry.promote(registry.version_of("b1"))[1] == "b1"
 
 
 def test_an_experiment_that_was_deleted_is_restored(root: Path, back: str, tmp_path: Path, down: str) -> None:
@@ -180,12 +183,12 @@ def test_an_experiment_that_was_deleted_is_restored(root: Path, back: str, tmp_p
     track(root, record(tmp_path, bundle_id="b2"), back)
     for uri in (local_store(root), back):
         assert len(runs(uri)) == 2
-        assert Registry(uri).promote()[1] == "b2"
+        assert promote_candidate(Registry(uri))[1] == "b2"
     track(root, record(tmp_path, bundle_id="b3"), down)
     client = MlflowClient(tracking_uri=local_store(root))
     client.delete_experiment(client.search_experiments(filter_string="name != 'Default'")[0].experiment_id)
     assert send_runs(root, back, patient=True) == 2
-    assert Registry(back).promote()[1] == "b3"
+    assert promote_candidate(Registry(back))[1] == "b3"
 
 
 def lock(database: sqlite3.Connection) -> None:
@@ -241,8 +244,9 @@ def test_a_record_that_was_written_in_part_is_completed(
     found = MlflowClient(tracking_uri=local_store(root)).search_runs(["1"])
     assert sorted(run.info.run_name for run in found) == ["als", "als", "two_stage", "two_stage"]
     assert {run.info.status for run in found} == {"FINISHED"}
-    assert Registry(local_store(root)).promote()[1] == "b2"
-    assert Registry(local_store(root)).promote("b1")[1] == "b1"
+    assert promote_candidate(Registry(local_store(root)))[1] == "b2"
+    registry = Registry(local_store(root))
+    assert registry.promote(registry.version_of("b1"))[1] == "b1"
 
 
 def test_a_candidate_that_is_not_what_was_published_last_is_not_promoted(
