@@ -279,7 +279,7 @@ class JobOptions(DataOptions):
         bool,
         typer.Option(
             "--sample",
-            help="A tenth of the users, idle and active alike; bundles go to `sample` below the root.",
+            help="A tenth of the users, idle and active alike; what is made goes to `sample` below the root.",
         ),
     ] = False
     dataset_tag: DatasetTag = None
@@ -287,6 +287,13 @@ class JobOptions(DataOptions):
         int, typer.Option(min=0, max=2**31 - 1, help="Of every random choice: equal seeds, equal bundles.")
     ] = 0
     tracking_uri: TrackingUri = None
+
+    @property
+    def output_root(self) -> Path:
+        """Where goes what is made: of a sample into a folder of its own."""
+        from training.data.preparation import SAMPLE_FOLDER
+
+        return self.bundle_root / SAMPLE_FOLDER if self.sample else self.bundle_root
 
 
 def _parameter(stage: str, name: str, help_text: str) -> Any:
@@ -307,7 +314,13 @@ class AlsOptions:
     als_factors: Annotated[int | None, _parameter("als", "factors", f"Length of a vector. {_PRESETS}")] = None
     als_iterations: Annotated[int | None, _parameter("als", "iterations", f"Alternations. {_PRESETS}")] = None
     als_regularization: Annotated[
-        float | None, _parameter("als", "regularization", "λ. Unset: chosen on a validation part.")
+        float | None,
+        _parameter(
+            "als",
+            "regularization",
+            "λ. Unset: chosen on a validation part, but for the preset's in build-similarity and with "
+            "`--preset reference`.",
+        ),
     ] = None
     als_alpha: Annotated[float | None, _parameter("als", "alpha", f"α of the confidence. {_PRESETS}")] = None
     als_confidence_mode: Annotated[

@@ -239,9 +239,10 @@ def build_similarity(
             )
         popular = popularity(MovieStatistics.of(ratings, n_movies))
         with job.progress.step("Similarity index", n_movies) as advance:
-            neighbours = build_index(model.item_factors, table.movies, popular, advance)
+            neighbours = build_index(model.item_factors, table.movies, popular, advance, threads=threads)
         name = "similarity_index.parquet"
-        for folder in (job.folder, _exports(job.root)):
+        exports = _exports(options.output_root)
+        for folder in (job.folder, exports):
             write_similarity_index(folder / name, neighbours, table.movies.ids)
         metrics = {
             "movies": float(n_movies),
@@ -250,7 +251,7 @@ def build_similarity(
         }
         job.progress.console.print(
             f"{n_movies:,} movies, {metrics['movies_by_factors']:,.0f} of them by ALS factors, in "
-            f"{_exports(job.root) / name}",
+            f"{exports / name}",
         )
         job.track(
             "similarity_index",

@@ -73,14 +73,13 @@ def train(
     A job that was killed goes on where it was when it is started again, and ends with the same bundle.
     """
     from serving.bundle.store import BundleStore
-    from training.data.preparation import SAMPLE_FOLDER
     from training.jobs.run_records import two_stage_record
     from training.jobs.train import train_and_publish
     from training.publish.reuse import reusable
     from training.release.tracking import track
     from training.report.tables import bundle_table
 
-    root = job.bundle_root / SAMPLE_FOLDER if job.sample else job.bundle_root
+    root = job.output_root
     with (
         prepared_data(job, sample=job.sample, dataset_tag=job.dataset_tag) as (prepared, progress),
         engine.open(options.threads) as opened,
@@ -166,7 +165,8 @@ def tune(
         float, typer.Option(min=0.0, max=10_080.0, help="At the most; the trial under way ends.")
     ] = 20.0,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write the best. Unset: best_params.json in the root.")
+        Path | None,
+        typer.Option(dir_okay=False, help="Where to write the best. Unset: best_params.json in the root."),
     ] = None,
     features: Features = None,
     protocol: ProtocolChoice = ProtocolOption.AUTO,
@@ -176,7 +176,7 @@ def tune(
 
     Run again, it goes on. `train --params FILE` takes what it found.
     """
-    from training.experiments.studies import Tuning
+    from training.experiments.studies import Tuning, study_name
     from training.experiments.tuning import Bounds
     from training.experiments.tuning import tune as run_studies
     from training.jobs.run_records import tuning_record
@@ -185,15 +185,16 @@ def tune(
 
     with prepared_data(job, sample=job.sample, dataset_tag=job.dataset_tag) as (prepared, progress):
         ratings, console = prepared.clean.ratings, progress.console
+        path = out or job.output_root / "best_params.json"
+        path.parent.mkdir(parents=True, exist_ok=True)  # what cannot be made must not end the search
         recipe = RecipeOptions(features=features, threads=threads).recipe(ratings, protocol, seed=job.seed)
         bounds = Bounds(
             storage=job.bundle_root / "tuning.db",
-            name=f"{prepared.clean.digest[:16]}-{recipe.protocol}-{features or 'extended'}-{job.seed}",
+            name=study_name(prepared.inputs, prepared.clean.digest, recipe),
             trials=trials,
             seconds=60 * minutes,
         )
         studies = run_studies(ratings, JobContext(prepared.table, recipe, progress), bounds)
-        path = out or job.bundle_root / "best_params.json"
         Tuning(prepared.dataset_tag, studies).write(path)
         for stage, study in studies.items():
             best, defaults = study.best, study.trials[0]

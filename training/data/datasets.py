@@ -27,6 +27,8 @@ DATA_ROOT: Final = Path("data")
 
 SAMPLE_NAME: Final = "generated-sample"
 
+_CHOICE: Final = f"--data-dir or {DATA_DIR_VARIABLE}"
+"""What names a data set, in messages: this module is not told which of them did."""
 _BUCKETS: Final = "s3"
 """Scheme of the address of a data set in an object store, and the folder of copies in `root`."""
 _SEAL: Final = "sample.json"
@@ -81,8 +83,8 @@ def resolve(
     does not answer, a generated sample. What is there but broken is an error, never passed over.
 
     Args:
-        chosen: what `MOVIEREC_DATA_DIR` names, if it is set: a folder, or `s3://BUCKET/PREFIX`, which is
-            copied to `root` each time.
+        chosen: what `--data-dir` or `MOVIEREC_DATA_DIR` names, if one does: a folder, or
+            `s3://BUCKET/PREFIX`, which is copied to `root` each time.
         dialect: how its files are written.
         root: where data sets are kept.
         download: what to get.
@@ -117,10 +119,9 @@ def _chosen(folder: Path) -> DatasetFolder:
     try:
         layout_of(folder)
     except DataError as error:
-        raise DataError(f"{DATA_DIR_VARIABLE} does not name a data set: {error}") from error
+        raise DataError(f"{_CHOICE} does not name a data set: {error}") from error
     name = folder.resolve().name or "data"
-    source = f"{name} in {folder}, as {DATA_DIR_VARIABLE} says.{_unread(folder)}"
-    return DatasetFolder(name, folder, source)
+    return DatasetFolder(name, folder, f"{name} in {folder}.{_unread(folder)}")
 
 
 def _found(folder: Path) -> DatasetFolder:
@@ -150,10 +151,10 @@ def _copy(address: str, root: Path) -> Path:
     except pa.ArrowInvalid:  # whose text has the address, which may hold a key
         store, path = None, ""
     except OSError as error:  # asking for the bucket's region
-        raise DataError(f"{DATA_DIR_VARIABLE}: the object store gives no answer: {error}") from error
+        raise DataError(f"{_CHOICE}: the object store gives no answer: {error}") from error
     source = PurePosixPath(path)
     if not path or str(source) != path or ".." in source.parts:
-        raise DataError(f"{DATA_DIR_VARIABLE} must be a folder, or s3://BUCKET/PREFIX")
+        raise DataError(f"{_CHOICE} must be a folder, or s3://BUCKET/PREFIX")
     # Prefixes are within each other, and their copies must not be.
     folder = root / _BUCKETS / hashlib.sha256(path.encode()).hexdigest()[:12] / source.name
     _logger.info("copying", source=f"{_BUCKETS}://{path}", folder=str(folder))

@@ -1,5 +1,6 @@
 """What tuning tried and what it found: the file between `tune` and `train --params`."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pydantic import TypeAdapter
+
+from training.models.recipe import Recipe
 
 Parameters: TypeAlias = Mapping[str, Any]
 """By name, as the fields of `AlsParameters` or `RankerParameters`."""
@@ -58,6 +61,17 @@ class Tuning:
         """
         content = json.loads(path.read_text(encoding="utf-8"))
         return _TUNING.validate_python(content["tuning"]) if "tuning" in content else None
+
+
+def study_name(inputs: str, digest: str, recipe: Recipe) -> str:
+    """Name of the studies of a recipe: trials of another recipe, or of other data, do not compare.
+
+    Args:
+        inputs: of the preprocessed data, whose catalogue counts as well.
+        digest: of the ratings, which may be a sample of these.
+        recipe: has the defaults that the search begins with.
+    """
+    return hashlib.sha256("\0".join((inputs, digest, repr(recipe))).encode()).hexdigest()[:16]
 
 
 _TUNING: TypeAdapter[Tuning] = TypeAdapter(Tuning)

@@ -88,8 +88,9 @@ def test_a_broken_data_set_is_said_in_words_by_the_process(tmp_path: Path, no_da
     failed = process("preprocess", "--data-dir", no_data, "--bundle-root", tmp_path / "bundles")
     assert failed.returncode == 1
     assert failed.stderr == (
-        f"MOVIEREC_DATA_DIR does not name a data set: {no_data} is not a data set: expected ratings.csv and "
-        "movies.csv, or ratings.parquet and movies.csv, or ratings.dat and movies.dat, or u.data and u.item\n"
+        f"--data-dir or MOVIEREC_DATA_DIR does not name a data set: {no_data} is not a data set: expected "
+        "ratings.csv and movies.csv, or ratings.parquet and movies.csv, or ratings.dat and movies.dat, or "
+        "u.data and u.item\n"
     )
 
 

@@ -12,11 +12,14 @@ from pyarrow import parquet  # type: ignore[import-untyped]
 from typer.testing import CliRunner, Result
 
 from serving.bundle.store import BundleStore
+from serving.ratings import Ratings
 from tests.conftest import Trained
 from tests.training.cli.test_commands import QUICK, write_tastes
 from training.cli.train import app
-from training.experiments.studies import Tuning
+from training.experiments.studies import Study, Trial, Tuning
+from training.experiments.tuning import Bounds
 from training.jobs import train
+from training.models.job_context import JobContext
 from training.publish.gate import Evaluation, Verdict, pass_gate
 from training.release.local_store import local_store
 from training.release.registry import CANDIDATE, Registry
@@ -133,9 +136,11 @@ def test_the_command_line_of_the_reference_runs(run: Any, root: Path, few_data: 
 
 def test_the_similarity_index_is_two_lists_a_movie(run: Any, root: Path) -> None:
     run("build-similarity", "--sample", "--preset", "reference", "--als-factors", "4")
-    schema = parquet.read_schema(root / "exports" / "similarity_index.parquet")
+    assert not (root / "exports").exists()  # that is for the index of everybody
+    path = root / "sample" / "exports" / "similarity_index.parquet"
+    schema = parquet.read_schema(path)
     assert schema.names == ["movieId", "similar_ids", "similarity_scores"]
-    frame = pd.read_parquet(root / "exports" / "similarity_index.parquet")
+    frame = pd.read_parquet(path)
     assert frame["similar_ids"].map(len).equals(frame["similarity_scores"].map(len))
     assert all(list(scores) == sorted(scores, reverse=True) for scores in frame["similarity_scores"])
     assert not any(movie in ids for movie, ids in zip(frame["movieId"], frame["similar_ids"], strict=True))
@@ -188,6 +193,48 @@ def test_a_refusal_publishes_nothing_and_says_why(
     candidate = Registry(local_store(root)).aliased(CANDIDATE)
     assert candidate is not None
     assert candidate.tags["bundle_id"] == BundleStore(root).pointer().bundle_id
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[Bounds]:
+    """The bounds of each search that a command began; none is done."""
+    begun = []
+
+    def find_nothing(_ratings: Ratings, _job: JobContext, bounds: Bounds) -> dict[str, Study]:
+        begun.append(bounds)
+        return {"als": Study((Trial(0, {"factors": 8}, 0.1),))}
+
+    monkeypatch.setattr("training.experiments.tuning.tune", find_nothing)
+    return begun
+
+
+def test_a_study_of_another_recipe_is_another(run: Any, few_data: Path, searches: list[Bounds]) -> None:
+    for options in ((), ("--threads", "1"), ("--features", "extended"), ("--sample",), ()):
+        run("tune", *options, data=few_data)
+    names = [search.name for search in searches]
+    assert len(set(names[:-1])) == 4
+    assert names[-1] == names[0]
+
+
+@pytest.mark.usefixtures("searches")
+def test_what_tuning_finds_is_written_where_it_was_asked_for(
+    run: Any, root: Path, tmp_path: Path, few_data: Path
+) -> None:
+    out = tmp_path / "results" / "of" / "best.json"
+    run("tune", "--out", str(out), data=few_data)
+    assert json.loads(out.read_text())["als"] == {"factors": 8}
+    run("tune", "--out", str(tmp_path), data=few_data, status=2)
+    run("tune", "--sample", data=few_data)
+    assert (root / "sample" / "best_params.json").exists()
+    assert not (root / "best_params.json").exists()  # that is for what was found with everybody
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_the_search(
+    run: Any, tmp_path: Path, few_data: Path, searches: list[Bounds]
+) -> None:
+    (tmp_path / "results").touch()
+    run("tune", "--out", str(tmp_path / "results" / "best.json"), data=few_data, status=1)
+    assert searches == []
 
 
 @pytest.mark.long

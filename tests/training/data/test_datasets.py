@@ -135,13 +135,15 @@ def test_the_chosen_folder_comes_first(tmp_path: Path, nobody: Download) -> None
     write(tmp_path / "data" / "ml-tiny")
     chosen = write(tmp_path / "mine")
     found = resolve(chosen, root=tmp_path / "data", download=nobody)
-    assert found == DatasetFolder("mine", chosen, f"mine in {chosen}, as MOVIEREC_DATA_DIR says.")
+    assert found == DatasetFolder("mine", chosen, f"mine in {chosen}.")
 
 
 def test_a_chosen_folder_that_is_none_is_an_error(tmp_path: Path, nobody: Download) -> None:
     write(tmp_path / "data" / "ml-tiny")
     for folder in (tmp_path / "absent", tmp_path):
-        with pytest.raises(DataError, match=f"MOVIEREC_DATA_DIR does not name a data set: {folder} is not a"):
+        with pytest.raises(
+            DataError, match=f"--data-dir or MOVIEREC_DATA_DIR does not name a data set: {folder} is not a"
+        ):
             resolve(folder, root=tmp_path / "data", download=nobody)
 
 
@@ -176,7 +178,7 @@ def test_a_data_set_in_a_bucket_is_copied_each_time(
     found = resolve("s3://ours/all/mine/", root=root, download=nobody)
     folder = found.folder
     assert folder.is_relative_to(root)
-    assert found == DatasetFolder("mine", folder, f"mine in {folder}, as MOVIEREC_DATA_DIR says.")
+    assert found == DatasetFolder("mine", folder, f"mine in {folder}.")
     assert content(folder) == ["movies.csv", "ratings.csv"]
     assert (folder / "ratings.csv").read_text() == RATINGS
 
@@ -199,9 +201,7 @@ def test_a_bucket_that_holds_no_data_set_is_an_error(
     bucket: fs.SubTreeFileSystem, tmp_path: Path, nobody: Download, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path in ("ours/all", "theirs/all"):
-        expected = (
-            f"MOVIEREC_DATA_DIR does not name a data set: {tmp_path}/s3/[0-9a-f]+/{Path(path).name} is not a"
-        )
+        expected = f"--data-dir or MOVIEREC_DATA_DIR does not name a data set: {tmp_path}/s3/[0-9a-f]+/{Path(path).name} is not a"
         with pytest.raises(DataError, match=expected):
             resolve(f"s3://{path}", root=tmp_path)
     for address in (
@@ -211,7 +211,9 @@ def test_a_bucket_that_holds_no_data_set_is_an_error(
         "s3://ours//all",
         "s3://key:se cret@ours/all",
     ):
-        with pytest.raises(DataError, match=r"^MOVIEREC_DATA_DIR must be a folder, or s3://BUCKET/PREFIX$"):
+        with pytest.raises(
+            DataError, match=r"^--data-dir or MOVIEREC_DATA_DIR must be a folder, or s3://BUCKET/PREFIX$"
+        ):
             resolve(address, root=tmp_path)
     monkeypatch.setenv("AWS_ENDPOINT_URL", nobody.url.rpartition("/")[0])
     with pytest.raises(DataError, match=r"^s3://ours/all cannot be copied to .*onnect") as caught:
