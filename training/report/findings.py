@@ -130,6 +130,11 @@ def _disagreements(means: Mapping[str, float], runs: Sequence[Measurement]) -> I
 def sources_sentence(choice: SourceChoice, n_candidates: int) -> str:
     """Which weights the sources of candidates have, and why."""
     recalls = choice.recall
+    head = (
+        f"Sources of candidates: {weights_text(choice.chosen)}. Recall@{n_candidates} on the validation part:"
+    )
+    if set(recalls) <= {ALS_ALONE}:  # no others were tried
+        return f"{head} too few users to say"
     best = max(recalls, key=recalls.__getitem__)
     tried = "; ".join(
         f"{weights_text(weights)} {recalls[weights]:.4f}"
@@ -137,8 +142,7 @@ def sources_sentence(choice: SourceChoice, n_candidates: int) -> str:
         if weights in recalls
     )
     return (
-        f"Sources of candidates: {weights_text(choice.chosen)}. Recall@{n_candidates} on the validation "
-        f"part: {tried}; what other users choose over ALS alone: paired 95 % interval [{choice.low:+.4f}, "
+        f"{head} {tried}; what other users choose over ALS alone: paired 95 % interval [{choice.low:+.4f}, "
         f"{choice.high:+.4f}]"
     )
 

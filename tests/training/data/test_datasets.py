@@ -201,7 +201,10 @@ def test_a_bucket_that_holds_no_data_set_is_an_error(
     bucket: fs.SubTreeFileSystem, tmp_path: Path, nobody: Download, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path in ("ours/all", "theirs/all"):
-        expected = f"--data-dir or MOVIEREC_DATA_DIR does not name a data set: {tmp_path}/s3/[0-9a-f]+/{Path(path).name} is not a"
+        expected = (
+            f"--data-dir or MOVIEREC_DATA_DIR does not name a data set: {tmp_path}/s3/[0-9a-f]+/"
+            f"{Path(path).name} is not a"
+        )
         with pytest.raises(DataError, match=expected):
             resolve(f"s3://{path}", root=tmp_path)
     for address in (

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from serving.features.sets import FeatureSet, feature_names
 from serving.fold_in import AlsParameters, Confidence
+from serving.sources import ALS_ALONE
 from tests.conftest import write_first_users
 from tests.training.small import PROGRESS
 from training.data.movielens.cleaning import CleanRatings
@@ -24,6 +25,7 @@ from training.evaluation.judging import Lift, Quality, lift
 from training.evaluation.splits import ENOUGH_USERS, SplitProtocol, split
 from training.experiments.experiment import Measurement, measure
 from training.experiments.short_histories import ShortHistories
+from training.experiments.source_weights import SourceChoice
 from training.models import ranker
 from training.models.als import Als
 from training.models.first_stage import FirstStage
@@ -34,7 +36,7 @@ from training.models.two_stage import TwoStage, fit_two_stage
 from training.publish.gate import Evaluation, judge_challenger
 from training.publish.publish import Build, publish
 from training.report.figures import decile_coverage
-from training.report.findings import warnings_of
+from training.report.findings import sources_sentence, warnings_of
 from training.report.report import Subject, render_report
 from training.report.tables import print_measurements
 
@@ -186,6 +188,40 @@ def test_seeds_with_other_sources_have_one_table(measured: tuple[Measurement, Tw
         print_measurements(Console(file=printed, width=10_000), runs, "sample")
         assert "candidates, merged" not in printed.getvalue()
         assert "two-stage over ALS" in printed.getvalue()
+
+
+def test_what_stage_one_leaves_is_said_of_what_it_hands_over(
+    page: str, sample: tuple[MovieTable, CleanRatings], measured: tuple[Measurement, TwoStage]
+) -> None:
+    """Of several sources it hands over more than ALS alone would."""
+    table, clean = sample
+    alone = measured[0].qualities["als"]
+    more = {name: alone.per_user[name] * 0 + 0.625 for name in ("recall_at_300", "ceiling_ndcg_at_10")}
+    several = replace(
+        measured[0],
+        qualities={**measured[0].qualities, "candidates": Quality(alone.per_user | more, alone.coverage)},
+        profiles={**measured[0].profiles, "candidates": measured[0].profiles["als"]},
+    )
+    merged = render_report(
+        Subject(clean.tag("sample"), "generated", table, clean.counts), several, measured[1]
+    )
+    captions = [
+        one[one.index("Stage two can only reorder") :].split("</figcaption>")[0] for one in (page, merged)
+    ]
+    als = alone.means()
+    assert f"{als['ceiling_ndcg_at_10']:.3f}; it reaches" in captions[0]
+    assert "the two lines of stage one and" in captions[0]
+    assert "hands over: 62&nbsp;%" in captions[1]
+    assert "0.625; it reaches" in captions[1]
+    assert "the two lines of the merged candidates and" in captions[1]
+
+
+def test_weights_of_sources_that_nobody_measured_are_said_to_be_so() -> None:
+    for recall in ({}, {ALS_ALONE: 0.0}):
+        sentence = sources_sentence(SourceChoice(recall, ALS_ALONE, low=0.0, high=0.0), 300)
+        assert sentence == (
+            "Sources of candidates: als 1. Recall@300 on the validation part: too few users to say"
+        )
 
 
 def test_nothing_is_learned_from_the_validation_part(
