@@ -3,7 +3,6 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -26,7 +25,7 @@ from training.evaluation.metrics import hits
 from training.experiments.experiment import Evidence
 from training.experiments.studies import Study
 from training.models.ranker_selection import LearningCurve, RankerChoice
-from training.report.findings import TITLES
+from training.report.findings import MODELS
 
 _STYLE: Final[dict[Any, Any]] = {
     "font.family": "DejaVu Sans",
@@ -48,19 +47,6 @@ _STYLE: Final[dict[Any, Any]] = {
     "legend.frameon": False,
     "svg.hashsalt": "movierec",  # else ids in the file are random
 }
-_COLOURS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "popularity": "#9aa1ab",
-        "svd": "#c3a35a",
-        "item_knn": "#b48ead",
-        "ease": "#7a5aa6",
-        "als_reference": "#9cc3e0",
-        "als": "#2f75b5",
-        "candidates": "#4b9a9a",
-        "two_stage_reference": "#7fc4b2",
-        "two_stage": "#0a7c66",
-    }
-)
 _USER: Final = {UserFeatures.NAME, PaceFeatures.NAME}
 _MOVIE: Final = {MovieFeatures.NAME}
 _STAGE_ONE: Final = {RetrievalFeatures.NAME, PlaceFeatures.NAME}
@@ -87,12 +73,12 @@ def quality_by_model(qualities: Mapping[str, Quality]) -> str:
         for place, (model, quality) in enumerate(reversed(list(qualities.items()))):
             values = quality.per_user["ndcg_at_10"]
             low, high = interval(values)
-            axes.plot([low, high], [place, place], color=_COLOURS[model], linewidth=5, alpha=0.35)
-            axes.plot(values.mean(), place, "o", color=_COLOURS[model], markersize=8)
+            axes.plot([low, high], [place, place], color=MODELS[model].colour, linewidth=5, alpha=0.35)
+            axes.plot(values.mean(), place, "o", color=MODELS[model].colour, markersize=8)
             axes.annotate(
                 f"{values.mean():.3f}", (high, place), (8, 0), textcoords="offset points", va="center"
             )
-        axes.set_yticks(range(len(qualities)), [TITLES[model] for model in reversed(list(qualities))])
+        axes.set_yticks(range(len(qualities)), [MODELS[model].title for model in reversed(list(qualities))])
         axes.set_xlabel("nDCG@10, mean over users and 95 % interval")
         axes.set_xlim(left=0)
         axes.set_ylim(-0.6, len(qualities) - 0.4)
@@ -141,7 +127,7 @@ def recall_by_candidates(evidence: Evidence, n_candidates: int) -> str:
                 for ours, liked in zip(lists, evidence.relevant, strict=True)
             ]
             values = np.mean(recalls, axis=0)[np.array(depths) - 1]
-            axes.plot(depths, values, color=_COLOURS[model], label=TITLES[model], **_line(model))
+            axes.plot(depths, values, color=MODELS[model].colour, label=MODELS[model].title, **_line(model))
         axes.set_xlabel("movies taken from the top of the list")
         axes.set_title("share of the movies liked later that are among them")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -270,7 +256,7 @@ def score_distributions(inner: npt.NDArray[np.float32], refit: npt.NDArray[np.fl
 def coverage_by_decile(evidence: Evidence) -> str:
     """Share of the movies of each popularity decile that anybody is shown in the first 10."""
     shares = {model: decile_coverage(lists, evidence.movie_counts) for model, lists in evidence.lists.items()}
-    models = [model for model in TITLES if model in shares]
+    models = [model for model in MODELS if model in shares]
     grid = np.array([shares[model] for model in models])
     with mpl.rc_context({**_STYLE, "axes.grid": False}):
         figure = Figure(figsize=(_WIDTH, 1.0 + 0.42 * len(models)), layout="constrained")
@@ -282,7 +268,7 @@ def coverage_by_decile(evidence: Evidence) -> str:
                 dark = share > 0.3  # noqa: PLR2004
                 axes.text(column, row, text, ha="center", va="center", color="white" if dark else "#1c2128")
         axes.set_xticks(range(10), ["most\nrated", *(str(i) for i in range(2, 10)), "least\nrated"])
-        axes.set_yticks(range(len(models)), [TITLES[model] for model in models])
+        axes.set_yticks(range(len(models)), [MODELS[model].title for model in models])
         axes.spines[:].set_visible(False)
         axes.set_xlabel("tenth of the movies, by number of ratings")
         return _embedded(figure)
@@ -299,7 +285,7 @@ def decile_coverage(lists: Sequence[Rows], movie_counts: npt.NDArray[np.int64]) 
 
 
 def _steps(axes: Axes, model: str, values: Sequence[float]) -> None:
-    axes.plot(values, marker="o", color=_COLOURS[model], label=TITLES[model], **_line(model))
+    axes.plot(values, marker="o", color=MODELS[model].colour, label=MODELS[model].title, **_line(model))
 
 
 def _line(model: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a measurement says in words: warnings that nobody should have to find in a table."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -14,30 +15,39 @@ from training.experiments.regularization import best_regularization
 from training.experiments.short_histories import ShortHistories
 from training.experiments.source_weights import POPULARITY_ALONE, SourceChoice
 
-TITLES: Final[Mapping[str, str]] = MappingProxyType(
+
+@dataclass(frozen=True)
+class Look:
+    """How tables and figures show a model."""
+
+    title: str
+    colour: str
+
+
+MODELS: Final[Mapping[str, Look]] = MappingProxyType(
     {
-        "popularity": "popularity",
-        "svd": "SVD",
-        "item_knn": "item-kNN",
-        "ease": "EASE",
-        "als_reference": "ALS, reference preset",
-        "als": "ALS",
-        "candidates": "candidates, merged",
-        "two_stage_reference": "two-stage, 38 features",
-        "two_stage": "two-stage",
+        "popularity": Look("popularity", "#9aa1ab"),
+        "svd": Look("SVD", "#c3a35a"),
+        "item_knn": Look("item-kNN", "#b48ead"),
+        "ease": Look("EASE", "#7a5aa6"),
+        "als_reference": Look("ALS, reference preset", "#9cc3e0"),
+        "als": Look("ALS", "#2f75b5"),
+        "candidates": Look("candidates, merged", "#4b9a9a"),
+        "two_stage_reference": Look("two-stage, 38 features", "#7fc4b2"),
+        "two_stage": Look("two-stage", "#0a7c66"),
     }
 )
-"""Models by name, in the order in which tables show them."""
+"""By name, in the order in which tables show them."""
 
 
 def merged(runs: Sequence[Measurement]) -> dict[str, Quality]:
-    """Per user, the mean over the runs, by model in the order of `TITLES`, of those that each run has.
+    """Per user, the mean over the runs, by model in the order of `MODELS`, of those that each run has.
 
     One whose candidates are those of ALS alone has no merged ones.
     """
     return {
         model: Quality.mean_of([run.qualities[model] for run in runs])
-        for model in TITLES
+        for model in MODELS
         if all(model in run.qualities for run in runs)
     }
 
@@ -68,8 +78,8 @@ def warnings_of(runs: Sequence[Measurement]) -> list[str]:
             "feature, was fitted on. Do not serve it."
         )
     found.extend(
-        f"{TITLES[model]} ({means[model]:.3f}) is below plain popularity ({popular:.3f}): as it is, it is "
-        "not worth its cost. Look at the data and at its parameters."
+        f"{MODELS[model].title} ({means[model]:.3f}) is below plain popularity ({popular:.3f}): as it is, it "
+        "is not worth its cost. Look at the data and at its parameters."
         for model in ("als", "two_stage")
         if means[model] < popular
     )
@@ -78,8 +88,8 @@ def warnings_of(runs: Sequence[Measurement]) -> list[str]:
             f"Two-stage ({ours:.3f}) is below EASE ({means['ease']:.3f}), a linear model in closed form."
         )
     found.extend(
-        f"Two-stage over {TITLES[one.over]}: the interval [{one.low:+.3f}, {one.high:+.3f}] contains 0, so "
-        "the difference may be chance."
+        f"Two-stage over {MODELS[one.over].title}: the interval [{one.low:+.3f}, {one.high:+.3f}] contains 0, "
+        "so the difference may be chance."
         for one in lifts(qualities)
         if one.low <= 0 <= one.high
     )
@@ -113,8 +123,9 @@ def _disagreements(means: Mapping[str, float], runs: Sequence[Measurement]) -> I
     best_of_test, best = (max(part, key=part.__getitem__) for part in (means, validation))
     if best != best_of_test:
         yield (
-            f"The parts disagree: on the test part {TITLES[best_of_test]} is best "
-            f"({means[best_of_test]:.3f}), on the validation part {TITLES[best]} ({validation[best]:.3f})."
+            f"The parts disagree: on the test part {MODELS[best_of_test].title} is best "
+            f"({means[best_of_test]:.3f}), on the validation part {MODELS[best].title} "
+            f"({validation[best]:.3f})."
         )
     for model in ("als", "ease", "item_knn", "popularity"):
         if model not in validation:
@@ -122,8 +133,8 @@ def _disagreements(means: Mapping[str, float], runs: Sequence[Measurement]) -> I
         on_test, here = (part["two_stage"] - part[model] for part in (means, validation))
         if here < 0 <= on_test:
             yield (
-                f"Two-stage is above {TITLES[model]} on the test part ({on_test:+.3f}) and below it on the "
-                f"validation part ({here:+.3f}): that it is better has not been shown."
+                f"Two-stage is above {MODELS[model].title} on the test part ({on_test:+.3f}) and below it on "
+                f"the validation part ({here:+.3f}): that it is better has not been shown."
             )
 
 
@@ -145,6 +156,11 @@ def sources_sentence(choice: SourceChoice, n_candidates: int) -> str:
         f"{head} {tried}; what other users choose over ALS alone: paired 95 % interval [{choice.low:+.4f}, "
         f"{choice.high:+.4f}]"
     )
+
+
+def number_text(value: float | None) -> str:
+    """A metric with three digits; nothing for one that there is not."""
+    return "" if value is None else f"{value:.3f}"
 
 
 def weights_text(weights: SourceWeights) -> str:

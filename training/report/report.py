@@ -23,9 +23,10 @@ from training.models.two_stage import TwoStage
 from training.publish.gate import Verdict
 from training.report import figures
 from training.report.findings import (
-    TITLES,
+    MODELS,
     lifts,
     merged,
+    number_text,
     short_histories_sentence,
     sources_sentence,
     warnings_of,
@@ -63,7 +64,7 @@ def render_report(
     """
     qualities = merged([measurement])
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.filters["number"] = _number
+    page.filters["number"] = number_text
     page.filters["reading"] = _reading
     page.filters["signed"] = lambda value: f"{value:+.3f}"
     template = page.from_string(
@@ -78,7 +79,7 @@ def render_report(
         rated_movies=np.unique(served.stage.ratings.movie_rows).size,
         groups=served.stage.tables.groups,
         feature_names=served.stage.tables.names,
-        titles=TITLES,
+        models=MODELS,
         columns=shown_metrics(measurement.recipe.n_candidates),
         cutoffs=CUTOFFS,
         rows=_rows(qualities, measurement.validation),
@@ -148,7 +149,3 @@ def _reading(one: Lift) -> str:
     if one.low > 0:
         return "better"
     return "worse" if one.high < 0 else "may be chance"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

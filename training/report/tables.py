@@ -1,6 +1,8 @@
 """What people read of a measurement on the terminal."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 from rich.console import Console
@@ -8,21 +10,24 @@ from rich.table import Table
 
 from serving.bundle.manifest import Manifest
 from serving.features.sets import names_of_groups
-from training.evaluation.judging import BANDS, by_history_length, shown_metrics
-from training.experiments.experiment import Measurement
+from training.evaluation.judging import BANDS, Quality, by_history_length, shown_metrics
+from training.experiments.experiment import Evidence, Measurement
 from training.experiments.feature_selection import FeatureSelection
 from training.experiments.held_out_users import CUTOFF, StrongGeneralisation
 from training.models.recommenders import Recommendation
 from training.report.findings import (
-    TITLES,
+    MODELS,
     lifts,
     merged,
+    number_text,
     short_histories_sentence,
     sources_sentence,
     warnings_of,
 )
 
-_SHORT = {"precision_at_10": "prec@10", "coverage_at_10": "cover@10", "ceiling_ndcg_at_10": "ceiling"}
+_SHORT: Final[Mapping[str, str]] = MappingProxyType(
+    {"precision_at_10": "prec@10", "coverage_at_10": "cover@10", "ceiling_ndcg_at_10": "ceiling"}
+)
 
 
 def quality_table(metrics: Mapping[str, Mapping[str, float]], caption: str, *, n_candidates: int) -> Table:
@@ -34,8 +39,8 @@ def quality_table(metrics: Mapping[str, Mapping[str, float]], caption: str, *, n
     for name in columns:
         title = _SHORT.get(name, name).replace("_at_", "@").replace("ndcg", "nDCG").replace("map", "MAP")
         table.add_column(title, justify="right")
-    for model in (model for model in TITLES if model in metrics):
-        table.add_row(TITLES[model], *(_number(metrics[model].get(name)) for name in columns))
+    for model in (model for model in MODELS if model in metrics):
+        table.add_row(MODELS[model].title, *(number_text(metrics[model].get(name)) for name in columns))
     return table
 
 
@@ -62,10 +67,10 @@ def print_measurements(console: Console, runs: Sequence[Measurement], dataset_ta
     metrics = {model: quality.means() for model, quality in qualities.items()}
     console.print(quality_table(metrics, caption, n_candidates=first.recipe.n_candidates))
     if first.judged_users:
-        console.print(_segment_table(runs))
-        console.print(_profile_table(runs))
+        console.print(_segment_table(qualities, first.evidence))
+        console.print(_profile_table(qualities, runs))
         for one in lifts(qualities):
-            console.print(f"two-stage over {TITLES[one.over]}: nDCG@10 {one}")
+            console.print(f"two-stage over {MODELS[one.over].title}: nDCG@10 {one}")
     for name, ndcg_by_regularization in (("ALS", first.als_ndcg), ("EASE", first.ease_ndcg)):
         if ndcg_by_regularization:
             tried = ", ".join(f"{value:g}: {ndcg:.4f}" for value, ndcg in ndcg_by_regularization.items())
@@ -104,7 +109,7 @@ def _selection_text(seed: int, selection: FeatureSelection) -> str:
 
 def print_held_out_users(console: Console, strong: StrongGeneralisation) -> None:
     """Quality for users whom training never saw."""
-    recalls = ", ".join(f"{TITLES[model]} {value:.3f}" for model, value in strong.recall.items())
+    recalls = ", ".join(f"{MODELS[model].title} {value:.3f}" for model, value in strong.recall.items())
     console.print(
         f"Strong generalisation, {strong.users} users held out whole, a random 80 % of their ratings sent "
         f"as history: recall@{CUTOFF} over min({CUTOFF}, liked): {recalls}",
@@ -117,9 +122,8 @@ def print_held_out_users(console: Console, strong: StrongGeneralisation) -> None
         )
 
 
-def _segment_table(runs: Sequence[Measurement]) -> Table:
-    qualities = merged(runs)
-    segments = by_history_length(runs[0].evidence.history_lengths)
+def _segment_table(qualities: Mapping[str, Quality], evidence: Evidence) -> Table:
+    segments = by_history_length(evidence.history_lengths)
     table = Table("by segment", caption="nDCG@10 by history length; recall@10 of liked movies by popularity")
     for segment in segments:
         title = f"{segment.shortest}-{segment.longest} ratings\n({segment.members.sum()} users)"
@@ -130,14 +134,14 @@ def _segment_table(runs: Sequence[Measurement]) -> Table:
     for model, quality in qualities.items():
         ndcg, means = quality.per_user["ndcg_at_10"], quality.means()
         table.add_row(
-            TITLES[model],
+            MODELS[model].title,
             *(f"{ndcg[segment.members].mean():.3f}" for segment in segments),
-            *(_number(means.get(f"recall_at_10_{band}")) for band in BANDS),
+            *(number_text(means.get(f"recall_at_10_{band}")) for band in BANDS),
         )
     return table
 
 
-def _profile_table(runs: Sequence[Measurement]) -> Table:
+def _profile_table(qualities: Mapping[str, Quality], runs: Sequence[Measurement]) -> Table:
     """How much each model's lists are made for each user, mean over the runs."""
     table = Table(
         "first ten",
@@ -147,22 +151,18 @@ def _profile_table(runs: Sequence[Measurement]) -> Table:
     )
     for title in ("popularity", "overlap", "coverage", "novelty", "miscalibration"):
         table.add_column(title, justify="right")
-    for model, quality in merged(runs).items():
+    for model, quality in qualities.items():
         profiles = [run.profiles[model] for run in runs]
         means = quality.means()
         table.add_row(
-            TITLES[model],
-            _number(float(np.mean([one.popularity_percentile for one in profiles]))),
-            _number(float(np.mean([one.overlap for one in profiles]))),
-            _number(means["coverage_at_10"]),
-            _number(means["novelty_at_10"]),
-            _number(float(np.mean([one.miscalibration for one in profiles]))),
+            MODELS[model].title,
+            number_text(float(np.mean([one.popularity_percentile for one in profiles]))),
+            number_text(float(np.mean([one.overlap for one in profiles]))),
+            number_text(means["coverage_at_10"]),
+            number_text(means["novelty_at_10"]),
+            number_text(float(np.mean([one.miscalibration for one in profiles]))),
         )
     return table
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
 
 
 def recommendation_table(items: Sequence[Recommendation], user_id: int, *, explain: bool) -> Table:

@@ -199,7 +199,10 @@ def test_what_stage_one_leaves_is_said_of_what_it_hands_over(
     more = {name: alone.per_user[name] * 0 + 0.625 for name in ("recall_at_300", "ceiling_ndcg_at_10")}
     several = replace(
         measured[0],
-        qualities={**measured[0].qualities, "candidates": Quality(alone.per_user | more, alone.coverage)},
+        qualities={
+            **measured[0].qualities,
+            "candidates": Quality({**alone.per_user, **more}, alone.coverage),
+        },
         profiles={**measured[0].profiles, "candidates": measured[0].profiles["als"]},
     )
     merged = render_report(
