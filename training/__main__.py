@@ -12,6 +12,7 @@ os.environ.update({**MLFLOW_QUIET, **os.environ})
 import signal
 import threading
 import warnings
+from typing import Final
 
 from training.cli.terminal import accept_any_character
 from training.cli.train import app
@@ -19,7 +20,7 @@ from training.cli.train import app
 # pandera imports pyspark's pandas, wherever it is installed; nothing here uses it.
 warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
 
-_TERMINATED = 128 + signal.SIGTERM
+_TERMINATED: Final = 128 + signal.SIGTERM
 
 
 def _end_at_sigterm() -> None:

@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock, Timeout
 
 from training.errors import TrainingError
 
-_LOCK = ".training.lock"
-_POINTER_LOCK = ".pointer.lock"
-_POINTER_SECONDS = 10
+_LOCK: Final = ".training.lock"
+_POINTER_LOCK: Final = ".pointer.lock"
+_POINTER_SECONDS: Final = 10
 
 
 class BusyError(TrainingError):
@@ -34,7 +35,7 @@ def alone(root: Path) -> Iterator[None]:
 
 @contextmanager
 def moving_pointer(root: Path) -> Iterator[None]:
-    """Holds what a move of the pointer takes, for as long as that: a job at work does not stop a rollback.
+    """Holds the pointer's own lock, so that a rollback need not wait for a running job.
 
     Raises:
         BusyError: another move does not come to an end.

@@ -330,7 +330,7 @@ class AlsOptions:
 
     @property
     def asked(self) -> "Asked":
-        """By the name of the parameter."""
+        """What was asked for, by the name of the parameter in `AlsParameters`."""
         return {
             "factors": self.als_factors,
             "iterations": self.als_iterations,
@@ -391,7 +391,7 @@ class RankerOptions:
 
     @property
     def asked(self) -> "Asked":
-        """By the name of the parameter."""
+        """What was asked for, by the name of the parameter in `RankerParameters`."""
         return {
             "iterations": self.ranker_iterations,
             "learning_rate": self.ranker_learning_rate,

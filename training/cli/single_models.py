@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_EXPORTS = "exports"
+_EXPORTS: Final = "exports"
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The most popular movies: the trending list, and the last rung of the ladder."""
+"""What the ratings say of each movie, and how popular it is of all time: the last rung of the ladder."""
 
 from dataclasses import dataclass
 

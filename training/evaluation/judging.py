@@ -156,9 +156,9 @@ def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def paired_interval(better: npt.NDArray[np.float64], worse: npt.NDArray[np.float64]) -> tuple[float, float]:
+def paired_interval(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> tuple[float, float]:
     """95 % bootstrap interval of the mean difference over users; the same users on both sides."""
-    return interval(better - worse)
+    return interval(ours - theirs)
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def lift(qualities: Mapping[str, Quality], model: str, over: str) -> Lift:
 
 
 def lift_of(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], *, model: str, over: str) -> Lift:
-    """The same of nDCG@10 by user, shape (n_users,) each, n_users above 0."""
+    """The lift of one model over another, from each user's nDCG@10; shape (n_users,) each, not empty."""
     low, high = paired_interval(ours, theirs)
     return Lift(model=model, over=over, mean=float((ours - theirs).mean()), low=low, high=high)
 

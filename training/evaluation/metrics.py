@@ -29,7 +29,10 @@ def hits(recommended: Places, relevant: Places, k: int) -> Hits:
 
 @cache
 def _gains(k: int) -> tuple[Values, Values]:
-    """What a hit at each of k places gains, and what lists of 0 to k hits alone do."""
+    """What a hit at each of k places gains, and what ideal lists do.
+
+    The latter is the gain of a list whose first n places are all hits, for n from 0 to k.
+    """
     discounts = 1.0 / np.log2(np.arange(2, k + 2))
     return discounts, np.array([discounts[:n].sum() for n in range(k + 1)])
 

@@ -17,7 +17,7 @@ ENOUGH_USERS: Final = 300
 MOST_JUDGED: Final = 20_000
 """Users whom models are judged by: more would cost time, and narrow intervals that are narrow enough."""
 
-_MIN_PAST_UNDER_TIME = 5
+_MIN_PAST_UNDER_TIME: Final = 5
 
 
 class SplitProtocol(StrEnum):

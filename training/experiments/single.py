@@ -1,4 +1,4 @@
-"""One model by itself: judged on the validation and the test part, then fitted on all ratings."""
+"""One model by itself, judged on the validation and the test part."""
 
 from collections.abc import Callable, Sequence
 

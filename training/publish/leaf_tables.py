@@ -5,6 +5,7 @@ from itertools import combinations
 from math import factorial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from catboost import CatBoost, Pool
 
 from serving.leaf_tables import LeafTables
 
-_TOLERANCE = 1e-9
+_TOLERANCE: Final = 1e-9
 
 
 class LeafTablesError(Exception):

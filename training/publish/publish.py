@@ -109,6 +109,9 @@ def publish(
 
     Raises:
         OSError: there is too little space, found before or after the fact.
+        LeafTablesError: the ranker is none that leaf tables can explain.
+        UserShardsError: a shard has nobody who can be recommended anything.
+        BusyError: another move of the pointer does not come to an end.
     """
 
     def wait(seconds: float) -> None:

@@ -41,7 +41,10 @@ def sqlite_file(tracking_uri: str) -> Path | None:
 
 
 def artifact_location(file: Path, experiment: str) -> str:
-    """Where the artefacts of an experiment lie: beside the file. By default it were the current directory."""
+    """Where the artefacts of an experiment lie: beside the file.
+
+    MLflow's default would be the current directory.
+    """
     return (file.resolve().parent / _ARTIFACTS / experiment).as_uri()
 
 
