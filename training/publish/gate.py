@@ -27,6 +27,7 @@ from training.evaluation.judging import Lift, Quality, lift_of
 from training.evaluation.splits import Split
 from training.experiments.experiment import Measurement, measure
 from training.models.job_context import JobContext
+from training.models.recipe import Recipe
 from training.models.recipe_record import recipe_of
 
 TOLERANCE: Final = 0.02
@@ -151,12 +152,13 @@ def judge_challenger(challenger: Evaluation, champion: Evaluation | None, remark
             f"{remark}nDCG@10 {ours.mean():.4f} against {theirs.mean():.4f} of what is served, on the same "
             f"{theirs.size} users: {over}"
         )
-        refusals += _below_champion(challenger, champion)
+        refusals += _below_champion(challenger, champion, over)
     validation = challenger.validation
     if validation is not None:
         on_validation = _below_baselines(validation)
         if champion is not None and champion.validation is not None:
-            on_validation += _below_champion(validation, champion.validation)
+            over_validation = _over(validation, champion.validation)
+            on_validation += _below_champion(validation, champion.validation, over_validation)
         refusals += [f"on the validation part, {refusal}" for refusal in on_validation]
     return Verdict(refusals=tuple(refusals), remark=remark, over_served=over)
 
@@ -175,10 +177,15 @@ def _below_baselines(challenger: Evaluation) -> list[str]:
     return refusals
 
 
-def _below_champion(challenger: Evaluation, champion: Evaluation) -> list[str]:
-    """The refusal of what is worse than what is served by more than is tolerated, if it is."""
+def _below_champion(challenger: Evaluation, champion: Evaluation, over: Lift) -> list[str]:
+    """The refusal of what is worse than what is served by more than is tolerated, if it is.
+
+    Args:
+        challenger: what would be published.
+        champion: what is served.
+        over: the lift of the one over the other, which takes long to compute.
+    """
     ours, theirs = challenger.ndcg["two_stage"], champion.ndcg["two_stage"]
-    over = _over(challenger, champion)
     if ours.size < LEAST_USERS or over.high >= -TOLERANCE * theirs.mean():
         return []
     refusal = (
@@ -210,28 +217,46 @@ def pass_gate(
     Returns:
         What to keep with the new bundle, and the verdict.
     """
-    recipe = measurement.recipe
-    movie_ids = job.table.movies.ids
-    challenger = Evaluation.of(measurement, movie_ids)
+    challenger = Evaluation.of(measurement, job.table.movies.ids)
+    try:
+        champion, remark = _champion(store, challenger, measurement.recipe, ratings, job)
+    except _UntrainableError as error:
+        verdict = Verdict(refusals=(str(error),), remark="nothing to compare with")
+    else:
+        verdict = judge_challenger(challenger, champion, remark)
+    return challenger, verdict
+
+
+class _UntrainableError(Exception):
+    """The champion's recipe is of another version. The message says so."""
+
+
+def _champion(
+    store: BundleStore, challenger: Evaluation, recipe: Recipe, ratings: Ratings, job: JobContext
+) -> tuple[Evaluation | None, str]:
+    """What is served, judged on the challenger's split, and where its numbers come from; or None, and why.
+
+    Raises:
+        _UntrainableError: its recipe would have to be trained, and cannot.
+    """
     try:
         manifest = store.manifest(store.pointer().bundle_id)
     except BundleError as error:
-        return challenger, judge_challenger(challenger, None, f"nothing to compare with: {error}")
+        return None, f"nothing to compare with: {error}"
     kept = Evaluation.read(store.path(manifest.bundle_id) / "reports")
     if kept is not None and kept.split_hashes == challenger.split_hashes:
-        return challenger, judge_challenger(challenger, kept)
+        return kept, ""
     try:
         theirs, choice = recipe_of(manifest.recipe)
-    except (KeyError, TypeError, ValueError):
-        reason = f"the recipe of bundle {manifest.bundle_id} cannot be trained by this version"
-        return challenger, Verdict(refusals=(reason,), remark="nothing to compare with")
+    except (KeyError, TypeError, ValueError) as error:
+        raise _UntrainableError(
+            f"the recipe of bundle {manifest.bundle_id} cannot be trained by this version"
+        ) from error
     # The seconds grow with the ratings, and say nothing that the choices in the recipe do not.
     ranker = replace(theirs.ranker, selection_seconds=recipe.ranker.selection_seconds)
     theirs = replace(theirs, ranker=ranker, protocol=recipe.protocol, threads=recipe.threads)
     if theirs == recipe:
-        return challenger, judge_challenger(
-            challenger, None, "the same recipe is served, trained on other ratings"
-        )
+        return None, "the same recipe is served, trained on other ratings"
     job.progress.console.print(
         f"Measuring the recipe of bundle {manifest.bundle_id} on the new split, to compare"
     )
@@ -240,5 +265,4 @@ def pass_gate(
     # What is served has the λ, the sources and the features that it has.
     theirs = replace(theirs, choose_regularization=False, choose_sources=False, choose_features=False)
     again = measure(ratings, replace(part, recipe=theirs), choice=choice, validate=True)
-    champion = Evaluation.of(again, movie_ids)
-    return challenger, judge_challenger(challenger, champion, "its recipe was trained on the new split: ")
+    return Evaluation.of(again, job.table.movies.ids), "its recipe was trained on the new split: "

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -56,6 +57,16 @@ from training.publish.leaf_tables import build_leaf_tables
 from training.release.roll_out import roll_out
 
 _GOLDEN_MOVIES: Final = 20
+_SHARED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "ranking": ("movies.npz", "item_factors.npz"),
+        "similarity": ("movies.npz", "item_factors.npz"),
+        "gateway": ("movies.npz",),
+    }
+)
+"""By folder, the files that it shares with `candidate`."""
+_WITH_RATINGS: Final = ("ranking", "gateway")
+"""Folders that share the ratings as well."""
 
 
 class UserShardsError(TrainingError):
@@ -172,13 +183,22 @@ def size_of(build: Build) -> int:
 
 
 def _write(staging: Path, build: Build, progress: Progress) -> tuple[Golden, tuple[ShardRecord, ...]]:
-    """Fills all folders; files that several processes read are hard links to one another."""
+    """Fills all folders: contents first, as links and tables are made of them."""
+    ranker, neighbours = _write_contents(staging, build, progress)
+    _link_shared(staging, build)
+    with progress.step("Tables for analysts"):
+        _write_analysts_tables(staging / "exports", build, neighbours)
+    return _golden(build, ranker, neighbours), _shard_records(build, ranker)
+
+
+def _write_contents(
+    staging: Path, build: Build, progress: Progress
+) -> tuple[RankerContent, NeighboursContent]:
+    """Writes each file that servers read into the folder of one of them."""
     stage, movies = build.two_stage.stage, build.table.movies
     statistics = MovieStatistics.of(stage.ratings, len(movies.ids))
     popular = popularity(statistics)
-    candidate, ranking, similarity, gateway = (
-        staging / name for name in ("candidate", "ranking", "similarity", "gateway")
-    )
+    candidate, gateway = staging / "candidate", staging / "gateway"
     write_movies(candidate, movies)
     shards = rows_by_shard(stage.ratings.users.ids, build.user_shards) if build.user_shards > 1 else []
     write_ratings(candidate, stage.ratings, shards)
@@ -188,12 +208,12 @@ def _write(staging: Path, build: Build, progress: Progress) -> tuple[Golden, tup
     write_sources(candidate, record, stage.sources.transitions)
     with progress.step("Leaf tables, checked against CatBoost's SHAP values"):
         ranker = ranker_content(build.two_stage)
-    ranker.write(ranking)
+    ranker.write(staging / "ranking")
     with progress.step("Similarity index", len(movies.ids)) as advance:
         neighbours = build_index(
             stage.als.item_factors, movies, popular, advance, threads=build.recipe.threads
         )
-    neighbours.write(similarity)
+    neighbours.write(staging / "similarity")
     catalogue = CatalogueContent(
         titles=build.table.titles,
         tmdb_ids=build.table.tmdb_ids,
@@ -210,30 +230,36 @@ def _write(staging: Path, build: Build, progress: Progress) -> tuple[Golden, tup
     with progress.step("Index of titles"):
         titles = index_titles(catalogue.titles, movies.years, catalogue.popularity_order)
     write_titles(gateway, titles)
-    ratings = sorted(path.name for path in candidate.glob(f"{RATINGS}*.npz"))
-    for folder, names in (
-        (ranking, ("movies.npz", *ratings, "item_factors.npz")),
-        (similarity, ("movies.npz", "item_factors.npz")),
-        (gateway, ("movies.npz", *ratings)),
-    ):
+    return ranker, neighbours
+
+
+def _link_shared(staging: Path, build: Build) -> None:
+    """Makes files that several processes read hard links to one another."""
+    candidate = staging / "candidate"
+    for folder, names in _SHARED.items():
         for name in names:
-            os.link(candidate / name, folder / name)
-    _link_if_equal(candidate / TRANSITIONS_FILE, ranking / group_file(TransitionFeatures))
-    if Source.POPULARITY in stage.sources.weights.used:
-        os.link(gateway / POPULARITY_FILE, candidate / POPULARITY_FILE)
-    with progress.step("Tables for analysts"):
-        summary = {
-            "dataset_tag": build.dataset_tag,
-            "ratings": len(stage.ratings),
-            "users": len(stage.ratings.users),
-            "movies": len(movies.ids),
-            "groups": build.two_stage.groups,
-            "judged_users": 0 if build.evaluation is None else build.evaluation.user_ids.size,
-            "recipe": recipe_record(build.recipe, build.two_stage.choice),
-            "metrics": build.metrics,
-        }
-        write_exports(staging / "exports", build.two_stage, build.table, neighbours, summary)
-    return _golden(build, ranker, neighbours), _shard_records(build, ranker)
+            os.link(candidate / name, staging / folder / name)
+    for path in sorted(candidate.glob(f"{RATINGS}*.npz")):  # one, or one for each shard of users
+        for folder in _WITH_RATINGS:
+            os.link(path, staging / folder / path.name)
+    _link_if_equal(candidate / TRANSITIONS_FILE, staging / "ranking" / group_file(TransitionFeatures))
+    if Source.POPULARITY in build.two_stage.stage.sources.weights.used:
+        os.link(staging / "gateway" / POPULARITY_FILE, candidate / POPULARITY_FILE)
+
+
+def _write_analysts_tables(folder: Path, build: Build, neighbours: NeighboursContent) -> None:
+    ratings = build.two_stage.stage.ratings
+    summary = {
+        "dataset_tag": build.dataset_tag,
+        "ratings": len(ratings),
+        "users": len(ratings.users),
+        "movies": len(build.table.movies.ids),
+        "groups": build.two_stage.groups,
+        "judged_users": 0 if build.evaluation is None else build.evaluation.user_ids.size,
+        "recipe": recipe_record(build.recipe, build.two_stage.choice),
+        "metrics": build.metrics,
+    }
+    write_exports(folder, build.two_stage, build.table, neighbours, summary)
 
 
 def _link_if_equal(kept: Path, other: Path) -> None:

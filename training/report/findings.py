@@ -88,8 +88,8 @@ def warnings_of(runs: Sequence[Measurement]) -> list[str]:
             f"Two-stage ({ours:.3f}) is below EASE ({means['ease']:.3f}), a linear model in closed form."
         )
     found.extend(
-        f"Two-stage over {MODELS[one.over].title}: the interval [{one.low:+.3f}, {one.high:+.3f}] contains 0, "
-        "so the difference may be chance."
+        f"Two-stage over {MODELS[one.over].title}: the interval [{one.low:+.3f}, {one.high:+.3f}] contains "
+        "0, so the difference may be chance."
         for one in lifts(qualities)
         if one.low <= 0 <= one.high
     )

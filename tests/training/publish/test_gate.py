@@ -232,5 +232,17 @@ def test_what_is_served_and_cannot_be_read_is_named(case: Case, tmp_path: Path) 
     )
 
 
+def test_what_is_served_by_a_recipe_of_another_version_refuses(case: Case, tmp_path: Path) -> None:
+    """Its numbers on another split cannot be had, and nobody may take the worse for the better."""
+    copytree(case.store.root, tmp_path / "copy")
+    case.store = BundleStore(tmp_path / "copy")
+    manifest = case.store.path(case.manifest.bundle_id) / MANIFEST_NAME
+    manifest.write_text(manifest.read_text().replace('"als_factors"', '"als_rank"'))
+    assert case.verdict(case.measurement(case.recipe, two_stage=0.3)) == gate.Verdict(
+        (f"the recipe of bundle {case.manifest.bundle_id} cannot be trained by this version",),
+        "nothing to compare with",
+    )
+
+
 def recipe_with(recipe: Recipe, *, seed: int) -> Recipe:
     return Recipe(**{**vars(recipe), "seed": seed})
