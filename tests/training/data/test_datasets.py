@@ -21,8 +21,8 @@ import pytest
 from pyarrow import fs, parquet
 from typing_extensions import override
 
-from training.data import datasets
-from training.data.datasets import ML_LATEST_SMALL, SAMPLE_NAME, DatasetFolder, Download, resolve
+from training.data.datasets import SAMPLE_NAME, DatasetFolder, resolve
+from training.data.download import ML_LATEST_SMALL, Download
 from training.data.movielens.data_set import read_data_set
 from training.data.movielens.problems import DataError
 
@@ -297,7 +297,8 @@ def test_no_connection_leads_to_the_sample(tmp_path: Path, nobody: Download) -> 
 def copied_sample(generated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sample is copied, not made: that takes a second each time."""
     monkeypatch.setattr(
-        datasets, "write_sample", lambda folder: shutil.copytree(generated, folder, dirs_exist_ok=True)
+        "training.data.kept_sample.write_sample",
+        lambda folder: shutil.copytree(generated, folder, dirs_exist_ok=True),
     )
 
 
@@ -311,7 +312,7 @@ def test_a_lost_connection_leads_to_the_sample(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("copied_sample")
 def test_silence_leads_to_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "_READ_SECONDS", 0.2)
+    monkeypatch.setattr("training.data.download._READ_SECONDS", 0.2)
     with serving(Answer(zipped(), missing=10, stalls=True)) as download:
         found = resolve(None, root=tmp_path, download=download)
     assert found.name == SAMPLE_NAME
@@ -342,7 +343,8 @@ def test_a_killed_download_leaves_nothing_that_is_taken(tmp_path: Path) -> None:
     answer = Answer(zipped(), missing=10, stalls=True)
     with serving(answer) as download:
         code = (
-            "import sys; from pathlib import Path; from training.data.datasets import Download, resolve; "
+            "import sys; from pathlib import Path; from training.data.datasets import resolve; "
+            "from training.data.download import Download; "
             "resolve(None, root=Path(sys.argv[1]), download=Download(*sys.argv[2:]))"
         )
         command = [sys.executable, "-c", code, str(tmp_path), download.url, download.sha256]

@@ -9,6 +9,8 @@ from training.data.movielens.problems import DataError
 
 DATA_DIR_VARIABLE: Final = "MOVIEREC_DATA_DIR"
 """Names a data set's own folder. Read by the command line alone."""
+CHOSEN_BY: Final = f"--data-dir or {DATA_DIR_VARIABLE}"
+"""What names a data set, in messages: whoever reads the files is not told which of them did."""
 
 
 @dataclass(frozen=True)
