@@ -12,7 +12,9 @@ from rich.table import Table
 
 from ranking_service.diversity import diversified
 from serving.ids import Rows
-from training.cli.options import DataOptions, ProtocolOption, RecipeOptions, with_option_groups
+from training.cli.option_groups import with_option_groups
+from training.cli.options import DataOptions, ProtocolOption
+from training.cli.recipe_options import RecipeOptions
 from training.cli.terminal import Terminal
 from training.data.preparation import prepare
 from training.evaluation.judging import judge, lift_of

@@ -12,20 +12,22 @@ import typer
 from serving.limits import DEFAULT_CANDIDATES
 from serving.ratings import Ratings
 from training.cli.console import failing_clearly, open_console
+from training.cli.option_groups import with_option_groups
 from training.cli.options import (
-    AlsOptions,
     DataOptions,
     JobOptions,
-    NCandidates,
     ProtocolChoice,
     ProtocolOption,
     Threads,
+)
+from training.cli.preparation import prepared_data
+from training.cli.recipe_options import (
+    AlsOptions,
+    NCandidates,
     als_of_options,
     chosen_protocol,
     regularization_is_open,
-    with_option_groups,
 )
-from training.cli.preparation import prepared_data
 from training.lock import alone
 from training.progress import Progress
 

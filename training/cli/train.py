@@ -9,6 +9,7 @@ import typer
 from serving.bundle import SETTLE_SECONDS
 from serving.shards import MAX_USER_SHARDS
 from training.cli import fill, release, single_models
+from training.cli.option_groups import with_option_groups
 from training.cli.options import (
     DataOptions,
     DatasetTag,
@@ -18,13 +19,11 @@ from training.cli.options import (
     JobOptions,
     ProtocolChoice,
     ProtocolOption,
-    RecipeOptions,
     SigningKeyFile,
     Threads,
-    protocols,
-    with_option_groups,
 )
 from training.cli.preparation import prepared_data
+from training.cli.recipe_options import RecipeOptions, protocols
 from training.evaluation.splits import SplitProtocol
 
 app = typer.Typer(

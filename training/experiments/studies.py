@@ -53,13 +53,12 @@ class Tuning:
         path.write_text(json.dumps({**best, "tuning": tried}, indent=1), encoding="utf-8")
 
     @classmethod
-    def read(cls, path: Path) -> "Tuning | None":
-        """The trials behind a file of parameters; None when it was written by hand.
+    def of(cls, content: Mapping[str, Any]) -> "Tuning | None":
+        """The trials in the content of a file of parameters; None when it was written by hand.
 
         Raises:
             ValueError: the file holds something else.
         """
-        content = json.loads(path.read_text(encoding="utf-8"))
         return _TUNING.validate_python(content["tuning"]) if "tuning" in content else None
 
 

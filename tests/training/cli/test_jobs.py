@@ -245,7 +245,7 @@ def test_what_tuning_finds_is_what_training_takes(run: Any, root: Path, few_data
     best = root / "best_params.json"
     found = json.loads(best.read_text())
     assert set(found) == {"als", "ranker", "tuning"}
-    tuning = Tuning.read(best)
+    tuning = Tuning.of(found)
     assert tuning is not None
     assert [len(study.trials) for study in tuning.studies.values()] == [2, 2]
     assert found["als"] == tuning.studies["als"].best.parameters

@@ -17,7 +17,9 @@ from serving.bundle.store import BundleStore
 from serving.features.sets import FeatureGroups, FeatureSet, groups_of_names
 from tests.training.cli.test_commands import assert_said_in_words, run, write_tastes
 from tests.training.small import tastes
-from training.cli.options import ProtocolOption, RecipeOptions, with_option_groups
+from training.cli.option_groups import with_option_groups
+from training.cli.options import ProtocolOption
+from training.cli.recipe_options import RecipeOptions
 from training.cli.train import app
 
 ALS = {"--als-factors", "--als-iterations", "--als-regularization", "--als-alpha", "--als-confidence-mode"}
@@ -210,3 +212,13 @@ def test_warnings_are_sentences(tmp_path: Path, no_data: Path) -> None:
     warning = "Warning: ratings dropped: ratings.csv line 1252: rating must be 0.5 to 5"
     assert any(line.startswith(warning) for line in result.stdout.splitlines())
     assert "{" not in result.stdout
+
+
+def test_a_file_of_parameters_is_read_once(tmp_path: Path) -> None:
+    """It may be a pipe, or be written anew while the job runs."""
+    path = tmp_path / "params.json"
+    path.write_text('{"als": {"factors": 9}}')
+    options = RecipeOptions(params=path)
+    assert options.recipe(tastes()).als.factors == 9
+    path.unlink()
+    assert options.tuning() is None
