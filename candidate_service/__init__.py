@@ -1,1 +1,1 @@
-"""Stage one: the movies with the highest ALS scores, out of all."""
+"""Stage one: the movies that ALS, transitions and popularity together put first, out of all."""

@@ -209,13 +209,18 @@ class Retriever:
             seen_movie_ids=seen,
         )
 
-    def ratings_to_fold_in(self, user_id: int, new_ratings: int) -> int:
-        """How many ratings the vector of a user is computed from: none when it was trained."""
-        if new_ratings == 0:
+    def ratings_to_solve(self, user_id: int, new_ratings: int, because_of: int) -> int:
+        """How many ratings a query's systems of equations are made of.
+
+        A new vector takes one system and reasons another, each of all that is known of the user; a query
+        that asks for neither takes none.
+        """
+        systems = bool(new_ratings) + bool(because_of)
+        if not systems:
             return 0
         row = self._ratings.users.row(user_id)
         trained = 0 if row < 0 else len(self._ratings.of(row))
-        return min(trained + new_ratings, MAX_RATINGS)
+        return systems * min(trained + new_ratings, MAX_RATINGS)
 
     def _seen(self, user_id: int) -> Ids:
         row = self._ratings.users.row(user_id)

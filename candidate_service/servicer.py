@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from grpc import aio
 from typing_extensions import override
@@ -13,22 +13,24 @@ from movierec.candidate.v1 import candidate_service_pb2_grpc as pb_grpc
 from serving.bundle.holder import BundleHolder
 from serving.checks import STAGE
 from serving.limiter import RATINGS_PER_USER, CallCost
+from serving.limits import STAGE_LIMITS
 from serving.stages.candidate import decode_request, encode_response
+
+_MAX_QUERIES: Final = int(STAGE_LIMITS["queries"].high)
 
 
 def call_costs(bundles: BundleHolder[Retriever]) -> Mapping[str, CallCost]:
-    """What calls ask of the limiter, by method: a user's vector may have to be computed from many ratings.
+    """What calls ask of the limiter, by method: a vector or reasons may have to be solved from many ratings.
 
     Args:
         bundles: the bundle, which knows how many a user has already.
     """
 
     def users(request: pb.GenerateCandidatesRequest) -> int:
-        held = bundles.held()
+        current, *_ = bundles.held()
         return len(request.queries) + sum(
-            held[0].ratings_to_fold_in(query.user_id, len(query.history)) // RATINGS_PER_USER
-            for query in request.queries
-            if held
+            current.ratings_to_solve(query.user_id, len(query.history), query.because_of) // RATINGS_PER_USER
+            for query in request.queries[:_MAX_QUERIES]  # one with more is refused right after
         )
 
     return MappingProxyType({"GenerateCandidates": CallCost(users=users)})

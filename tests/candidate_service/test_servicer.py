@@ -101,31 +101,34 @@ async def test_without_a_bundle_it_is_unavailable(tmp_path: Path) -> None:
 class Holder:
     """A server's bundles, to be altered."""
 
-    def __init__(self) -> None:
-        self.models: list[Retriever] = []
+    def __init__(self, model: Retriever) -> None:
+        self.model = model
 
     def held(self) -> list[Retriever]:
-        """The current one, if any."""
-        return self.models
+        """The current one."""
+        return [self.model]
 
 
 @pytest.mark.row(19)
-def test_a_call_takes_a_place_per_query_and_more_for_what_is_folded_in() -> None:
-    holder = Holder()
+def test_a_call_takes_a_place_per_query_and_more_for_what_is_solved() -> None:
+    holder = Holder(retriever(ratings=many_ratings(user_id=1, count=900)))
     costs = call_costs(holder)  # type: ignore[arg-type]  # of which it reads no more
     assert set(costs) == set(SERVICE.methods_by_name)
-    users = costs["GenerateCandidates"].users
+
+    def users(*queries: pb.CandidateQuery) -> int:
+        return costs["GenerateCandidates"].users(pb.GenerateCandidatesRequest(queries=queries))
+
     one = pb.RatedMovie(movie_id=30)
-    long = [Query(user_id=99, history=[one] * 500)] * 2
-    assert users(pb.GenerateCandidatesRequest(queries=[Query()] * 32)) == 32
-    assert users(pb.GenerateCandidatesRequest(queries=long)) == 2  # it will be refused: there is no bundle
-    holder.models = [retriever(ratings=many_ratings(user_id=1, count=900))]
-    assert users(pb.GenerateCandidatesRequest(queries=[Query(user_id=1)])) == 1  # its vector was trained
-    assert users(pb.GenerateCandidatesRequest(queries=long)) == 2 + 2 * (500 // 400)
-    assert users(pb.GenerateCandidatesRequest(queries=[Query(user_id=1, history=[one])])) == 1 + 901 // 400
-    holder.models = [retriever(ratings=many_ratings(user_id=1, count=40_000))]
-    most = 1 + MAX_RATINGS // 400
-    assert users(pb.GenerateCandidatesRequest(queries=[Query(user_id=1, history=[one])])) == most
+    long = Query(user_id=99, history=[one] * 500)
+    assert users(*[Query()] * 32) == 32
+    assert users(Query(user_id=1)) == 1  # its vector was trained
+    assert users(long, long) == 2 + 2 * (500 // 400)
+    assert users(Query(user_id=1, history=[one])) == 1 + 901 // 400
+    assert users(Query(user_id=1, because_of=1)) == 1 + 900 // 400
+    assert users(Query(user_id=1, history=[one], because_of=3)) == 1 + 2 * 901 // 400
+    assert users(*[long] * 300) == 300 + 100 * (500 // 400)  # of a call that is too long the rest is not read
+    holder.model = retriever(ratings=many_ratings(user_id=1, count=40_000))
+    assert users(Query(user_id=1, history=[one])) == 1 + MAX_RATINGS // 400
 
 
 def many_ratings(*, user_id: int, count: int) -> Ratings:
