@@ -1,6 +1,7 @@
 """Failures on the wire: one table of codes, one `google.rpc.Status`, and how clients read it."""
 
 from collections.abc import Mapping
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Final, cast
 
@@ -43,8 +44,8 @@ _RETRY_DELAY: Final = Duration(seconds=1)
 
 # A status travels as HTTP/2 headers, of which clients accept 8 KiB by default: more than this would reach
 # them as RESOURCE_EXHAUSTED.
-_MAX_MESSAGE_CHARACTERS: Final = 500
-_MAX_RULE_CHARACTERS: Final = 100
+_MAX_MESSAGE_BYTES: Final = 500
+_MAX_RULE_BYTES: Final = 100
 
 
 def status_of(error: ServiceError) -> status_pb2.Status:
@@ -92,18 +93,26 @@ def _status(
     metadata: Mapping[str, str],
     details: list[Message],
 ) -> status_pb2.Status:
-    status = status_pb2.Status(code=code.value[0], message=message[:_MAX_MESSAGE_CHARACTERS])
+    status = status_pb2.Status(code=code.value[0], message=_shortened(message))
     info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
     for detail in (info, *details):
         status.details.add().Pack(detail)
     return status
 
 
+def _shortened(message: str) -> str:
+    """The start of a message that fits on the wire, where it is percent-encoded: an emoji takes 12 bytes."""
+    start = message[:_MAX_MESSAGE_BYTES]
+    sizes = (1 if " " <= letter <= "~" and letter != "%" else 3 * len(letter.encode()) for letter in start)
+    return start[: sum(size <= _MAX_MESSAGE_BYTES for size in accumulate(sizes))]
+
+
 def _bad_request(error: InvalidArgumentError) -> error_details_pb2.BadRequest:
     return error_details_pb2.BadRequest(
         field_violations=[
             error_details_pb2.BadRequest.FieldViolation(
-                field=v.field, description=v.description[:_MAX_RULE_CHARACTERS]
+                field=v.field,
+                description=v.description.encode()[:_MAX_RULE_BYTES].decode(errors="ignore"),
             )
             for v in error.violations[:MAX_VIOLATIONS]
         ]

@@ -13,10 +13,11 @@ from grpc import StatusCode, aio
 from grpc_status import rpc_status
 
 from movierec.similarity.v1 import similarity_service_pb2 as pb
-from serving.errors import NotFoundError, Reason
+from serving.errors import FieldViolation, InvalidArgumentError, NotFoundError, Reason
 from serving.rpc.interceptors import current_request_id
 from serving.rpc.status import error_info
 from tests.serving.server_under_test import METHOD, SERVICE, ServerUnderTest, running_server, until
+from tests.serving.stage_under_test import reason_of, violations_of
 
 
 @pytest.fixture
@@ -63,6 +64,18 @@ async def test_service_error_leaves_by_the_table(server: ServerUnderTest) -> Non
 
 
 @pytest.mark.row(57)
+@pytest.mark.parametrize("letter", ["a", "%", "\u00e9", "\u732b", "\U0001f600"])
+async def test_a_refusal_fits_into_headers_whatever_it_quotes(server: ServerUnderTest, letter: str) -> None:
+    violations = [
+        FieldViolation(f"requests[{place}].filter.exclude_genres[19]", letter * 400) for place in range(30)
+    ]
+    server.servicer.behave = raising(InvalidArgumentError(violations))
+    error = await failure(server.stub.FindSimilarMovies(pb.FindSimilarMoviesRequest(), timeout=5))
+    assert (error.code(), reason_of(error)) == (StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert violations_of(error) == [violation.field for violation in violations]
+    assert (error.details() or "").startswith(f"Invalid request: {violations[0].field}: {letter}")
+
+
 async def test_defect_tells_the_client_an_id_and_the_log_the_rest(
     logs: io.StringIO, server: ServerUnderTest
 ) -> None:
