@@ -256,8 +256,8 @@ class MovieApi:
         if user_id is None or self._catalogues.get().seen is not None:
             return NO_IDS, None
         query = CandidateQuery(user_id=user_id, limit=1, return_seen=True)
-        seconds = deadline.stage_seconds(StageName.CANDIDATE, self._budgets)
         try:
+            seconds = deadline.stage_seconds(StageName.CANDIDATE, self._budgets)
             return (await self._candidates.ask(query, seconds=seconds)).seen_movie_ids, None
         except StageError as error:
             return NO_IDS, error.failure

@@ -34,7 +34,7 @@ class SimilarLists:
     """Asks the index, and compares genres where it cannot answer.
 
     Args:
-        catalogues: that of the index's bundle answers, the current one when the index cannot.
+        catalogues: that of the index's bundle answers; when the index cannot, the first that knows the movie.
         similarity: the stage that holds the neighbours.
         budgets: how long it may take.
         metrics: what is counted.
@@ -67,12 +67,12 @@ class SimilarLists:
             NotFoundError: the movie is not in the catalogue.
             UnavailableError: no bundle is loaded; or the index failed and the request denies fallbacks.
         """
-        catalogue_with(self._catalogues, request.movie_id).row(request.movie_id)  # or there is no such movie
+        known_by = catalogue_with(self._catalogues, request.movie_id)
+        known_by.row(request.movie_id)  # or there is no such movie
         try:
             answer, catalogue = await self._find(request, deadline, seen_elsewhere)
         except StageError as error:
-            current = self._catalogues.get()
-            builder, sources = self._begin(request, current, seen_elsewhere)
+            builder, sources = self._begin(request, known_by, seen_elsewhere)
             return _finish(request, builder, sources, Outcome.INDEX_FAILED, failure=error.failure)
         builder, sources = self._begin(request, catalogue, seen_elsewhere)
         neighbours = self._admitted(answer, builder)

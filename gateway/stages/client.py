@@ -34,7 +34,7 @@ _REASONS: Final[Mapping[tuple[StatusCode, str], FallbackReason]] = MappingProxyT
     {
         (StatusCode.UNAVAILABLE, Reason.MODEL_UNAVAILABLE): FallbackReason.MODEL_UNAVAILABLE,
         (StatusCode.FAILED_PRECONDITION, Reason.BUNDLE_MISMATCH): FallbackReason.BUNDLE_MISMATCH,
-        # The gateway only asks about movies that its own bundle knows.
+        # The gateway only asks about movies that a bundle it holds knows.
         (StatusCode.NOT_FOUND, Reason.UNKNOWN_MOVIE): FallbackReason.BUNDLE_MISMATCH,
     }
 )

@@ -1,15 +1,16 @@
 """Popular lists and single movies: from memory alone."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gateway.lists.catalogue import Movie
 from gateway.lists.list_builder import ListAnswer
-from gateway.requests import PopularRequest
+from gateway.requests import PopularRequest, SimilarRequest
 from serving.errors import DeadlineError, NotFoundError, Reason
 from serving.filters import MovieFilter
-from tests.gateway.small_world import BUNDLE, OTHER_BUNDLE, POPULARITY, World, catalogue, ids
+from tests.gateway.small_world import BUDGETS, BUNDLE, OTHER_BUNDLE, POPULARITY, World, catalogue, ids
 
 BY_POPULARITY = [1, 2, 5, 3, 8, 6, 4, 7]
 
@@ -92,6 +93,15 @@ async def test_too_little_time_is_an_error(world: World) -> None:
         await world.api.popular(PopularRequest(), 0.01)
     with pytest.raises(DeadlineError):
         await world.api.movie(1, 0.01)
+
+
+async def test_without_time_to_ask_what_was_seen_the_list_is_degraded() -> None:
+    world = World(replace(catalogue(), seen=None, ratings=None))  # as with users in shards
+    answers = [
+        await world.api.popular(PopularRequest(exclude_seen_by_user_id=100), BUDGETS.reserve),
+        await world.api.similar(SimilarRequest(movie_id=1, exclude_seen_by_user_id=100), BUDGETS.reserve),
+    ]
+    assert [(answer.degraded, answer.reason) for answer in answers] == [(True, "DEPENDENCY_TIMEOUT")] * 2
 
 
 async def test_a_movie_that_only_the_bundle_before_has() -> None:

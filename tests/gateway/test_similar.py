@@ -211,9 +211,13 @@ async def test_a_movie_that_only_the_bundle_before_has() -> None:
     world = World(catalogue(OTHER_BUNDLE, popularity=POPULARITY[:5], seen={}), catalogue())
     world.similarity.answer = neighbours(7, 3)
     assert ids(await ask(world, movie_id=6, limit=2)) == [7, 3]
-    world.similarity.answer = failing(StageName.SIMILARITY, FallbackReason.BUNDLE_MISMATCH)  # has gone on
-    with pytest.raises(NotFoundError):
-        await ask(world, movie_id=6)
+    for reason in (FallbackReason.BUNDLE_MISMATCH, FallbackReason.DEPENDENCY_UNAVAILABLE):  # gone on, or away
+        world.similarity.answer = failing(StageName.SIMILARITY, reason)
+        answer = await ask(world, movie_id=6)
+        assert (ids(answer), answer.bundle_id, answer.reason) == ([7], BUNDLE, reason)
+        assert (answer.model, answer.degraded) == (GENRES, True)
+        with pytest.raises(UnavailableError):
+            await ask(world, movie_id=6, fallback_policy=DENY)
 
 
 async def test_deny_makes_a_fault_an_error(world: World) -> None:
