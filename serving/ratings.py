@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -94,7 +95,7 @@ class Ratings:
         one = slice(self.indptr[user_row], self.indptr[user_row + 1])
         return History(self.movie_rows[one], self.values[one], self.times[one])
 
-    @property
+    @cached_property
     def is_timed(self) -> bool:
         """Whether the times are known: where none is, all are 0, and a user's ratings have no order."""
         return bool(self.times.any())

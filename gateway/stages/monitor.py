@@ -1,5 +1,8 @@
 """What the gateway knows of a stage: whether it serves, whether its breaker is open, which bundle it has."""
 
+import asyncio
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -14,6 +17,8 @@ from serving.stages.stage import FallbackReason, StageName
 _METHOD: Final = "/grpc.health.v1.Health/Check"
 _SECONDS: Final = 0.25
 """A stage that takes longer to say that it serves misses its share of most deadlines as well."""
+_SHARED_SECONDS: Final = 1.0
+"""Whoever asks so soon after a check began gets what it says: each waits in a place of the limiter."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,23 @@ class ChannelMonitor(StageMonitor):
         client: of the stage.
         channel: the client's.
         breaker: of the stage.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, client: StageClient[Any, Any], channel: aio.Channel, breaker: Breaker) -> None:
+    def __init__(
+        self,
+        client: StageClient[Any, Any],
+        channel: aio.Channel,
+        breaker: Breaker,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client = client
         self._breaker = breaker
+        self._clock = clock
+        self._shared: asyncio.Task[bool] | None = None
+        """The latest check, under way or done."""
+        self._shared_until = 0.0
         self._check: aio.UnaryUnaryMultiCallable[Any, Any] = channel.unary_unary(
             _METHOD,
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
@@ -60,10 +77,17 @@ class ChannelMonitor(StageMonitor):
         failure = self._breaker.failure
         return StageStatus(
             stage=self._client.codec.name,
-            serving=await self._serves(),
+            serving=await asyncio.shield(self._latest_check()),  # it goes on for others when a caller leaves
             breaker_reason=None if failure is None else failure.reason,
             bundle_id=self._client.bundle_id,
         )
+
+    def _latest_check(self) -> asyncio.Task[bool]:
+        now = self._clock()
+        if self._shared is None or now >= self._shared_until:
+            self._shared = asyncio.create_task(self._serves())
+            self._shared_until = now + _SHARED_SECONDS
+        return self._shared
 
     async def _serves(self) -> bool:
         _, service, _ = self._client.codec.method.split("/")

@@ -1,5 +1,7 @@
 """The state of a stage, asked over a real channel."""
 
+import asyncio
+
 import pytest
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2
@@ -53,6 +55,27 @@ async def test_a_stage_that_is_silent_does_not_serve() -> None:
         breaker = Breaker(StageName.SIMILARITY, metrics, full_seconds=0)
         monitor = ChannelMonitor(StageClient(CODEC, channel, metrics), channel, breaker)
         assert not (await monitor.status()).serving
+
+
+async def test_all_who_ask_within_a_second_share_one_check() -> None:
+    """Each kept a place of the limiter for a quarter of a second while a stage was frozen."""
+    now = 1_000.0
+    metrics = GatewayMetrics.create(CollectorRegistry())
+    async with scripted_stage() as (stage, channel):
+        stage.behave = stage.hang
+        breaker = Breaker(StageName.SIMILARITY, metrics, full_seconds=0)
+        client = StageClient(CODEC, channel, metrics)
+        monitor = ChannelMonitor(client, channel, breaker, clock=lambda: now)
+        leaving, *others = [asyncio.create_task(monitor.status()) for _ in range(3)]
+        await asyncio.wait_for(stage.entered.wait(), 5)
+        leaving.cancel()
+        assert [status.serving for status in await asyncio.gather(*others)] == [False, False]
+        now += 0.9
+        assert not (await monitor.status()).serving
+        assert len(stage.requests) == 1
+        stage.behave = saying(SERVING)
+        now += 0.1
+        assert (await monitor.status()).serving
 
 
 async def test_the_bundle_of_the_last_answer_and_an_open_breaker() -> None:

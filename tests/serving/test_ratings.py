@@ -1,5 +1,7 @@
 """Histories in time order, and the ratings that they are slices of."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -91,6 +93,15 @@ def test_each_users_ratings() -> None:
     assert RATINGS.counts().tolist() == [2, 0, 3]
     assert RATINGS.user_rows().tolist() == [0, 0, 2, 2, 2]
     assert len(RATINGS) == 5
+
+
+def test_whether_times_are_known_is_worked_out_once() -> None:
+    """GetUser asks at each request, and there may be a hundred million times."""
+    ratings = replace(RATINGS, times=RATINGS.times.copy())
+    assert ratings.is_timed
+    ratings.times[:] = 0  # what nobody does: it shows that they are not read again
+    assert ratings.is_timed
+    assert not replace(ratings).is_timed
 
 
 def test_where_keeps_users_without_ratings() -> None:
