@@ -66,7 +66,7 @@ class Movies:
 
     def genres_of(self, row: int) -> tuple[str, ...]:
         """Genre names of one movie; empty when none is listed."""
-        return self._names_by_bits[self.genre_bits.item(row)]
+        return self.names_by_bits[self.genre_bits.item(row)]
 
     def genre_flags(self) -> npt.NDArray[np.float32]:
         """Shape (n_movies, n_genres): 1 where the movie has the genre, in the order of `genres`."""
@@ -84,8 +84,8 @@ class Movies:
         return _names(int(used), self.genres)
 
     @cached_property
-    def _names_by_bits(self) -> Mapping[int, tuple[str, ...]]:
-        """As many as there are combinations of genres."""
+    def names_by_bits(self) -> Mapping[int, tuple[str, ...]]:
+        """Genre names by bits: as many as there are combinations of genres."""
         return {
             bits: tuple(name for name in _names(bits, self.genres) if name != NO_GENRE)
             for bits in np.unique(self.genre_bits).tolist()

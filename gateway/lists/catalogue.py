@@ -129,7 +129,7 @@ class Catalogue:
             seen = SeenMovies(ratings.users, ratings.indptr, ratings.movie_rows)
         elif user_shards == 1:
             seen = read_seen_movies(folder)
-        return cls(
+        catalogue = cls(
             bundle_id=bundle_id,
             movies=read_movies(folder),
             content=content,
@@ -139,6 +139,13 @@ class Catalogue:
             report=BundleReport.of(folder.manifest),
             ratings=ratings,
         )
+        catalogue.work_out()
+        return catalogue
+
+    def work_out(self) -> None:
+        """Works out what would else keep the event loop from all others at the first request."""
+        _ = self._trending_order, self.movies.used_genres, self.movies.names_by_bits
+        _ = self.ratings is not None and self.ratings.is_timed
 
     def row(self, movie_id: int) -> int:
         """The row of a movie.

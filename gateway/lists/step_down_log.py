@@ -42,8 +42,11 @@ class StepDownLog:
         fault = (failure.stage, failure.reason)
         self._unlogged[fault] += 1
         now = self._clock()
-        if now < self._next.get(fault, now):
+        due = self._next.get(fault, now)
+        if now < due:
             return
+        if now > due + PAUSE_SECONDS:  # the lists since the last line belong to an outage that is over
+            self._unlogged[fault] = 1
         self._next[fault] = now + PAUSE_SECONDS
         _logger.warning(
             "stepped down",

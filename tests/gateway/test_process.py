@@ -16,6 +16,8 @@ from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.lists.catalogue import Catalogue
+from gateway.lists.users import user_answer
+from gateway.requests import UserRequest
 from gateway.servicer import SERVICE_NAME
 from movierec.gateway.v1 import movie_service_pb2 as public
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
@@ -24,6 +26,7 @@ from serving.bundle.factors import write_ratings
 from serving.bundle.manifest import SERVED_FOLDERS
 from serving.bundle.store import BundleStore
 from serving.bundle.titles import index_titles, write_titles
+from serving.filters import MovieFilter
 from serving.rpc.channels import open_channel
 from tests.gateway.small_world import catalogue
 from tests.serving.test_store import manifest_of
@@ -72,6 +75,21 @@ def test_a_catalogue_without_ratings_still_knows_who_has_seen_what(store: Bundle
     held = Catalogue.load(store, store.pointer().bundle_id, with_ratings=False)
     assert held.ratings is None
     assert held.seen_movie_ids(100).tolist() == [1, 2]
+
+
+def test_nothing_is_left_for_the_first_request_to_work_out(store: BundleStore) -> None:
+    """A sort of a million movies kept the event loop for 122 ms after each change of bundles."""
+    held = Catalogue.load(store, store.pointer().bundle_id)
+    parts = [held, held.movies, held.content, held.lists, held.ratings]
+    loaded = [set(vars(part)) for part in parts]
+    blocked = held.blocked(MovieFilter(genres=("drama",)))
+    held.most_popular(blocked, 1)
+    held.most_trending(blocked, 1)
+    held.alike_by_genre(0, blocked, 1)
+    held.movie(0)
+    assert held.movies.used_genres
+    assert user_answer(held, UserRequest(user_id=100)).genres
+    assert [set(vars(part)) for part in parts] == loaded
 
 
 def environment(**settings: str) -> dict[str, str]:

@@ -48,3 +48,13 @@ def test_each_fault_is_told_at_once_then_once_a_minute_with_a_count() -> None:
         "UNAVAILABLE: no route",
         "popularity_fallback",
     )
+
+
+def test_a_line_does_not_count_the_lists_of_an_older_outage() -> None:
+    now = 1_000.0
+    log = StepDownLog(clock=lambda: now)
+    with capture_logs() as lines:
+        for seconds in (0, 1, 1, PAUSE_SECONDS, 1, 3 * 86_400, PAUSE_SECONDS):
+            now += seconds
+            log.note(AWAY, Model.ALS_ONLY)
+    assert [line["lists"] for line in lines] == [1, 3, 1, 1]
