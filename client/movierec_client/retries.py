@@ -3,13 +3,10 @@
 import random
 import time
 from dataclasses import dataclass
-from typing import Final
 
 import grpc
 
 from movierec_client.errors import MovieError
-
-_RETRIED: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED})
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Attempts:
             MovieError: `error`, when there is to be none: it would not help, or be too late.
         """
         self._failed += 1
-        if error.code not in _RETRIED or self._failed >= self._policy.max_attempts:
+        if not _may_pass(error) or self._failed >= self._policy.max_attempts:
             raise error
         longest = min(
             self._policy.first_pause_seconds * 2 ** (self._failed - 1), self._policy.longest_pause_seconds
@@ -59,3 +56,14 @@ class Attempts:
         if pause >= self.remaining_seconds:
             raise error
         return pause
+
+
+def _may_pass(error: MovieError) -> bool:
+    """Whether the same request may be answered soon.
+
+    RESOURCE_EXHAUSTED without a pause is also what gRPC says of a message that is too large, and a proxy of a
+    limit per second, which more attempts would only keep exceeded.
+    """
+    if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return error.retry_delay is not None
+    return error.code is grpc.StatusCode.UNAVAILABLE
