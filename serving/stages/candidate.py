@@ -27,8 +27,8 @@ from serving.stages.messages import (
     encode_ranks,
     encode_source_ranks,
 )
-from serving.stages.reading import each, read_scored, require
-from serving.stages.stage import FallbackReason, StageCodec, StageError, StageFailure, StageName
+from serving.stages.reading import each, read_scored, require, require_bundle
+from serving.stages.stage import StageCodec, StageFailure, StageName
 
 _MOST: Final = int(STAGE_LIMITS["CandidateQuery.limit"].high)
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["CandidateService"]
@@ -234,10 +234,7 @@ def _encode_request(queries: Sequence[CandidateQuery]) -> pb.GenerateCandidatesR
 def _decode_response(
     response: pb.GenerateCandidatesResponse, queries: Sequence[CandidateQuery]
 ) -> list[CandidateList | StageFailure]:
-    bundle_id = response.bundle_id
-    require(bool(bundle_id), "a bundle_id")
-    if queries[0].bundle_id not in {"", bundle_id}:
-        raise StageError(StageName.CANDIDATE, FallbackReason.BUNDLE_MISMATCH, "answered from another bundle")
+    require_bundle(StageName.CANDIDATE, response.bundle_id, queries[0].bundle_id)
 
     def read(message: pb.CandidateList, query: CandidateQuery) -> CandidateList:
         source_ranks = decode_source_ranks(message)
@@ -261,7 +258,7 @@ def _decode_response(
             movie_ids=movie_ids,
             scores=scores,
             user_vector=vector,
-            bundle_id=bundle_id,
+            bundle_id=response.bundle_id,
             because_of=_read_likes(message, query.because_of),
             probes=tuple(map(_read_probe, message.probes)),
             fused_scores=fused_scores,

@@ -24,8 +24,8 @@ from serving.stages.messages import (
     encode_ranks,
     encode_source_ranks,
 )
-from serving.stages.reading import each, read_scored, require
-from serving.stages.stage import FallbackReason, StageCodec, StageError, StageFailure, StageName
+from serving.stages.reading import each, read_scored, require, require_bundle
+from serving.stages.stage import StageCodec, StageFailure, StageName
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["RankingService"]
 
@@ -202,9 +202,7 @@ def _encode_request(queries: Sequence[RankingQuery]) -> pb.RankMoviesRequest:
 def _decode_response(
     response: pb.RankMoviesResponse, queries: Sequence[RankingQuery]
 ) -> list[RankedList | StageFailure]:
-    require(bool(response.bundle_id), "a bundle_id")
-    if response.bundle_id != queries[0].bundle_id:
-        raise StageError(StageName.RANKING, FallbackReason.BUNDLE_MISMATCH, "answered from another bundle")
+    require_bundle(StageName.RANKING, response.bundle_id, queries[0].bundle_id)
     base_value = response.base_value
     require(math.isfinite(base_value), "a finite base_value")
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.ids import Ids, all_differ
-from serving.stages.stage import FallbackReason, InvalidResponseError, StageFailure, StageName
+from serving.stages.stage import FallbackReason, InvalidResponseError, StageError, StageFailure, StageName
 
 Part = TypeVar("Part")
 Query = TypeVar("Query")
@@ -22,6 +22,23 @@ def require(holds: bool | np.bool_, what: str) -> None:  # noqa: FBT001  # reads
     """
     if not holds:
         raise InvalidResponseError(f"expected {what}")
+
+
+def require_bundle(stage: StageName, bundle_id: str, asked: str) -> None:
+    """Checks which bundle a response comes from.
+
+    Args:
+        stage: that answered.
+        bundle_id: of the response.
+        asked: of the queries; empty: whichever the stage answers from.
+
+    Raises:
+        InvalidResponseError: the response names none.
+        StageError: it is not the one that was asked.
+    """
+    require(bool(bundle_id), "a bundle_id")
+    if asked not in {"", bundle_id}:
+        raise StageError(stage, FallbackReason.BUNDLE_MISMATCH, "answered from another bundle")
 
 
 def each(

@@ -518,3 +518,5 @@ async def test_candidates_from_another_bundle_than_was_named(stages: Stages) -> 
 async def test_ranking_from_another_bundle(stages: Stages) -> None:
     stages.stage.behave = saying(ranked([10], [1.0], bundle_id="other"))
     assert await stages.failure(StageName.RANKING) == "BUNDLE_MISMATCH"
+    (found,) = await stages.ranking.call([replace(RANKING, bundle_id="")], seconds=SECONDS)
+    assert unwrap(found).bundle_id == "other"
