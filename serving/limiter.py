@@ -51,6 +51,7 @@ class _Waiter:
     """A call that waits for places."""
 
     users: int
+    priority: Priority
     turn: asyncio.Future[None]
     at_work: bool = False
     """Its turn has come: the places are taken."""
@@ -70,6 +71,8 @@ class Limiter:
         self._places: Final = places
         self._at_work = 0
         self._waiting: dict[Priority, dict[_Waiter, None]] = {priority: {} for priority in Priority}
+        self._wanted = dict.fromkeys(Priority, 0)
+        """Places that those who wait want. Counted, as the thread of the metrics reads it at any moment."""
 
     @property
     def users_at_work(self) -> int:
@@ -79,13 +82,13 @@ class Limiter:
     @property
     def users_waiting(self) -> int:
         """Places wanted by those who wait."""
-        return self._wanted(Priority.LAST)
+        return sum(self._wanted.values())
 
     def refuse_if_full(self, priority: Priority) -> None:
-        """Returns when there is room for a call that is about one user, be it among the waiting.
+        """Raises if neither a place nor room to wait is left.
 
         Raises:
-            OverloadedError: there is none.
+            OverloadedError: there is none for a call that is about one user.
         """
         self._require_room(1, priority)
 
@@ -116,8 +119,9 @@ class Limiter:
     async def _turn(self, users: int, priority: Priority) -> None:
         """Returns once the call has its places."""
         self._require_room(users, priority)
-        waiter = _Waiter(users, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(users, priority, asyncio.get_running_loop().create_future())
         self._waiting[priority][waiter] = None
+        self._wanted[priority] += users
         self._admit()
         self._make_room()
         try:
@@ -125,29 +129,26 @@ class Limiter:
         except BaseException:  # refused, or cancelled, be it in the moment in which its turn came
             if waiter.at_work:
                 self._at_work -= users
-            self._waiting[priority].pop(waiter, None)
+            if waiter in self._waiting[priority]:
+                self._remove(waiter)
             self._admit()
             raise
 
     def _require_room(self, users: int, priority: Priority) -> None:
-        if users > self._places - self._wanted(priority):
+        ahead = sum(wanted for other, wanted in self._wanted.items() if other <= priority)
+        if users > self._places - ahead:
             raise _overloaded()
 
-    def _wanted(self, priority: Priority) -> int:
-        """Places that those wait for who are at least as urgent."""
-        return sum(
-            waiter.users
-            for other, waiters in self._waiting.items()
-            if other <= priority
-            for waiter in waiters
-        )
+    def _remove(self, waiter: _Waiter) -> None:
+        del self._waiting[waiter.priority][waiter]
+        self._wanted[waiter.priority] -= waiter.users
 
     def _admit(self) -> None:
         for waiters in self._waiting.values():  # the most urgent first
             for waiter in list(waiters):
                 if waiter.users > self._places - self._at_work:
                     return
-                del waiters[waiter]
+                self._remove(waiter)
                 if not waiter.turn.cancelled():  # else it is about to leave
                     waiter.at_work = True
                     self._at_work += waiter.users
@@ -156,7 +157,8 @@ class Limiter:
     def _make_room(self) -> None:
         while self.users_waiting > self._places:
             waiters = next(filter(None, reversed(self._waiting.values())))  # the least urgent
-            waiter, _ = waiters.popitem()  # the last
+            waiter = next(reversed(waiters))  # the last
+            self._remove(waiter)
             if not waiter.turn.cancelled():
                 waiter.turn.set_exception(_overloaded())
 

@@ -1,6 +1,8 @@
 """Which calls get places, which wait, which are refused. Nothing waits for a clock."""
 
 import asyncio
+import sys
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
@@ -172,6 +174,36 @@ async def test_work_without_a_pause_is_limited_too() -> None:
     ends = await asyncio.gather(*map(call, range(10)), return_exceptions=True)
     assert done == [0, 1, 2, 3]
     assert [type(end) for end in ends[4:]] == [OverloadedError] * 6
+
+
+@pytest.fixture
+def _quick_switches() -> Iterator[None]:
+    """Lets threads take turns after every few steps."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("_quick_switches")
+async def test_another_thread_may_read_at_any_moment() -> None:
+    """That of the metrics does, and met a dictionary that had changed meanwhile."""
+    calls = Calls(50)
+    await calls.start("in", users=50)
+    over = False
+
+    def read() -> None:
+        while not over:
+            assert 0 <= calls.limiter.users_waiting <= 50
+
+    reading = asyncio.create_task(asyncio.to_thread(read))
+    for _ in range(20):
+        for number in range(50):
+            await calls.start(str(number))
+        for number in range(50):
+            await calls.cancel(str(number))
+    over = True
+    await reading
 
 
 class Model(RuleBasedStateMachine):
