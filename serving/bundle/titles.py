@@ -159,8 +159,8 @@ class TitleIndex:
         there are none, those with words at most one letter away from its words (optimal string alignment
         distance).
 
-        A filter that leaves few movies makes it look at tens of thousands of matches: it does so in pieces,
-        and lets others have their turn between two.
+        A filter that leaves few movies makes it look at tens of thousands of matches, and each word that is
+        not one of a title at tens of thousands of words: it lets others have their turn in between.
 
         Args:
             query: what somebody typed.
@@ -173,27 +173,38 @@ class TitleIndex:
         words = words_of(query)
         if not words or not limit or blocked.all():
             return self._order[:0]
+        rows, n_matches = await self._admitted(self._as_typed(words), blocked, limit)
+        if n_matches:
+            return rows
+        spellings = []
+        for word in dict.fromkeys(words):
+            spellings.append([f'"{word}"*', *(f'"{close}"' for close in self._close(word))])
+            await asyncio.sleep(0)
+        alike = " AND ".join(f"({' OR '.join(one)})" for one in spellings)
+        rows, _ = await self._admitted(self._select(_WORDS, alike), blocked, limit)
+        return rows
+
+    async def _admitted(
+        self, places: Iterator[int], blocked: npt.NDArray[np.bool_], limit: int
+    ) -> tuple[Rows, int]:
+        """Rows of the first matches that are not blocked, and how many matches were looked at.
+
+        Args:
+            places: in the popularity order, of what matches, the best match first; some come again.
+            blocked: shape (n_movies,): what to leave out.
+            limit: most movies to return.
+        """
         found: dict[int, None] = {}
-        for number, place in enumerate(self._places(words), start=1):
+        n_matches = 0
+        for n_matches, place in enumerate(places, start=1):
             row = self._order.item(place)
             if not blocked[row]:
                 found[row] = None
                 if len(found) == limit:
                     break
-            if number % _MATCHES_AT_ONCE == 0:
+            if n_matches % _MATCHES_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        return np.fromiter(found, np.int32, len(found))
-
-    def _places(self, words: list[str]) -> Iterator[int]:
-        """Places in the popularity order of what matches, the best match first; some come again."""
-        matched = False
-        for place in self._as_typed(words):
-            matched = True
-            yield place
-        if not matched:
-            different = dict.fromkeys(words)
-            spellings = ([f'"{word}"*', *(f'"{close}"' for close in self._close(word))] for word in different)
-            yield from self._select(_WORDS, " AND ".join(f"({' OR '.join(one)})" for one in spellings))
+        return np.fromiter(found, np.int32, len(found)), n_matches
 
     def _as_typed(self, words: list[str]) -> Iterator[int]:
         *before, last = words

@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Coroutine
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -105,10 +107,8 @@ def test_what_is_blocked_makes_room() -> None:
     assert [TITLES[row] for row in search("matrix", 1, blocked=blocked)] == ["The Matrix Reloaded"]
 
 
-async def test_others_have_their_turn_while_a_filter_passes_by_matches() -> None:
-    """The one movie that a filter leaves stands behind 2,000 matches: nobody waits for all of them."""
-    order = np.arange(2_001, dtype=np.int32)
-    index = TitleIndex(index_titles(["Heat"] * order.size, np.zeros(order.size, np.int16), order), order)
+async def turns_during(search: Coroutine[Any, Any, npt.NDArray[np.int32]]) -> tuple[list[int], int]:
+    """What a search finds, and how often others have their turn meanwhile."""
     turns = 0
 
     async def other() -> None:
@@ -119,10 +119,22 @@ async def test_others_have_their_turn_while_a_filter_passes_by_matches() -> None
 
     async with asyncio.TaskGroup() as group:
         task = group.create_task(other())
-        rows = await index.search("heat", order < 2_000, 1)
+        rows = await search
         task.cancel()
-    assert rows.tolist() == [2_000]
-    assert turns == 10
+    return rows.tolist(), turns
+
+
+async def test_others_have_their_turn_while_a_filter_passes_by_matches() -> None:
+    """The one movie that a filter leaves stands behind 2,000 matches: nobody waits for all of them."""
+    order = np.arange(2_001, dtype=np.int32)
+    index = TitleIndex(index_titles(["Heat"] * order.size, np.zeros(order.size, np.int16), order), order)
+    assert await turns_during(index.search("heat", order < 2_000, 1)) == ([2_000], 10)
+
+
+async def test_others_have_their_turn_between_misspelt_words() -> None:
+    """Each is compared to all words of titles: nobody waits for a query that is full of them."""
+    query = "shindlers lisst matrixx amelei"
+    assert await turns_during(INDEX.search(query, NONE_BLOCKED, 1)) == ([], 4)
 
 
 def test_a_data_base_of_other_movies_is_refused() -> None:
