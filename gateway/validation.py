@@ -23,14 +23,13 @@ def check_batch(batch: public.BatchListPersonalMoviesRequest) -> None:
     Raises:
         InvalidArgumentError: one of them, or the batch as a whole, breaks rules.
     """
-    if not LIMITS["requests"].hold(len(batch.requests)):
-        PUBLIC.require(batch)  # which then looks at nothing else: there may be a million of them
-    violations = []
-    if sum(map(contributions, batch.requests)) > MAX_CONTRIBUTIONS:
-        violations.append(FieldViolation("requests", CONTRIBUTIONS_RULE))
-    for place, request in enumerate(batch.requests):
-        path = f"requests[{place}]."
-        violations += PUBLIC.violations(request, path)
-        if request.fallback_policy == public.FALLBACK_POLICY_DENY:
-            violations.append(FieldViolation(f"{path}fallback_policy", "must not be DENY"))
+    violations = PUBLIC.violations(batch)
+    if LIMITS["requests"].hold(len(batch.requests)):  # else there may be a million of them
+        if sum(map(contributions, batch.requests)) > MAX_CONTRIBUTIONS:
+            violations.append(FieldViolation("requests", CONTRIBUTIONS_RULE))
+        violations += (
+            FieldViolation(f"requests[{place}].fallback_policy", "must not be DENY")
+            for place, request in enumerate(batch.requests)
+            if request.fallback_policy == public.FALLBACK_POLICY_DENY
+        )
     require_none(violations)

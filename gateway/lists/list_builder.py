@@ -88,15 +88,19 @@ class ListBuilder:
         """Never takes these movies."""
         self.blocked[movie_rows[movie_rows >= 0]] = True
 
+    def admitted(self, movie_rows: Rows) -> npt.NDArray[np.intp]:
+        """Places of the movies that may be taken: never one of row -1, which the catalogue does not know."""
+        return np.flatnonzero((movie_rows >= 0) & ~self.blocked[movie_rows])
+
     def take(self, source: Model, scored: ScoredMovies) -> None:
-        """Takes movies in order until the list is full; row -1, unknown to the catalogue, never.
+        """Takes movies in order until the list is full.
 
         Args:
             source: what ordered them.
             scored: movies, of which none comes twice.
         """
         rows = scored.movie_rows
-        places = np.flatnonzero((rows >= 0) & ~self.blocked[rows])[: self.missing]
+        places = self.admitted(rows)[: self.missing]
         rows = rows[places]
         self.blocked[rows] = True
         taken = places.tolist()

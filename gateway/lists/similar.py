@@ -75,10 +75,10 @@ class SimilarLists:
             builder, sources = self._begin(request, known_by, seen_elsewhere)
             return _finish(request, builder, sources, Outcome.INDEX_FAILED, failure=error.failure)
         builder, sources = self._begin(request, catalogue, seen_elsewhere)
-        neighbours = self._admitted(answer, builder)
+        neighbours = self._neighbours(answer, catalogue)
         if answer.method is SimilarityMethod.ALS_COSINE:
             sources[Model.ALS_COSINE] = lambda: neighbours
-        elif neighbours.movie_rows.size >= builder.missing:
+        elif builder.admitted(neighbours.movie_rows).size >= builder.missing:
             # A shorter list by genres is not the start of ours: the index breaks ties in its own way.
             sources[Model.GENRE_JACCARD] = lambda: neighbours
         return _finish(request, builder, sources, _OUTCOMES[answer.method])
@@ -107,7 +107,11 @@ class SimilarLists:
         and gives as many more as one alone has: the list leaves those out itself.
         """
         held = self._catalogues.held()
-        seen = [seen_elsewhere] if seen_elsewhere.size else [_seen(request, one) for one in held]
+        user_id = request.exclude_seen_by_user_id
+        if user_id is None or seen_elsewhere.size:
+            seen = [seen_elsewhere]
+        else:
+            seen = [one.seen_movie_ids(user_id) for one in held]
         seen_by_all = reduce(np.intersect1d, seen)
         more = max(one.size for one in seen) - seen_by_all.size
         query = SimilarQuery(
@@ -133,18 +137,12 @@ class SimilarLists:
             )
         return catalogue
 
-    def _admitted(self, answer: SimilarMovies, builder: ListBuilder) -> ScoredMovies:
-        """The neighbours that may be shown."""
-        rows = builder.catalogue.movies.ids.rows(answer.movie_ids)
-        known = rows >= 0
-        self._metrics.unknown_items.inc(int((~known).sum()))
-        shown = known & ~builder.blocked[rows]
-        return ScoredMovies(rows[shown], answer.scores[shown], answer.bundle_id)
-
-
-def _seen(request: SimilarRequest, catalogue: Catalogue) -> Ids:
-    user_id = request.exclude_seen_by_user_id
-    return NO_IDS if user_id is None else catalogue.seen_movie_ids(user_id)
+    def _neighbours(self, answer: SimilarMovies, catalogue: Catalogue) -> ScoredMovies:
+        """The answer in the catalogue's rows; what it does not know is counted."""
+        rows = catalogue.movies.ids.rows(answer.movie_ids)
+        if n_unknown := int(np.count_nonzero(rows < 0)):
+            self._metrics.unknown_items.inc(n_unknown)
+        return ScoredMovies(rows, answer.scores, answer.bundle_id)
 
 
 def _finish(
