@@ -18,9 +18,10 @@ from gateway.metrics import GatewayMetrics, Method
 from gateway.movie_api import MovieApi
 from gateway.servicer import SERVICE_NAME, MovieServicer, call_costs
 from gateway.settings import GatewaySettings
-from gateway.stages.batch_queue import UNBATCHED, BatchLimits, BatchQueue
+from gateway.stages.batch_queue import BatchLimits, BatchQueue
 from gateway.stages.breaker import Breaker
 from gateway.stages.client import StageClient
+from gateway.stages.direct import DirectStage
 from gateway.stages.monitor import ChannelMonitor, StageMonitor
 from gateway.stages.sharded import ShardedStage, ShardsMonitor, UserQuery
 from movierec.gateway.v1.movie_service_pb2_grpc import add_MovieServiceServicer_to_server
@@ -62,21 +63,25 @@ async def serve(settings: GatewaySettings) -> None:
         def one(
             codec: StageCodec[Query, Answer],
             channel: aio.Channel,
-            limits: BatchLimits,
+            limits: BatchLimits | None,
             user_shard: UserShard | None = None,
-        ) -> tuple[BatchQueue[Query, Answer], StageMonitor]:
+        ) -> tuple[Stage[Query, Answer], StageMonitor]:
             breaker = Breaker(codec.name, metrics, full_seconds=settings.budgets.full_seconds(codec.name))
             client = StageClient(codec, channel, metrics, user_shard)
-            queue = BatchQueue(client, breaker=breaker, limits=limits, metrics=metrics)
-            return queue, ChannelMonitor(client, channel, breaker)
+            asked: Stage[Query, Answer] = (
+                DirectStage(client, breaker)
+                if limits is None
+                else BatchQueue(client, breaker=breaker, limits=limits, metrics=metrics)
+            )
+            return asked, ChannelMonitor(client, channel, breaker)
 
         async def stage(
-            codec: StageCodec[Query, Answer], target: str, limits: BatchLimits
-        ) -> BatchQueue[Query, Answer]:
+            codec: StageCodec[Query, Answer], target: str, limits: BatchLimits | None = None
+        ) -> Stage[Query, Answer]:
             channel = await stack.enter_async_context(open_channel(target, tls, tracing))
-            queue, monitor = one(codec, channel, limits)
+            asked, monitor = one(codec, channel, limits)
             monitors.append(monitor)
-            return queue
+            return asked
 
         async def stage_of_users(
             codec: StageCodec[QueryOfUser, Answer], target: str, limits: BatchLimits
@@ -87,7 +92,7 @@ async def serve(settings: GatewaySettings) -> None:
             channel = await stack.enter_async_context(open_channel(target, tls, tracing))
             shards = [one(codec, channel, limits, UserShard(index, count)) for index in range(count)]
             monitors.append(ShardsMonitor([monitor for _, monitor in shards]))
-            return ShardedStage([queue for queue, _ in shards])
+            return ShardedStage([asked for asked, _ in shards])
 
         api = MovieApi(
             catalogues=catalogues,
@@ -99,7 +104,7 @@ async def serve(settings: GatewaySettings) -> None:
             ranking=await stage_of_users(
                 ranking.CODEC, settings.ranking_target, settings.batch_limits(settings.ranking_max_calls)
             ),
-            similarity=await stage(similarity.CODEC, settings.similarity_target, UNBATCHED),
+            similarity=await stage(similarity.CODEC, settings.similarity_target),
             budgets=settings.budgets,
             batch_concurrency=settings.batch_concurrency,
             why_movie=settings.why_movie,

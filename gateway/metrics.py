@@ -40,9 +40,9 @@ class GatewayMetrics:
     What a query waits before its call is not part of it: this is what the stage and the way there take.
     """
     stage_wait_seconds: Histogram
-    """Time that a caller waits before its call leaves, by stage."""
+    """Time that a caller waits before its call leaves, by stage whose calls are shared."""
     stage_batch_size: Histogram
-    """Queries that travel as one call, by stage."""
+    """Queries that travel as one call, by stage whose calls are shared."""
     breaker_open: Gauge
     """1 while calls to a stage are refused as it keeps failing, else 0, by service; shards add up."""
     answers: Counter

@@ -5,7 +5,6 @@ query keeps a deadline, a cancel and a failure of its own.
 """
 
 import asyncio
-import sys
 from collections.abc import Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
@@ -50,10 +49,6 @@ class BatchLimits:
     """Most queries in one call."""
     hold_seconds: float
     """A call that has been in flight for longer no longer keeps queries waiting."""
-
-
-UNBATCHED: Final = BatchLimits(max_calls=sys.maxsize, max_queries=1, hold_seconds=0)
-"""Each query is a call of its own, and waits for no other."""
 
 
 @dataclass(eq=False, slots=True)

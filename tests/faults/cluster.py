@@ -20,9 +20,10 @@ from gateway.metrics import GatewayMetrics, Method
 from gateway.movie_api import MovieApi
 from gateway.servicer import SERVICE_NAME, MovieServicer
 from gateway.settings import GatewaySettings
-from gateway.stages.batch_queue import UNBATCHED, BatchLimits, BatchQueue
+from gateway.stages.batch_queue import BatchQueue
 from gateway.stages.breaker import Breaker
 from gateway.stages.client import StageClient
+from gateway.stages.direct import DirectStage
 from movierec.candidate.v1.candidate_service_pb2_grpc import add_CandidateServiceServicer_to_server
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub, add_MovieServiceServicer_to_server
 from movierec.ranking.v1.ranking_service_pb2_grpc import add_RankingServiceServicer_to_server
@@ -36,7 +37,7 @@ from serving.rpc.channels import open_channel
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.server import running
 from serving.stages import candidate, ranking, similarity
-from serving.stages.stage import Answer, Query, StageCodec
+from serving.stages.stage import Answer, Query, StageCodec, StageName
 from similarity_service.neighbours import SimilarityIndex
 from similarity_service.servicer import SimilarityServicer
 from tests.gateway.small_world import BUDGETS
@@ -170,21 +171,20 @@ async def running_cluster(store: BundleStore) -> AsyncIterator[Cluster]:
         )
         limits = GatewaySettings(bundle_root=store.root).batch_limits(1)
 
-        def queue(
-            codec: StageCodec[Query, Answer], channel: aio.Channel, limits: BatchLimits
-        ) -> BatchQueue[Query, Answer]:
-            return BatchQueue(
-                StageClient(codec, channel, metrics),
-                breaker=Breaker(codec.name, metrics, full_seconds=BUDGETS.full_seconds(codec.name)),
-                limits=limits,
-                metrics=metrics,
-            )
+        def breaker(stage: StageName) -> Breaker:
+            return Breaker(stage, metrics, full_seconds=BUDGETS.full_seconds(stage))
+
+        def queue(codec: StageCodec[Query, Answer], channel: aio.Channel) -> BatchQueue[Query, Answer]:
+            client = StageClient(codec, channel, metrics)
+            return BatchQueue(client, breaker=breaker(codec.name), limits=limits, metrics=metrics)
 
         movie_api = MovieApi(
             catalogues=catalogues,
-            candidates=queue(candidate.CODEC, candidates, limits),
-            ranking=queue(ranking.CODEC, ranked, limits),
-            similarity=queue(similarity.CODEC, alike, UNBATCHED),
+            candidates=queue(candidate.CODEC, candidates),
+            ranking=queue(ranking.CODEC, ranked),
+            similarity=DirectStage(
+                StageClient(similarity.CODEC, alike, metrics), breaker(StageName.SIMILARITY)
+            ),
             budgets=BUDGETS,
             batch_concurrency=32,
             why_movie=True,

@@ -14,13 +14,21 @@ from structlog.testing import capture_logs
 from typing_extensions import override
 
 from gateway.metrics import GatewayMetrics
-from gateway.stages.batch_queue import UNBATCHED, BatchLimits, BatchQueue
+from gateway.stages.batch_queue import BatchQueue
 from gateway.stages.breaker import Breaker
 from gateway.stages.client import StageClient
+from gateway.stages.direct import DirectStage
 from movierec.candidate.v1 import candidate_service_pb2 as candidate
 from serving.stages import candidate as candidate_stage
-from serving.stages.candidate import CandidateQuery
-from serving.stages.stage import FallbackReason, InvalidQueryError, StageError, StageFailure, StageName
+from serving.stages.candidate import CandidateList, CandidateQuery
+from serving.stages.stage import (
+    FallbackReason,
+    InvalidQueryError,
+    Stage,
+    StageError,
+    StageFailure,
+    StageName,
+)
 from tests.gateway.scripted_stage import Behaviour, ScriptedStage, failing_with, saying, scripted_stage
 from tests.gateway.small_world import ONE_CALL, candidates, settle
 from tests.serving.server_under_test import until
@@ -416,17 +424,21 @@ TestModel.settings = settings(max_examples=15, stateful_step_count=50)
 class Gateway:
     """Stage one as the gateway asks it, with its breaker, before a scripted stage."""
 
-    def __init__(self, stage: ScriptedStage, channel: Any, limits: BatchLimits = ONE_CALL) -> None:
+    def __init__(self, stage: ScriptedStage, channel: Any, *, shared: bool) -> None:
         self.stage = stage
         self.now = 1000.0
         metrics = GatewayMetrics.create(CollectorRegistry())
         self._breaker = Breaker(StageName.CANDIDATE, metrics, full_seconds=FULL, clock=lambda: self.now)
         client = StageClient(candidate_stage.CODEC, channel, metrics)
-        self._queue = BatchQueue(client, breaker=self._breaker, limits=limits, metrics=metrics)
+        self._stage: Stage[CandidateQuery, CandidateList] = (
+            BatchQueue(client, breaker=self._breaker, limits=ONE_CALL, metrics=metrics)
+            if shared
+            else DirectStage(client, self._breaker)
+        )
 
     async def ask(self, *, users: int = 1, seconds: float = AMPLE) -> list[object]:
         """What so many callers get: answers, or why there is none."""
-        asks = [self._queue.ask(CandidateQuery(user_id=7, limit=3), seconds=seconds) for _ in range(users)]
+        asks = [self._stage.ask(CandidateQuery(user_id=7, limit=3), seconds=seconds) for _ in range(users)]
         return list(await asyncio.gather(*asks, return_exceptions=True))
 
     async def refusal(self) -> StageFailure:
@@ -449,10 +461,10 @@ class Gateway:
         return self._breaker.failure is not None
 
 
-@pytest.fixture
-async def gateway() -> AsyncIterator[Gateway]:
+@pytest.fixture(params=[True, False], ids=["shared calls", "calls of one query"])
+async def gateway(request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
     async with scripted_stage() as (stage, channel):
-        yield Gateway(stage, channel)
+        yield Gateway(stage, channel, shared=request.param)
 
 
 @pytest.mark.row(3)
@@ -470,11 +482,13 @@ async def test_rubbish_and_recovery(gateway: Gateway) -> None:
     assert not gateway.is_open
 
 
-async def test_a_call_counts_once_however_many_travel(gateway: Gateway) -> None:
-    gateway.stage.behave = failing_with(StatusCode.UNAVAILABLE)
-    await gateway.ask(users=32)
-    assert len(gateway.stage.requests) == 1
-    assert not gateway.is_open
+async def test_a_call_counts_once_however_many_travel() -> None:
+    async with scripted_stage() as (stage, channel):
+        gateway = Gateway(stage, channel, shared=True)
+        stage.behave = failing_with(StatusCode.UNAVAILABLE)
+        await gateway.ask(users=32)
+        assert len(stage.requests) == 1
+        assert not gateway.is_open
 
 
 async def test_nobody_waits_behind_a_probe(gateway: Gateway) -> None:
@@ -493,7 +507,7 @@ async def test_nobody_waits_behind_a_probe(gateway: Gateway) -> None:
 @pytest.mark.row(5)
 async def test_a_frozen_stage() -> None:
     async with scripted_stage() as (stage, channel):
-        gateway = Gateway(stage, channel, UNBATCHED)
+        gateway = Gateway(stage, channel, shared=False)
         stage.behave = stage.hang
         for seconds in (FULL / 5,) * 6:  # clients in a hurry
             await gateway.ask(seconds=seconds)
