@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from gateway.lists.bundles import require_bundles
 from gateway.lists.catalogue import Catalogue, Catalogues, catalogue_with
@@ -111,7 +112,9 @@ class MovieApi:
         self._why = WhyAnswers(catalogues, self._personal_pipeline) if why_movie else None
         self._budgets = budgets
         self._batch_concurrency = batch_concurrency
-        self._metrics = metrics
+        self._answers = cache(metrics.answers.labels)  # looking labels up costs more than counting
+        self._fallbacks = cache(metrics.fallbacks.labels)
+        self._degraded = cache(metrics.degraded.labels)
         self._step_downs = StepDownLog()
         self._recent_lists = recent_lists
         self._monitors = monitors
@@ -281,13 +284,13 @@ class MovieApi:
             answer: what the client gets.
             first_stage: the service behind a reason that is no fault.
         """
-        self._metrics.answers.labels(method, answer.model).inc()
+        self._answers(method, answer.model).inc()
         self._recent_lists.note(answer.model, degraded=answer.degraded)
         if answer.reason is not None:
             stage = first_stage if answer.failure is None else answer.failure.stage
-            self._metrics.fallbacks.labels(stage, answer.reason).inc()
+            self._fallbacks(stage, answer.reason).inc()
         if answer.failure is not None:
-            self._metrics.degraded.labels(method).inc()
+            self._degraded(method).inc()
             self._step_downs.note(answer.failure, answer.model)
 
 

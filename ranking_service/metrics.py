@@ -1,6 +1,8 @@
 """What the ranking service counts besides calls."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -41,5 +43,9 @@ class RankingMetrics:
     def count(self, ranking: Ranking) -> None:
         """Adds one answer."""
         for feature, n_missing in ranking.missing_features.items():
-            self.missing_features.labels(feature).inc(n_missing)
+            self._missing(feature).inc(n_missing)
         self.unknown_items.inc(sum(ranked.unknown_movie_ids.size for ranked in ranking.lists))
+
+    @cached_property
+    def _missing(self) -> Callable[[str], Counter]:
+        return cache(self.missing_features.labels)  # looking a label up costs more than counting

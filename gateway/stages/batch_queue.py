@@ -92,7 +92,7 @@ class _Call(Generic[Query, Answer]):
 
 
 class BatchQueue(Stage[Query, Answer]):
-    """A stage whose calls are shared by the queries that wait for it.
+    """A stage whose calls are shared by the queries that wait for it. Belongs to the loop that it is made in.
 
     Args:
         client: makes the calls.
@@ -113,6 +113,7 @@ class BatchQueue(Stage[Query, Answer]):
         self._codec = client.codec
         self._breaker = breaker
         self._limits = limits
+        self._loop = asyncio.get_running_loop()
         self._batch_size = metrics.stage_batch_size.labels(self._codec.name)
         self._wait_seconds = metrics.stage_wait_seconds.labels(self._codec.name)
         self._waiting: dict[_PendingRequest[Query, Answer], None] = {}  # an ordered set
@@ -123,19 +124,18 @@ class BatchQueue(Stage[Query, Answer]):
     @override
     async def ask(self, query: Query, *, seconds: float) -> Answer:
         self._breaker.refuse_if_open()  # at once, and not after a wait behind a probe
-        loop = asyncio.get_running_loop()
         # Its types are told beside the call: in the call they would take longer than all the rest of it.
         request: _PendingRequest[Query, Answer] = _PendingRequest(
             query,
             self._codec.batch_key(query),
-            arrived=loop.time(),
+            arrived=self._loop.time(),
             seconds=seconds,
-            answer=loop.create_future(),
+            answer=self._loop.create_future(),
         )
         self._waiting[request] = None
         self._n_arrived += 1
-        loop.call_soon(self._dispatch_settled, self._n_arrived, _SETTLE_TURNS)
-        request.timer = loop.call_at(request.arrived + seconds / 2, self._dispatch_early, request)
+        self._loop.call_soon(self._dispatch_settled, self._n_arrived, _SETTLE_TURNS)
+        request.timer = self._loop.call_at(request.arrived + seconds / 2, self._dispatch_early, request)
         try:
             return unwrap(await request.answer)
         except asyncio.CancelledError:
@@ -154,7 +154,7 @@ class BatchQueue(Stage[Query, Answer]):
         """
         if turns and self._may_send and len(self._waiting) < self._limits.max_queries:
             if n_arrived == self._n_arrived:  # else it is for the turns of the latest query to dispatch
-                asyncio.get_running_loop().call_soon(self._dispatch_settled, n_arrived, turns - 1)
+                self._loop.call_soon(self._dispatch_settled, n_arrived, turns - 1)
         else:
             self._dispatch()
 
@@ -169,7 +169,7 @@ class BatchQueue(Stage[Query, Answer]):
 
     def _dispatch_early(self, request: _PendingRequest[Query, Answer]) -> None:
         """Half of the caller's time is over: the query waits no longer."""
-        request.timer = asyncio.get_running_loop().call_at(request.ends, self._expire, request)
+        request.timer = self._loop.call_at(request.ends, self._expire, request)
         if request in self._waiting:
             self._send(request)
 
@@ -193,10 +193,9 @@ class BatchQueue(Stage[Query, Answer]):
 
     def _send(self, first: _PendingRequest[Query, Answer]) -> None:
         """Sends a query now, with all that may share its call."""
-        loop = asyncio.get_running_loop()
         requests = self._batch_with(first)
         call = _Call(requests, ends=max(request.ends for request in requests))
-        now = loop.time()
+        now = self._loop.time()
         for request in requests:
             del self._waiting[request]
             request.call = call
@@ -204,8 +203,8 @@ class BatchQueue(Stage[Query, Answer]):
         self._batch_size.observe(len(requests))
         context = first.context.copy()  # its own may be the one that runs: after a rejected batch
         context.run(SHARED_WITH.set, tuple(request.context for request in requests[1:]))
-        call.task = loop.create_task(self._run_batch(call), context=context)
-        call.hold = loop.call_later(self._limits.hold_seconds, self._release, call)
+        call.task = self._loop.create_task(self._run_batch(call), context=context)
+        call.hold = self._loop.call_later(self._limits.hold_seconds, self._release, call)
         self._holding.add(call)
         self._tasks.add(call.task)
         call.task.add_done_callback(self._tasks.discard)
@@ -247,7 +246,7 @@ class BatchQueue(Stage[Query, Answer]):
 
     async def _ask(self, call: _Call[Query, Answer]) -> list[Answer | StageFailure]:
         queries = [request.query for request in call.requests]
-        seconds = call.ends - asyncio.get_running_loop().time()
+        seconds = call.ends - self._loop.time()
         patience = max(request.seconds for request in call.requests)
         try:
             return await self._breaker.call(
