@@ -1,9 +1,9 @@
 """The client for code that blocks."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -23,6 +23,8 @@ from movierec_client.channels import (
 )
 from movierec_client.errors import MovieError
 from movierec_client.retries import Attempts, RetryPolicy
+
+_Answer = TypeVar("_Answer", bound=Message)
 
 
 class MovieClient:
@@ -55,7 +57,8 @@ class MovieClient:
             if credentials is None
             else grpc.secure_channel(target, credentials, arguments)
         )
-        self._stub: Any = MovieServiceStub(cast("grpc.aio.Channel", self._channel))  # typed for asyncio
+        # Typed for asyncio: over this channel, what it says can be awaited is the answer.
+        self._stub = MovieServiceStub(cast("grpc.aio.Channel", self._channel))
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
         self._timeout_seconds = timeout_seconds
         self._retry = retry
@@ -77,79 +80,61 @@ class MovieClient:
         self, request: pb.ListPopularMoviesRequest, *, timeout_seconds: float | None = None
     ) -> pb.ListPopularMoviesResponse:
         """Returns the most popular movies."""
-        answer: pb.ListPopularMoviesResponse = self._call(
-            self._stub.ListPopularMovies, request, timeout_seconds
-        )
-        return answer
+        return self._call(self._stub.ListPopularMovies, request, timeout_seconds)
 
     def list_personal_movies(
         self, request: pb.ListPersonalMoviesRequest, *, timeout_seconds: float | None = None
     ) -> pb.ListPersonalMoviesResponse:
         """Returns movies recommended for one user."""
-        answer: pb.ListPersonalMoviesResponse = self._call(
-            self._stub.ListPersonalMovies, request, timeout_seconds
-        )
-        return answer
+        return self._call(self._stub.ListPersonalMovies, request, timeout_seconds)
 
     def list_similar_movies(
         self, request: pb.ListSimilarMoviesRequest, *, timeout_seconds: float | None = None
     ) -> pb.ListSimilarMoviesResponse:
         """Returns movies similar to one movie."""
-        answer: pb.ListSimilarMoviesResponse = self._call(
-            self._stub.ListSimilarMovies, request, timeout_seconds
-        )
-        return answer
+        return self._call(self._stub.ListSimilarMovies, request, timeout_seconds)
 
     def why_movie(
         self, request: pb.WhyMovieRequest, *, timeout_seconds: float | None = None
     ) -> pb.WhyMovieResponse:
         """Says why a movie is, or is not, in a user's list."""
-        answer: pb.WhyMovieResponse = self._call(self._stub.WhyMovie, request, timeout_seconds)
-        return answer
+        return self._call(self._stub.WhyMovie, request, timeout_seconds)
 
     def get_movie(
         self, request: pb.GetMovieRequest, *, timeout_seconds: float | None = None
     ) -> pb.GetMovieResponse:
         """Returns one catalogue entry."""
-        answer: pb.GetMovieResponse = self._call(self._stub.GetMovie, request, timeout_seconds)
-        return answer
+        return self._call(self._stub.GetMovie, request, timeout_seconds)
 
     def search_movies(
         self, request: pb.SearchMoviesRequest, *, timeout_seconds: float | None = None
     ) -> pb.SearchMoviesResponse:
         """Finds movies by their titles."""
-        answer: pb.SearchMoviesResponse = self._call(self._stub.SearchMovies, request, timeout_seconds)
-        return answer
+        return self._call(self._stub.SearchMovies, request, timeout_seconds)
 
     def list_taste_movies(
         self, request: pb.ListTasteMoviesRequest, *, timeout_seconds: float | None = None
     ) -> pb.ListTasteMoviesResponse:
         """Returns movies to ask a newcomer about."""
-        answer: pb.ListTasteMoviesResponse = self._call(self._stub.ListTasteMovies, request, timeout_seconds)
-        return answer
+        return self._call(self._stub.ListTasteMovies, request, timeout_seconds)
 
     def get_user(
         self, request: pb.GetUserRequest, *, timeout_seconds: float | None = None
     ) -> pb.GetUserResponse:
         """Returns what the bundle knows of a user."""
-        answer: pb.GetUserResponse = self._call(self._stub.GetUser, request, timeout_seconds)
-        return answer
+        return self._call(self._stub.GetUser, request, timeout_seconds)
 
     def get_status(
         self, request: pb.GetStatusRequest, *, timeout_seconds: float | None = None
     ) -> pb.GetStatusResponse:
         """Says what serves and how well."""
-        answer: pb.GetStatusResponse = self._call(self._stub.GetStatus, request, timeout_seconds)
-        return answer
+        return self._call(self._stub.GetStatus, request, timeout_seconds)
 
     def batch_list_personal_movies(
         self, request: pb.BatchListPersonalMoviesRequest, *, timeout_seconds: float | None = None
     ) -> pb.BatchListPersonalMoviesResponse:
         """Returns recommendations for 1 to 100 users."""
-        answer: pb.BatchListPersonalMoviesResponse = self._call(
-            self._stub.BatchListPersonalMovies, request, timeout_seconds
-        )
-        return answer
+        return self._call(self._stub.BatchListPersonalMovies, request, timeout_seconds)
 
     def is_ready(self) -> bool:
         """Whether the API serves."""
@@ -172,13 +157,16 @@ class MovieClient:
                 raise TimeoutError(f"The API does not serve after {timeout_seconds} s.")
             time.sleep(HEALTH_PAUSE_SECONDS)
 
-    def _call(self, method: Callable[..., Any], request: Message, timeout_seconds: float | None) -> Any:
+    def _call(
+        self, method: Callable[..., Awaitable[_Answer]], request: Message, timeout_seconds: float | None
+    ) -> _Answer:
         attempts = Attempts(
             self._retry, self._timeout_seconds if timeout_seconds is None else timeout_seconds
         )
         while True:
             try:
-                return method(request, timeout=attempts.remaining_seconds, metadata=self._metadata)
+                answer = method(request, timeout=attempts.remaining_seconds, metadata=self._metadata)
+                return cast("_Answer", answer)
             except grpc.RpcError as error:
                 pause = attempts.pause_after(MovieError.of(error))
             time.sleep(pause)
