@@ -82,17 +82,17 @@ class GatewaySettings(ServerSettings):
     reserve_seconds: Seconds = 0.02
     """What is kept back to assemble an answer; with less left on arrival, nothing is begun."""
     candidate_seconds: Budget = 0.15
-    """Longest wait for candidates,"""
+    """Longest wait for candidates, in seconds."""
     candidate_share: Share = 0.4
-    """and at most this part of what is left."""
+    """Largest part of the time left that the wait may take."""
     ranking_seconds: Budget = 0.25
-    """Longest wait for ranking,"""
+    """Longest wait for ranking, in seconds."""
     ranking_share: Share = 0.8
-    """and at most this part of what is left."""
+    """Largest part of the time left that the wait may take."""
     similarity_seconds: Budget = 0.15
-    """Longest wait for neighbours,"""
+    """Longest wait for neighbours, in seconds."""
     similarity_share: Share = 0.8
-    """and at most this part of what is left."""
+    """Largest part of the time left that the wait may take."""
 
     @field_validator("reserve_seconds")
     @classmethod

@@ -22,7 +22,7 @@ MAX_CONTRIBUTIONS: Final = 20_000
 CONTRIBUTIONS_RULE: Final = (
     f"must ask for at most {MAX_CONTRIBUTIONS} contributions: limit times explain_features, summed up"
 )
-"""The same in words."""
+"""The rule of `MAX_CONTRIBUTIONS`, in words."""
 
 _MAX_INT32: Final = 2**31 - 1
 _MAX_INT64: Final = 2**63 - 1

@@ -13,7 +13,7 @@ class Links(NamedTuple):
     """Links of some movies, one movie after the other."""
 
     counts: npt.NDArray[np.int64]
-    """Of each movie, how many are its."""
+    """Number of links of each movie."""
     targets: Rows
     """Shape (n_links,): where each leads."""
     weights: npt.NDArray[np.float32]

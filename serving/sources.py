@@ -63,7 +63,7 @@ class SourceWeights:
             raise ValueError("weights of sources must be finite and not negative, and one must be positive")
 
     def of(self, source: Source) -> float:
-        """That of one source."""
+        """The weight of one source."""
         weight: float = getattr(self, source)
         return weight
 

@@ -149,7 +149,7 @@ class _Draft:
     candidates: CandidateList
     """Once added: those that may be shown."""
     _rows: Rows
-    """Theirs."""
+    """Catalogue rows of `candidates`."""
 
     def __init__(self, request: PersonalRequest, catalogue: Catalogue) -> None:
         self._request = request

@@ -30,7 +30,7 @@ class ModelMix:
     personal_p95_seconds: float | None
     """What 95 % of the calls for a personal list took at most; none when there were none."""
     seconds: int
-    """Of the span."""
+    """Length of the span."""
 
 
 @dataclass(frozen=True)

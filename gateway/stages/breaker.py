@@ -83,7 +83,7 @@ class Breaker:
         return self._failure
 
     def refuse_if_open(self) -> None:
-        """Returns when a call may leave now.
+        """Raises while the breaker refuses calls.
 
         Raises:
             StageError: none may. The reason is that of the failure which opened the breaker.

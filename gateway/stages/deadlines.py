@@ -13,9 +13,9 @@ class StageBudget:
     """What one stage call may take of a request's time."""
 
     seconds: float
-    """At most this long,"""
+    """Longest that it may take."""
     share: float
-    """and at most this part of what is left, 0 to 1."""
+    """Largest part of the time left that it may take, 0 to 1."""
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ class FeatureGroup(ABC):
 
     @property
     def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
-        """Those arrays."""
+        """The arrays that training built, by name."""
         return {name: getattr(self, name) for name in self.array_names()}
 
     @abstractmethod

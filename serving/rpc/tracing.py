@@ -1,4 +1,4 @@
-"""What tracing adds to the servers and channels of a process. Off, it costs nothing."""
+"""What tracing adds to the servers and channels of a process: where it is off, nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext

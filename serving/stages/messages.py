@@ -40,7 +40,7 @@ RanksMessage: TypeAlias = candidate.CandidateList | ranking.RankingQuery
 """A list with the ranks that sources give its movies; not each has a field for all sources."""
 
 RankMessage: TypeAlias = candidate.CandidateProbe | ranking.RankingProbe
-"""The same of one movie."""
+"""The ranks that sources give one movie."""
 
 _AnyFilter = TypeVar("_AnyFilter", candidate.MovieFilter, gateway.MovieFilter, similarity.MovieFilter)
 _AnyRatedMovie = TypeVar("_AnyRatedMovie", candidate.RatedMovie, gateway.RatedMovie, ranking.RatedMovie)
