@@ -35,7 +35,7 @@ LIVENESS: Final = "liveness"
 
 _LIVENESS_SECONDS: Final = 1.0
 
-_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,12 @@ async def running(
 
     Raises:
         StartError: the port is taken, the address is not one of this machine, or TLS files are unusable.
+        ValueError: `call_costs` names a method that no service has.
     """
-    metrics.expect((method for name in service_names for method in _methods(name)), ANSWER_CODES)
+    methods = [method for name in service_names for method in _methods(name)]
+    if unknown := call_costs.keys() - set(methods):  # what was meant would count as one user
+        raise ValueError(f"call_costs of methods that no service here has: {', '.join(sorted(unknown))}")
+    metrics.expect(methods, ANSWER_CODES)
     health_servicer = health.aio.HealthServicer()
     names = ("", *service_names)
     for name in names:  # the library starts at SERVING

@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from movierec.similarity.v1 import similarity_service_pb2 as pb
 from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
+from serving.limiter import CallCost
 from serving.rpc.channels import open_channel
 from serving.rpc.server import LIVENESS
 from serving.settings import StartError
@@ -201,3 +202,10 @@ async def test_metadata_may_be_as_long_as_a_url() -> None:
                 metadata=[("x-envoy-original-path", "x" * 60 * 1024)],
                 timeout=5,
             )
+
+
+async def test_costs_of_a_method_that_does_not_exist_are_a_mistake() -> None:
+    """A wrong letter made calls about a hundred users pass for calls about one."""
+    with pytest.raises(ValueError, match="has: FindSimilarMovie"):
+        async with running_server(call_costs={METHOD: CallCost(), "FindSimilarMovie": CallCost()}):
+            pass
