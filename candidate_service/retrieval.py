@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -38,8 +39,8 @@ from serving.stages.candidate import (
     UserVector,
 )
 
-_FOLDER = "candidate"
-_NO_SCORES = np.empty(0, np.float32)
+_FOLDER: Final = "candidate"
+_NO_SCORES: Final = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from serving.shards import UserShard
 from serving.sources import Source, SourceRanks
 from serving.stages.ranking import RankedList, RankedProbe, RankingProbe, RankingQuery
 
-_FOLDER = "ranking"
+_FOLDER: Final = "ranking"
 
 
 @dataclass(frozen=True)

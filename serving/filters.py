@@ -1,6 +1,7 @@
 """Which movies a request lets through: one meaning of a filter for every process."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +42,7 @@ class MovieFilter:
         return mask
 
 
-UNRESTRICTED = MovieFilter()
+UNRESTRICTED: Final = MovieFilter()
 
 
 def left_out(movies: Movies, movie_filter: MovieFilter, exclude_movie_ids: Ids) -> npt.NDArray[np.bool_]:

@@ -29,7 +29,7 @@ class Confidence(StrEnum):
     """α."""
 
 
-_DISLIKE_CONFIDENCE = 0.2
+_DISLIKE_CONFIDENCE: Final = 0.2
 
 MAX_RATINGS: Final = 3_000
 """The newest so many of a user's ratings count, in training and serving alike: each takes 4 µs, in which the

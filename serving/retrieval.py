@@ -21,8 +21,8 @@ from serving.ids import Rows
 
 # Movies scored again beyond those asked for, and all whose product lies as close to the last of these as
 # rounding, some 1e-6 of the best, may have moved it: movies alike tie, and any number of them may.
-_MARGIN = 20
-_CLOSE = 1e-5
+_MARGIN: Final = 20
+_CLOSE: Final = 1e-5
 _LEAST: Final = np.finfo(np.float32).min
 
 LARGE_CATALOGUE: Final = 100_000
@@ -30,8 +30,8 @@ LARGE_CATALOGUE: Final = 100_000
 SMALL_SHARE: Final = 0.2
 """Up to here the scan is faster: a product for 32 users at once takes as long per user as reading this."""
 
-_BLOCK_ROWS = 2_048
-_STRICT = 1 / 16
+_BLOCK_ROWS: Final = 2_048
+_STRICT: Final = 1 / 16
 """Share of the rows: where fewer are allowed, they are gathered before the scan."""
 
 

@@ -1,5 +1,7 @@
 """How alike movies are: by ALS factors where there are some, by shared genres otherwise."""
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 
@@ -7,7 +9,7 @@ from serving.ids import Rows
 from serving.movies import Movies
 from serving.retrieval import best
 
-_NO_GENRE_BIT = np.uint64(1)
+_NO_GENRE_BIT: Final = np.uint64(1)
 
 
 def unit_factors(item_factors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

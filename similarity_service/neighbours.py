@@ -1,5 +1,7 @@
 """Neighbours of a movie: those stored by training, or computed again where they do not suffice."""
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,7 +17,7 @@ from serving.movies import Movies
 from serving.similarity import genre_jaccard, nearest, unit_factors
 from serving.stages.similarity import SimilarityMethod, SimilarMovies, SimilarQuery
 
-_FOLDER = "similarity"
+_FOLDER: Final = "similarity"
 
 
 class SimilarityIndex:

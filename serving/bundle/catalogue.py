@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,9 @@ from serving.bundle.store import BundleFolder, write_arrays
 from serving.ids import IdMap, Rows
 from serving.movies import Movies
 
-MOVIES_FILE = "movies.npz"
-_CATALOGUE_FILE = "catalogue.json"
-POPULARITY_FILE = "popularity.npz"
+MOVIES_FILE: Final = "movies.npz"
+_CATALOGUE_FILE: Final = "catalogue.json"
+POPULARITY_FILE: Final = "popularity.npz"
 
 
 def write_movies(folder: Path, movies: Movies) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +15,11 @@ from serving.fold_in import AlsParameters, Confidence
 from serving.ids import IdMap, Rows
 from serving.ratings import Ratings
 
-RATINGS = "ratings"
+RATINGS: Final = "ratings"
 """What the names of the files with ratings begin with: one per shard of the users."""
-ITEM_FACTORS_FILE = "item_factors.npz"
-_USER_FACTORS = "user_factors"
-_ALS_FILE = "als.json"
+ITEM_FACTORS_FILE: Final = "item_factors.npz"
+_USER_FACTORS: Final = "user_factors"
+_ALS_FILE: Final = "als.json"
 
 
 def write_ratings(folder: Path, ratings: Ratings, shards: Sequence[Rows] = ()) -> None:

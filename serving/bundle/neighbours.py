@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from serving.bundle.store import BundleFolder, write_arrays
 
-_NEIGHBOURS_FILE = "neighbours.npz"
+_NEIGHBOURS_FILE: Final = "neighbours.npz"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +23,9 @@ from serving.leaf_tables import LeafTables
 from serving.ratings import History
 from serving.similarity import unit_factors
 
-_MODEL_FILE = "ranker.cbm"
-_FEATURES_FILE = "features.json"
-_LEAF_TABLES_FILE = "leaf_tables.npz"
+_MODEL_FILE: Final = "ranker.cbm"
+_FEATURES_FILE: Final = "features.json"
+_LEAF_TABLES_FILE: Final = "leaf_tables.npz"
 
 
 @dataclass(frozen=True)

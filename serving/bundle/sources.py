@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,8 @@ from serving.bundle.store import BundleError, BundleFolder, write_arrays
 from serving.links import LinkTable
 from serving.sources import CandidateSources, Source, SourceWeights
 
-TRANSITIONS_FILE = "transitions.npz"
-_SOURCES_FILE = "sources.json"
+TRANSITIONS_FILE: Final = "transitions.npz"
+_SOURCES_FILE: Final = "sources.json"
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ _MAX_POINTER_BYTES: Final = 4096
 MAX_MANIFEST_BYTES: Final = 1024 * 1024
 """A manifest of 1,000 candidates has a tenth of that."""
 
-_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 Fingerprint: TypeAlias = frozenset[tuple[str, int, int]]
 """Path, size and time of change of each file."""

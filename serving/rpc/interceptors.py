@@ -42,7 +42,7 @@ _INFRASTRUCTURE: Final = "/grpc."  # health and reflection
 _ONE_USER: Final = CallCost()
 _CODE_NAMES: Final = {code.value[0]: code.name for code in StatusCode}
 
-_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg, unused-ignore]  # generic in some stubs only

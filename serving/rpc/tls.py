@@ -7,13 +7,14 @@ import ssl
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import grpc
 import structlog
 
 from serving.settings import ServerSettings, StartError
 
-_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 _Stamps = tuple[tuple[int, int, int], ...]
 """Device, inode and time of change of each file: all that reading needs not to be repeated."""

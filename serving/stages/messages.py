@@ -1,7 +1,7 @@
 """Messages that several packages repeat, to and from the words of the domain."""
 
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
@@ -45,7 +45,7 @@ RankMessage: TypeAlias = candidate.CandidateProbe | ranking.RankingProbe
 _AnyFilter = TypeVar("_AnyFilter", candidate.MovieFilter, gateway.MovieFilter, similarity.MovieFilter)
 _AnyRatedMovie = TypeVar("_AnyRatedMovie", candidate.RatedMovie, gateway.RatedMovie, ranking.RatedMovie)
 
-LIKED_WITHOUT_STARS = 5.0
+LIKED_WITHOUT_STARS: Final = 5.0
 """What a rating without stars counts as: the movie was liked."""
 
 
