@@ -38,7 +38,7 @@ class StageMonitor(Protocol):
     """Tells the state of a stage."""
 
     async def status(self) -> StageStatus:
-        """The state now; takes a quarter of a second at the most."""
+        """The state of the last second; takes a quarter of one at the most."""
         ...
 
 
