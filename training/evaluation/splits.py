@@ -43,6 +43,11 @@ class Split:
     eligible: int
     """Users who could be judged; more than are in `users` where those are a sample."""
 
+    @property
+    def history_lengths(self) -> npt.NDArray[np.int64]:
+        """Ratings of each judged user that may be learned from, shape (n_judged_users,)."""
+        return self.train.counts()[self.users]
+
     def only(self, places: npt.NDArray[np.integer]) -> "Split":
         """The split with the judged users at `places`, in their order."""
         return replace(

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from serving.features.sets import FeatureSet
 from serving.ids import Rows
@@ -31,20 +30,6 @@ from training.models.two_stage import TwoStage, fit_two_stage
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What a measurement was made from, for segments and figures."""
-
-    history_lengths: npt.NDArray[np.int64]
-    """Shape (n_users,): ratings of each judged user in the past."""
-    movie_counts: npt.NDArray[np.int64]
-    """Shape (n_movies,): ratings of each movie in the past."""
-    relevant: Sequence[Rows]
-    """Per judged user, the movies liked later."""
-    lists: Mapping[str, Sequence[Rows]]
-    """By model, per judged user, best first."""
-
-
-@dataclass(frozen=True)
 class Measurement:
     """What one seed of a recipe reached."""
 
@@ -53,9 +38,8 @@ class Measurement:
     groups: int
     judged: Split
     """What was learned from, and what the lists were judged by."""
-    judged_users: int
-    eligible_users: int
-    """Who could be judged: more than were, where a sample of them says enough."""
+    lists: Mapping[str, Sequence[Rows]]
+    """By model, of each judged user, best first."""
     qualities: Mapping[str, Quality]
     """On the test part, by model: popularity, svd, item_knn, ease, als, two_stage; where candidates are
     of several sources also `candidates`, in the order of stage one; with `variants` also als_reference and
@@ -76,7 +60,11 @@ class Measurement:
     """By model, how much its lists of the test part are made for each user."""
     feature_selection: FeatureSelection | None
     """Which groups of features were kept, as the recipe has them; None where they were given."""
-    evidence: Evidence
+
+    @property
+    def judged_users(self) -> int:
+        """How many users judged."""
+        return self.judged.users.size
 
 
 def production_protocol(ratings: Ratings) -> SplitProtocol:
@@ -147,8 +135,7 @@ def measure(
         choice=choice,
         groups=two_stage.groups,
         judged=test,
-        judged_users=test.users.size,
-        eligible_users=test.eligible,
+        lists=lists,
         qualities=qualities,
         validation=validation,
         validated=validated,
@@ -158,12 +145,6 @@ def measure(
         short_histories=short_histories,
         profiles={model: profile_of(found, test, job.table.movies) for model, found in lists.items()},
         feature_selection=selection,
-        evidence=Evidence(
-            history_lengths=test.train.counts()[test.users],
-            movie_counts=np.bincount(test.train.movie_rows, minlength=job.n_movies),
-            relevant=test.relevant,
-            lists=lists,
-        ),
     )
 
 

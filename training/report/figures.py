@@ -22,7 +22,8 @@ from serving.features.user import UserFeatures
 from serving.ids import Rows
 from training.evaluation.judging import BANDS, Quality, by_history_length, interval
 from training.evaluation.metrics import hits
-from training.experiments.experiment import Evidence
+from training.evaluation.splits import Split
+from training.experiments.experiment import Measurement
 from training.experiments.studies import Study
 from training.models.ranker_selection import LearningCurve, RankerChoice
 from training.report.findings import MODELS
@@ -86,12 +87,12 @@ def quality_by_model(qualities: Mapping[str, Quality]) -> str:
         return _embedded(figure)
 
 
-def quality_by_segment(qualities: Mapping[str, Quality], evidence: Evidence) -> str:
+def quality_by_segment(qualities: Mapping[str, Quality], judged: Split) -> str:
     """NDCG@10 by history length; recall@10 by popularity of what was liked."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 3.7), layout="constrained")
         left, right = figure.subplots(1, 2)
-        segments = by_history_length(evidence.history_lengths)
+        segments = by_history_length(judged.history_lengths)
         for model, quality in qualities.items():
             ndcg = quality.per_user["ndcg_at_10"]
             _steps(left, model, [float(ndcg[segment.members].mean()) for segment in segments])
@@ -113,18 +114,19 @@ def quality_by_segment(qualities: Mapping[str, Quality], evidence: Evidence) -> 
         return _embedded(figure)
 
 
-def recall_by_candidates(evidence: Evidence, n_candidates: int) -> str:
+def recall_by_candidates(measurement: Measurement) -> str:
     """Recall by how many movies of the list are looked at, of the models that could retrieve."""
+    n_candidates = measurement.recipe.n_candidates
     depths = [*(depth for depth in _DEPTHS if depth < n_candidates), n_candidates]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 3.7), layout="constrained")
         axes = figure.subplots()
-        for model, lists in evidence.lists.items():
+        for model, lists in measurement.lists.items():
             if model in {"two_stage_reference", "als_reference"}:
                 continue
             recalls = [
                 hits(ours, liked, n_candidates).cumsum() / liked.size
-                for ours, liked in zip(lists, evidence.relevant, strict=True)
+                for ours, liked in zip(lists, measurement.judged.relevant, strict=True)
             ]
             values = np.mean(recalls, axis=0)[np.array(depths) - 1]
             axes.plot(depths, values, color=MODELS[model].colour, label=MODELS[model].title, **_line(model))
@@ -253,9 +255,10 @@ def score_distributions(inner: npt.NDArray[np.float32], refit: npt.NDArray[np.fl
         return _embedded(figure)
 
 
-def coverage_by_decile(evidence: Evidence) -> str:
+def coverage_by_decile(measurement: Measurement) -> str:
     """Share of the movies of each popularity decile that anybody is shown in the first 10."""
-    shares = {model: decile_coverage(lists, evidence.movie_counts) for model, lists in evidence.lists.items()}
+    movie_counts = np.bincount(measurement.judged.train.movie_rows)
+    shares = {model: decile_coverage(lists, movie_counts) for model, lists in measurement.lists.items()}
     models = [model for model in MODELS if model in shares]
     grid = np.array([shares[model] for model in models])
     with mpl.rc_context({**_STYLE, "axes.grid": False}):
@@ -278,10 +281,8 @@ def decile_coverage(lists: Sequence[Rows], movie_counts: npt.NDArray[np.int64]) 
     """By tenth of the rated movies, most rated first: the share that is in anybody's first 10."""
     order = np.lexsort((np.arange(movie_counts.size), -movie_counts))
     order = order[: np.count_nonzero(movie_counts)]
-    shown = np.zeros(movie_counts.size, dtype=np.bool_)
-    for movies in lists:
-        shown[movies[:10]] = True
-    return [float(shown[tenth].mean()) if tenth.size else 0.0 for tenth in np.array_split(order, 10)]
+    is_shown = np.isin(order, np.concatenate([movies[:10] for movies in lists]))
+    return [float(tenth.mean()) if tenth.size else 0.0 for tenth in np.array_split(is_shown, 10)]
 
 
 def _steps(axes: Axes, model: str, values: Sequence[float]) -> None:

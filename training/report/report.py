@@ -123,9 +123,9 @@ def _figures_of_quality(qualities: Mapping[str, Quality], measurement: Measureme
     if measurement.judged_users:
         drawn = {
             "quality": figures.quality_by_model(qualities),
-            "segments": figures.quality_by_segment(qualities, measurement.evidence),
-            "recall": figures.recall_by_candidates(measurement.evidence, measurement.recipe.n_candidates),
-            "coverage": figures.coverage_by_decile(measurement.evidence),
+            "segments": figures.quality_by_segment(qualities, measurement.judged),
+            "recall": figures.recall_by_candidates(measurement),
+            "coverage": figures.coverage_by_decile(measurement),
         }
     if measurement.choice.curves:
         drawn["learning"] = figures.learning_curve(measurement.choice)

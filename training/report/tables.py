@@ -11,7 +11,8 @@ from rich.table import Table
 from serving.bundle.manifest import Manifest
 from serving.features.sets import names_of_groups
 from training.evaluation.judging import BANDS, Quality, by_history_length, shown_metrics
-from training.experiments.experiment import Evidence, Measurement
+from training.evaluation.splits import Split
+from training.experiments.experiment import Measurement
 from training.experiments.feature_selection import FeatureSelection
 from training.experiments.held_out_users import CUTOFF, StrongGeneralisation
 from training.models.recommenders import Recommendation
@@ -67,7 +68,7 @@ def print_measurements(console: Console, runs: Sequence[Measurement], dataset_ta
     metrics = {model: quality.means() for model, quality in qualities.items()}
     console.print(quality_table(metrics, caption, n_candidates=first.recipe.n_candidates))
     if first.judged_users:
-        console.print(_segment_table(qualities, first.evidence))
+        console.print(_segment_table(qualities, first.judged))
         console.print(_profile_table(qualities, runs))
         for one in lifts(qualities):
             console.print(f"two-stage over {MODELS[one.over].title}: nDCG@10 {one}")
@@ -122,8 +123,8 @@ def print_held_out_users(console: Console, strong: StrongGeneralisation) -> None
         )
 
 
-def _segment_table(qualities: Mapping[str, Quality], evidence: Evidence) -> Table:
-    segments = by_history_length(evidence.history_lengths)
+def _segment_table(qualities: Mapping[str, Quality], judged: Split) -> Table:
+    segments = by_history_length(judged.history_lengths)
     table = Table("by segment", caption="nDCG@10 by history length; recall@10 of liked movies by popularity")
     for segment in segments:
         title = f"{segment.shortest}-{segment.longest} ratings\n({segment.members.sum()} users)"
@@ -186,5 +187,5 @@ def _seen(value: float | None) -> str:
 
 
 def _users(measurement: Measurement) -> str:
-    judged, eligible = measurement.judged_users, measurement.eligible_users
+    judged, eligible = measurement.judged_users, measurement.judged.eligible
     return f"{judged} users" if judged == eligible else f"{judged:,} of {eligible:,} users, drawn at random"

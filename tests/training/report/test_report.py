@@ -310,7 +310,7 @@ def test_a_chosen_length_of_histories_is_a_warning(measured: tuple[Measurement, 
 
 
 def test_few_judged_users_allow_no_conclusion(measured: tuple[Measurement, TwoStage]) -> None:
-    few = replace(measured[0], judged_users=28)
+    few = replace(measured[0], judged=measured[0].judged.only(np.arange(28)))
     assert warnings_of([few]) == ["Only 28 users can be judged under 'user': much may be chance."]
 
 
@@ -325,7 +325,7 @@ def test_a_report_of_nobody_judged_says_so(
     table, clean = sample
     page = render_report(
         Subject(clean.tag("sample"), "generated", table, clean.counts),
-        replace(measurement, judged_users=0, qualities=nobody, validation={}),
+        replace(measurement, judged=measurement.judged.only(np.arange(0)), qualities=nobody, validation={}),
         measured[1],
     )
     assert "Only 0 users can be judged under" in page
