@@ -8,9 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from benchmarks.ports import free_port
@@ -21,8 +21,8 @@ from deploy.demo.readiness import StartError, wait_until_ready
 from deploy.demo.signals import StopRequest, stop_requests
 from deploy.demo.users import choose_watchers
 from serving.ids import IdMap
-from serving.ratings import Ratings
 from tests.deploy.edge import PATIENCE_SECONDS
+from tests.training.small import ratings_of
 
 ROOT = Path(__file__).parents[2]
 FOREVER = "import time; time.sleep(600)"
@@ -324,13 +324,7 @@ def test_users_of_the_tour() -> None:
     # User 1 liked nothing, 2 to 10 liked all six movies, 11 only four of them.
     movies = IdMap([10, 20, 30, 40, 50, 60])
     stars = [[1.0] * 6, *[[5.0] * 6] * 9, [5.0] * 4 + [3.0] * 2]
-    ratings = Ratings(
-        users=IdMap(range(1, 12)),
-        indptr=np.arange(12, dtype=np.int64) * 6,
-        movie_rows=np.tile(np.arange(6, dtype=np.int32), 11),
-        values=np.array(stars, dtype=np.float32).ravel(),
-        times=np.zeros(66, dtype=np.int64),
-    )
+    ratings = ratings_of(*([(row, value, 0) for row, value in enumerate(values)] for values in stars))
     first, second, third = choose_watchers(ratings, movies, 6)
     assert (first.user_id, first.liked) == (1, ())
     assert first.seen == {10, 20, 30, 40, 50, 60}
@@ -340,11 +334,5 @@ def test_users_of_the_tour() -> None:
 
 
 def test_users_of_a_tour_through_almost_nothing() -> None:
-    ratings = Ratings(
-        users=IdMap([7]),
-        indptr=np.array([0, 1], dtype=np.int64),
-        movie_rows=np.zeros(1, dtype=np.int32),
-        values=np.ones(1, dtype=np.float32),
-        times=np.zeros(1, dtype=np.int64),
-    )
+    ratings = replace(ratings_of([(0, 1.0, 0)]), users=IdMap([7]))  # user 1 would be one of them
     assert choose_watchers(ratings, IdMap([10]), 0) == []

@@ -1,25 +1,20 @@
 """A tenth of the users: the same each time, from idle to active, their ratings whole."""
 
+from itertools import count, islice
+
 import numpy as np
 import pytest
 
-from serving.ids import IdMap
 from serving.ratings import Ratings
+from tests.training.small import ratings_of
 from training.data.user_sample import active_and_idle
 
 
 @pytest.fixture
 def ratings() -> Ratings:
-    """User 100 + u has u + 1 ratings, for u from 0 to 99."""
-    counts = np.arange(1, 101)
-    n_ratings = int(counts.sum())
-    return Ratings(
-        users=IdMap(np.arange(100, 200)),
-        indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        movie_rows=np.arange(n_ratings, dtype=np.int32),
-        values=np.full(n_ratings, 4, dtype=np.float32),
-        times=np.arange(n_ratings, dtype=np.int64),
-    )
+    """User u has u ratings, for u from 1 to 100; no two are alike."""
+    places = count()
+    return ratings_of(*([(place, 4.0, place) for place in islice(places, n)] for n in range(1, 101)))
 
 
 def test_one_user_of_each_tenth_by_activity(ratings: Ratings) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.ids import IdMap, Rows
-from serving.ratings import Ratings
+from serving.ids import Rows
+from tests.training.small import ratings_of
 from training.evaluation.judging import CUTOFFS, judge
 from training.evaluation.splits import Split
 
@@ -18,21 +18,11 @@ def rows(*movies: int) -> Rows:
     return np.array(movies, dtype=np.int32)
 
 
-def past_of(movies: list[list[int]]) -> Ratings:
-    flat = [movie for one in movies for movie in one]
-    return Ratings(
-        users=IdMap(range(1, len(movies) + 1)),
-        indptr=np.cumsum([0, *map(len, movies)]),
-        movie_rows=np.array(flat, dtype=np.int32),
-        values=np.full(len(flat), 4.0, dtype=np.float32),
-        times=np.arange(len(flat), dtype=np.int64),
-    )
-
-
 def generated() -> tuple[list[Rows], Split]:
     relevant = tuple(rows(*movies) for movies in _ORACLE["truth"])
     users = np.arange(len(relevant), dtype=np.int32)
-    split = Split(past_of(_ORACLE["past"]), users, relevant, eligible=users.size)
+    past = ratings_of(*([(movie, 4.0, 0) for movie in movies] for movies in _ORACLE["past"]))
+    split = Split(past, users, relevant, eligible=users.size)
     return [rows(*movies) for movies in _ORACLE["lists"]], split
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from serving.ids import IdMap
 from serving.ratings import Ratings
-from tests.training.small import PROGRESS
+from tests.training.small import PROGRESS, ratings_of
 from training.data.ease import Ease, likes
 from training.evaluation.splits import SplitProtocol, split
 from training.experiments.baselines import (
@@ -94,13 +94,7 @@ def test_held_out_users_are_served_from_their_history() -> None:
     """Two tastes that share no movie: who folds a history in finds the rest of the taste."""
     rng = np.random.default_rng(0)
     movies = [rng.permutation(30)[:24] + 30 * (user % 2) for user in range(60)]
-    ratings = Ratings(
-        users=IdMap(range(1, 61)),
-        indptr=np.arange(61, dtype=np.int64) * 24,
-        movie_rows=np.concatenate(movies).astype(np.int32),
-        values=np.full(60 * 24, 5.0, dtype=np.float32),
-        times=np.zeros(60 * 24, dtype=np.int64),
-    )
+    ratings = ratings_of(*([(movie, 5.0, 0) for movie in liked] for liked in movies))
     found = strong_generalisation(
         ratings, 60, DEFAULT_PARAMETERS, {10.0: 1.0}, seed=0, threads=1, progress=PROGRESS
     )

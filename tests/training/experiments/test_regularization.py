@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.ids import IdMap
 from serving.ratings import Ratings
-from tests.training.small import N_MOVIES, RECIPE, tastes
+from tests.training.small import N_MOVIES, RECIPE, ratings_of, tastes
 from training.checkpoints import Checkpoints
 from training.evaluation.judging import mean_ndcg
 from training.evaluation.splits import Split, SplitProtocol, judged_split, split
@@ -75,17 +74,8 @@ def noisy(n_users: int, n_movies: int) -> Ratings:
     """Everybody likes by popularity alone, in random order: the less a model learns of users, the better."""
     rng = np.random.default_rng(0)
     weights = 1.0 / np.arange(1, n_movies + 1) ** 0.8
-    rows = [
-        rng.choice(n_movies, 20, replace=False, p=weights / weights.sum()).astype(np.int32)
-        for _ in range(n_users)
-    ]
-    return Ratings(
-        users=IdMap(range(1, n_users + 1)),
-        indptr=np.arange(n_users + 1, dtype=np.int64) * 20,
-        movie_rows=np.concatenate(rows),
-        values=np.full(20 * n_users, 5.0, dtype=np.float32),
-        times=np.tile(np.arange(20, dtype=np.int64), n_users),
-    )
+    liked = [rng.choice(n_movies, 20, replace=False, p=weights / weights.sum()) for _ in range(n_users)]
+    return ratings_of(*([(movie, 5.0, time) for time, movie in enumerate(movies)] for movies in liked))
 
 
 def als_ndcg(judged: Split, n_movies: int, value: float) -> float:
