@@ -1,7 +1,6 @@
 """Lists whose candidates come from several sources, and those of users with short histories."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +9,14 @@ from gateway.codec import AnswerEncoder
 from gateway.fallback import FallbackPolicy
 from gateway.lists.list_builder import ListAnswer
 from gateway.lists.why import RetrievalStanding, Verdict, WhyAnswer
-from gateway.requests import PersonalRequest, WhyRequest
+from gateway.requests import WhyRequest
 from movierec.gateway.v1 import movie_service_pb2 as public
 from serving.filters import MovieFilter
 from serving.sources import Source
 from serving.stages.candidate import CandidateList, CandidateProbe
 from serving.stages.stage import StageName
 from tests.gateway.small_world import World, candidates, failing, ids
+from tests.gateway.test_personal import ask
 
 MERGED = replace(
     candidates(3, 4, 5, 6),
@@ -29,10 +29,6 @@ MERGED = replace(
 )
 """Four candidates in merged order; movie 6 is not offered by ALS, and movie 4 is not popular."""
 SHORT = replace(candidates(), short_history=True)
-
-
-async def ask(world: World, user_id: int = 300, **fields: Any) -> ListAnswer:
-    return await world.api.personal(PersonalRequest(user_id=user_id, **fields), None)
 
 
 async def why(world: World, movie_id: int, found: CandidateList, probe: CandidateProbe) -> WhyAnswer:

@@ -2,43 +2,24 @@
 
 import pytest
 
-from gateway.fallback import LADDER, Denial, Model, Outcome, fallback_reason
+from gateway.fallback import LADDER, Denial, Model, Outcome, Rung, fallback_reason
 from serving.stages.stage import FAULTS, FallbackReason
 
 
-@pytest.mark.parametrize(
-    ("outcome", "model", "fills", "denial"),
-    [
-        (Outcome.RANKED, "two_stage", ["als_only", "popularity_fallback"], Denial.SHORT_LIST),
-        (Outcome.RANKING_FAILED, "als_only", ["popularity_fallback"], Denial.UNAVAILABLE),
-        (Outcome.NOTHING_TO_RANK, "two_stage", ["popularity_fallback"], Denial.SHORT_LIST),
-        (Outcome.UNKNOWN_USER, "popularity_fallback", [], Denial.NOT_FOUND),
-        (Outcome.CANDIDATES_FAILED, "popularity_fallback", [], Denial.UNAVAILABLE),
-        (Outcome.NEIGHBOURS, "als_cosine", ["genre_jaccard"], Denial.SHORT_LIST),
-        (Outcome.COLD_MOVIE, "genre_jaccard", [], Denial.SHORT_LIST),
-        (Outcome.INDEX_FAILED, "genre_jaccard", [], Denial.UNAVAILABLE),
-    ],
-)
-def test_the_ladder(outcome: Outcome, model: str, fills: list[str], denial: Denial) -> None:
-    rung = LADDER[outcome]
-    assert (rung.model, list(rung.fills), rung.denial) == (model, fills, denial)
-
-
-def test_the_ladder_knows_every_outcome() -> None:
+def test_the_ladder() -> None:
+    als, popular, genres = Model.ALS_ONLY, Model.POPULARITY_FALLBACK, Model.GENRE_JACCARD
+    assert dict(LADDER) == {
+        Outcome.RANKED: Rung(Model.TWO_STAGE, (als, popular), Denial.SHORT_LIST),
+        Outcome.RANKING_FAILED: Rung(als, (popular,), Denial.UNAVAILABLE),
+        Outcome.NOTHING_TO_RANK: Rung(Model.TWO_STAGE, (popular,), Denial.SHORT_LIST),
+        Outcome.UNKNOWN_USER: Rung(popular, (), Denial.NOT_FOUND),
+        Outcome.SHORT_HISTORY: Rung(popular, (), Denial.SHORT_LIST),
+        Outcome.CANDIDATES_FAILED: Rung(popular, (), Denial.UNAVAILABLE),
+        Outcome.NEIGHBOURS: Rung(Model.ALS_COSINE, (genres,), Denial.SHORT_LIST),
+        Outcome.COLD_MOVIE: Rung(genres, (), Denial.SHORT_LIST),
+        Outcome.INDEX_FAILED: Rung(genres, (), Denial.UNAVAILABLE),
+    }
     assert set(LADDER) == set(Outcome)
-
-
-def test_only_failed_stages_are_unavailable_to_those_who_deny_fallbacks() -> None:
-    unavailable = {outcome for outcome, rung in LADDER.items() if rung.denial is Denial.UNAVAILABLE}
-    assert unavailable == {outcome for outcome in Outcome if outcome.endswith("failed")}
-
-
-def test_no_rung_fills_from_itself_or_from_a_stronger_one() -> None:
-    order = list(Model)
-    for rung in LADDER.values():
-        assert [*map(order.index, (rung.model, *rung.fills))] == sorted(
-            {*map(order.index, (rung.model, *rung.fills))}
-        )
 
 
 @pytest.mark.parametrize(

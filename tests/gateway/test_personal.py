@@ -1,5 +1,6 @@
-"""Personal lists: every rung, what fills them, and what they leave out."""
+"""Personal lists: every rung, what fills them, what they leave out, and how long they may take."""
 
+import asyncio
 import weakref
 from dataclasses import replace
 from typing import Any
@@ -12,12 +13,13 @@ from gateway.fallback import FallbackPolicy
 from gateway.lists.catalogue import LikedMovie
 from gateway.lists.list_builder import ListAnswer
 from gateway.requests import PersonalRequest
-from serving.errors import UnavailableError
+from serving.errors import DeadlineError, Reason, UnavailableError
 from serving.filters import MovieFilter
 from serving.ratings import NO_TIME, RatedMovies
 from serving.stages.candidate import CandidateList, LikedMovies, UserVector
 from serving.stages.stage import FallbackReason, StageName
 from tests.gateway.small_world import (
+    BUDGETS,
     BUNDLE,
     NO_VECTOR,
     OTHER_BUNDLE,
@@ -34,6 +36,7 @@ TWO, ALS, POP = "two_stage", "als_only", "popularity_fallback"
 FAULT = "DEPENDENCY_UNAVAILABLE"
 LOVED = RatedMovies((5, 99), (5.0, 5.0), (NO_TIME, NO_TIME))  # 99 is in no catalogue
 HORROR = MovieFilter(genres=("horror",))
+DENY = FallbackPolicy.DENY
 
 
 async def ask(world: World, user_id: int = 300, **fields: Any) -> ListAnswer:
@@ -333,7 +336,7 @@ async def test_what_must_not_be_shown_is_left_out_of_such_a_list(world: World) -
 async def test_deny_makes_such_a_list_an_error(world: World) -> None:
     world.candidates.answer = candidates(3, bundle_id=OTHER_BUNDLE)
     with pytest.raises(UnavailableError) as caught:
-        await ask(world, fallback_policy=FallbackPolicy.DENY)
+        await ask(world, fallback_policy=DENY)
     assert caught.value.metadata == {"service": "candidate", "cause": "BUNDLE_MISMATCH"}
 
 
@@ -352,7 +355,7 @@ async def test_nothing_usable_from_such_a_bundle_is_a_fault(world: World, useles
     assert (answer.degraded, answer.reason) == (True, "BUNDLE_MISMATCH")
     assert world.counted("fallbacks", service="candidate", reason="BUNDLE_MISMATCH") == 1
     with pytest.raises(UnavailableError) as caught:
-        await ask(world, fallback_policy=FallbackPolicy.DENY)
+        await ask(world, fallback_policy=DENY)
     assert caught.value.metadata == {"service": "candidate", "cause": "BUNDLE_MISMATCH"}
 
 
@@ -425,3 +428,82 @@ async def test_reasons_are_asked_for(world: World) -> None:
     page = await ask(world, limit=1)
     assert page.items[0].because_of == ()
     assert world.candidates.queries[0].because_of == 0
+
+
+# Who denies fallbacks gets an error, or a shorter list, where others get a weaker one.
+
+
+@pytest.mark.parametrize("stage", [StageName.CANDIDATE, StageName.RANKING])
+async def test_a_fault_is_an_error(world: World, stage: StageName) -> None:
+    failure = failing(stage, FallbackReason.DEPENDENCY_TIMEOUT)
+    world.candidates.answer = failure if stage is StageName.CANDIDATE else candidates(3)
+    world.ranking.failure = failure
+    with pytest.raises(UnavailableError) as caught:
+        await ask(world, fallback_policy=DENY)
+    assert caught.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+    assert caught.value.metadata == {"service": stage, "cause": "DEPENDENCY_TIMEOUT"}
+    assert world.counted("degraded", method="ListPersonalMovies") == 0
+
+
+async def test_a_short_list_stays_short(world: World) -> None:
+    world.candidates.answer = candidates(3, 4)
+    answer = await ask(world, limit=5, fallback_policy=DENY)
+    assert ids(answer) == [4, 3]
+    assert (answer.model, answer.degraded, answer.reason) == (TWO, False, "NO_CANDIDATES")
+
+
+async def test_an_empty_list_stays_empty(world: World) -> None:
+    world.candidates.answer = candidates()
+    answer = await ask(world, movie_filter=HORROR, fallback_policy=DENY)
+    assert ids(answer) == []
+    assert (answer.model, answer.degraded, answer.reason) == (TWO, False, "FILTERED_OUT")
+
+
+async def test_a_full_list_is_as_ever(world: World) -> None:
+    world.candidates.answer = candidates(3, 4)
+    answer = await ask(world, limit=2, fallback_policy=DENY)
+    assert (ids(answer), answer.model, answer.reason) == ([4, 3], TWO, None)
+
+
+# Deadlines and cancels of one request. No test waits.
+
+
+async def test_each_stage_gets_its_share(world: World) -> None:
+    world.candidates.answer = candidates(3)
+    await world.api.personal(PersonalRequest(user_id=300), 1.02)
+    assert 0 < world.candidates.seconds[0] <= 0.4  # of the second beside the reserve
+    assert 0 < world.ranking.seconds[0] <= 0.8
+
+
+async def test_a_patient_client_gets_the_stages_own_budgets(world: World) -> None:
+    world.candidates.answer = candidates(3)
+    await world.api.personal(PersonalRequest(user_id=300), 3600.0)
+    assert world.candidates.seconds == [BUDGETS.stages[StageName.CANDIDATE].seconds]
+    assert world.ranking.seconds == [BUDGETS.stages[StageName.RANKING].seconds]
+
+
+@pytest.mark.row(29)
+async def test_too_little_time_is_an_error_before_any_work(world: World) -> None:
+    with pytest.raises(DeadlineError):
+        await world.api.personal(PersonalRequest(user_id=300), 0.001)
+    assert not world.candidates.queries
+
+
+@pytest.mark.row(30)
+async def test_a_cancel_reaches_the_stage_and_comes_back(world: World) -> None:
+    asked, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def hanging(query: Any, *, seconds: float) -> Any:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    world.candidates.ask = hanging  # type: ignore[method-assign]  # a stage that never answers
+    task = asyncio.create_task(ask(world))
+    await asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert cancelled.is_set()

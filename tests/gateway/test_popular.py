@@ -5,11 +5,9 @@ from typing import Any
 
 import pytest
 
-from gateway.lists.catalogue import Movie
 from gateway.lists.list_builder import ListAnswer
 from gateway.requests import PopularRequest, SimilarRequest
-from serving.errors import DeadlineError, NotFoundError, Reason
-from serving.filters import MovieFilter
+from serving.errors import DeadlineError, NotFoundError
 from tests.gateway.small_world import BUDGETS, BUNDLE, OTHER_BUNDLE, POPULARITY, World, catalogue, ids
 
 BY_POPULARITY = [1, 2, 5, 3, 8, 6, 4, 7]
@@ -28,6 +26,7 @@ async def test_the_whole_catalogue_by_popularity(world: World) -> None:
     assert (answer.model, answer.degraded, answer.reason) == ("popularity_fallback", False, None)
     assert answer.bundle_id == BUNDLE
     assert world.counted("answers", method="ListPopularMovies", model="popularity_fallback") == 1
+    assert not world.candidates.queries
 
 
 @pytest.mark.parametrize("limit", [1, 3, 8, 100])
@@ -42,50 +41,6 @@ async def test_pages_add_up_to_the_whole_list(world: World, limit: int) -> None:
 async def test_past_the_end_the_list_is_empty(world: World, offset: int) -> None:
     answer = await ask(world, offset=offset)
     assert (ids(answer), answer.total_size, answer.reason) == ([], 8, None)
-
-
-async def test_filter_and_seen_movies(world: World) -> None:
-    answer = await ask(
-        world, movie_filter=MovieFilter(genres=("DRAMA",)), exclude_seen_by_user_id=100, limit=2
-    )
-    assert ids(answer) == [5, 3]
-    assert answer.total_size == 3
-
-
-async def test_an_unknown_user_has_seen_nothing(world: World) -> None:
-    assert (await ask(world, exclude_seen_by_user_id=2**63 - 1)).total_size == 8
-
-
-async def test_no_stage_is_asked(world: World) -> None:
-    await ask(world)
-    assert not world.candidates.queries
-
-
-async def test_a_movie(world: World) -> None:
-    answer = await world.api.movie(1, None)
-    assert answer.catalogue.bundle_id == BUNDLE
-    assert answer.catalogue.movie(answer.movie_row) == Movie(
-        movie_id=1,
-        title="Movie 1",
-        year=1995,
-        genres=("Comedy", "Drama"),
-        rating_count=7,
-        rating_mean=3.5,
-        tmdb_id=11,
-    )
-
-
-async def test_what_is_not_known_of_a_movie_is_unset(world: World) -> None:
-    answer = await world.api.movie(4, None)
-    movie = answer.catalogue.movie(answer.movie_row)
-    assert (movie.year, movie.genres, movie.rating_mean, movie.tmdb_id) == (None, (), None, None)
-    assert movie.rating_count == 0
-
-
-async def test_an_unknown_movie_is_not_found(world: World) -> None:
-    with pytest.raises(NotFoundError) as caught:
-        await world.api.movie(2**31 - 1, None)
-    assert caught.value.reason is Reason.UNKNOWN_MOVIE
 
 
 async def test_too_little_time_is_an_error(world: World) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.lists.why import Comparison, RetrievalStanding, Verdict, WhyAnswer
 from gateway.requests import WhyRequest
-from serving.errors import NotFoundError, Reason, UnsupportedError
+from serving.errors import NotFoundError, Reason
 from serving.explanations import Contribution
 from serving.filters import MovieFilter
 from serving.sources import Source
@@ -223,13 +223,6 @@ async def test_an_unknown_movie_is_not_found_and_nobody_is_asked(world: World) -
         await why(world, 99)
     assert caught.value.reason is Reason.UNKNOWN_MOVIE
     assert not world.candidates.queries
-
-
-async def test_turned_off(world: World) -> None:
-    pipeline = world.gateway(why_movie=False)
-    with pytest.raises(UnsupportedError) as caught:  # before anything is said of the request
-        await pipeline.why(WhyRequest(movie_id=0, user_id=0), None)
-    assert caught.value.reason is Reason.METHOD_DISABLED
 
 
 async def test_another_list_is_not_altered(world: World) -> None:

@@ -10,11 +10,10 @@ from movierec.ranking.v1 import ranking_service_pb2 as pb
 from movierec.ranking.v1 import ranking_service_pb2_grpc as pb_grpc
 from ranking_service.servicer import CALL_COSTS
 from serving.rpc.metrics import ServerMetrics
-from serving.rpc.status import error_info
 from serving.stages.ranking import SERVICE
 from tests.ranking_service.small import ranker
 from tests.serving.personal_stages import ranking_stage
-from tests.serving.stage_under_test import failure, reason_of, violations_of
+from tests.serving.stage_under_test import failure, info_of, reason_of, violations_of
 
 Query = pb.RankingQuery
 
@@ -109,8 +108,7 @@ async def test_another_bundle_is_a_mismatch(stub: pb_grpc.RankingServiceStub) ->
     )
     error = await failure(stub.RankMovies(request, timeout=5))
     assert error.code() is StatusCode.FAILED_PRECONDITION
-    info = error_info(error)
-    assert info is not None
+    info = info_of(error)
     assert (info.reason, dict(info.metadata)) == ("BUNDLE_MISMATCH", {"requested": "a", "held": "b"})
 
 

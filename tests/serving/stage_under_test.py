@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc import aio
 from grpc_status import rpc_status
@@ -19,6 +20,7 @@ from serving.rpc.status import error_info
 from tests.serving.server_under_test import settings
 
 Model = TypeVar("Model")
+Detail = TypeVar("Detail", bound=Message)
 
 
 @asynccontextmanager
@@ -71,18 +73,29 @@ async def failure(call: Any) -> aio.AioRpcError:
     return caught.value
 
 
-def reason_of(error: aio.AioRpcError) -> str:
-    """Its reason."""
+def info_of(error: aio.AioRpcError) -> error_details_pb2.ErrorInfo:
+    """Its reason, whose that is, and what goes with it."""
     info = error_info(error)
     assert info is not None
-    return info.reason
+    return info
+
+
+def reason_of(error: aio.AioRpcError) -> str:
+    """Its reason."""
+    return info_of(error).reason
+
+
+def detail_of(error: aio.AioRpcError, kind: type[Detail]) -> Detail:
+    """The one detail of this kind: the last of two, behind the reason."""
+    call: Any = error  # the library types calls that block
+    status = rpc_status.from_call(call)
+    detail = kind()
+    assert status is not None
+    assert [one.Unpack(detail) for one in status.details] == [False, True]
+    return detail
 
 
 def violations_of(error: aio.AioRpcError) -> list[str]:
     """The fields that it finds fault with."""
-    call: Any = error  # the library types calls that block
-    status = rpc_status.from_call(call)
-    bad_request = error_details_pb2.BadRequest()
-    assert status is not None
-    assert any(detail.Unpack(bad_request) for detail in status.details)
+    bad_request = detail_of(error, error_details_pb2.BadRequest)
     return [violation.field for violation in bad_request.field_violations]

@@ -10,26 +10,18 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from grpc import StatusCode, aio
-from grpc_status import rpc_status
 
 from movierec.similarity.v1 import similarity_service_pb2 as pb
 from serving.errors import FieldViolation, InvalidArgumentError, NotFoundError, Reason
 from serving.rpc.interceptors import current_request_id
-from serving.rpc.status import error_info
 from tests.serving.server_under_test import METHOD, SERVICE, ServerUnderTest, running_server, until
-from tests.serving.stage_under_test import reason_of, violations_of
+from tests.serving.stage_under_test import detail_of, failure, info_of, reason_of, violations_of
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[ServerUnderTest]:
     async with running_server() as under_test:
         yield under_test
-
-
-async def failure(call: Any) -> aio.AioRpcError:
-    with pytest.raises(aio.AioRpcError) as caught:
-        await call
-    return caught.value
 
 
 def raising(error: Exception) -> Any:
@@ -53,8 +45,7 @@ async def test_service_error_leaves_by_the_table(server: ServerUnderTest) -> Non
     )
     error = await failure(server.stub.FindSimilarMovies(pb.FindSimilarMoviesRequest(), timeout=5))
     assert error.code() is StatusCode.NOT_FOUND
-    info = error_info(error)
-    assert info is not None
+    info = info_of(error)
     assert (info.reason, info.domain, dict(info.metadata)) == (
         "UNKNOWN_MOVIE",
         "movierec",
@@ -87,8 +78,7 @@ async def test_defect_tells_the_client_an_id_and_the_log_the_rest(
     )
     assert error.code() is StatusCode.INTERNAL
     assert error.details() == "Internal error."
-    info = error_info(error)
-    assert info is not None
+    info = info_of(error)
     assert (info.reason, dict(info.metadata)) == ("INTERNAL", {"request_id": "r-1"})
     assert "secret" not in str(error.trailing_metadata())
     (line,) = [event for event in map(json.loads, logs.getvalue().splitlines()) if event["event"] == "defect"]
@@ -102,13 +92,8 @@ async def test_undecodable_request_is_the_clients_fault(server: ServerUnderTest)
     call: Any = server.channel.unary_unary(f"/{SERVICE}/{METHOD}", None, None)
     error = await failure(call(b"\xff\xff\xff", timeout=5))
     assert error.code() is StatusCode.INVALID_ARGUMENT
-    info = error_info(error)
-    assert info is not None
-    assert info.reason == "INVALID_REQUEST"
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # typed for calls that block
-    bad_request = error_details_pb2.BadRequest()
-    assert status is not None
-    assert status.details[1].Unpack(bad_request)
+    assert reason_of(error) == "INVALID_REQUEST"
+    assert detail_of(error, error_details_pb2.BadRequest).field_violations
 
 
 async def test_unencodable_answer_is_a_defect(server: ServerUnderTest) -> None:
