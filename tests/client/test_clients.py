@@ -18,18 +18,10 @@ from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.error_reason_pb2 import ErrorReason
 from movierec_client import AsyncMovieClient, MovieClient, MovieError, RetryPolicy, Violation
 from movierec_client.retries import Attempts
-from serving.errors import (
-    DeadlineError,
-    FieldViolation,
-    InvalidArgumentError,
-    NotFoundError,
-    OverloadedError,
-    Reason,
-    ServiceError,
-    UnavailableError,
-)
+from serving.errors import InvalidArgumentError, OverloadedError, Reason, ServiceError
 from tests.client.scripted_api import Kind, ScriptedApi, scripted_api
 from tests.gateway.scripted_stage import Behaviour, failing_with, saying
+from tests.serving.test_status import FAILURES
 
 SECONDS = 60.0  # ample: no test is decided by it
 METHODS = list(pb.DESCRIPTOR.services_by_name["MovieService"].methods)
@@ -110,35 +102,14 @@ async def test_credentials(kind: Kind) -> None:
 # Errors
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "metadata"),
-    [
-        (
-            NotFoundError(reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=7),
-            StatusCode.NOT_FOUND,
-            {"movie_id": "7"},
-        ),
-        (
-            InvalidArgumentError([FieldViolation("movie_id", "must be at least 1")]),
-            StatusCode.INVALID_ARGUMENT,
-            {},
-        ),
-        (
-            DeadlineError("Too late.", reason=Reason.DEADLINE_TOO_SHORT, remaining_ms="3"),
-            StatusCode.DEADLINE_EXCEEDED,
-            {"remaining_ms": "3"},
-        ),
-        (
-            UnavailableError("No.", reason=Reason.MODEL_UNAVAILABLE),
-            StatusCode.UNAVAILABLE,
-            {},
-        ),
-        (OverloadedError("Full.", reason=Reason.OVERLOADED), StatusCode.RESOURCE_EXHAUSTED, {}),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, ServiceError) else "",
-)
+@pytest.mark.parametrize(("error", "code", "metadata", "_detail"), FAILURES)
 async def test_errors(
-    api: ScriptedApi, kind: Kind, error: ServiceError, code: StatusCode, metadata: dict[str, str]
+    api: ScriptedApi,
+    kind: Kind,
+    error: ServiceError,
+    code: StatusCode,
+    metadata: dict[str, str],
+    _detail: object,
 ) -> None:
     api.script = [failing_with(error)]
     caught = await failure(api, kind, retry=RetryPolicy(max_attempts=1))

@@ -49,7 +49,7 @@ class Gateway(pb_grpc.MovieServiceServicer):
     def __post_init__(self) -> None:
         self.leave.set()
 
-    def _serve(self, request: Message, context: grpc.ServicerContext) -> Any:
+    def _serve(self, request: Any, context: Any) -> Any:
         self.request = request
         self.metadata = dict(context.invocation_metadata() or ())
         self.time_remaining = context.time_remaining()
@@ -61,45 +61,12 @@ class Gateway(pb_grpc.MovieServiceServicer):
             context.abort(self.error, "told to fail")
         return self.answer
 
-    @override
-    def ListPopularMovies(self, request: Any, context: Any) -> Any:
-        return self._serve(request, context)
+    ListPopularMovies = ListSimilarMovies = ListTasteMovies = BatchListPersonalMovies = _serve
+    GetMovie = GetUser = GetStatus = SearchMovies = WhyMovie = _serve
 
     @override
     def ListPersonalMovies(self, request: Any, context: Any) -> Any:
         self.leave.wait()
-        return self._serve(request, context)
-
-    @override
-    def ListSimilarMovies(self, request: Any, context: Any) -> Any:
-        return self._serve(request, context)
-
-    @override
-    def WhyMovie(self, request: Any, context: Any) -> Any:
-        return self._serve(request, context)
-
-    @override
-    def GetMovie(self, request: Any, context: Any) -> Any:
-        return self._serve(request, context)
-
-    @override
-    def SearchMovies(self, request: Any, context: Any) -> Any:
-        return self._serve(request, context)
-
-    @override
-    def ListTasteMovies(self, request: Any, context: Any) -> Any:
-        return self._serve(request, context)
-
-    @override
-    def GetUser(self, request: Any, context: Any) -> Any:
-        return self._serve(request, context)
-
-    @override
-    def GetStatus(self, request: Any, context: Any) -> Any:
-        return self._serve(request, context)
-
-    @override
-    def BatchListPersonalMovies(self, request: Any, context: Any) -> Any:
         return self._serve(request, context)
 
 

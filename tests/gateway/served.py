@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from gateway.servicer import SERVICE_NAME, MovieServicer, call_costs
@@ -16,6 +15,7 @@ from serving.rpc.channels import open_channel
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.server import running
 from tests.gateway.small_world import World
+from tests.serving.server_under_test import ANYWHERE, at_once
 
 
 @asynccontextmanager
@@ -23,18 +23,7 @@ async def served(
     world: World, metrics: ServerMetrics | None = None, **values: Any
 ) -> AsyncIterator[MovieServiceStub]:
     """The API over a channel; `values` are settings."""
-
-    async def at_once() -> None:
-        pass
-
-    base: dict[str, Any] = {
-        "bundle_root": Path("nowhere"),
-        "port": 0,
-        "metrics_port": 0,
-        "drain_delay_seconds": 0,
-        "drain_seconds": 5,
-    }
-    settings = GatewaySettings(**(base | values))
+    settings = GatewaySettings(**(ANYWHERE | values))
     async with (
         running(
             settings,

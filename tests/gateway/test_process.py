@@ -1,19 +1,13 @@
 """The process: loads its part of a bundle, serves without any stage, stops when asked to."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from grpc import StatusCode, aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from gateway.lists.catalogue import Catalogue
 from gateway.lists.users import user_answer
@@ -29,9 +23,20 @@ from serving.bundle.titles import index_titles, write_titles
 from serving.filters import MovieFilter
 from serving.rpc.channels import open_channel
 from tests.gateway.small_world import catalogue
+from tests.serving.test_processes import environment, health, process, wait_for_line
 from tests.serving.test_store import manifest_of
 
 SECONDS = 60.0  # ample: no test is decided by it
+ALONE = {
+    "CANDIDATE_TARGET": "127.0.0.1:1",
+    "RANKING_TARGET": "127.0.0.1:1",
+    "SIMILARITY_TARGET": "127.0.0.1:1",
+    "DRAIN_DELAY_SECONDS": "0",
+    "REQUEST_SECONDS": "8",  # ten times those of production, so that a slow machine is not a timeout
+    "CANDIDATE_SECONDS": "1.5",
+    "SIMILARITY_SECONDS": "1.5",
+}
+"""Settings of a gateway whose stages are down."""
 
 
 @pytest.fixture
@@ -92,64 +97,14 @@ def test_nothing_is_left_for_the_first_request_to_work_out(store: BundleStore) -
     assert [set(vars(part)) for part in parts] == loaded
 
 
-def environment(**settings: str) -> dict[str, str]:
-    """Settings of a gateway on free ports whose stages are down."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MOVIEREC_")}
-    base = {
-        "port": "0",
-        "metrics_port": "0",
-        "candidate_target": "127.0.0.1:1",
-        "ranking_target": "127.0.0.1:1",
-        "similarity_target": "127.0.0.1:1",
-        "drain_delay_seconds": "0",
-        "request_seconds": "8",  # ten times those of production, so that a slow machine is not a timeout
-        "candidate_seconds": "1.5",
-        "similarity_seconds": "1.5",
-    }
-    ours = {f"MOVIEREC_GATEWAY_{name.upper()}": value for name, value in (base | settings).items()}
-    return {**kept, **ours, "PYTHONPATH": os.pathsep.join(sys.path)}
-
-
-@contextmanager
-def gateway_process(**settings: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gateway"],
-        env=environment(**settings),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def event(process: subprocess.Popen[str], name: str) -> dict[str, Any]:
-    """The next line of the log with this event."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        logged: dict[str, Any] = json.loads(line)
-        if logged["event"] == name:
-            return logged
-    raise AssertionError(name)
-
-
-async def health(channel: aio.Channel) -> int:
-    stub: Any = health_pb2_grpc.HealthStub(channel)  # its stubs are those of calls that block
-    request = health_pb2.HealthCheckRequest(service=SERVICE_NAME)
-    status: int = (await stub.Check(request, timeout=SECONDS)).status
-    return status
-
-
 async def test_a_gateway_alone(store: BundleStore) -> None:
     bundle_id = store.pointer().bundle_id
-    with gateway_process(bundle_root=str(store.root)) as process:
-        port = event(process, "listening")["port"]
-        event(process, "serving")
+    env = environment("gateway", BUNDLE_ROOT=str(store.root), **ALONE)
+    with process("-m", "gateway", env=env) as running:
+        port = json.loads(wait_for_line(running, '"listening"'))["port"]
+        wait_for_line(running, '"serving"')
         async with open_channel(f"127.0.0.1:{port}") as channel:
-            assert await health(channel) == health_pb2.HealthCheckResponse.SERVING
+            assert await health(port, SERVICE_NAME) == health_pb2.HealthCheckResponse.SERVING
             api = MovieServiceStub(channel)
             movie = await api.GetMovie(public.GetMovieRequest(movie_id=1), timeout=SECONDS)
             assert (movie.movie.title, movie.bundle_id) == ("Movie 1", bundle_id)
@@ -164,31 +119,34 @@ async def test_a_gateway_alone(store: BundleStore) -> None:
             )
             assert [item.movie.movie_id for item in similar.movies] == [5, 2, 3, 8, 7]
             assert (similar.model, similar.degraded) == ("genre_jaccard", True)
-        line = event(process, "stepped down")
+        line = json.loads(wait_for_line(running, '"stepped down"'))
         assert (line["level"], line["stage"]) == ("warning", "candidate")
         assert line["method"] == "ListPersonalMovies"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(SECONDS) == 0
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(SECONDS) == 0
 
 
 @pytest.mark.row(8)
 async def test_a_gateway_without_a_bundle(tmp_path: Path) -> None:
-    with gateway_process(bundle_root=str(tmp_path)) as process:
-        port = event(process, "listening")["port"]
+    env = environment("gateway", BUNDLE_ROOT=str(tmp_path), **ALONE)
+    with process("-m", "gateway", env=env) as running:
+        port = json.loads(wait_for_line(running, '"listening"'))["port"]
         async with open_channel(f"127.0.0.1:{port}") as channel:
-            assert await health(channel) == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await health(port, SERVICE_NAME) == health_pb2.HealthCheckResponse.NOT_SERVING
             api = MovieServiceStub(channel)
             with pytest.raises(aio.AioRpcError) as caught:
                 await api.GetMovie(public.GetMovieRequest(movie_id=1), timeout=SECONDS)
             assert caught.value.code() is StatusCode.UNAVAILABLE
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(SECONDS) == 0
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(SECONDS) == 0
 
 
 def test_a_bad_setting_is_one_clear_line() -> None:
-    with gateway_process(ranking_share="1.5") as process:
-        _, said = process.communicate(timeout=SECONDS)
-        assert process.returncode == 2
+    env = environment("gateway", RANKING_SHARE="1.5", **ALONE)
+    del env["MOVIEREC_GATEWAY_BUNDLE_ROOT"]
+    with process("-m", "gateway", env=env) as running:
+        _, said = running.communicate(timeout=SECONDS)
+        assert running.returncode == 2
     assert said.count("\n") == 1
     assert "MOVIEREC_GATEWAY_BUNDLE_ROOT: is required" in said
     assert "MOVIEREC_GATEWAY_RANKING_SHARE: " in said

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from grpc import aio
 from typing_extensions import override
@@ -17,10 +18,21 @@ from serving.limiter import CallCost
 from serving.rpc.channels import open_channel
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.server import running
+from serving.rpc.tracing import OFF, Tracing
 from serving.settings import ServerSettings
 
 SERVICE = "movierec.similarity.v1.SimilarityService"
 METHOD = "FindSimilarMovies"
+ANYWHERE: Final[MappingProxyType[str, Any]] = MappingProxyType(
+    {
+        "bundle_root": Path("nowhere"),
+        "port": 0,
+        "metrics_port": 0,
+        "drain_delay_seconds": 0,
+        "drain_seconds": 5,
+    }
+)
+"""Settings of any server: on free ports, without a wait when it stops."""
 
 
 class ScriptedServicer(pb_grpc.SimilarityServiceServicer):
@@ -48,14 +60,7 @@ class ScriptedServicer(pb_grpc.SimilarityServiceServicer):
 
 def settings(**values: Any) -> ServerSettings:
     """Settings on free ports that do not wait when they stop, but for what `values` says."""
-    base: dict[str, Any] = {
-        "bundle_root": Path("nowhere"),
-        "port": 0,
-        "metrics_port": 0,
-        "drain_delay_seconds": 0,
-        "drain_seconds": 5,
-    }
-    return ServerSettings(**(base | values))
+    return ServerSettings(**(ANYWHERE | values))
 
 
 async def at_once() -> None:
@@ -90,6 +95,7 @@ async def running_server(
     alive: Callable[[], bool] = lambda: True,
     stop_at_once: asyncio.Event | None = None,
     call_costs: Mapping[str, CallCost] | None = None,
+    tracing: Tracing = OFF,
     **values: Any,
 ) -> AsyncIterator[ServerUnderTest]:
     """A server of the kit on a free port."""
@@ -105,7 +111,8 @@ async def running_server(
             alive=alive,
             call_costs=call_costs or {},
             stop_at_once=stop_at_once,
+            tracing=tracing,
         ) as port,
-        open_channel(f"127.0.0.1:{port}") as channel,
+        open_channel(f"127.0.0.1:{port}", tracing=tracing) as channel,
     ):
         yield ServerUnderTest(servicer, metrics, channel, pb_grpc.SimilarityServiceStub(channel), port)

@@ -59,9 +59,11 @@ run(main())
 
 
 def environment(service: str, **values: str) -> dict[str, str]:
+    """That of a service on free ports, without the settings of whoever runs the tests."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MOVIEREC_")}
     prefix = f"MOVIEREC_{service.removesuffix('_service').upper()}_"
     ours = {"BUNDLE_ROOT": "/nowhere", "PORT": "0", "METRICS_PORT": "0"} | values
-    return os.environ | {f"{prefix}{name}": value for name, value in ours.items()}
+    return kept | {f"{prefix}{name}": value for name, value in ours.items()}
 
 
 @contextmanager

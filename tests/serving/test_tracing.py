@@ -6,10 +6,7 @@ import json
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
@@ -26,13 +23,11 @@ from serving.errors import NotFoundError, Reason
 from serving.rpc import spans
 from serving.rpc.channels import open_channel
 from serving.rpc.interceptors import REQUEST_ID_HEADER
-from serving.rpc.metrics import ServerMetrics
-from serving.rpc.server import running
-from serving.rpc.tracing import OFF, Tracing
+from serving.rpc.tracing import OFF
 from serving.rpc.tracing_setup import traced
 from serving.settings import StartError
 from tests.serving.collector import CODE, REQUEST_ID, Collector, Span, collector
-from tests.serving.server_under_test import METHOD, SERVICE, ScriptedServicer, at_once, settings, until
+from tests.serving.server_under_test import METHOD, SERVICE, ServerUnderTest, running_server, until
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 SECONDS = 60.0  # ample: no test is decided by it
@@ -46,43 +41,11 @@ def traces(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         yield traces
 
 
-@dataclass(frozen=True)
-class Traced:
-    """A traced server, and a traced client of it."""
-
-    servicer: ScriptedServicer
-    metrics: ServerMetrics
-    stub: pb_grpc.SimilarityServiceStub
-    port: int
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether a call was given up."""
-        return bool(self.metrics.registry.get_sample_value("movierec_cancelled_total"))
-
-    async def ask(self, request_id: str = "r") -> pb.FindSimilarMoviesResponse:
-        """Calls the scripted method."""
-        request = pb.FindSimilarMoviesRequest()
-        return await self.stub.FindSimilarMovies(
-            request, timeout=SECONDS, metadata=((REQUEST_ID_HEADER, request_id),)
-        )
-
-
-@asynccontextmanager
-async def traced_server(tracing: Tracing) -> AsyncIterator[Traced]:
-    servicer, metrics = ScriptedServicer(), ServerMetrics.create("test")
-    async with (
-        running(
-            settings(),
-            register=partial(pb_grpc.add_SimilarityServiceServicer_to_server, servicer),
-            service_names=[SERVICE],
-            metrics=metrics,
-            ready=at_once,
-            tracing=tracing,
-        ) as port,
-        open_channel(f"127.0.0.1:{port}", tracing=tracing) as channel,
-    ):
-        yield Traced(servicer, metrics, pb_grpc.SimilarityServiceStub(channel), port)
+async def ask(server: ServerUnderTest, request_id: str = "r") -> pb.FindSimilarMoviesResponse:
+    """Calls the scripted method."""
+    return await server.stub.FindSimilarMovies(
+        pb.FindSimilarMoviesRequest(), timeout=SECONDS, metadata=((REQUEST_ID_HEADER, request_id),)
+    )
 
 
 def by_kind(traces: Collector) -> dict[str, Span]:
@@ -92,8 +55,8 @@ def by_kind(traces: Collector) -> dict[str, Span]:
 
 async def test_a_call_is_two_spans_of_one_trace(traces: Collector) -> None:
     with traced("test") as tracing:
-        async with traced_server(tracing) as server:
-            await server.ask("the-id")
+        async with running_server(tracing=tracing) as server:
+            await ask(server, "the-id")
     client, server_span = by_kind(traces)["CLIENT"], by_kind(traces)["SERVER"]
     assert client.parent == b""
     assert (server_span.parent, server_span.trace_id) == (client.id, client.trace_id)
@@ -108,7 +71,10 @@ async def test_a_call_is_two_spans_of_one_trace(traces: Collector) -> None:
 async def test_a_caller_may_begin_the_trace(traces: Collector) -> None:
     trace_id, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     with traced("test") as tracing:
-        async with traced_server(tracing) as server, open_channel(f"127.0.0.1:{server.port}") as untraced:
+        async with (
+            running_server(tracing=tracing) as server,
+            open_channel(f"127.0.0.1:{server.port}") as untraced,
+        ):
             stub = pb_grpc.SimilarityServiceStub(untraced)
             traceparent = ("traceparent", f"00-{trace_id}-{parent}-01")
             await stub.FindSimilarMovies(
@@ -124,30 +90,34 @@ async def test_refusals_show_their_code(traces: Collector) -> None:
         raise NotFoundError(reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=5)
 
     with traced("test") as tracing:
-        async with traced_server(tracing) as server:
+        async with running_server(tracing=tracing) as server:
             server.servicer.behave = refuse
             with pytest.raises(aio.AioRpcError):
-                await server.ask()
+                await ask(server)
     assert {span.attributes[CODE] for span in traces.spans} == {StatusCode.NOT_FOUND.value[0]}
 
 
 async def test_a_cancel_reaches_the_server_and_ends_both_spans(traces: Collector) -> None:
     with traced("test") as tracing:
-        async with traced_server(tracing) as server:
+        async with running_server(tracing=tracing) as server:
             server.servicer.leave.clear()
-            call = asyncio.ensure_future(server.ask())
+            call = asyncio.ensure_future(ask(server))
             await server.servicer.entered.wait()
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
-            await until(lambda: server.cancelled)  # though it was never allowed to answer
+            # It is counted, though it was never allowed to answer.
+            await until(lambda: server.value("movierec_cancelled_total") == 1)
     assert {span.attributes[CODE] for span in traces.spans} == {StatusCode.CANCELLED.value[0]}
     assert set(by_kind(traces)) == {"CLIENT", "SERVER"}
 
 
 async def test_health_is_not_traced(traces: Collector) -> None:
     with traced("test") as tracing:
-        async with traced_server(tracing) as server, open_channel(f"127.0.0.1:{server.port}") as untraced:
+        async with (
+            running_server(tracing=tracing) as server,
+            open_channel(f"127.0.0.1:{server.port}") as untraced,
+        ):
             stub: Any = health_pb2_grpc.HealthStub(untraced)
             await stub.Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=SECONDS)
     assert traces.spans == []
@@ -158,17 +128,17 @@ async def test_log_lines_name_the_trace(traces: Collector, logs: io.StringIO) ->
         structlog.get_logger().info("at work")
 
     with traced("test") as tracing:
-        async with traced_server(tracing) as server:
+        async with running_server(tracing=tracing) as server:
             server.servicer.behave = log
-            await server.ask("the-id")
+            await ask(server, "the-id")
     (line,) = (json.loads(line) for line in logs.getvalue().splitlines() if "at work" in line)
     assert (line["request_id"], line["trace_id"]) == ("the-id", traces.spans[0].trace_id)
 
 
 async def test_untraced_log_lines_have_no_trace(logs: io.StringIO) -> None:
-    async with traced_server(OFF) as server:
+    async with running_server() as server:
         server.servicer.behave = lambda _context: structlog.get_logger().info("at work")
-        await server.ask()
+        await ask(server)
     (line,) = (json.loads(line) for line in logs.getvalue().splitlines() if "at work" in line)
     assert "trace_id" not in line
 
@@ -188,9 +158,9 @@ async def test_nobody_waits_for_the_collector(
         monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
         monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2")
         with traced("test") as tracing:
-            async with traced_server(tracing) as server:
+            async with running_server(tracing=tracing) as server:
                 for _ in range(20):  # more than the queue holds
-                    assert (await server.ask()).bundle_id == "b"
+                    assert (await ask(server)).bundle_id == "b"
             began = time.monotonic()
         assert time.monotonic() - began < 30  # the library's own wait
 
