@@ -1,24 +1,22 @@
 """A browser before the whole system, whose catalogue has titles that would be code if they were not text."""
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from serving.bundle.catalogue import CatalogueContent, read_movies
 from serving.bundle.factors import read_ratings, write_ratings
-from serving.bundle.manifest import bundle_id_of
-from serving.bundle.store import BundleStore, file_records
+from serving.bundle.store import BundleStore
 from serving.bundle.titles import index_titles, write_titles
 from serving.ids import Rows
 from serving.ratings import Ratings
 from tests.console.browser import Chromium, chromium
 from tests.e2e.system import System, running_system
+from tests.serving.republished import republished
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
@@ -42,33 +40,20 @@ def hostile_root(bundle_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
     for row, title in zip(content.popularity_order.tolist(), HOSTILE, strict=False):
         titles[row] = title
 
-    def seen(gateway: Path) -> None:
+    def seen(staging: Path) -> None:
         everybody = np.arange(0, len(titles), 7, dtype=np.int32)
         user = manifest.golden.candidate.user_id
-        write_ratings(gateway, _joined_by(read_ratings(folder), user, everybody))
+        write_ratings(staging / "gateway", _joined_by(read_ratings(folder), user, everybody))
 
-    def titled(gateway: Path) -> None:
-        (gateway / "catalogue.json").write_text(json.dumps({"titles": titles}))
-        write_titles(gateway, index_titles(titles, years, content.popularity_order))
+    def titled(staging: Path) -> None:
+        (staging / "gateway" / "catalogue.json").write_text(json.dumps({"titles": titles}))
+        write_titles(staging / "gateway", index_titles(titles, years, content.popularity_order))
 
     store = BundleStore(root)
     for alter in (seen, titled):
-        _published(trained, store, alter)
+        altered = republished(trained, manifest.bundle_id, store, alter)
+        store.point_to(altered, published_at=0)
     return root
-
-
-def _published(trained: BundleStore, store: BundleStore, alter: Callable[[Path], None]) -> None:
-    """Makes a copy of the trained bundle, with another gateway's part, the current one."""
-    bundle_id = trained.pointer().bundle_id
-    with store.staging() as staging:
-        shutil.copytree(trained.path(bundle_id), staging, dirs_exist_ok=True)
-        (staging / "manifest.json").unlink()
-        alter(staging / "gateway")
-        files = file_records(staging)
-        changes: dict[str, Any] = {"files": files, "bundle_id": bundle_id_of(files)}
-        manifest = trained.manifest(bundle_id).model_copy(update=changes)
-        store.publish(staging, manifest)
-    store.point_to(manifest.bundle_id, published_at=0)
 
 
 def _joined_by(ratings: Ratings, user_id: int, movie_rows: Rows) -> Ratings:

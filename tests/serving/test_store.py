@@ -30,6 +30,7 @@ from serving.bundle.neighbours import NeighboursContent
 from serving.bundle.ranker import RankerContent
 from serving.bundle.store import BundleError, BundleStore, Pointer, file_records, write_arrays
 from tests.conftest import Trained
+from tests.serving.republished import republished
 
 GOLDEN = Golden(
     candidate=GoldenCandidates(user_id=1, movie_ids=(), scores=()),
@@ -137,18 +138,14 @@ def test_the_ranker_that_is_read_is_the_one_trained(trained: Trained) -> None:
 
 def test_a_ranker_of_other_features_is_refused(own_bundle_root: BundleStore) -> None:
     """A bundle that is whole, but was trained by a version whose features had other names."""
-    bundle_id = own_bundle_root.pointer().bundle_id
-    folder = own_bundle_root.folder(bundle_id, "ranking")
-    with own_bundle_root.staging() as staging:
-        for name in SERVED_FOLDERS:
-            shutil.copytree(own_bundle_root.path(bundle_id) / name, staging / name)
-        record = json.loads(folder.read("features.json"))
-        (staging / "ranking" / "features.json").write_text(json.dumps(record | {"hash": "0" * 16}))
-        files = file_records(staging)
-        other = folder.manifest.model_copy(update={"bundle_id": bundle_id_of(files), "files": files})
-        own_bundle_root.publish(staging, other)
+
+    def rename(staging: Path) -> None:
+        features = staging / "ranking" / "features.json"
+        features.write_text(json.dumps(json.loads(features.read_text()) | {"hash": "0" * 16}))
+
+    other = republished(own_bundle_root, own_bundle_root.pointer().bundle_id, own_bundle_root, rename)
     with pytest.raises(BundleError, match="features are not those that this version computes"):
-        RankerContent.read(own_bundle_root.folder(other.bundle_id, "ranking"))
+        RankerContent.read(own_bundle_root.folder(other, "ranking"))
 
 
 def test_arrays_that_are_read_cannot_be_altered(trained: Trained) -> None:

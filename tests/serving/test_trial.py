@@ -13,11 +13,11 @@ from typing import Final
 import pytest
 
 from ranking_service.ranking import Ranker
-from serving.bundle.manifest import SERVED_FOLDERS, Manifest, bundle_id_of
-from serving.bundle.store import BundleError, BundleStore, file_records
+from serving.bundle.store import BundleError, BundleStore
 from serving.bundle.trial import tried_first, try_loading
 from tests.conftest import Trained
 from tests.serving import loaders
+from tests.serving.republished import republished
 
 DAMAGES: Final = int(os.environ.get("MOVIEREC_TEST_DAMAGES", "1000"))
 AT_ONCE: Final = 2
@@ -86,18 +86,12 @@ def test_damaged_models_with_valid_hashes_kill_nobody(
 
 def publish_damaged(store: BundleStore, trained: Trained, chance: random.Random) -> str:
     """A bundle whose model has some bytes of its own, and whose manifest says so."""
-    source = BundleStore(trained.root)
-    with store.staging() as staging:
-        for name in SERVED_FOLDERS:
-            shutil.copytree(source.path(trained.bundle_id) / name, staging / name)
+
+    def damage(staging: Path) -> None:
         model = staging / "ranking" / "ranker.cbm"
         content = bytearray(model.read_bytes())
         for place in chance.sample(range(len(content)), 8):
             content[place] = chance.randrange(256)
         model.write_bytes(content)
-        files = file_records(staging)
-        manifest = source.manifest(trained.bundle_id).model_copy(
-            update={"files": files, "bundle_id": bundle_id_of(files)}
-        )
-        store.publish(staging, Manifest.model_validate(manifest.model_dump()))
-    return manifest.bundle_id
+
+    return republished(BundleStore(trained.root), trained.bundle_id, store, damage)

@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from serving.bundle.manifest import SERVED_FOLDERS, Manifest, bundle_id_of
-from serving.bundle.store import BundleError, BundleStore, file_records
+from serving.bundle.manifest import SERVED_FOLDERS, Manifest
+from serving.bundle.store import BundleError, BundleStore
 from serving.bundle.trial import try_loading
 from serving.features.sets import FeatureSet, feature_hash, feature_names, names_of_groups
 from serving.movies import MOVIELENS_GENRES, Movies
 from tests.conftest import Trained
+from tests.serving.republished import republished
 from tests.training.small import JOB, N_USERS, PROGRESS, RECIPE, ratings_of, table_of, tastes
 from training.jobs.train import SERVER_LOADERS
 from training.models import first_stage
@@ -22,7 +23,7 @@ from training.models.ranker_selection import RankerChoice
 from training.models.recipe import Loss, Recipe
 from training.models.recipe_record import recipe_of, recipe_record
 from training.models.two_stage import fit_two_stage
-from training.publish.publish import Build, publish, ranker_content, size_of
+from training.publish.publish import Build, publish, size_of
 
 METRICS = {"two_stage": {"ndcg_at_10": 0.25}}
 
@@ -72,18 +73,14 @@ def test_a_bundle_that_servers_refuse_is_not_pointed_to(store: BundleStore, tmp_
 
 def test_the_gateways_part_is_tried_too(store: BundleStore, bundle_id: str, tmp_path: Path) -> None:
     """Before a training moves the pointer; that whole bundles pass, every training shows."""
-    other = BundleStore(tmp_path)
-    with other.staging() as staging:
-        for name in SERVED_FOLDERS:
-            shutil.copytree(store.path(bundle_id) / name, staging / name)
+
+    def rename(staging: Path) -> None:
         (staging / "gateway" / "catalogue.json").write_text('{"titles": ["one"]}')
-        files = file_records(staging)
-        manifest = store.manifest(bundle_id).model_copy(
-            update={"files": files, "bundle_id": bundle_id_of(files)}
-        )
-        other.publish(staging, manifest)
+
+    other = BundleStore(tmp_path)
+    renamed = republished(store, bundle_id, other, rename)
     with pytest.raises(BundleError):
-        try_loading(SERVER_LOADERS, other, manifest.bundle_id)
+        try_loading(SERVER_LOADERS, other, renamed)
 
 
 def test_the_same_inputs_give_the_same_bundle(store: BundleStore, bundle_id: str, tmp_path: Path) -> None:
@@ -255,19 +252,6 @@ def test_what_varies_stands_outside_of_the_manifest(store: BundleStore, bundle_i
     text = (bundle / "manifest.json").read_text()
     assert "build.json" not in text
     assert "finished_at" not in text
-
-
-@pytest.mark.parametrize("loss", list(Loss))
-def test_reasons_add_up_to_scores(loss: Loss) -> None:
-    one = build(loss=loss)
-    content, stage = ranker_content(one.two_stage), one.two_stage.stage
-    users = np.arange(20, dtype=np.int32)
-    features = np.concatenate(
-        [stage.features([int(u)], [f]) for u, f in zip(users, stage.candidates(users), strict=True)]
-    )
-    contributions = content.leaf_tables.contributions(features)
-    scores = content.predict(np.asfortranarray(features))
-    assert np.abs(contributions.sum(axis=1) + content.leaf_tables.base_value - scores).max() < 1e-9
 
 
 def test_what_does_not_fit_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from ranking_service.ranking import Ranker
 from serving.bundle import SETTLE_SECONDS
-from serving.bundle.manifest import bundle_id_of
 from serving.bundle.signature import SIGNATURE_NAME, SigningKey, TrustedKeys
 from serving.bundle.store import MAX_MANIFEST_BYTES, BundleError, BundleStore
 from serving.shards import UserShard
 from tests.conftest import Trained
+from tests.serving.republished import republished
 from tests.serving.test_store import publish
 from tests.training.release.candidate import promote_candidate
 from training import sync
@@ -485,14 +485,7 @@ def with_bundle(root: Path, trained: Trained) -> BundleStore:
 
 def another_bundle(store: BundleStore, bundle_id: str) -> str:
     """A second bundle, with one file less."""
-    manifest = store.manifest(bundle_id)
-    files = {path: record for path, record in manifest.files.items() if path != "candidate/als.json"}
-    with store.staging() as staging:
-        shutil.copytree(store.path(bundle_id), staging, dirs_exist_ok=True)
-        (staging / "candidate/als.json").unlink()
-        smaller = manifest.model_copy(update={"files": files, "bundle_id": bundle_id_of(files)})
-        store.publish(staging, smaller)
-    return smaller.bundle_id
+    return republished(store, bundle_id, store, lambda staging: (staging / "candidate" / "als.json").unlink())
 
 
 def test_what_becomes_the_candidate_during_the_wait_is_not_promoted(
