@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 import pytest
 import yaml
 
+from candidate_service.settings import CandidateSettings
 from deploy import envoy_config
+from gateway.settings import GatewaySettings
+from ranking_service.settings import RankingSettings
+from serving.settings import ServerSettings
+from similarity_service.settings import SimilaritySettings
 
 FOLDER: Final = Path(__file__).parents[2] / "deploy" / "kubernetes"
 OVERLAYS: Final = ("laptop", "production", "sharded")
@@ -20,6 +26,15 @@ OPTIONS: Final = "production with all components"
 SHARDED_OPTIONS: Final = "sharded with all components"
 STAGES: Final = ("candidate", "ranking", "similarity")
 SERVERS: Final = ("gateway", *STAGES)
+SETTINGS: Final[Mapping[str, type[ServerSettings]]] = MappingProxyType(
+    {
+        "candidate": CandidateSettings,
+        "gateway": GatewaySettings,
+        "ranking": RankingSettings,
+        "similarity": SimilaritySettings,
+    }
+)
+"""What each server reads."""
 
 Object: TypeAlias = Mapping[str, Any]
 """A Kubernetes object, or a part of one."""

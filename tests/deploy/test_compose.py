@@ -10,11 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from candidate_service.settings import CandidateSettings
-from gateway.settings import GatewaySettings
-from ranking_service.settings import RankingSettings
-from serving.settings import ServerSettings
-from similarity_service.settings import SimilaritySettings
+from tests.deploy.manifests import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "deploy/compose.yaml"
@@ -23,12 +19,6 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 IN_SHARDS: dict[str, dict[str, Any]] = yaml.safe_load(FILE.with_name("compose.sharded.yaml").read_text())[
     "services"
 ]
-SERVERS: dict[str, type[ServerSettings]] = {
-    "candidate": CandidateSettings,
-    "gateway": GatewaySettings,
-    "ranking": RankingSettings,
-    "similarity": SimilaritySettings,
-}
 ENVOY_IN_SHARDS = {
     endpoint["endpoint"]["address"]["socket_address"]["address"]
     for cluster in yaml.safe_load((ROOT / "deploy/envoy/compose-sharded.yaml").read_text())[
@@ -38,7 +28,7 @@ ENVOY_IN_SHARDS = {
     for endpoint in group["lb_endpoints"]
 }
 """Hosts that the mesh calls."""
-TWICE = [f"{name}-{number}" for name in (*SERVERS, "envoy") for number in (1, 2)]
+TWICE = [f"{name}-{number}" for name in (*SETTINGS, "envoy") for number in (1, 2)]
 OTHERS = {  # environment variables of programs that are not our servers
     "GF_ANALYTICS_REPORTING_ENABLED",
     "GF_AUTH_ANONYMOUS_ENABLED",
@@ -90,7 +80,7 @@ def test_everything_is_stopped_whatever_was_started() -> None:
 
 def test_there_are_two_of_everything_that_serves() -> None:
     assert set(TWICE) < set(SERVICES)
-    for name in (*SERVERS, "envoy"):
+    for name in (*SETTINGS, "envoy"):
         one, two = (dict(SERVICES[f"{name}-{number}"]) for number in (1, 2))
         if name == "envoy":
             assert one.pop("ports") != two.pop("ports")
@@ -114,7 +104,7 @@ def test_every_container_is_confined(service: dict[str, Any]) -> None:
 
 def test_servers_are_reached_through_envoy_alone() -> None:
     for name, service in SERVICES.items():
-        if name.rpartition("-")[0] in SERVERS:
+        if name.rpartition("-")[0] in SETTINGS:
             assert "ports" not in service
             assert set(service["networks"]) == {"inside"}
             assert service["volumes"] == ["bundles:/var/lib/movierec:ro"]
@@ -124,7 +114,7 @@ def test_servers_are_reached_through_envoy_alone() -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_variable_is_one_that_somebody_reads(name: str) -> None:
     variables = set(SERVICES[name].get("environment", {})) - OTHERS
-    settings = SERVERS.get(name.rpartition("-")[0])
+    settings = SETTINGS.get(name.rpartition("-")[0])
     known = set() if settings is None else {settings.variable(field) for field in settings.model_fields}
     assert variables <= known
 
@@ -133,12 +123,12 @@ def test_every_variable_is_one_that_somebody_reads(name: str) -> None:
 def test_a_replica_that_starts_waits_with_the_others_for_a_new_bundle(stage: str) -> None:
     for number in (1, 2):
         environment = SERVICES[f"{stage}-{number}"]["environment"]
-        assert environment[SERVERS[stage].variable("settle_at_start")] == "true"
+        assert environment[SETTINGS[stage].variable("settle_at_start")] == "true"
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_there_is_time_to_drain(name: str) -> None:
-    fields = SERVERS[name].model_fields
+    fields = SETTINGS[name].model_fields
     needed = fields["drain_delay_seconds"].default + fields["drain_seconds"].default + 5
     assert float(SERVICES[f"{name}-1"]["stop_grace_period"].removesuffix("s")) >= needed
 
@@ -158,7 +148,7 @@ def test_the_gateway_calls_stages_through_the_mesh_as_often_as_they_have_replica
         cluster["name"]: cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
         for cluster in envoy["static_resources"]["clusters"]
     }
-    for name, settings in SERVERS.items():
+    for name, settings in SETTINGS.items():
         assert clusters[name]["socket_address"] == {
             "address": name,
             "port_value": settings.model_fields["port"].default,
@@ -167,7 +157,7 @@ def test_the_gateway_calls_stages_through_the_mesh_as_often_as_they_have_replica
 
 def test_images_are_those_of_make_images_or_a_setting() -> None:
     images = {service["image"] for service in SERVICES.values()}
-    ours = {f"movierec-{name}:${{VERSION:-dev}}" for name in (*SERVERS, "envoy", "sync", "training")}
+    ours = {f"movierec-{name}:${{VERSION:-dev}}" for name in (*SETTINGS, "envoy", "sync", "training")}
     assert images - ours == {
         "${GRAFANA_IMAGE:-grafana/grafana:12.1.0}",
         "${PROMETHEUS_IMAGE:-prom/prometheus:v3.5.0}",
@@ -189,7 +179,7 @@ def test_volumes_are_declared() -> None:
 @pytest.mark.parametrize("stage", ["candidate", "ranking"])
 def test_replicas_of_a_shard_are_as_others_but_for_whom_they_serve(stage: str, number: int) -> None:
     shard = f"{stage}-shard-{(number - 1) // 2}"
-    variable = SERVERS[stage].variable("user_shard")
+    variable = SETTINGS[stage].variable("user_shard")
     service = deepcopy(IN_SHARDS[f"{stage}-{number}"])  # YAML's aliases are one object
     assert service["environment"].pop(variable) == f"{(number - 1) // 2}/2"
     assert service.pop("networks") == {"inside": {"aliases": [shard]}}
@@ -201,7 +191,7 @@ def test_replicas_of_a_shard_are_as_others_but_for_whom_they_serve(stage: str, n
 def test_all_that_know_of_shards_agree_on_their_number() -> None:
     assert IN_SHARDS["training"]["command"] == [*SERVICES["training"]["command"], "--user-shards", "2"]
     for number in (1, 2):
-        variables = {SERVERS["gateway"].variable("user_shards"): "2"}
+        variables = {SETTINGS["gateway"].variable("user_shards"): "2"}
         assert IN_SHARDS[f"gateway-{number}"] == {"environment": variables}
         command = IN_SHARDS[f"envoy-{number}"]["command"]
         assert command[:2] == ["--config-path", "/etc/movierec/compose-sharded.yaml"]

@@ -11,22 +11,12 @@ from typing import Any
 
 import pytest
 
-from candidate_service.settings import CandidateSettings
-from gateway.settings import GatewaySettings
-from ranking_service.settings import RankingSettings
-from serving.settings import ServerSettings
-from similarity_service.settings import SimilaritySettings
+from tests.deploy.manifests import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/docker"
-SERVERS: dict[str, type[ServerSettings]] = {
-    "candidate": CandidateSettings,
-    "gateway": GatewaySettings,
-    "ranking": RankingSettings,
-    "similarity": SimilaritySettings,
-}
 JOBS = ("sync", "training", "training-spark")
-IMAGES = (*SERVERS, *JOBS, "envoy")
+IMAGES = (*SETTINGS, *JOBS, "envoy")
 
 
 @dataclass(frozen=True)
@@ -87,12 +77,12 @@ def test_bases_are_arguments_without_an_invented_digest(path: Path) -> None:
 def test_every_process_has_a_stage_and_an_extra() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     others = {"tracing", "spark"}  # which go with any of them, or with training
-    assert {*SERVERS, *JOBS} == set(extras) - others | {"training-spark"}
-    assert {stage.name for stage in MAIN if stage.base == "job"} == {*SERVERS, *JOBS}
+    assert {*SETTINGS, *JOBS} == set(extras) - others | {"training-spark"}
+    assert {stage.name for stage in MAIN if stage.base == "job"} == {*SETTINGS, *JOBS}
     assert MAIN[-1].base == "${PROCESS}"
 
 
-@pytest.mark.parametrize("process", [*SERVERS, "sync", "training"])
+@pytest.mark.parametrize("process", [*SETTINGS, "sync", "training"])
 def test_signals_reach_python(process: str) -> None:
     (entry,) = BY_NAME[process].texts("ENTRYPOINT")
     python, option, module = json.loads(entry)
@@ -100,9 +90,9 @@ def test_signals_reach_python(process: str) -> None:
     assert (ROOT / module.replace(".", "/")).is_dir() or (ROOT / f"{module.replace('.', '/')}.py").is_file()
 
 
-@pytest.mark.parametrize("process", SERVERS)
+@pytest.mark.parametrize("process", SETTINGS)
 def test_a_server_says_where_it_listens_and_how_to_ask_it(process: str) -> None:
-    stage, settings = BY_NAME[process], SERVERS[process]
+    stage, settings = BY_NAME[process], SETTINGS[process]
     variables = dict(one.split("=") for text in stage.texts("ENV") for one in text.split())
     port, metrics_port = (settings.model_fields[name].default for name in ("port", "metrics_port"))
     assert variables == {
@@ -197,7 +187,7 @@ def test_images_run_as_nobody_in_particular(built: dict[str, dict[str, Any]]) ->
 
 @pytest.mark.containers
 @pytest.mark.e2e
-@pytest.mark.parametrize("process", [*SERVERS, *JOBS])
+@pytest.mark.parametrize("process", [*SETTINGS, *JOBS])
 def test_an_image_lists_what_it_holds_and_has_no_installer(
     built: dict[str, dict[str, Any]], process: str
 ) -> None:

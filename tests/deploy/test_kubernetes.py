@@ -3,7 +3,6 @@
 import math
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import kubernetes_validate  # type: ignore[import-untyped]
@@ -11,21 +10,19 @@ import pytest
 import typer
 import yaml
 
-from candidate_service.settings import CandidateSettings
 from deploy import envoy_config
 from gateway.servicer import SERVICE_NAME
 from gateway.settings import GatewaySettings
-from ranking_service.settings import RankingSettings
 from serving.bundle import SETTLE_SECONDS
 from serving.rpc.server import LIVENESS
-from serving.settings import ServerSettings, load_settings
+from serving.settings import load_settings
 from serving.stages import candidate, ranking, similarity
-from similarity_service.settings import SimilaritySettings
 from tests.deploy.manifests import (
     FOLDER,
     OPTIONS,
     OVERLAYS,
     SERVERS,
+    SETTINGS,
     SHARDED_OPTIONS,
     STAGES,
     Manifests,
@@ -40,12 +37,6 @@ from tests.deploy.manifests import (
 from training.cli.train import app
 from training.data.movielens.layouts import DATA_DIR_VARIABLE
 
-SETTINGS: Mapping[str, type[ServerSettings]] = {
-    "candidate": CandidateSettings,
-    "gateway": GatewaySettings,
-    "ranking": RankingSettings,
-    "similarity": SimilaritySettings,
-}
 SERVICE_NAMES = {
     "candidate": candidate.SERVICE.full_name,
     "gateway": SERVICE_NAME,

@@ -42,11 +42,8 @@ from similarity_service.neighbours import SimilarityIndex
 from similarity_service.servicer import SimilarityServicer
 from tests.gateway.small_world import BUDGETS
 from tests.serving.server_under_test import settings
-from tests.training.small import JOB, N_USERS, PROGRESS, RECIPE, table_of, tastes
-from training.models.ranker_selection import RankerChoice
-from training.models.recipe import Loss
-from training.models.two_stage import fit_two_stage
-from training.publish.publish import Build, publish
+from tests.training.small import N_USERS, PROGRESS, build_of, tastes
+from training.publish.publish import publish
 
 SETTLE: Final = 60.0
 SECONDS: Final = 60.0  # ample: no test is decided by it
@@ -202,23 +199,16 @@ async def running_cluster(store: BundleStore) -> AsyncIterator[Cluster]:
 
 def train_bundles(root: Path, *seeds: int, user_shards: int = 1, n_users: int = N_USERS) -> list[str]:
     """Bundles of other ratings each: other histories, other models, the same 60 movies."""
-    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=20, validation_ndcg={})
-    return [
-        publish(
-            root,
-            Build(
-                two_stage=fit_two_stage(tastes(seed=seed, n_users=n_users), JOB, choice),
-                table=table_of(),
-                recipe=RECIPE,
-                dataset_tag=f"tastes {seed}",
-                metrics={},
-                user_shards=user_shards,
-            ),
-            PROGRESS,
-            settle_seconds=0,
+    builds = (
+        build_of(
+            tastes(seed=seed, n_users=n_users),
+            iterations=20,
+            dataset_tag=f"tastes {seed}",
+            user_shards=user_shards,
         )
         for seed in seeds
-    ]
+    )
+    return [publish(root, build, PROGRESS, settle_seconds=0) for build in builds]
 
 
 def copy_of(store: BundleStore, root: Path) -> BundleStore:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -14,8 +15,11 @@ from serving.ratings import Ratings
 from training.data.movielens.movies import MovieTable
 from training.evaluation.splits import SplitProtocol
 from training.models.job_context import JobContext
-from training.models.recipe import RankerParameters, Recipe
+from training.models.ranker_selection import RankerChoice
+from training.models.recipe import Loss, RankerParameters, Recipe
+from training.models.two_stage import fit_two_stage
 from training.progress import Progress
+from training.publish.publish import Build
 
 N_MOVIES = 60
 N_USERS = 50
@@ -76,6 +80,21 @@ def table_of(n_movies: int = N_MOVIES) -> MovieTable:
 
 
 JOB = JobContext(table_of(), RECIPE, PROGRESS)
+
+
+def build_of(
+    ratings: Ratings | None = None,
+    job: JobContext = JOB,
+    *,
+    loss: Loss = Loss.LOGLOSS,
+    iterations: int = 5,
+    **fields: Any,
+) -> Build:
+    """What a bundle is made from, trained anew each time: on `tastes` unless there are other ratings."""
+    choice = RankerChoice(loss=loss, iterations=iterations, validation_ndcg={})
+    two_stage = fit_two_stage(tastes() if ratings is None else ratings, job, choice)
+    described: dict[str, Any] = {"table": job.table, "recipe": job.recipe, "dataset_tag": "tastes"}
+    return Build(two_stage=two_stage, **{**described, "metrics": {}, **fields})
 
 
 N_SPARSE_MOVIES = 400

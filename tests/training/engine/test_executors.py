@@ -16,13 +16,10 @@ from ranking_service.ranking import Ranker
 from serving.bundle.store import BundleStore
 from tests.conftest import Trained
 from tests.training.engine.jobs import factors, filled
-from tests.training.small import JOB, PROGRESS, RECIPE, table_of, tastes
+from tests.training.small import JOB, PROGRESS, RECIPE, build_of
 from training.engine.local import LocalEngine
 from training.engine.spark import SparkEngine
-from training.models.ranker_selection import RankerChoice
-from training.models.recipe import Loss
-from training.models.two_stage import fit_two_stage
-from training.publish.publish import Build, publish
+from training.publish.publish import publish
 
 pytestmark = pytest.mark.long
 
@@ -63,9 +60,7 @@ def cluster(java: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
 def test_what_is_trained_on_spark_is_one_bundle_and_servers_take_it(cluster: Cluster, tmp_path: Path) -> None:
     ids = set()
     for name, engine in (("first", cluster.engine), ("second", cluster.engine), ("here", LocalEngine(2))):
-        job = replace(JOB, engine=engine)
-        two_stage = fit_two_stage(tastes(), job, RankerChoice(Loss.LOGLOSS, 5, validation_ndcg={}))
-        build = Build(two_stage=two_stage, table=table_of(), recipe=RECIPE, dataset_tag="tastes", metrics={})
+        build = build_of(job=replace(JOB, engine=engine))
         ids.add(publish(tmp_path / name, build, PROGRESS))
     (bundle_id,) = ids
     store = BundleStore(tmp_path / "first")

@@ -16,24 +16,21 @@ from serving.features.sets import FeatureSet, feature_hash, feature_names, names
 from serving.movies import MOVIELENS_GENRES, Movies
 from tests.conftest import Trained
 from tests.serving.republished import republished
-from tests.training.small import JOB, N_USERS, PROGRESS, RECIPE, ratings_of, table_of, tastes
+from tests.training.small import JOB, N_USERS, PROGRESS, RECIPE, build_of, ratings_of, tastes
 from training.jobs.train import SERVER_LOADERS
 from training.models import first_stage
-from training.models.ranker_selection import RankerChoice
 from training.models.recipe import Loss, Recipe
 from training.models.recipe_record import recipe_of, recipe_record
-from training.models.two_stage import fit_two_stage
 from training.publish.publish import Build, publish, size_of
 
 METRICS = {"two_stage": {"ndcg_at_10": 0.25}}
 
 
-def build(recipe: Recipe = RECIPE, loss: Loss = Loss.YETI_RANK) -> Build:
+def build(recipe: Recipe = RECIPE) -> Build:
     """Trained anew each time."""
-    choice = RankerChoice(loss=loss, iterations=20, validation_ndcg={})
-    two_stage = fit_two_stage(tastes(), replace(JOB, recipe=recipe), choice)
-    return Build(
-        two_stage=two_stage, table=table_of(), recipe=recipe, dataset_tag="tastes-00000000", metrics=METRICS
+    job = replace(JOB, recipe=recipe)
+    return build_of(
+        job=job, loss=Loss.YETI_RANK, iterations=20, dataset_tag="tastes-00000000", metrics=METRICS
     )
 
 
@@ -210,18 +207,14 @@ def test_the_first_users_may_have_seen_everything(tmp_path: Path) -> None:
     ratings = tastes()
     everything = [(movie, 4.5 if movie % 2 else 2.0, movie) for movie in range(58)]
     others = [ratings.of(row) for row in range(N_USERS)]
-    two_stage = fit_two_stage(
-        ratings_of(
-            *[everything] * 25,
-            *[
-                list(zip(one.movie_rows.tolist(), one.values.tolist(), one.times.tolist(), strict=True))
-                for one in others
-            ],
-        ),
-        JOB,
-        RankerChoice(loss=Loss.LOGLOSS, iterations=5, validation_ndcg={}),
+    seen = ratings_of(
+        *[everything] * 25,
+        *[
+            list(zip(one.movie_rows.tolist(), one.values.tolist(), one.times.tolist(), strict=True))
+            for one in others
+        ],
     )
-    one = Build(two_stage=two_stage, table=table_of(), recipe=RECIPE, dataset_tag="seen", metrics=METRICS)
+    one = build_of(seen, dataset_tag="seen", metrics=METRICS)
     manifest = BundleStore(tmp_path).manifest(publish(tmp_path, one, PROGRESS))
     assert manifest.golden.candidate.user_id == 26
     assert manifest.golden.candidate.movie_ids

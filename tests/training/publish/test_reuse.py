@@ -13,15 +13,13 @@ from serving.bundle.signature import SigningKey
 from serving.bundle.store import BundleStore
 from serving.features.sets import FeatureSet
 from serving.ids import IdMap
-from tests.training.small import PROGRESS, RECIPE, table_of, tastes
+from tests.training.small import PROGRESS, RECIPE, build_of, table_of, tastes
 from training.data.movielens.cleaning import CleaningCounts, CleanRatings, ratings_digest
 from training.data.movielens.movies import MovieTable
 from training.data.preparation import Prepared
 from training.models.job_context import JobContext
-from training.models.ranker_selection import RankerChoice
-from training.models.recipe import Loss, Recipe
-from training.models.two_stage import fit_two_stage
-from training.publish.publish import Build, publish
+from training.models.recipe import Recipe
+from training.publish.publish import publish
 from training.publish.reuse import reusable
 
 
@@ -38,10 +36,8 @@ def prepared(*, table: MovieTable | None = None, stars_of_first: float | None = 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, data = tmp_path_factory.mktemp("bundles"), prepared()
-    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, validation_ndcg={})
-    two_stage = fit_two_stage(data.clean.ratings, JobContext(data.table, RECIPE, PROGRESS), choice)
-    build = Build(two_stage=two_stage, table=data.table, recipe=RECIPE, dataset_tag="mine", metrics={})
-    publish(root, build, PROGRESS)
+    job = JobContext(data.table, RECIPE, PROGRESS)
+    publish(root, build_of(data.clean.ratings, job, dataset_tag="mine"), PROGRESS)
     return root
 
 
@@ -73,10 +69,9 @@ def test_a_chosen_regularization_is_no_other_recipe(root: Path, tmp_path: Path) 
     """The option says that it is to be chosen, the bundle what was chosen; a given one must be the same."""
     open_recipe = replace(RECIPE, choose_regularization=True)
     data = prepared()
-    choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, validation_ndcg={})
     chosen = replace(open_recipe, als=replace(RECIPE.als, regularization=4.0))
-    two_stage = fit_two_stage(data.clean.ratings, JobContext(data.table, chosen, PROGRESS), choice)
-    publish(tmp_path, Build(two_stage, data.table, chosen, "mine", metrics={}), PROGRESS)
+    job = JobContext(data.table, chosen, PROGRESS)
+    publish(tmp_path, build_of(data.clean.ratings, job, dataset_tag="mine"), PROGRESS)
     assert reusable(tmp_path, data, open_recipe) is not None
     assert reusable(tmp_path, data, replace(chosen, choose_regularization=False)) is None
     assert reusable(root, data, open_recipe) is None
