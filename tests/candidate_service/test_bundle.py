@@ -11,7 +11,6 @@ from serving.bundle.catalogue import read_movies
 from serving.bundle.factors import read_item_factors, read_ratings, read_user_factors
 from serving.bundle.store import BundleStore
 from serving.filters import MovieFilter
-from serving.ratings import RatedMovies
 from serving.stages.candidate import CandidateQuery, UserVector
 
 
@@ -41,25 +40,6 @@ def test_the_best_of_the_whole_catalogue(bundle_root: Path, retriever: Retriever
             answer.scores, scores[read_movies(folder).ids.rows(answer.movie_ids)], atol=1e-5
         )
         assert np.all(np.diff(answer.fused_scores) <= 0)
-
-
-def test_folding_the_training_ratings_in_gives_the_trained_list(
-    bundle_root: Path, retriever: Retriever
-) -> None:
-    store = BundleStore(bundle_root)
-    folder = store.folder(store.pointer().bundle_id, "candidate")
-    ratings = read_ratings(folder)
-    movie_ids = read_movies(folder).ids.ids
-    for row, user_id in enumerate(ratings.users.ids[:20].tolist()):
-        own = ratings.of(row)
-        history = RatedMovies(
-            tuple(movie_ids[own.movie_rows].tolist()), tuple(own.values.tolist()), tuple(own.times.tolist())
-        )
-        trained, folded_in = retriever.retrieve(
-            [CandidateQuery(user_id=user_id, limit=50), CandidateQuery(user_id=0, limit=50, history=history)]
-        )
-        assert trained.movie_ids.tolist() == folded_in.movie_ids.tolist()
-        assert trained.scores.tobytes() == folded_in.scores.tobytes()
 
 
 @pytest.mark.parametrize("n_candidates", [100, 300])

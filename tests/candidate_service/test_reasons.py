@@ -34,16 +34,6 @@ def test_terms_by_hand() -> None:
     np.testing.assert_allclose(terms, [[6 / 10.1], [12 / 10.1]], rtol=1e-6)
 
 
-@pytest.mark.parametrize("n_movies", [1, 2, 5], ids=lambda n: f"{n} movies, 3 ratings")
-def test_terms_add_up_to_the_score(n_movies: int) -> None:
-    rated = history({0: 5, 2: 1, 4: 4})
-    fold_in = FoldIn(ITEM_FACTORS, PARAMETERS)
-    vector = fold_in.user_vector(rated)
-    assert vector is not None
-    terms = fold_in.score_terms(rated, np.arange(3), ALL[:n_movies])
-    np.testing.assert_allclose(terms.sum(axis=1), ITEM_FACTORS[:n_movies] @ vector, rtol=1e-5)
-
-
 def test_terms_add_up_on_a_trained_bundle(bundle_root: Path) -> None:
     store = BundleStore(bundle_root)
     folder = store.folder(store.pointer().bundle_id, "candidate")

@@ -10,7 +10,7 @@ from serving.filters import MovieFilter
 from serving.fold_in import FoldIn
 from serving.ratings import NO_TIME, RatedMovies
 from serving.stages.candidate import CandidateList, CandidateQuery, UserVector
-from tests.candidate_service.small import ITEM_FACTORS, MOVIES, PARAMETERS, RATINGS, USER_FACTORS, retriever
+from tests.candidate_service.small import ITEM_FACTORS, MOVIES, PARAMETERS, USER_FACTORS, retriever
 
 
 def ask(query: CandidateQuery, model: Retriever | None = None) -> CandidateList:
@@ -160,10 +160,6 @@ def test_golden_values_are_checked() -> None:
 def test_other_values_refuse_the_bundle(movie_ids: tuple[int, ...], scores: tuple[float, ...]) -> None:
     with pytest.raises(BundleError, match="golden"):
         retriever().check(GoldenCandidates(user_id=1, movie_ids=movie_ids, scores=scores))
-
-
-def test_ratings_fit_the_factors() -> None:
-    assert len(RATINGS.users) == USER_FACTORS.shape[0]
 
 
 def test_below_the_least_history_there_are_no_candidates() -> None:

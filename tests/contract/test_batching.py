@@ -14,8 +14,7 @@ from candidate_service.retrieval import Retriever
 from gateway.codec import decode_personal
 from gateway.lists.catalogue import Catalogue
 from gateway.lists.list_builder import ListAnswer
-from gateway.lists.recent_lists import RecentLists
-from gateway.metrics import GatewayMetrics, Method
+from gateway.metrics import GatewayMetrics
 from gateway.movie_api import MovieApi
 from gateway.requests import PersonalRequest
 from gateway.stages.batch_queue import BatchQueue
@@ -27,11 +26,11 @@ from serving.errors import DeadlineError, InvalidArgumentError
 from serving.filters import UNRESTRICTED, MovieFilter
 from serving.ratings import NO_TIME, RatedMovies
 from serving.rpc.metrics import ServerMetrics
-from serving.stages import candidate, ranking, similarity
+from serving.stages import candidate, ranking
 from serving.stages.candidate import CandidateList, CandidateQuery
 from serving.stages.ranking import RankedList, RankingQuery
 from serving.stages.stage import Answer, Query, StageError, unwrap
-from tests.gateway.small_world import BUDGETS, HeldCatalogues, queue
+from tests.gateway.small_world import World, queue
 from tests.serving.personal_stages import candidate_stage, ranking_stage
 
 SECONDS = 60.0  # ample: no test is decided by it
@@ -101,9 +100,7 @@ def models(bundle_root: Path) -> tuple[Catalogue, Retriever, Ranker]:
 @pytest.fixture
 async def stages(models: tuple[Catalogue, Retriever, Ranker], tmp_path: Path) -> AsyncIterator[RealStages]:
     catalogue, retriever, ranker = models
-
-    server_metrics = ServerMetrics.create("gateway")
-    registry = server_metrics.registry
+    registry = CollectorRegistry()
     metrics = GatewayMetrics.create(registry)
     roots = tmp_path / "candidate", tmp_path / "ranking"
     for root in roots:
@@ -121,17 +118,7 @@ async def stages(models: tuple[Catalogue, Retriever, Ranker], tmp_path: Path) ->
             ranking=StageClient(ranking.CODEC, to_ranking, metrics),
             batching_candidates=batching_candidates,
             batching_ranking=batching_ranking,
-            gateway=MovieApi(
-                catalogues=HeldCatalogues([catalogue]),
-                candidates=batching_candidates,
-                ranking=batching_ranking,
-                similarity=queue(similarity.CODEC, to_candidates, metrics),  # not asked
-                budgets=BUDGETS,
-                batch_concurrency=32,
-                why_movie=True,
-                metrics=metrics,
-                recent_lists=RecentLists(server_metrics.request_seconds.labels(Method.PERSONAL)),
-            ),
+            gateway=World(catalogue).gateway(candidates=batching_candidates, ranking=batching_ranking),
             registry=registry,
             servers=(candidate_metrics, ranking_metrics),
         )

@@ -1,22 +1,10 @@
 """Each process refuses a bundle of which any file that it serves from is damaged."""
 
-from collections.abc import Callable, Mapping
-
 import pytest
 
-from candidate_service.retrieval import Retriever
-from gateway.lists.catalogue import Catalogue
-from ranking_service.ranking import Ranker
 from serving.bundle.manifest import SERVED_FOLDERS
 from serving.bundle.store import BundleError, BundleStore
-from similarity_service.neighbours import SimilarityIndex
-
-LOADERS: Mapping[str, Callable[[BundleStore, str], object]] = {
-    "candidate": Retriever.load,
-    "ranking": Ranker.load,
-    "similarity": SimilarityIndex.load,
-    "gateway": Catalogue.load,
-}
+from tests.faults.test_bundles import LOADERS
 
 
 @pytest.mark.row(8, 51)

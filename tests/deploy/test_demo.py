@@ -5,8 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from deploy.demo.signals import StopRequest, stop_requests
 from deploy.demo.users import choose_watchers
 from serving.ids import IdMap
 from tests.deploy.edge import PATIENCE_SECONDS
+from tests.e2e.system import eventually
 from tests.training.small import ratings_of
 
 ROOT = Path(__file__).parents[2]
@@ -31,14 +31,6 @@ STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print
 
 def python(name: str, code: str, **settings: str) -> Process:
     return Process(name=name, command=(sys.executable, "-c", code), settings=settings)
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def is_running(pid: int) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import grpc
 import httpx
@@ -16,16 +15,13 @@ import pytest_asyncio
 
 from benchmarks.ports import free_port
 from deploy.envoy_config import COMPOSE, Options, Stage
-from gateway.settings import GatewaySettings
 from movierec.gateway.v1 import movie_service_pb2 as gateway_pb
 from movierec.gateway.v1 import movie_service_pb2_grpc as gateway_pb_grpc
-from movierec.similarity.v1 import similarity_service_pb2 as pb
-from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
-from serving.rpc.channels import open_channel
-from serving.rpc.tls import client_credentials, server_credentials
+from serving.rpc.tls import server_credentials
 from tests.deploy.edge import CONSOLE, FILES, PATIENCE_SECONDS, Edge, running_envoy, running_gateway
 from tests.serving.authority import Authority, Identity
 from tests.serving.server_under_test import SERVICE, running_server, settings, until
+from tests.serving.test_tls import ask, gateway_credentials
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -107,19 +103,6 @@ async def answers(client: httpx.AsyncClient) -> bool:
         return False
 
 
-async def call(port: int, **values: Any) -> grpc.StatusCode:
-    """How a call of a gateway with these settings to a port of the mesh ends."""
-    credentials = client_credentials(GatewaySettings(bundle_root=Path("nowhere"), **values), "stage")
-    async with open_channel(f"{HOST}:{port}", credentials) as channel:
-        try:
-            await pb_grpc.SimilarityServiceStub(channel).FindSimilarMovies(
-                pb.FindSimilarMoviesRequest(), timeout=30
-            )
-        except grpc.aio.AioRpcError as error:
-            return error.code()
-    return grpc.StatusCode.OK
-
-
 async def test_edge(secured: Secured, tmp_path: Path) -> None:
     async with secured.client(secured.shown.authority) as client:
         response = await client.get(MOVIE)
@@ -144,7 +127,7 @@ async def test_who_may_use_the_mesh(secured: Secured, tmp_path: Path) -> None:
     gateway = OURS.issue(tmp_path / "gateway", "gateway")
     late = OURS.issue(tmp_path / "late", "gateway", expired=True)
     stranger = THEIRS.issue(tmp_path / "stranger", "gateway")
-    assert await call(port, **gateway.stage_settings()) == grpc.StatusCode.OK
+    assert await ask(port, gateway_credentials(**gateway.stage_settings())) == grpc.StatusCode.OK
     refused: dict[str, dict[str, Path]] = {
         "plain text": {},
         "no certificate": {"stage_ca_file": gateway.authority},
@@ -152,13 +135,13 @@ async def test_who_may_use_the_mesh(secured: Secured, tmp_path: Path) -> None:
         "one of another authority": {**stranger.stage_settings(), "stage_ca_file": gateway.authority},
     }
     for case, values in refused.items():
-        assert await call(port, **values) == grpc.StatusCode.UNAVAILABLE, case
+        assert await ask(port, gateway_credentials(**values)) == grpc.StatusCode.UNAVAILABLE, case
 
 
 @pytest.mark.parametrize("stage", ["expired", "stranger", "misnamed"])
 async def test_whom_the_mesh_leads_to(secured: Secured, tmp_path: Path, stage: str) -> None:
     gateway = OURS.issue(tmp_path, "gateway")
-    code = await call(secured.stages[stage], **gateway.stage_settings())
+    code = await ask(secured.stages[stage], gateway_credentials(**gateway.stage_settings()))
     assert code == grpc.StatusCode.UNAVAILABLE
 
 

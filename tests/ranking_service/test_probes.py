@@ -5,14 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ranking_service.ranking import Ranker
 from serving.explanations import Contribution
 from serving.features.sets import FeatureSet, feature_names
 from serving.movies import MOVIELENS_GENRES
 from serving.ratings import NO_TIME, RatedMovies
-from serving.stages.ranking import RankedList, RankingProbe, RankingQuery
+from serving.stages.ranking import RankingProbe, RankingQuery
 from tests.ranking_service.small import ALS_SCORE, ReversingModel, ranker
-from tests.ranking_service.test_ranking import BrokenModel
+from tests.ranking_service.test_ranking import BrokenModel, ask
 
 
 def probes(*standing: tuple[int, float, int]) -> tuple[RankingProbe, ...]:
@@ -23,11 +22,6 @@ def probes(*standing: tuple[int, float, int]) -> tuple[RankingProbe, ...]:
 def query(**fields: Any) -> RankingQuery:
     """Retrieval gives 50, 10 and 30 the scores 3, 2, 1; the model turns them around."""
     return RankingQuery(1, np.array([50, 10, 30]), np.array([3, 2, 1], dtype=np.float32), **fields)
-
-
-def ask(question: RankingQuery, model: Ranker | None = None) -> RankedList:
-    (answer,) = (model or ranker()).rank([question]).lists
-    return answer
 
 
 def test_a_movie_of_the_list_has_its_place_in_it() -> None:

@@ -42,7 +42,7 @@ async def ask(port: int, credentials: grpc.ChannelCredentials | None) -> grpc.St
     async with open_channel(f"{HOST}:{port}", credentials) as channel:
         try:
             await pb_grpc.SimilarityServiceStub(channel).FindSimilarMovies(
-                pb.FindSimilarMoviesRequest(), timeout=10
+                pb.FindSimilarMoviesRequest(), timeout=30
             )
         except aio.AioRpcError as error:
             return error.code()

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from implicit.cpu.als import AlternatingLeastSquares
-from scipy.sparse import csr_matrix
 
+from tests.training.models.test_models import implicits_own_fit
 from tests.training.small import N_MOVIES, RECIPE, tastes
 from training.engine.local import LocalEngine
 from training.models import als_shards
@@ -32,16 +31,6 @@ def test_item_factors_have_the_bits_of_implicits_own_fit(
         ratings, n_movies, parameters, seed=3, engine=LocalEngine(2), progress=lambda: iterations.append(None)
     )
     assert len(iterations) == parameters.iterations
-
-    model = AlternatingLeastSquares(
-        factors=parameters.factors,
-        regularization=parameters.regularization,
-        alpha=1.0,  # ours is in the confidences
-        iterations=parameters.iterations,
-        random_state=3,
-    )
-    confidences = parameters.confidences(ratings.values)
-    shape = (len(ratings.users), n_movies)
-    model.fit(csr_matrix((confidences, ratings.movie_rows, ratings.indptr), shape), show_progress=False)
-    assert found.tobytes() == model.item_factors.tobytes()
+    expected = implicits_own_fit(ratings, parameters.confidences(ratings.values), n_movies)
+    assert found.tobytes() == expected.tobytes()
     assert not found[N_MOVIES:].any()

@@ -94,12 +94,14 @@ def test_svd_with_nothing_to_factorise_expects_the_mean(ratings: Ratings) -> Non
 # ALS
 
 
-def implicits_own_fit(ratings: Ratings, confidences: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def implicits_own_fit(
+    ratings: Ratings, confidences: npt.NDArray[np.float32], n_movies: int = N_MOVIES
+) -> npt.NDArray[np.float32]:
     model = AlternatingLeastSquares(
         factors=8, regularization=1.0, alpha=1.0, iterations=5, num_threads=1, random_state=3
     )
     # In the order of the ratings: another order of the sums leads its float32 solver elsewhere.
-    matrix = csr_matrix((confidences, ratings.movie_rows, ratings.indptr), shape=(N_USERS, N_MOVIES))
+    matrix = csr_matrix((confidences, ratings.movie_rows, ratings.indptr), shape=(N_USERS, n_movies))
     model.fit(matrix, show_progress=False)
     item_factors: npt.NDArray[np.float32] = model.item_factors
     return item_factors

@@ -173,7 +173,7 @@ def case(own_bundle_root: BundleStore, trained: Trained) -> Case:
 
 def test_on_an_equal_split_the_kept_numbers_are_compared(case: Case) -> None:
     case.keep(case.measurement(case.recipe, two_stage=0.4))
-    other = recipe_with(case.recipe, seed=1)
+    other = replace(case.recipe, seed=1)
     assert case.verdict(case.measurement(other, two_stage=0.395)).refusals == ()
     (refusal,) = case.verdict(case.measurement(other, two_stage=0.3)).refusals
     assert refusal.startswith("nDCG@10 0.3000 is more than 2% below what is served, 0.4000")
@@ -195,7 +195,7 @@ def test_on_another_split_the_incumbents_recipe_is_trained_again(
         return case.measurement(job.recipe, two_stage=0.5)
 
     monkeypatch.setattr(gate, "measure", measure)
-    challenger = case.measurement(recipe_with(case.recipe, seed=1), two_stage=0.3)
+    challenger = case.measurement(replace(case.recipe, seed=1), two_stage=0.3)
     verdict = case.verdict(challenger, checkpoints=Checkpoints(folder))
     assert asked == [case.recipe]
     assert steps == [f"champion-{case.manifest.bundle_id}-one.npz"]
@@ -242,7 +242,3 @@ def test_what_is_served_by_a_recipe_of_another_version_refuses(case: Case, tmp_p
         (f"the recipe of bundle {case.manifest.bundle_id} cannot be trained by this version",),
         "nothing to compare with",
     )
-
-
-def recipe_with(recipe: Recipe, *, seed: int) -> Recipe:
-    return Recipe(**{**vars(recipe), "seed": seed})
