@@ -1,9 +1,10 @@
 """A standalone Spark cluster on loopback: a master and workers, each a process of its own."""
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,8 @@ from benchmarks.servers import Server, listening
 
 _LOOPBACK: Final = "127.0.0.1"
 _KERNELS: Final = frozenset({"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"})
+_HEAP: Final = "1g"
+"""Of an executor; its Python process has memory of its own beside it."""
 _SPARK_CLASS: Final = Path(pyspark.__file__).parent / "bin" / "spark-class"
 
 
@@ -29,16 +32,13 @@ class SparkCluster:
 
 
 @contextmanager
-def spark_cluster(
-    folder: Path, *, workers: int = 2, worker_memory: str = "1g", executor_memory: str = "512m"
-) -> Iterator[SparkCluster]:
-    """Runs a cluster while the block runs, its workers with a core each.
+def spark_cluster(folder: Path, *, workers: int = 2, driver_memory: str = "1g") -> Iterator[SparkCluster]:
+    """Runs a cluster while the block runs, its workers with a core and 1 GiB for an executor's heap each.
 
     Args:
         folder: an empty one, for logs and for what executors keep on disk.
         workers: how many.
-        worker_memory: what executors of a worker may take, as the JVM counts it.
-        executor_memory: the heap of an executor; its Python process has its own memory beside it.
+        driver_memory: the heap of the job's driver, through which all ratings pass.
 
     Raises:
         ServerError: a process of the cluster does not come up.
@@ -53,7 +53,7 @@ def spark_cluster(
                     "worker.Worker",
                     folder / f"worker-{place}.log",
                     free_port(),
-                    *("--cores", "1", "--memory", worker_memory, "--work-dir", str(folder / f"work-{place}")),
+                    *("--cores", "1", "--memory", _HEAP, "--work-dir", str(folder / f"work-{place}")),
                     master,
                 )
             )
@@ -61,9 +61,10 @@ def spark_cluster(
         ]
         settings = {
             "spark.driver.host": _LOOPBACK,
+            "spark.driver.memory": driver_memory,
             "spark.driver.bindAddress": _LOOPBACK,
             "spark.ui.enabled": "false",
-            "spark.executor.memory": executor_memory,
+            "spark.executor.memory": _HEAP,
         }
         variables = {
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
@@ -72,22 +73,20 @@ def spark_cluster(
             **{name: value for name, value in os.environ.items() if name in _KERNELS},
         }
         settings |= {f"spark.executorEnv.{name}": value for name, value in variables.items()}
-        options = " ".join(f"--conf {name}={value}" for name, value in settings.items())
+        options = [word for name, value in settings.items() for word in ("--conf", f"{name}={value}")]
         yield SparkCluster(
             tuple(servers),
             {
-                "PYSPARK_SUBMIT_ARGS": f"--master {master} {options} pyspark-shell",
+                "PYSPARK_SUBMIT_ARGS": shlex.join(["--master", master, *options, "pyspark-shell"]),
                 "SPARK_LOCAL_IP": _LOOPBACK,
             },
         )
 
 
-@contextmanager
-def _process(main_class: str, log: Path, port: int, *arguments: str) -> Iterator[Server]:
+def _process(main_class: str, log: Path, port: int, *arguments: str) -> AbstractContextManager[Server]:
     command = (
         *(str(_SPARK_CLASS), f"org.apache.spark.deploy.{main_class}"),
         *("--host", _LOOPBACK, "--port", str(port), "--webui-port", str(free_port())),
         *arguments,
     )
-    with listening(command, log, port) as server:
-        yield server
+    return listening(command, log, port)

@@ -36,7 +36,7 @@ _MINUTES: Final = 60.0
 
 _STAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "reading and cleaning": ("Reading",),
-    "stage one: ALS, transitions, co-occurrence, user vectors": ("Stage one",),
+    "stage one: ALS, links, user vectors": ("Stage one",),
     "candidates and features of the ranker's groups": ("Candidates",),
     "choosing loss and trees": ("Choosing",),
     "ranker": ("Ranker",),
@@ -52,7 +52,6 @@ MARKER: Final = "<!-- Below: written by python -m benchmarks.training_scale. -->
 _NAME: Final = "training-scale"
 _LOCAL: Final = "local"
 _SPARK: Final = "spark"
-_ENGINES: Final = (_LOCAL, _SPARK)
 
 
 class ScaleError(Exception):
@@ -85,8 +84,8 @@ class Run:
     groups: int
     seconds: float
     cpu_seconds: float
-    """Of all threads: more than `seconds` where two work, less where others use the machine. On Spark, of its
-    processes too, and so more than the steps have, which are the job's own."""
+    """Of all threads: more than `seconds` where two work, less where others use the machine. On Spark, of the
+    workers and executors too, and so more than the steps have, which are the job's own."""
     sampled_gib: float
     """The most resident memory of the process and its children together, looked at five times a second."""
     cluster_gib: float
@@ -115,10 +114,11 @@ def main(
     """Generates ratings, trains on them, and writes table and plot."""
     console = Terminal()
     runs = []
+    engines = (_LOCAL, _SPARK) if spark else (_LOCAL,)
     for size in sizes or [1e6, 5e6, 20e6]:
         folder = work_dir / f"{size / 1e6:g}-million"
         try:
-            runs += [_run_of(folder, int(size), engine, console) for engine in _ENGINES[: 1 + spark]]
+            runs += [_run_of(folder, int(size), engine, console) for engine in engines]
         except ScaleError as error:
             console.print(str(error), soft_wrap=True)
             raise typer.Exit(1) from None
@@ -153,7 +153,7 @@ def _run_of(folder: Path, size: int, engine: str, console: Terminal) -> Run:
             logs = folder / "spark"
             shutil.rmtree(logs, ignore_errors=True)
             logs.mkdir()
-            cluster = stack.enter_context(spark_cluster(logs, worker_memory="2g", executor_memory="1g"))
+            cluster = stack.enter_context(spark_cluster(logs, driver_memory="4g"))
         run = train(size, data, root, log, cluster)
     result.write_text(json.dumps(asdict(run), indent=1), encoding="utf-8")
     return run
@@ -181,6 +181,7 @@ def train(size: int, data: Path, root: Path, log: Path, cluster: SparkCluster | 
     command = (sys.executable, "-m", "training", "train-ranker", *options)
     workers = () if cluster is None else tuple(worker.pid for worker in cluster.workers)
     began, peak, cluster_peak = time.monotonic(), 0, 0
+    ticks_before = sum(sum(tree_ticks(pid).values()) for pid in workers)
     ticks: dict[int, int] = {}
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  # the job of ours
@@ -201,7 +202,7 @@ def train(size: int, data: Path, root: Path, log: Path, cluster: SparkCluster | 
     if process.returncode:
         raise ScaleError(f"training on {size:,} ratings ended with status {process.returncode}: see {log}")
     seconds = time.monotonic() - began
-    cpu_seconds = sum(ticks.values()) / _TICKS
+    cpu_seconds = (sum(ticks.values()) - ticks_before) / _TICKS
     if seconds > 60 * _MINUTES:
         raise ScaleError(f"{size:,} ratings took {seconds / 60:.0f} min, {_MINUTES:g} are allowed: see {log}")
     store = BundleStore(root)

@@ -27,7 +27,7 @@ def call_costs(bundles: BundleHolder[Retriever]) -> Mapping[str, CallCost]:
     """
 
     def users(request: pb.GenerateCandidatesRequest) -> int:
-        current, *_ = bundles.held()
+        current = bundles.get()
         return len(request.queries) + sum(
             current.ratings_to_solve(query.user_id, len(query.history), query.because_of) // RATINGS_PER_USER
             for query in request.queries[:_MAX_QUERIES]  # one with more is refused right after

@@ -66,45 +66,46 @@ async def serve(settings: GatewaySettings) -> None:
             limits: BatchLimits | None,
             user_shard: UserShard | None = None,
         ) -> tuple[Stage[Query, Answer], StageMonitor]:
+            """A stage, and who tells its state; without limits, queries share no calls."""
             breaker = Breaker(codec.name, metrics, full_seconds=settings.budgets.full_seconds(codec.name))
             client = StageClient(codec, channel, metrics, user_shard)
-            asked: Stage[Query, Answer] = (
+            stage: Stage[Query, Answer] = (
                 DirectStage(client, breaker)
                 if limits is None
                 else BatchQueue(client, breaker=breaker, limits=limits, metrics=metrics)
             )
-            return asked, ChannelMonitor(client, channel, breaker)
+            return stage, ChannelMonitor(client, channel, breaker)
 
-        async def stage(
+        async def open_stage(
             codec: StageCodec[Query, Answer], target: str, limits: BatchLimits | None = None
         ) -> Stage[Query, Answer]:
             channel = await stack.enter_async_context(open_channel(target, tls, tracing))
-            asked, monitor = one(codec, channel, limits)
+            stage, monitor = one(codec, channel, limits)
             monitors.append(monitor)
-            return asked
+            return stage
 
-        async def stage_of_users(
+        async def open_stage_of_users(
             codec: StageCodec[QueryOfUser, Answer], target: str, limits: BatchLimits
         ) -> Stage[QueryOfUser, Answer]:
             count = settings.user_shards
             if count == 1:
-                return await stage(codec, target, limits)
+                return await open_stage(codec, target, limits)
             channel = await stack.enter_async_context(open_channel(target, tls, tracing))
             shards = [one(codec, channel, limits, UserShard(index, count)) for index in range(count)]
             monitors.append(ShardsMonitor([monitor for _, monitor in shards]))
-            return ShardedStage([asked for asked, _ in shards])
+            return ShardedStage([stage for stage, _ in shards])
 
         api = MovieApi(
             catalogues=catalogues,
-            candidates=await stage_of_users(
+            candidates=await open_stage_of_users(
                 candidate.CODEC,
                 settings.candidate_target,
                 settings.batch_limits(settings.candidate_max_calls),
             ),
-            ranking=await stage_of_users(
+            ranking=await open_stage_of_users(
                 ranking.CODEC, settings.ranking_target, settings.batch_limits(settings.ranking_max_calls)
             ),
-            similarity=await stage(similarity.CODEC, settings.similarity_target),
+            similarity=await open_stage(similarity.CODEC, settings.similarity_target),
             budgets=settings.budgets,
             batch_concurrency=settings.batch_concurrency,
             why_movie=settings.why_movie,

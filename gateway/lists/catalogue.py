@@ -143,7 +143,7 @@ class Catalogue:
         return catalogue
 
     def work_out(self) -> None:
-        """Works out what would else keep the event loop from all others at the first request."""
+        """Computes now what the first request would otherwise compute on the event loop."""
         _ = self._trending_order, self.movies.used_genres, self.movies.names_by_bits
         _ = self.ratings is not None and self.ratings.is_timed
 

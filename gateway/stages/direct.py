@@ -1,7 +1,5 @@
 """A stage that answers one query at a time: each is a call of its own, and waits for no other."""
 
-from typing import Generic
-
 from typing_extensions import override
 
 from gateway.stages.breaker import Breaker
@@ -9,7 +7,7 @@ from gateway.stages.client import StageClient
 from serving.stages.stage import Answer, Query, Stage, unwrap
 
 
-class DirectStage(Stage[Query, Answer], Generic[Query, Answer]):
+class DirectStage(Stage[Query, Answer]):
     """A stage whose queries share no calls.
 
     Args:

@@ -18,7 +18,7 @@ _METHOD: Final = "/grpc.health.v1.Health/Check"
 _SECONDS: Final = 0.25
 """A stage that takes longer to say that it serves misses its share of most deadlines as well."""
 _SHARED_SECONDS: Final = 1.0
-"""Whoever asks so soon after a check began gets what it says: each waits in a place of the limiter."""
+"""All who ask within this time share one check: each holds a place of the limiter while it waits."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class StageMonitor(Protocol):
     """Tells the state of a stage."""
 
     async def status(self) -> StageStatus:
-        """The state of the last second; takes a quarter of one at the most."""
+        """The state now, but that `serving` may be a second old; takes a quarter of a second at the most."""
         ...
 
 

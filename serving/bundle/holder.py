@@ -23,7 +23,7 @@ PREVIOUS_SECONDS: Final = 30.0
 STUCK_SECONDS: Final = 900.0
 """A step that takes longer has met a file system that does not answer: a trial ends after a third of it."""
 
-_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 class LoadResult(StrEnum):
@@ -197,7 +197,8 @@ class BundleHolder(Generic[Model]):
                 seconds = self._poll_seconds
             self._step_began = None
             if self._answering and not self._loaded.is_set():
-                is_whole = seconds > 0 or len(self._answering) == self._places
+                nothing_left = seconds > 0  # else the next step loads another bundle
+                is_whole = nothing_left or len(self._answering) == self._places
                 loop.call_later(0 if is_whole else PREVIOUS_SECONDS, self._loaded.set)
             await asyncio.sleep(seconds)
 

@@ -104,9 +104,9 @@ class Holder:
     def __init__(self, model: Retriever) -> None:
         self.model = model
 
-    def held(self) -> list[Retriever]:
+    def get(self) -> Retriever:
         """The current one."""
-        return [self.model]
+        return self.model
 
 
 @pytest.mark.row(19)

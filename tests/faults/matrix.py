@@ -82,7 +82,7 @@ ROWS: Final[dict[str, dict[int, Row]]] = {
         36: Row(
             "killed for its memory",
             "hidden by the other replica",
-            "a limit of memory needs a cgroup; the kill itself is tried, by SIGKILL as the kernel sends it",
+            "where there are no control groups of version 1, SIGKILL stands for that of the kernel",
         ),
         37: Row("loader stuck", "liveness fails, it serves on"),
         38: Row(

@@ -54,7 +54,6 @@ async def test_service_error_leaves_by_the_table(server: ServerUnderTest) -> Non
     assert server.value("movierec_requests_total", method=METHOD, code="NOT_FOUND") == 1
 
 
-@pytest.mark.row(57)
 @pytest.mark.parametrize("letter", ["a", "%", "\u00e9", "\u732b", "\U0001f600"])
 async def test_a_refusal_fits_into_headers_whatever_it_quotes(server: ServerUnderTest, letter: str) -> None:
     violations = [
@@ -67,6 +66,7 @@ async def test_a_refusal_fits_into_headers_whatever_it_quotes(server: ServerUnde
     assert (error.details() or "").startswith(f"Invalid request: {violations[0].field}: {letter}")
 
 
+@pytest.mark.row(57)
 async def test_defect_tells_the_client_an_id_and_the_log_the_rest(
     logs: io.StringIO, server: ServerUnderTest
 ) -> None:

@@ -93,8 +93,8 @@ class AlsOptions:
         _parameter(
             "als",
             "regularization",
-            "λ. Unset: chosen on a validation part, but for the preset's in build-similarity and with "
-            "`--preset reference`.",
+            "λ. Unset: chosen on a validation part; build-similarity and `--preset reference` take that of "
+            "the preset.",
         ),
     ] = None
     als_alpha: Annotated[float | None, _parameter("als", "alpha", f"α of the confidence. {_PRESETS}")] = None

@@ -19,7 +19,7 @@ DATA_ROOT: Final = Path("data")
 
 SAMPLE_NAME: Final = "generated-sample"
 
-_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ import pooch  # type: ignore[import-untyped]
 import structlog
 from requests.exceptions import RequestException
 
-from training.data.movielens.layouts import DATA_DIR_VARIABLE, layout_of
+from training.data.movielens.layouts import CHOSEN_BY, layout_of
 from training.data.movielens.problems import DataError
 
 _CONNECT_SECONDS: Final = 5.0
 _READ_SECONDS: Final = 10.0  # without a byte
 
-_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,4 +77,4 @@ def put_in_place(whole: Path, folder: Path) -> None:
 
 def advice(folder: Path) -> str:
     """What to do where the data set does not come."""
-    return f"Try again, unpack the data set into {folder}, or set {DATA_DIR_VARIABLE} to that of another"
+    return f"Try again, unpack the data set into {folder}, or name another by {CHOSEN_BY}"

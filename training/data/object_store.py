@@ -18,7 +18,7 @@ from training.data.movielens.problems import DataError
 _BUCKETS: Final = "s3"
 """Scheme of the address of a data set in an object store, and the folder of copies in `root`."""
 
-_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 def address_of(chosen: Path | str) -> str | None:

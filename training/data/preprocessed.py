@@ -30,7 +30,7 @@ _MOVIES: Final = "movies.parquet"
 _SUMMARY: Final = "summary.json"
 _KEY_DIGITS: Final = 16
 
-_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeAlias
 
-from py4j.protocol import Py4JError  # type: ignore[import-untyped]
+from py4j.protocol import Py4JError, Py4JNetworkError  # type: ignore[import-untyped]
 from pyspark import RDD, Broadcast, SparkContext, StorageLevel
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
@@ -23,6 +23,8 @@ _SHARDS_PER_CORE: Final = 4
 _TOLD_BY: Final = frozenset({"PYSPARK_GATEWAY_PORT", "PYSPARK_SUBMIT_ARGS"})
 """Variables that are there when `spark-submit` started this process, or stand for its arguments."""
 _LOOPBACK: Final = "127.0.0.1"
+_DRIVER_MEMORY: Final = "4g"
+"""All ratings pass through the heap of the JVM here; Spark's default of 1 GiB is full at 20 million."""
 _ERROR_LINE: Final = re.compile(r"^(\S*(?:Error|Exception)): (.+)$", re.MULTILINE)
 
 _Placed: TypeAlias = tuple[int, Arrays]
@@ -57,13 +59,14 @@ class SparkEngine(Engine):
     @override
     def shards(self, parts: Sequence[Arrays]) -> Shards:
         context = self._context
-        return _SparkShards(
-            context, context.parallelize(list(enumerate(parts)), max(1, len(parts))), len(parts)
-        )
+        with _failing_clearly():
+            placed = context.parallelize(list(enumerate(parts)), max(1, len(parts)))
+        return _SparkShards(context, placed, len(parts))
 
     @override
     def __exit__(self, *_: object) -> None:
-        self._session.stop()
+        with _failing_clearly():
+            self._session.stop()
 
 
 class _SparkShards(Shards):
@@ -83,7 +86,8 @@ class _SparkShards(Shards):
 
     @override
     def map(self, work: Work) -> Shards:
-        sent = self._context.broadcast(work)
+        with _failing_clearly():
+            sent = self._context.broadcast(work)
 
         def apply(placed: _Placed) -> _Placed:
             place, part = placed
@@ -98,7 +102,8 @@ class _SparkShards(Shards):
         try:
             yield _SparkShards(self._context, persisted, self._size)
         finally:
-            persisted.unpersist()
+            with _failing_clearly():
+                persisted.unpersist()
             self._let_go()
 
     @override
@@ -113,8 +118,9 @@ class _SparkShards(Shards):
         self._let_go()
 
     def _let_go(self) -> None:
-        for work in self._sent:
-            work.destroy()
+        with _failing_clearly():
+            for work in self._sent:
+                work.destroy()
 
 
 @contextmanager
@@ -122,6 +128,10 @@ def _failing_clearly() -> Iterator[None]:
     """What Spark says of a failure is a page: the error at the end of it is what happened."""
     try:
         yield
+    except (Py4JNetworkError, ConnectionError) as error:
+        raise EngineError(
+            "Spark failed: the driver's JVM has ended; if its heap was full, spark.driver.memory enlarges it"
+        ) from error
     except (Py4JError, PySparkException) as error:
         found = _ERROR_LINE.findall(str(error))
         ours = [text for name, text in found if name.startswith("training.")]
@@ -135,6 +145,8 @@ def _session() -> SparkSession:
             "--engine spark needs a Java runtime, version 17 or later: JAVA_HOME names its folder"
         )
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    # A driver whose heap is full would else wait for its own dead threads, and the job with it.
+    os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:+ExitOnOutOfMemoryError")
     builder = (
         SparkSession.builder.appName("movierec")
         .config("spark.driver.maxResultSize", "0")  # the vectors of all users come to the driver
@@ -145,6 +157,7 @@ def _session() -> SparkSession:
             builder.master("local[*]")
             .config("spark.driver.host", _LOOPBACK)
             .config("spark.driver.bindAddress", _LOOPBACK)
+            .config("spark.driver.memory", _DRIVER_MEMORY)
             .config("spark.ui.enabled", "false")
         )
     with _failing_clearly():

@@ -15,8 +15,14 @@ import numpy.typing as npt
 import orjson
 
 from serving.bundle import SETTLE_SECONDS
-from serving.bundle.catalogue import POPULARITY_FILE, CatalogueContent, write_movies
-from serving.bundle.factors import RATINGS, write_item_factors, write_ratings, write_user_factors
+from serving.bundle.catalogue import MOVIES_FILE, POPULARITY_FILE, CatalogueContent, write_movies
+from serving.bundle.factors import (
+    ITEM_FACTORS_FILE,
+    RATINGS,
+    write_item_factors,
+    write_ratings,
+    write_user_factors,
+)
 from serving.bundle.lists import ListsContent
 from serving.bundle.manifest import (
     FeatureRecord,
@@ -59,9 +65,9 @@ from training.release.roll_out import roll_out
 _GOLDEN_MOVIES: Final = 20
 _SHARED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "ranking": ("movies.npz", "item_factors.npz"),
-        "similarity": ("movies.npz", "item_factors.npz"),
-        "gateway": ("movies.npz",),
+        "ranking": (MOVIES_FILE, ITEM_FACTORS_FILE),
+        "similarity": (MOVIES_FILE, ITEM_FACTORS_FILE),
+        "gateway": (MOVIES_FILE,),
     }
 )
 """By folder, the files that it shares with `candidate`."""

@@ -3,6 +3,7 @@
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import structlog
 from mlflow.entities.model_registry import ModelVersion
@@ -23,7 +24,7 @@ from training.release.registry import (
 )
 from training.release.roll_out import roll_out
 
-_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 def bring_down(

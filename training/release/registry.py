@@ -41,7 +41,7 @@ BUNDLE_ARTIFACT: Final = "bundle"
 
 _CREDENTIALS: Final = re.compile(r"://[^\s/]*@")
 
-_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 class RegistryError(TrainingError):

@@ -144,7 +144,7 @@ def sources_sentence(choice: SourceChoice, n_candidates: int) -> str:
     head = (
         f"Sources of candidates: {weights_text(choice.chosen)}. Recall@{n_candidates} on the validation part:"
     )
-    if set(recalls) <= {ALS_ALONE}:  # no others were tried
+    if not recalls:
         return f"{head} too few users to say"
     best = max(recalls, key=recalls.__getitem__)
     tried = "; ".join(

@@ -2,7 +2,8 @@
 
 import os
 import signal
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,9 +86,42 @@ def test_a_worker_that_is_killed_and_then_an_executor_change_nothing(
     assert iterations == RECIPE.als.iterations
 
     (before,) = cluster.executors()
-    in_the_middle = threading.Timer(1.0, os.kill, (before, signal.SIGKILL))
-    in_the_middle.start()
-    on_spark = filled(trained, tmp_path / "spark.parquet", cluster.engine)
-    in_the_middle.join()
+    killed: list[int] = []
+
+    def kill_executor() -> None:
+        if not killed:
+            os.kill(before, signal.SIGKILL)
+            killed.append(before)
+
+    on_spark = filled(trained, tmp_path / "spark.parquet", cluster.engine, kill_executor)
     assert on_spark == filled(trained, tmp_path / "here.parquet", LocalEngine(1))
-    assert before not in cluster.executors()
+    (after,) = cluster.executors()
+    assert after != before
+
+
+FULL_HEAP = """
+import numpy as np
+from training.engine.spark import EngineError, SparkEngine
+
+try:
+    with SparkEngine() as engine:
+        list(engine.shards([{"x": np.zeros(5_000_000)} for _ in range(16)]).collect())
+except EngineError as error:
+    print(error)
+"""
+
+
+def test_a_driver_whose_heap_is_full_ends_in_one_line(java: None) -> None:
+    """The job waited for good: the JVM lived on without the threads that had died of it."""
+    local = ("spark.driver.host=127.0.0.1", "spark.driver.bindAddress=127.0.0.1", "spark.ui.enabled=false")
+    options = " ".join(f"--conf {setting}" for setting in local)
+    arguments = f"--master local[1] --driver-memory 512m {options} pyspark-shell"
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL_HEAP],
+        env={**os.environ, "PYSPARK_SUBMIT_ARGS": arguments, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "spark.driver.memory" in ended.stdout.splitlines()[-1]

@@ -3,6 +3,7 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -14,7 +15,7 @@ from training.data.movielens.movies import MovieTable, movie_table, read_links, 
 from training.data.movielens.problems import DataError, Problems
 from training.data.movielens.ratings import read_ratings
 
-_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 def read_data_set(

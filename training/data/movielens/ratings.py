@@ -34,7 +34,7 @@ _TEXTS: Final = (pa.string(),) * len(_TYPES)
 _MISSING: Final = (0, 0, np.nan, -1)
 """What stands for a missing id, value and time; no rule lets any of them through."""
 
-_logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
