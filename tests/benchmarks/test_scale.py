@@ -19,7 +19,7 @@ def test_as_many_shards_as_the_fullest_needs(capsys: pytest.CaptureFixture[str])
         "ranking: 12",
     ]
     assert told[5].startswith("together: 32.9 cores")
-    assert told[6].startswith("training: driver 140.0 GB, each worker process 1.0 GB of factors")
+    assert told[6].startswith("training: driver 186.0 GB, each worker process 1.0 GB of factors")
 
 
 def test_one_shard_holds_everybody_where_they_fit(capsys: pytest.CaptureFixture[str]) -> None:
