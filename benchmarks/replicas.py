@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from benchmarks.servers import listening, port_once_serving, running, settings_of
+from benchmarks.servers import listening, own_kernels, port_once_serving, running, settings_of
 from deploy.demo.plan import envoy_process
 from deploy.demo.processes import Process
 from deploy.envoy_config import COMPOSE, CONFIG, CONSOLE, Options, render
@@ -180,7 +180,7 @@ def _replica(
     server: str, host: str, bundle_root: Path, directory: Path, settings: Mapping[str, str]
 ) -> Replica:
     place = {"host": host, "port": str(_PORTS[server]), "metrics_port": str(_METRICS_PORT)}
-    environment = settings_of(server, bundle_root, **place, **settings)
+    environment = settings_of(server, bundle_root, **place, **settings) | own_kernels()
     return Replica(server, host, directory / f"{server}-{host[-1]}.log", environment)
 
 

@@ -52,6 +52,11 @@ class Server:
         return int(fields["VmHWM" if peak else "VmRSS"].split()[0]) / 1_024  # proc(5) counts KiB
 
 
+def own_kernels() -> dict[str, str]:
+    """Variables by which other processes round as this one does: for answers that are compared with its own."""
+    return {name: value for name, value in os.environ.items() if name in _SLOW_BLAS}
+
+
 def settings_of(server: str, bundle_root: Path, **more: str) -> dict[str, str]:
     """Environment variables of a server on free ports.
 

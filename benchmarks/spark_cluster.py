@@ -12,10 +12,9 @@ from typing import Final
 import pyspark
 
 from benchmarks.ports import free_port
-from benchmarks.servers import Server, listening
+from benchmarks.servers import Server, listening, own_kernels
 
 _LOOPBACK: Final = "127.0.0.1"
-_KERNELS: Final = frozenset({"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"})
 _HEAP: Final = "1g"
 """Of an executor; its Python process has memory of its own beside it."""
 _SPARK_CLASS: Final = Path(pyspark.__file__).parent / "bin" / "spark-class"
@@ -69,8 +68,7 @@ def spark_cluster(folder: Path, *, workers: int = 2, driver_memory: str = "1g") 
         variables = {
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "OPENBLAS_NUM_THREADS": "1",
-            # Bits are compared with those of this process: executors use its kernels.
-            **{name: value for name, value in os.environ.items() if name in _KERNELS},
+            **own_kernels(),
         }
         settings |= {f"spark.executorEnv.{name}": value for name, value in variables.items()}
         options = [word for name, value in settings.items() for word in ("--conf", f"{name}={value}")]

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from catboost import CatBoost
+from catboost import CatBoost, CatBoostError
 
 from serving.bundle.catalogue import read_movies
 from serving.bundle.factors import read_item_factors
@@ -117,7 +117,7 @@ class RankerContent:
         """Reads what `write` wrote, the catalogue and the item factors.
 
         Raises:
-            BundleError: the model was trained on other features than this version computes.
+            BundleError: the model was trained on other features than this version computes, or is damaged.
         """
         record = json.loads(folder.read(_FEATURES_FILE))
         movies = read_movies(folder)
@@ -131,7 +131,11 @@ class RankerContent:
                 "train again or serve with the version that trained it"
             )
         model = CatBoost()
-        model.load_model(blob=folder.read(_MODEL_FILE))
+        try:
+            model.load_model(blob=folder.read(_MODEL_FILE))
+        # A trial may have passed: what CatBoost makes of a damaged model can depend on the memory behind it.
+        except CatBoostError as error:
+            raise BundleError(f"bundle {folder.manifest.bundle_id}: {_MODEL_FILE}: {error}") from error
         catalogue = CatalogueArrays(movies, unit_factors(read_item_factors(folder)))
         tables = FeatureTables(catalogue, tuple(_read_group(folder, kind, catalogue) for kind in kinds))
         leaves = dict(

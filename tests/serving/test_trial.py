@@ -54,6 +54,19 @@ def test_the_loader_is_asked_once_the_trial_has_passed(tmp_path: Path) -> None:
 
 
 @pytest.mark.row(6)
+def test_a_model_that_is_none_is_a_refusal(trained: Trained, tmp_path: Path) -> None:
+    """In the server as well: what CatBoost makes of a damaged model can differ from process to process."""
+    store = BundleStore(tmp_path)
+
+    def damage(staging: Path) -> None:
+        (staging / "ranking" / "ranker.cbm").write_bytes(b"no model")
+
+    bundle_id = republished(BundleStore(trained.root), trained.bundle_id, store, damage)
+    with pytest.raises(BundleError, match=rf"^bundle {bundle_id}: ranker\.cbm: .*"):
+        Ranker.load(store, bundle_id)
+
+
+@pytest.mark.row(6)
 @pytest.mark.long
 def test_damaged_models_with_valid_hashes_kill_nobody(
     trained: Trained, tmp_path: Path, record_property: Callable[[str, object], None]
