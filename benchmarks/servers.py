@@ -53,7 +53,7 @@ class Server:
 
 
 def own_kernels() -> dict[str, str]:
-    """Variables by which other processes round as this one does: for answers that are compared with its own."""
+    """Variables that make other processes round as this one does: their answers are compared with its own."""
     return {name: value for name, value in os.environ.items() if name in _SLOW_BLAS}
 
 
