@@ -193,3 +193,14 @@ def test_a_drain_ends_by_itself(bundle_root: Path) -> None:
         wait_for_line(running, '"serving"')
         running.send_signal(signal.SIGTERM)
         assert running.wait(SECONDS) == 0
+
+
+@pytest.mark.row(6)
+def test_ranking_has_a_process_of_its_own_load_a_bundle_first(bundle_root: Path) -> None:
+    """A damaged model may end whoever reads it."""
+    with process(
+        "-m", "ranking_service", env=environment("ranking", BUNDLE_ROOT=str(bundle_root))
+    ) as running:
+        wait_for_line(running, '"serving"')
+        fields = Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()
+        assert int(fields[13]) > 0, "processor time of children that have ended: proc(5)"
