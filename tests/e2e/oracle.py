@@ -1,6 +1,6 @@
 """What the answers must be, computed again from the bundle, without a server."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,9 +90,10 @@ class Oracle:
         candidates = self._candidates(wish)
         return list(zip(candidates.movie_ids.tolist(), candidates.scores.tolist(), strict=True))
 
-    def two_stage(self, wish: Wish, limit: int) -> Scored:
-        """Candidates in the ranker's order."""
+    def two_stage(self, wish: Wish, limit: int, unknown: Sequence[int] = ()) -> Scored:
+        """Candidates in the ranker's order, without movies that are unknown to who asks for it."""
         candidates = self._candidates(wish)
+        candidates = candidates.where(~np.isin(candidates.movie_ids, unknown))
         query = RankingQuery(
             user_id=wish.user_id,
             movie_ids=candidates.movie_ids,

@@ -3,7 +3,7 @@
 import math
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,11 +100,20 @@ async def test_the_same_by_grpc_with_a_generated_client(system: System, rest: Re
 
 
 @pytest.mark.row(14)
-def test_an_unknown_user_gets_what_is_popular(rest: Rest, oracle: Oracle, published: PublishedBundle) -> None:
+def test_an_unknown_user_gets_what_is_popular(
+    system: System,
+    rest: Rest,
+    oracle: Oracle,
+    published: PublishedBundle,
+    record_property: Callable[[str, object], None],
+) -> None:
+    before = system.counted("gateway", "fallbacks_total", reason="UNKNOWN_USER")
     answer = rest.personal(("user_id", UNKNOWN_USER), ("limit", FULL_PAGE))
     expected = Expectation(size=FULL_PAGE, models=answers.POPULAR, reason=pb.FALLBACK_REASON_UNKNOWN_USER)
     assert faults(answer, expected, published) == []
     assert scored(answer) == oracle.popular()[:FULL_PAGE]
+    assert system.counted("gateway", "fallbacks_total", reason="UNKNOWN_USER") == before + 1
+    record_property("counter", "fallbacks_total + 1")
 
 
 @pytest.mark.row(14)

@@ -1,13 +1,20 @@
 """What a client gets while servers are dead or frozen, and after they are back."""
 
+import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2
+from typing_extensions import override
 
+from movierec.candidate.v1 import candidate_service_pb2 as candidate
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
+from movierec.ranking.v1 import ranking_service_pb2 as ranking
 from serving.rpc.channels import open_channel
 from tests.e2e.oracle import Oracle, Wish
 from tests.e2e.rest import PERSONAL, Rest
@@ -17,7 +24,9 @@ pytestmark = pytest.mark.e2e
 
 USER = 1
 UNAVAILABLE = pb.FALLBACK_REASON_DEPENDENCY_UNAVAILABLE
+INVALID = pb.FALLBACK_REASON_INVALID_RESPONSE
 TIMEOUT = pb.FALLBACK_REASON_DEPENDENCY_TIMEOUT
+Figures = Callable[[str, object], None]
 DENY = ("fallback_policy", "FALLBACK_POLICY_DENY")
 
 
@@ -44,8 +53,16 @@ def in_als_order(oracle: Oracle) -> list[int]:
     return [movie for movie, _ in oracle.als(Wish(USER))[:20]]
 
 
+def fallbacks(system: System, stage: str, reason: str) -> float:
+    """Lists so far that are not what was asked for because of a stage."""
+    return system.counted("gateway", "fallbacks_total", service=stage, reason=reason)
+
+
 @pytest.mark.row(1, 4)
-def test_stages_die_one_after_another_and_come_back(system: System, rest: Rest, oracle: Oracle) -> None:
+def test_stages_die_one_after_another_and_come_back(
+    system: System, rest: Rest, oracle: Oracle, record_property: Figures
+) -> None:
+    counted = [fallbacks(system, stage, "DEPENDENCY_UNAVAILABLE") for stage in ("ranking", "candidate")]
     before = list_of(rest)
     assert course(before) == ("two_stage", False, pb.FALLBACK_REASON_UNSPECIFIED)
 
@@ -61,6 +78,9 @@ def test_stages_die_one_after_another_and_come_back(system: System, rest: Rest, 
     unseen = [movie for movie, _ in oracle.popular() if movie not in oracle.seen(USER)]
     assert [item.movie.movie_id for item in answer.movies] == unseen[:20]
 
+    for stage, count in zip(("ranking", "candidate"), counted, strict=True):
+        assert fallbacks(system, stage, "DEPENDENCY_UNAVAILABLE") == count + 1
+    record_property("counter", "fallbacks_total + 1 for each")
     system.mend()
     after = list_of(rest)
     assert course(after) == ("two_stage", False, pb.FALLBACK_REASON_UNSPECIFIED)
@@ -69,7 +89,7 @@ def test_stages_die_one_after_another_and_come_back(system: System, rest: Rest, 
 
 @pytest.mark.row(1)
 def test_a_dead_stage_is_left_alone_until_it_is_back(
-    system: System, rest: Rest, record_property: Callable[[str, object], None]
+    system: System, rest: Rest, record_property: Figures
 ) -> None:
     before = system.counted("gateway", "degraded_total", method="ListPersonalMovies")
     system.kill("candidate")
@@ -96,17 +116,100 @@ def test_a_client_that_denies_fallbacks_gets_the_fault(system: System, rest: Res
 
 
 @pytest.mark.row(5)
-def test_frozen_ranking_is_not_waited_for(system: System, rest: Rest, oracle: Oracle) -> None:
+def test_frozen_ranking_is_not_waited_for(
+    system: System, rest: Rest, oracle: Oracle, record_property: Figures
+) -> None:
+    before = fallbacks(system, "ranking", "DEPENDENCY_TIMEOUT")
     system.freeze("ranking")
     answer = list_of(rest)
     assert course(answer) == ("als_only", True, TIMEOUT)
     assert [item.movie.movie_id for item in answer.movies] == in_als_order(oracle)
+    assert fallbacks(system, "ranking", "DEPENDENCY_TIMEOUT") == before + 1
+    record_property("counter", "fallbacks_total + 1")
 
 
 @pytest.mark.row(2)
-def test_frozen_candidates_are_not_waited_for(system: System, rest: Rest) -> None:
+def test_frozen_candidates_are_not_waited_for(system: System, rest: Rest, record_property: Figures) -> None:
+    before = fallbacks(system, "candidate", "DEPENDENCY_TIMEOUT")
     system.freeze("candidate")
     assert course(list_of(rest)) == ("popularity_fallback", True, TIMEOUT)
+    assert fallbacks(system, "candidate", "DEPENDENCY_TIMEOUT") == before + 1
+    record_property("counter", "fallbacks_total + 1")
+
+
+def unusable(stage: str, bundle_id: str) -> list[bytes]:
+    """Answers of a stage that no list can be made of."""
+    not_numbers, a_million = ([1], [math.nan]), (range(10**6), [1.0] * 10**6)
+    answers: list[Message]
+    if stage == "candidate":
+        answers = [
+            candidate.GenerateCandidatesResponse(
+                lists=[
+                    candidate.CandidateList(
+                        movie_ids=ids, scores=scores, user_vector=candidate.USER_VECTOR_TRAINED
+                    )
+                ],
+                bundle_id=bundle_id,
+            )
+            for ids, scores in (not_numbers, a_million)
+        ]
+    else:
+        answers = [
+            ranking.RankMoviesResponse(
+                lists=[ranking.RankedList(movie_ids=ids, scores=scores)], bundle_id=bundle_id
+            )
+            for ids, scores in (not_numbers, a_million)
+        ]
+    return [b"", b"\xff" * 8, *(answer.SerializeToString() for answer in answers)]
+
+
+class StandIn(grpc.GenericRpcHandler):
+    """Gives one answer to every call of every method."""
+
+    def __init__(self) -> None:
+        self.answer = b""
+        self.calls = 0
+
+    @override
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        return grpc.unary_unary_rpc_method_handler(self._call)
+
+    def _call(self, _request: bytes, _context: grpc.ServicerContext) -> bytes:
+        self.calls += 1
+        return self.answer
+
+
+@pytest.mark.row(3)
+@pytest.mark.parametrize(("stage", "model"), [("candidate", "popularity_fallback"), ("ranking", "als_only")])
+def test_what_cannot_be_used_is_a_fault_like_silence(
+    system: System, rest: Rest, stage: str, model: str, record_property: Figures
+) -> None:
+    """In the place of a stage; the breaker may leave it alone for a second between two answers."""
+
+    def counted() -> float:
+        return system.counted("gateway", "fallbacks_total", service=stage)
+
+    before, asked = counted(), 0
+    system.kill(stage)
+    stand_in = StandIn()
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[stand_in])
+    assert server.add_insecure_port(f"127.0.0.1:{system.servers[stage].port.number}")
+    server.start()
+    try:
+        for stand_in.answer in unusable(stage, system.manifest.bundle_id):
+            calls = stand_in.calls
+            while stand_in.calls == calls:
+                asked += 1
+                answer = list_of(rest)
+                assert (answer.model, answer.degraded) == (model, True)
+                assert answer.fallback_reason in {INVALID, UNAVAILABLE}
+    finally:
+        server.stop(0).wait()
+    assert counted() - before == asked
+    assert fallbacks(system, stage, "INVALID_RESPONSE") > 0
+    record_property("requests", asked)
+    record_property("degraded", asked)
+    record_property("counter", f"fallbacks_total + {asked}, {stage}")
 
 
 @pytest.mark.row(7)
@@ -123,7 +226,7 @@ def test_dead_similarity(system: System, rest: Rest, oracle: Oracle) -> None:
 
 @pytest.mark.row(12)
 def test_without_any_stage_the_rest_stays(
-    system: System, rest: Rest, oracle: Oracle, record_property: Callable[[str, object], None]
+    system: System, rest: Rest, oracle: Oracle, record_property: Figures
 ) -> None:
     before = system.counted("gateway", "fallbacks_total", reason="DEPENDENCY_UNAVAILABLE")
     system.kill("candidate", "ranking", "similarity")
