@@ -22,6 +22,7 @@ from rich.table import Table
 from serving.retrieval import Candidates, RowsByNorm, retrieve, retrieve_by_norm
 from training.cli.terminal import Terminal
 from training.data.movielens.data_set import read_data_set
+from training.engine.local import LocalEngine
 from training.models.als import Als
 from training.models.recipe import DEFAULT_PARAMETERS
 
@@ -87,7 +88,7 @@ def main(
 def _fit(data_dir: Path) -> tuple[Floats, Floats]:
     """Factors of the movies that have been rated, and of all users."""
     table, clean = read_data_set(data_dir)
-    als = Als.fit(clean.ratings, len(table.movies.ids), DEFAULT_PARAMETERS, seed=0, threads=2)
+    als = Als.fit(clean.ratings, len(table.movies.ids), DEFAULT_PARAMETERS, seed=0, engine=LocalEngine(2))
     return als.item_factors[als.item_factors.any(axis=1)], als.user_factors
 
 

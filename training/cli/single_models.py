@@ -170,6 +170,7 @@ def train_als(
     """Measure implicit ALS, stage one, by itself."""
     import numpy as np
 
+    from training.engine.local import LocalEngine
     from training.evaluation.splits import judged_split
     from training.experiments.regularization import best_regularization, choose_als_regularization
     from training.models.als import Als
@@ -177,7 +178,7 @@ def train_als(
 
     with _single(options) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
-        parameters = als_of_options(als)
+        parameters, engine = als_of_options(als), LocalEngine(threads)
         chosen = chosen_protocol(ratings, protocol)
         if regularization_is_open(als):
             with job.progress.step("Regularization of ALS, on a validation part"):
@@ -187,15 +188,15 @@ def train_als(
                     parameters,
                     chosen,
                     seed=options.seed,
-                    threads=threads,
+                    engine=engine,
                 )
             parameters = replace(parameters, regularization=best_regularization(tried))
         metrics = job.measure(
-            lambda past: ALSRecommender.fit(past, table, parameters, seed=options.seed, threads=threads),
+            lambda past: ALSRecommender.fit(past, table, parameters, seed=options.seed, engine=engine),
             chosen,
             n_candidates,
         )
-        model = Als.fit(ratings, len(table.movies.ids), parameters, seed=options.seed, threads=threads)
+        model = Als.fit(ratings, len(table.movies.ids), parameters, seed=options.seed, engine=engine)
         np.savez(
             job.folder / "als.npz",
             allow_pickle=False,
@@ -227,6 +228,7 @@ def build_similarity(
     import numpy as np
 
     from training.data.popularity import MovieStatistics, popularity
+    from training.engine.local import LocalEngine
     from training.models.als import Als
     from training.models.similarity import build_index
     from training.publish.exports import write_similarity_index
@@ -236,9 +238,8 @@ def build_similarity(
         parameters = als_of_options(als)
         n_movies = len(table.movies.ids)
         with job.progress.step("ALS on all ratings", parameters.iterations) as advance:
-            model = Als.fit(
-                ratings, n_movies, parameters, seed=options.seed, threads=threads, progress=advance
-            )
+            engine = LocalEngine(threads)
+            model = Als.fit(ratings, n_movies, parameters, seed=options.seed, engine=engine, progress=advance)
         popular = popularity(MovieStatistics.of(ratings, n_movies))
         with job.progress.step("Similarity index", n_movies) as advance:
             neighbours = build_index(model.item_factors, table.movies, popular, advance, threads=threads)

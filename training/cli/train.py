@@ -175,6 +175,7 @@ def tune(
 
     Run again, it goes on. `train --params FILE` takes what it found.
     """
+    from training.engine.local import LocalEngine
     from training.experiments.studies import Tuning, study_name
     from training.experiments.tuning import Bounds
     from training.experiments.tuning import tune as run_studies
@@ -193,7 +194,8 @@ def tune(
             trials=trials,
             seconds=60 * minutes,
         )
-        studies = run_studies(ratings, JobContext(prepared.table, recipe, progress), bounds)
+        context = JobContext(prepared.table, recipe, progress, engine=LocalEngine(threads))
+        studies = run_studies(ratings, context, bounds)
         Tuning(prepared.dataset_tag, studies).write(path)
         for stage, study in studies.items():
             best, defaults = study.best, study.trials[0]

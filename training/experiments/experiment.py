@@ -187,7 +187,7 @@ def _als_ndcg(past: Ratings, job: JobContext) -> dict[float, float]:
             recipe.als,
             recipe.protocol,
             seed=recipe.seed,
-            threads=recipe.threads,
+            engine=job.engine,
             checkpoints=job.checkpoints,
         )
 
@@ -262,7 +262,7 @@ def _variant_lists(
             job.n_movies,
             REFERENCE_PARAMETERS,
             seed=job.recipe.seed,
-            threads=job.recipe.threads,
+            engine=job.engine,
             progress=advance,
             users=judged.users,
         )

@@ -12,7 +12,7 @@ from serving.ids import Rows
 from serving.ratings import LIKED, History, Ratings
 from training.data.ease import Ease
 from training.data.popularity import MovieStatistics, popularity
-from training.engine.local import LocalEngine
+from training.engine.engine import Engine
 from training.evaluation.metrics import capped_recall, hits
 from training.experiments.regularization import best_regularization
 from training.models.als_shards import fit_item_factors
@@ -43,7 +43,7 @@ def strong_generalisation(
     ease_ndcg: Mapping[float, float],
     *,
     seed: int,
-    threads: int,
+    engine: Engine,
     progress: Progress,
 ) -> StrongGeneralisation:
     """Holds a fifth of the users out whole; where there are few, each fifth once.
@@ -58,7 +58,7 @@ def strong_generalisation(
         parameters: of ALS.
         ease_ndcg: by λ of EASE, the best is taken; no EASE when empty.
         seed: of ALS and of all that is drawn.
-        threads: of ALS.
+        engine: where ALS is fitted.
         progress: shows the steps.
     """
     rng = np.random.default_rng(seed)
@@ -69,9 +69,7 @@ def strong_generalisation(
         for part in parts:
             held_out = part_of == part
             trained = ratings.where(np.repeat(~held_out, ratings.counts()))
-            item_factors = fit_item_factors(
-                trained, n_movies, parameters, seed=seed, engine=LocalEngine(threads)
-            )
+            item_factors = fit_item_factors(trained, n_movies, parameters, seed=seed, engine=engine)
             fold_in = FoldIn(item_factors, parameters)
             cold = np.flatnonzero(~item_factors.any(axis=1)).astype(np.int32)
             popular = popularity(MovieStatistics.of(trained, n_movies))

@@ -9,6 +9,7 @@ import numpy as np
 from serving.fold_in import AlsParameters
 from serving.ratings import Ratings
 from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
+from training.engine.engine import Engine
 from training.evaluation.judging import mean_ndcg
 from training.evaluation.splits import ENOUGH_USERS, Split, SplitProtocol, split
 from training.models.als import Als
@@ -28,7 +29,7 @@ def choose_als_regularization(
     protocol: SplitProtocol,
     *,
     seed: int,
-    threads: int,
+    engine: Engine,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> dict[float, float]:
     """Fits ALS with each λ of a grid around that of `parameters`, and judges it on a validation part.
@@ -39,7 +40,7 @@ def choose_als_regularization(
         parameters: all others are kept.
         protocol: how the test part was cut off.
         seed: of ALS.
-        threads: of ALS; the result does not depend on it.
+        engine: where ALS is fitted; the result does not depend on it.
         checkpoints: finished steps of the job.
 
     Returns:
@@ -55,7 +56,7 @@ def choose_als_regularization(
                 n_movies,
                 chosen,
                 seed=seed,
-                threads=threads,
+                engine=engine,
                 users=judged.users,
                 checkpoints=checkpoints,
             )

@@ -11,7 +11,6 @@ from serving.ids import IdMap, Rows
 from serving.ratings import LIKED, History, Ratings
 from training.checkpoints import Arrays
 from training.data.popularity import MovieStatistics, popularity
-from training.engine.local import LocalEngine
 from training.evaluation.judging import Lift, lift_of, ndcg_at_10
 from training.evaluation.splits import Split
 from training.models.als import Als
@@ -94,8 +93,7 @@ def _ndcg(past: Ratings, two_stage: TwoStage, job: JobContext) -> dict[int, npt.
     )
     judged = Split(new, np.arange(len(histories), dtype=np.int32), relevant, eligible=len(histories))
     with job.progress.step("New users, by number of ratings", len(histories)) as advance:
-        engine = LocalEngine(job.recipe.threads)
-        als = Als.of_items(stage.als.item_factors, new, stage.als.parameters, engine=engine)
+        als = Als.of_items(stage.als.item_factors, new, stage.als.parameters, engine=job.engine)
         of_new = replace(two_stage, stage=replace(stage, ratings=new, als=als))
         scores = popularity(MovieStatistics.of(others, job.n_movies))
         popular = [best_unseen(scores, one.movie_rows, 10) for one in histories]

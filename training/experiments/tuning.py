@@ -81,7 +81,7 @@ def tune(ratings: Ratings, job: JobContext, bounds: Bounds) -> dict[str, Study]:
             job.n_movies,
             chosen,
             seed=recipe.seed,
-            threads=recipe.threads,
+            engine=job.engine,
             users=judged.users,
         )
         found = model.candidates(judged.users, judged.train, recipe.n_candidates)

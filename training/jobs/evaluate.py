@@ -6,6 +6,7 @@ from pathlib import Path
 
 from training.checkpoints import Checkpoints
 from training.data.preparation import Prepared
+from training.engine.local import LocalEngine
 from training.evaluation.splits import SplitProtocol
 from training.experiments.experiment import Measurement, measure_seeds
 from training.experiments.held_out_users import strong_generalisation
@@ -44,7 +45,7 @@ def evaluate(
     """
     clean, table, console = prepared.clean, prepared.table, progress.console
     checkpoints = Checkpoints.of(root, "evaluate", prepared.inputs, clean.digest, repr(recipe))
-    job = JobContext(table, recipe, progress, checkpoints)
+    job = JobContext(table, recipe, progress, checkpoints, LocalEngine(recipe.threads))
     first: Measurement | None = None
     for protocol in protocols:
         console.print(f"Measuring under '{protocol}'")
@@ -65,7 +66,7 @@ def evaluate(
             first.recipe.als,
             first.ease_ndcg,
             seed=0,
-            threads=recipe.threads,
+            engine=job.engine,
             progress=progress,
         )
         print_held_out_users(console, strong)

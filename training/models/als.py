@@ -16,7 +16,6 @@ from serving.retrieval import Candidates, retrieve
 from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
 from training.data.movielens.cleaning import ratings_digest
 from training.engine.engine import Engine
-from training.engine.local import LocalEngine
 from training.models.als_shards import UserShards, UserVectors, fit_item_factors
 
 _USERS_PER_PRODUCT: Final = 256
@@ -42,10 +41,9 @@ class Als:
         parameters: AlsParameters,
         *,
         seed: int,
-        threads: int,
+        engine: Engine,
         progress: Callable[[], None] = lambda: None,
         users: Rows | None = None,
-        engine: Engine | None = None,
         checkpoints: Checkpoints = NO_CHECKPOINTS,
     ) -> "Als":
         """Fits on all ratings given.
@@ -58,16 +56,14 @@ class Als:
             n_movies: rows of the catalogue.
             parameters: of the model.
             seed: of the random start.
-            threads: of the fit; the result does not depend on it.
+            engine: where it is done; the result does not depend on it.
             progress: called after each iteration.
             users: rows of those whose vectors are wanted; all when None.
-            engine: where it is done; `threads` of this machine when None.
             checkpoints: finished steps of the job, all of one catalogue.
 
         Raises:
             FitError: there is no finite solution.
         """
-        engine = engine or LocalEngine(threads)
 
         def factors() -> Arrays:
             found = fit_item_factors(

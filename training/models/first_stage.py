@@ -71,10 +71,9 @@ class FirstStage:
                 n_movies,
                 recipe.als,
                 seed=recipe.seed,
-                threads=recipe.threads,
+                engine=job.engine,
                 progress=advance,
                 users=users,
-                engine=job.engine,
                 checkpoints=job.checkpoints,
             )
             item_factors = als.item_factors

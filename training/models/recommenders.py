@@ -28,6 +28,7 @@ from serving.ratings import Ratings
 from serving.retrieval import Candidates, best
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
+from training.engine.engine import Engine
 from training.models.als import Als
 from training.models.first_stage import FirstStage
 from training.models.lists import best_unseen
@@ -296,10 +297,10 @@ class ALSRecommender(Recommender):
         parameters: AlsParameters,
         *,
         seed: int = 0,
-        threads: int = 2,
+        engine: Engine,
     ) -> "ALSRecommender":
         """Fits the factors."""
-        model = Als.fit(ratings, len(table.movies.ids), parameters, seed=seed, threads=threads)
+        model = Als.fit(ratings, len(table.movies.ids), parameters, seed=seed, engine=engine)
         return cls(CatalogueContext.of(ratings, table), model)
 
     @classmethod

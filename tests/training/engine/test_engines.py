@@ -93,7 +93,7 @@ def test_item_factors_have_the_bits_of_this_machine(spark: SparkEngine) -> None:
 
 def test_user_vectors_have_the_bits_of_this_machine(spark: SparkEngine) -> None:
     ratings = tastes()
-    local = Als.fit(ratings, N_MOVIES, RECIPE.als, seed=0, threads=1)
+    local = Als.fit(ratings, N_MOVIES, RECIPE.als, seed=0, engine=LocalEngine(1))
     some = np.array([3, 1, 40], np.int32)
     for users in (None, some):
         on_spark, here = (

@@ -11,6 +11,7 @@ import pytest
 from serving.ratings import Ratings
 from tests.training.small import N_MOVIES, RECIPE, ratings_of, tastes
 from training.checkpoints import Checkpoints
+from training.engine.local import LocalEngine
 from training.evaluation.judging import mean_ndcg
 from training.evaluation.splits import Split, SplitProtocol, judged_split, split
 from training.experiments import regularization
@@ -80,7 +81,7 @@ def noisy(n_users: int, n_movies: int) -> Ratings:
 
 def als_ndcg(judged: Split, n_movies: int, value: float) -> float:
     parameters = replace(RECIPE.als, regularization=value)
-    als = Als.fit(judged.train, n_movies, parameters, seed=0, threads=1, users=judged.users)
+    als = Als.fit(judged.train, n_movies, parameters, seed=0, engine=LocalEngine(1), users=judged.users)
     found = als.candidates(judged.users, judged.train, 300)
     return mean_ndcg([one.movie_rows for one in found], judged)
 
@@ -89,7 +90,9 @@ def test_als_finds_a_regularization_ten_times_that_of_the_recipe() -> None:
     """And it is right: on the test part, which it never saw, it is better than where the grid began."""
     ratings = noisy(400, 200)
     test = judged_split(ratings, SplitProtocol.USER)
-    tried = choose_als_regularization(test.train, 200, RECIPE.als, SplitProtocol.USER, seed=0, threads=1)
+    tried = choose_als_regularization(
+        test.train, 200, RECIPE.als, SplitProtocol.USER, seed=0, engine=LocalEngine(1)
+    )
     chosen = best_regularization(tried)
     assert chosen >= 10 * RECIPE.als.regularization
     assert als_ndcg(test, 200, chosen) > 1.1 * als_ndcg(test, 200, RECIPE.als.regularization)
@@ -105,7 +108,7 @@ def test_a_resumed_job_fits_nothing_twice(tmp_path: Path, monkeypatch: pytest.Mo
             RECIPE.als,
             SplitProtocol.USER,
             seed=0,
-            threads=1,
+            engine=LocalEngine(1),
             checkpoints=Checkpoints.of(tmp_path, "job"),
         )
 
@@ -116,7 +119,7 @@ def test_a_resumed_job_fits_nothing_twice(tmp_path: Path, monkeypatch: pytest.Mo
         N_MOVIES,
         replace(RECIPE.als, regularization=best_regularization(first)),
         seed=0,
-        threads=1,
+        engine=LocalEngine(1),
         checkpoints=Checkpoints.of(tmp_path, "job"),
     )
     monkeypatch.setattr(Als, "fit", None)

@@ -18,6 +18,7 @@ from serving.ratings import Ratings
 from tests.training.small import JOB, N_MOVIES, N_USERS, RECIPE, ratings_of, table_of, tastes
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
+from training.engine.local import LocalEngine
 from training.features import movie
 from training.models.als import Als
 from training.models.first_stage import FirstStage
@@ -117,7 +118,7 @@ def test_als_item_factors_are_implicits_and_user_vectors_exact(confidence: Confi
         Confidence.LOG: 1 + 5 * np.log1p(values),
         Confidence.BINARY: np.full(values.size, 5.0),
     }[confidence]
-    als = Als.fit(ratings, N_MOVIES, parameters, seed=3, threads=1)
+    als = Als.fit(ratings, N_MOVIES, parameters, seed=3, engine=LocalEngine(1))
     expected = implicits_own_fit(ratings, confidences.astype(np.float32))
     np.testing.assert_array_equal(als.item_factors, expected)
     fold_in = FoldIn(als.item_factors, parameters)
@@ -130,7 +131,7 @@ def test_als_item_factors_are_implicits_and_user_vectors_exact(confidence: Confi
 def test_als_movies_without_ratings_and_users_without_likes_are_zero() -> None:
     likes = [(row, 5.0, row) for row in range(10)]
     ratings = ratings_of(likes, [(0, 1, 1)], [], likes[:5])
-    als = Als.fit(ratings, N_MOVIES, RECIPE.als, seed=0, threads=1)
+    als = Als.fit(ratings, N_MOVIES, RECIPE.als, seed=0, engine=LocalEngine(1))
     assert np.flatnonzero(als.item_factors.any(axis=1)).tolist() == list(range(10))
     assert als.user_factors.any(axis=1).tolist() == [True, False, False, True]
     lists = list(als.candidates(np.arange(4, dtype=np.int32), ratings, 300))
@@ -139,7 +140,7 @@ def test_als_movies_without_ratings_and_users_without_likes_are_zero() -> None:
 
 def test_als_depends_on_the_seed_and_not_on_the_threads() -> None:
     one, other, two_threads = (
-        Als.fit(tastes(), N_MOVIES, RECIPE.als, seed=seed, threads=threads)
+        Als.fit(tastes(), N_MOVIES, RECIPE.als, seed=seed, engine=LocalEngine(threads))
         for seed, threads in ((0, 1), (1, 1), (0, 2))
     )
     assert one.item_factors.tobytes() == two_threads.item_factors.tobytes()
@@ -151,8 +152,8 @@ def test_als_vectors_of_some_users_are_those_of_all(monkeypatch: pytest.MonkeyPa
     """In tasks of three users and two threads, against one by one."""
     monkeypatch.setattr("training.models.als._USERS_PER_SHARD", 3)
     ratings, some = tastes(), np.array([7, 2, 30, 31, 49], dtype=np.int32)
-    everyone = Als.fit(ratings, N_MOVIES, RECIPE.als, seed=0, threads=2)
-    als = Als.fit(ratings, N_MOVIES, RECIPE.als, seed=0, threads=2, users=some)
+    everyone = Als.fit(ratings, N_MOVIES, RECIPE.als, seed=0, engine=LocalEngine(2))
+    als = Als.fit(ratings, N_MOVIES, RECIPE.als, seed=0, engine=LocalEngine(2), users=some)
     fold_in = FoldIn(als.item_factors, RECIPE.als)
     vectors = [fold_in.user_vector(ratings.of(user)) for user in range(N_USERS)]
     one_by_one = np.stack([vector for vector in vectors if vector is not None])
@@ -165,7 +166,7 @@ def test_als_vectors_of_some_users_are_those_of_all(monkeypatch: pytest.MonkeyPa
 
 def test_als_candidates_are_the_best_unseen_and_suit_the_taste() -> None:
     ratings = tastes()
-    als = Als.fit(ratings, N_MOVIES, RECIPE.als, seed=0, threads=1)
+    als = Als.fit(ratings, N_MOVIES, RECIPE.als, seed=0, engine=LocalEngine(1))
     users = np.arange(N_USERS, dtype=np.int32)[::-1]
     suiting = []
     for user, found in zip(users, als.candidates(users, ratings, 10), strict=True):
@@ -180,7 +181,9 @@ def test_als_candidates_are_the_best_unseen_and_suit_the_taste() -> None:
 
 def test_als_reports_each_iteration() -> None:
     calls: list[None] = []
-    Als.fit(tastes(), N_MOVIES, RECIPE.als, seed=0, threads=1, progress=lambda: calls.append(None))
+    Als.fit(
+        tastes(), N_MOVIES, RECIPE.als, seed=0, engine=LocalEngine(1), progress=lambda: calls.append(None)
+    )
     assert len(calls) == RECIPE.als.iterations
 
 

@@ -12,6 +12,7 @@ from serving.sources import Source
 from serving.stages.candidate import CandidateQuery
 from serving.stages.ranking import RankingQuery
 from tests.conftest import Trained
+from training.engine.local import LocalEngine
 from training.models.recommenders import (
     POPULARITY,
     ALSRecommender,
@@ -77,7 +78,7 @@ def test_a_fitted_model_answers_as_the_loaded_one(trained: Trained, user_ids: li
     fitted: list[Recommender] = [
         PopularityRecommender.fit(stage.ratings, table),
         SVDRecommender.fit(stage.ratings, table),
-        ALSRecommender.fit(stage.ratings, table, stage.als.parameters),
+        ALSRecommender.fit(stage.ratings, table, stage.als.parameters, engine=LocalEngine(1)),
     ]
     for model in fitted:
         loaded = type(model).load(trained.root)

@@ -21,6 +21,7 @@ from tests.training.small import PROGRESS
 from training.data.movielens.cleaning import CleanRatings
 from training.data.movielens.data_set import read_data_set
 from training.data.movielens.movies import MovieTable
+from training.engine.local import LocalEngine
 from training.evaluation.judging import Lift, Quality, lift
 from training.evaluation.splits import ENOUGH_USERS, SplitProtocol, split
 from training.experiments.experiment import Measurement, measure
@@ -340,7 +341,7 @@ def test_a_leak_that_no_guard_sees_shows_as_a_ranker_below_stage_one(
         stage = honest_fit(ratings, *arguments, **options)
         if ratings is test.train:
             return stage
-        knowing = Als.fit(test.train, len(table.movies.ids), overfitting, seed=0, threads=2)
+        knowing = Als.fit(test.train, len(table.movies.ids), overfitting, seed=0, engine=LocalEngine(2))
         return replace(stage, als=knowing)
 
     overfitting = replace(RECIPE.als, regularization=0.01, alpha=40.0)
