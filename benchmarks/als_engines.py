@@ -53,7 +53,7 @@ def main(
     typer.echo(
         f"{data.values.size:,} ratings of {len(data.users):,} users by {n_movies:,} movies, {_CORES} cores"
     )
-    _timed("links", lambda: transitions.build(data, table))
+    _timed("links", lambda: transitions.build(data, table, LocalEngine(_CORES)))
 
     def on(engine: Engine) -> npt.NDArray[np.float32]:
         return fit_item_factors(data, n_movies, parameters, seed=_SEED, engine=engine)

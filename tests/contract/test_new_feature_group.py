@@ -47,7 +47,7 @@ TRAINED = """
 import numpy as np
 
 
-def build(ratings, table):
+def build(ratings, table, engine):
     n_movies = len(table.movies.ids)
     weekend = (ratings.times // 86_400 + 3) % 7 >= 5
     counts = np.bincount(ratings.movie_rows, minlength=n_movies)

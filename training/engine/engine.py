@@ -7,12 +7,36 @@ their order: a job has the same bits on every engine, on any number of machines,
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias, overload
 
 import numpy.typing as npt
+from typing_extensions import override
 
 Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class GatheredParts(Sequence[Arrays]):
+    """Parts of the data that are gathered when they are asked for, each time anew."""
+
+    size: int
+    gather: Callable[[int], Arrays]
+    """The part at a place."""
+
+    @override
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, place: int) -> Arrays: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Arrays]: ...
+    @override
+    def __getitem__(self, place: int | slice) -> Arrays | list[Arrays]:
+        places = range(self.size)[place]
+        return self.gather(places) if isinstance(places, int) else [self.gather(one) for one in places]
 
 
 class Work(ABC):

@@ -4,8 +4,9 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, TypeAlias
 
 from py4j.protocol import Py4JError, Py4JNetworkError  # type: ignore[import-untyped]
@@ -18,7 +19,7 @@ from training.engine.engine import Arrays, Engine, Shards, Work, opened
 from training.errors import TrainingError
 
 _SHARDS_PER_CORE: Final = 4
-"""Collected at once: what is collected is safe, whatever happens to the job."""
+"""At once: what is collected is safe, whatever happens to the job."""
 
 _TOLD_BY: Final = frozenset({"PYSPARK_GATEWAY_PORT", "PYSPARK_SUBMIT_ARGS"})
 """Variables that are there when `spark-submit` started this process, or stand for its arguments."""
@@ -27,7 +28,7 @@ _DRIVER_MEMORY: Final = "4g"
 """All ratings pass through the heap of the JVM here; Spark's default of 1 GiB is full at 20 million."""
 _ERROR_LINE: Final = re.compile(r"^(\S*(?:Error|Exception)): (.+)$", re.MULTILINE)
 
-_Placed: TypeAlias = tuple[int, Arrays]
+_Partitions: TypeAlias = tuple[RDD[Arrays], range]
 
 
 class EngineError(TrainingError):
@@ -58,10 +59,7 @@ class SparkEngine(Engine):
 
     @override
     def shards(self, parts: Sequence[Arrays]) -> Shards:
-        context = self._context
-        with _failing_clearly():
-            placed = context.parallelize(list(enumerate(parts)), max(1, len(parts)))
-        return _SparkShards(context, placed, len(parts))
+        return _SparkShards(self._context, len(parts), partial(_sent_at_once, self._context, parts))
 
     @override
     def __exit__(self, *_: object) -> None:
@@ -70,37 +68,44 @@ class SparkEngine(Engine):
 
 
 class _SparkShards(Shards):
-    """Shard number i is the only element of partition i.
+    """Shards of which each is the only element of a partition.
 
     Work is let go of once its shards are collected: that of ALS holds all factors, and there is another in
     each half of an iteration.
+
+    Args:
+        context: of the session.
+        size: number of shards.
+        partitions: an RDD that holds some consecutive shards, and their partitions in it.
+        sent: what is done to each shard, in turn.
     """
 
     def __init__(
-        self, context: SparkContext, placed: RDD[_Placed], size: int, sent: Sequence[Broadcast[Work]] = ()
+        self,
+        context: SparkContext,
+        size: int,
+        partitions: Callable[[range], _Partitions],
+        sent: Sequence[Broadcast[Work]] = (),
     ) -> None:
         self._context = context
-        self._placed = placed
         self._size = size
+        self._partitions = partitions
         self._sent = sent
 
     @override
     def map(self, work: Work) -> Shards:
         with _failing_clearly():
             sent = self._context.broadcast(work)
-
-        def apply(placed: _Placed) -> _Placed:
-            place, part = placed
-            return place, opened(sent.value)(part)
-
-        return _SparkShards(self._context, self._placed.map(apply), self._size, [*self._sent, sent])
+        return _SparkShards(self._context, self._size, self._partitions, [*self._sent, sent])
 
     @override
     @contextmanager
     def kept(self) -> Iterator[Shards]:
-        persisted = self._placed.persist(StorageLevel.MEMORY_AND_DISK)
+        with _failing_clearly():
+            rdd, _ = self._partitions(range(self._size))
+            persisted = rdd.map(partial(_done, self._sent)).persist(StorageLevel.MEMORY_AND_DISK)
         try:
-            yield _SparkShards(self._context, persisted, self._size)
+            yield _SparkShards(self._context, self._size, lambda places: (persisted, places))
         finally:
             with _failing_clearly():
                 persisted.unpersist()
@@ -110,17 +115,28 @@ class _SparkShards(Shards):
     def collect(self) -> Iterator[Arrays]:
         at_once = _SHARDS_PER_CORE * self._context.defaultParallelism
         for start in range(0, self._size, at_once):
-            places = range(start, min(start + at_once, self._size))
             with _failing_clearly():
-                found = self._context.runJob(self._placed, list, list(places))
-            for _, part in found:
-                yield part
+                rdd, places = self._partitions(range(start, min(start + at_once, self._size)))
+                found = self._context.runJob(rdd.map(partial(_done, self._sent)), list, list(places))
+            yield from found
         self._let_go()
 
     def _let_go(self) -> None:
         with _failing_clearly():
             for work in self._sent:
                 work.destroy()
+
+
+def _sent_at_once(context: SparkContext, parts: Sequence[Arrays], places: range) -> _Partitions:
+    """Those that are asked for alone: the heap of the driver's JVM holds all that an RDD is made of."""
+    some = parts[places.start : places.stop]
+    return context.parallelize(some, max(1, len(some))), range(len(some))
+
+
+def _done(sent: Sequence[Broadcast[Work]], part: Arrays) -> Arrays:
+    for work in sent:
+        part = opened(work.value)(part)
+    return part
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from serving.ratings import LIKED, Ratings
 from training.data.ease import Ease
 from training.data.movielens.movies import MovieTable
+from training.engine.engine import Engine
 
 _MOST_MOVIES: Final = 5_000
 """The most liked ones: a matrix of as many rows is inverted."""
@@ -16,7 +17,7 @@ _MOVIES_PER_BLOCK: Final = 500
 _REGULARIZATION: Final = 200.0
 
 
-def build(ratings: Ratings, table: MovieTable) -> dict[str, npt.NDArray[Any]]:
+def build(ratings: Ratings, table: MovieTable, _engine: Engine) -> dict[str, npt.NDArray[Any]]:
     """Of the weights to each movie, those that are largest by their size."""
     n_movies = len(table.movies.ids)
     likes = np.bincount(ratings.movie_rows[ratings.values >= LIKED], minlength=n_movies)

@@ -8,9 +8,10 @@ import numpy.typing as npt
 from serving.ratings import Ratings
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
+from training.engine.engine import Engine
 
 
-def build(ratings: Ratings, table: MovieTable) -> dict[str, npt.NDArray[np.float32]]:
+def build(ratings: Ratings, table: MovieTable, _engine: Engine) -> dict[str, npt.NDArray[np.float32]]:
     """The values of `MovieFeatures`, in the order of its names; NaN where unknown."""
     statistics = MovieStatistics.of(ratings, len(table.movies.ids))
     years = table.movies.known_years.astype(np.float64)

@@ -8,9 +8,10 @@ import numpy.typing as npt
 from serving.features.time import RECENT_SECONDS
 from serving.ratings import Ratings
 from training.data.movielens.movies import MovieTable
+from training.engine.engine import Engine
 
 
-def build(ratings: Ratings, table: MovieTable) -> dict[str, npt.NDArray[Any]]:
+def build(ratings: Ratings, table: MovieTable, _engine: Engine) -> dict[str, npt.NDArray[Any]]:
     """The arrays of `TimeFeatures`."""
     n_movies = len(table.movies.ids)
     return {

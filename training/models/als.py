@@ -16,7 +16,7 @@ from serving.retrieval import Candidates, retrieve
 from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
 from training.data.movielens.cleaning import ratings_digest
 from training.engine.engine import Engine
-from training.models.als_shards import UserShards, UserVectors, fit_item_factors
+from training.models.als_shards import UserVectors, fit_item_factors, histories
 
 _USERS_PER_PRODUCT: Final = 256
 _USERS_PER_SHARD: Final = 500
@@ -104,7 +104,7 @@ class Als:
         """
         rows = np.arange(len(ratings.users), dtype=np.int32) if users is None else users
         user_factors = np.full((len(ratings.users), parameters.factors), np.nan, dtype=np.float32)
-        shards = engine.shards(UserShards(ratings, rows, _USERS_PER_SHARD))
+        shards = engine.shards(histories(ratings, rows, _USERS_PER_SHARD))
         start = 0
         for solved in shards.map(UserVectors(item_factors, parameters)).collect():
             vectors = solved["vectors"]

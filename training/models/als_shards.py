@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, overload
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from typing_extensions import override
 from serving.fold_in import AlsParameters, FoldIn
 from serving.ids import Rows
 from serving.ratings import History, Ratings
-from training.engine.engine import Arrays, Engine, Shards, Work
+from training.engine.engine import Arrays, Engine, GatheredParts, Shards, Work
 from training.errors import TrainingError
 
 _RATINGS_PER_SHARD: Final = 2**20
@@ -42,40 +42,21 @@ def overflow(parameters: AlsParameters) -> str:
     )
 
 
-@dataclass(frozen=True)
-class UserShards(Sequence[Arrays]):
-    """Histories of users, some users at a time, gathered when they are asked for.
+def histories(ratings: Ratings, user_rows: Rows, users_per_shard: int) -> Sequence[Arrays]:
+    """Histories of some users at a time: `indptr`, `movie_rows`, `values` and `times`, as in `Ratings`."""
 
-    Each has `indptr`, `movie_rows`, `values` and `times`, as `Ratings` has them.
-    """
-
-    ratings: Ratings
-    user_rows: Rows
-    users_per_shard: int
-
-    @override
-    def __len__(self) -> int:
-        return math.ceil(self.user_rows.size / self.users_per_shard)
-
-    @overload
-    def __getitem__(self, place: int) -> Arrays: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Arrays]: ...
-    @override
-    def __getitem__(self, place: int | slice) -> Arrays | list[Arrays]:
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
-        if not 0 <= place < len(self):
-            raise IndexError(place)
-        start = place * self.users_per_shard
-        rows = self.user_rows[start : start + self.users_per_shard].tolist()
-        histories = [self.ratings.of(row) for row in rows]
+    def some(place: int) -> Arrays:
+        start = place * users_per_shard
+        rows = user_rows[start : start + users_per_shard].tolist()
+        found = [ratings.of(row) for row in rows]
         return {
-            "indptr": np.cumsum([0, *map(len, histories)]),
-            "movie_rows": np.concatenate([one.movie_rows for one in histories]),
-            "values": np.concatenate([one.values for one in histories]),
-            "times": np.concatenate([one.times for one in histories]),
+            "indptr": np.cumsum([0, *map(len, found)]),
+            "movie_rows": np.concatenate([one.movie_rows for one in found]),
+            "values": np.concatenate([one.values for one in found]),
+            "times": np.concatenate([one.times for one in found]),
         }
+
+    return GatheredParts(math.ceil(user_rows.size / users_per_shard), some)
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,7 +62,7 @@ class FirstStage:
             if not group.array_names():
                 return {}
             return job.checkpoints.whole().step(
-                f"features-{group.NAME}-{digest[:16]}", lambda: build(group, ratings, table)
+                f"features-{group.NAME}-{digest[:16]}", lambda: build(group, ratings, table, job.engine)
             )
 
         with job.progress.step(f"Stage one on {what}", recipe.als.iterations) as advance:

@@ -14,6 +14,7 @@ from serving.features.movie import MovieFeatures
 from serving.features.sets import feature_hash, groups_of_names
 from training.data.movielens.cleaning import ratings_digest
 from training.data.preparation import Prepared
+from training.engine.local import LocalEngine
 from training.features import movie
 from training.models.recipe import Recipe
 from training.models.recipe_record import recipe_record
@@ -82,7 +83,7 @@ def _holds(store: BundleStore, bundle_id: str, prepared: Prepared) -> bool:
         return False
     catalogue = CatalogueContent.read(gateway)
     # Of years, genres and the lengths of raw titles.
-    values = movie.build(ratings, table)["values"]
+    values = movie.build(ratings, table, LocalEngine(1))["values"]
     served = RankerContent.read(ranking).tables.group(MovieFeatures)
     return (
         ratings_digest(read_ratings(candidate), movie_ids) == prepared.clean.digest

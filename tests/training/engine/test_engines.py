@@ -14,12 +14,13 @@ from typing_extensions import override
 
 from tests.conftest import Trained
 from tests.training.engine.jobs import factors, filled
-from tests.training.small import N_MOVIES, RECIPE, tastes
+from tests.training.small import N_MOVIES, RECIPE, table_of, tastes
 from training.cli.train import app
 from training.engine.engine import Arrays, Engine, Work
 from training.engine.local import LocalEngine
 from training.engine.spark import SparkEngine
 from training.errors import TrainingError
+from training.features import transitions
 from training.models.als import Als
 
 
@@ -101,6 +102,14 @@ def test_user_vectors_have_the_bits_of_this_machine(spark: SparkEngine) -> None:
             for engine in (spark, LocalEngine(1))
         )
         assert on_spark.user_factors.tobytes() == here.user_factors.tobytes()
+
+
+def test_links_have_the_bits_of_this_machine(spark: SparkEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transitions, "_RATINGS_PER_BLOCK", 200)
+    on_spark, here = (transitions.build(tastes(), table_of(), engine) for engine in (spark, LocalEngine(2)))
+    assert {name: array.tobytes() for name, array in on_spark.items()} == {
+        name: array.tobytes() for name, array in here.items()
+    }
 
 
 def test_a_fit_without_a_finite_solution_is_told_as_on_this_machine(spark: SparkEngine) -> None:

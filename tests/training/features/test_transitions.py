@@ -8,6 +8,7 @@ import pytest
 
 from serving.ratings import Ratings
 from tests.training.small import N_MOVIES, ratings_of, table_of, tastes
+from training.engine.local import LocalEngine
 from training.features import transitions
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -36,7 +37,7 @@ def recounted(ratings: Ratings, n_movies: int) -> npt.NDArray[np.float64]:
 def test_transitions_by_hand() -> None:
     """Movie 0 is rated three times, 1 twice, 2 once."""
     ratings = ratings_of([(0, 5, 1), (1, 1, 2), (2, 5, 3)], [(1, 5, 1), (0, 5, 2)], [(0, 5, 1)])
-    found = dense(transitions.build(ratings, table_of(4)), 4)
+    found = dense(transitions.build(ratings, table_of(4), LocalEngine(2)), 4)
     expected = np.zeros((4, 4))
     expected[0, 1] = 1 / np.sqrt(13 * 12)
     expected[0, 2] = 1 / np.sqrt(2) / np.sqrt(13 * 11)
@@ -47,7 +48,7 @@ def test_transitions_by_hand() -> None:
 
 def test_transitions_reach_20_places_and_not_into_the_next_user() -> None:
     ratings = ratings_of([(row, 5, row) for row in range(22)], [(22, 5, 0)])
-    found = dense(transitions.build(ratings, table_of(23)), 23)
+    found = dense(transitions.build(ratings, table_of(23), LocalEngine(2)), 23)
     assert found[0, 20] == pytest.approx(1 / np.sqrt(20) / 11)
     assert found[0, 21] == 0
     assert found[:, 22].tolist() == found[22].tolist() == [0] * 23
@@ -55,16 +56,16 @@ def test_transitions_reach_20_places_and_not_into_the_next_user() -> None:
 
 def test_they_equal_a_plain_recount() -> None:
     ratings = tastes()
-    found = dense(transitions.build(ratings, table_of(N_MOVIES)), N_MOVIES)
+    found = dense(transitions.build(ratings, table_of(N_MOVIES), LocalEngine(2)), N_MOVIES)
     np.testing.assert_allclose(found, recounted(ratings, N_MOVIES), rtol=1e-5)
 
 
 @pytest.mark.parametrize("ratings_per_block", [1, 7, 100])
 def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, ratings_per_block: int) -> None:
     ratings = tastes()
-    whole = transitions.build(ratings, table_of())
+    whole = transitions.build(ratings, table_of(), LocalEngine(2))
     monkeypatch.setattr(transitions, "_RATINGS_PER_BLOCK", ratings_per_block)
-    in_blocks = transitions.build(ratings, table_of())
+    in_blocks = transitions.build(ratings, table_of(), LocalEngine(2))
     for name in ("indptr", "movie_rows", "weights"):
         np.testing.assert_array_equal(in_blocks[name], whole[name])
 
@@ -74,7 +75,7 @@ def test_a_movie_keeps_its_200_strongest_links_ties_to_the_lower_row() -> None:
     ratings = ratings_of(
         *([(0, 5, 0), *((1 + 20 * user + gap, 5, 1 + gap) for gap in range(20))] for user in range(12))
     )
-    found = transitions.build(ratings, table_of(241))
+    found = transitions.build(ratings, table_of(241), LocalEngine(2))
     strongest = found["movie_rows"][: found["indptr"][1]].tolist()
     nearest_first = [1 + 20 * user + gap for gap in range(20) for user in range(12)]
     assert strongest == nearest_first[:200]
@@ -83,7 +84,7 @@ def test_a_movie_keeps_its_200_strongest_links_ties_to_the_lower_row() -> None:
 
 
 def test_types_and_ratings_without_pairs() -> None:
-    found = transitions.build(ratings_of([(0, 5, 1)], [(1, 5, 1)], []), table_of(3))
+    found = transitions.build(ratings_of([(0, 5, 1)], [(1, 5, 1)], []), table_of(3), LocalEngine(2))
     assert found["indptr"].tolist() == [0, 0, 0, 0]
     dtypes = [found["indptr"].dtype, found["movie_rows"].dtype, found["weights"].dtype]
     assert dtypes == [np.dtype(kind) for kind in (np.int64, np.int32, np.float32)]

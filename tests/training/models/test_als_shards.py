@@ -7,12 +7,12 @@ from tests.training.models.test_models import implicits_own_fit
 from tests.training.small import N_MOVIES, RECIPE, tastes
 from training.engine.local import LocalEngine
 from training.models import als_shards
-from training.models.als_shards import UserShards, fit_item_factors
+from training.models.als_shards import fit_item_factors, histories
 
 
 def test_shards_hold_the_histories_of_their_users() -> None:
     ratings = tastes()
-    shards = UserShards(ratings, np.array([4, 0, 9], np.int32), users_per_shard=2)
+    shards = histories(ratings, np.array([4, 0, 9], np.int32), users_per_shard=2)
     first, second = shards
     assert first["indptr"].tolist() == [0, 25, 50]
     assert first["movie_rows"].tolist() == [*ratings.of(4).movie_rows, *ratings.of(0).movie_rows]

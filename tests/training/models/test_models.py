@@ -243,7 +243,7 @@ def test_movie_features_by_hand() -> None:
 
 def test_a_movie_has_no_age_where_ratings_have_no_times() -> None:
     """1970, in which an unknown time would be, is not when anybody rated."""
-    values = movie.build(ratings_of([(0, 5, 0), (1, 3, 0)]), table_of(2))["values"]
+    values = movie.build(ratings_of([(0, 5, 0), (1, 3, 0)]), table_of(2), LocalEngine(2))["values"]
     names = [feature.name for feature in MovieFeatures.features_for(MOVIELENS_GENRES)]
     assert np.isnan(values[:, names.index("movie_age")]).all()
     assert values[1, names.index("year")] == 1951
