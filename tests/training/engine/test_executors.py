@@ -99,6 +99,23 @@ def test_a_worker_that_is_killed_and_then_an_executor_change_nothing(
     assert after != before
 
 
+def test_the_command_publishes_the_same_bundle_of_real_ratings(java: None, tmp_path: Path) -> None:
+    """It loads the bundle as each server does before it points to it."""
+    data = os.environ.get("MOVIEREC_DATA_DIR")
+    if data is None:
+        pytest.skip("MOVIEREC_DATA_DIR names no ratings")
+    command = [sys.executable, "-m", "training", "train-ranker", "--data-dir", data, "--bundle-root"]
+    with spark_cluster(tmp_path) as processes:
+        for engine in ("spark", "local"):
+            subprocess.run(
+                [*command, str(tmp_path / engine), "--engine", engine],
+                env={**os.environ, **(processes.environment if engine == "spark" else {})},
+                check=True,
+            )
+    on_spark, here = (BundleStore(tmp_path / engine).pointer() for engine in ("spark", "local"))
+    assert on_spark.bundle_id == here.bundle_id
+
+
 FULL_HEAP = """
 import numpy as np
 from training.engine.spark import EngineError, SparkEngine
