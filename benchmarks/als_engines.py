@@ -24,6 +24,7 @@ from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 
 from benchmarks.long_tail import write_long_tail
+from benchmarks.process_tree import tree_seconds
 from serving.fold_in import AlsParameters
 from serving.ratings import Ratings
 from training.data.movielens.data_set import read_data_set
@@ -35,7 +36,6 @@ from training.models.als_shards import fit_item_factors
 from training.models.recipe import DEFAULT_PARAMETERS
 
 _CORES: Final = len(os.sched_getaffinity(0))
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _SEED: Final = 0
 _Found = TypeVar("_Found")
 
@@ -72,9 +72,10 @@ def main(
 
 
 def _timed(name: str, work: Callable[[], _Found], iterations: int = 1) -> _Found:
-    began, cpu_before = time.perf_counter(), _cpu_seconds()
+    cpu = partial(tree_seconds, os.getpid(), ended=True)
+    began, cpu_before = time.perf_counter(), sum(cpu().values())
     found = work()
-    seconds, cpu_seconds = time.perf_counter() - began, _cpu_seconds() - cpu_before
+    seconds, cpu_seconds = time.perf_counter() - began, sum(cpu().values()) - cpu_before
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # getrusage(2) counts KiB
     typer.echo(
         f"{name}: {seconds / iterations:.1f} s, {cpu_seconds / iterations:.1f} of the processor"
@@ -97,18 +98,6 @@ def _implicit(ratings: Ratings, n_movies: int, parameters: AlsParameters) -> npt
     model.fit(csr_matrix((confidences, ratings.movie_rows, ratings.indptr), shape), show_progress=False)
     factors: npt.NDArray[np.float32] = model.item_factors
     return factors
-
-
-def _cpu_seconds() -> float:
-    """Of this process and all below it: those that have ended, too, once they were waited for."""
-    ticks, waiting = 0, [os.getpid()]
-    while waiting:
-        process = Path(f"/proc/{waiting.pop()}")
-        fields = (process / "stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        ticks += sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime: proc(5)
-        for task in (process / "task").iterdir():
-            waiting += map(int, (task / "children").read_text(encoding="ascii").split())
-    return ticks / _TICKS
 
 
 if __name__ == "__main__":

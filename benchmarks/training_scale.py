@@ -23,13 +23,12 @@ import typer
 from matplotlib.figure import Figure
 
 from benchmarks.long_tail import write_long_tail
+from benchmarks.process_tree import tree_bytes, tree_seconds
 from benchmarks.spark_cluster import SparkCluster, spark_cluster
 from serving.bundle.store import BundleStore
 from training.cli.terminal import Terminal
 
 _LOOK_SECONDS: Final = 0.2
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _GIB: Final = 2**30
 _MEMORY_GIB: Final = 8.0
 _MINUTES: Final = 60.0
@@ -181,8 +180,8 @@ def train(size: int, data: Path, root: Path, log: Path, cluster: SparkCluster | 
     command = (sys.executable, "-m", "training", "train-ranker", *options)
     workers = () if cluster is None else tuple(worker.pid for worker in cluster.workers)
     began, peak, cluster_peak = time.monotonic(), 0, 0
-    ticks_before = sum(sum(tree_ticks(pid).values()) for pid in workers)
-    ticks: dict[int, int] = {}
+    cpu_before = sum(sum(tree_seconds(pid).values()) for pid in workers)
+    cpu: dict[int, float] = {}
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  # the job of ours
             command, env=environment, stdout=output, stderr=subprocess.STDOUT
@@ -190,7 +189,7 @@ def train(size: int, data: Path, root: Path, log: Path, cluster: SparkCluster | 
         try:
             while process.poll() is None:
                 for pid in (process.pid, *workers):
-                    ticks |= tree_ticks(pid)
+                    cpu |= tree_seconds(pid)
                 peak = max(peak, tree_bytes(process.pid))
                 cluster_peak = max(cluster_peak, sum(map(tree_bytes, workers)))
                 if peak > _MEMORY_GIB * _GIB:
@@ -202,7 +201,7 @@ def train(size: int, data: Path, root: Path, log: Path, cluster: SparkCluster | 
     if process.returncode:
         raise ScaleError(f"training on {size:,} ratings ended with status {process.returncode}: see {log}")
     seconds = time.monotonic() - began
-    cpu_seconds = (sum(ticks.values()) - ticks_before) / _TICKS
+    cpu_seconds = sum(cpu.values()) - cpu_before
     if seconds > 60 * _MINUTES:
         raise ScaleError(f"{size:,} ratings took {seconds / 60:.0f} min, {_MINUTES:g} are allowed: see {log}")
     store = BundleStore(root)
@@ -226,32 +225,6 @@ def train(size: int, data: Path, root: Path, log: Path, cluster: SparkCluster | 
     if run.peak_gib > _MEMORY_GIB:
         raise ScaleError(f"{size:,} ratings took more than {_MEMORY_GIB:g} GiB: see {log}")
     return run
-
-
-def tree_bytes(pid: int) -> int:
-    """Resident memory of a process and all below it; pages that they share count in each."""
-    pages = (text.split()[1] for text in _tree(pid, "statm").values())
-    return sum(map(int, pages)) * _PAGE_BYTES
-
-
-def tree_ticks(pid: int) -> dict[int, int]:
-    """Processor time of a process and of all below it, by process id, in ticks of the clock."""
-    fields = {one: text.rpartition(")")[2].split() for one, text in _tree(pid, "stat").items()}
-    return {one: int(values[11]) + int(values[12]) for one, values in fields.items()}  # utime, stime: proc(5)
-
-
-def _tree(pid: int, file: str) -> dict[int, str]:
-    """What a file of /proc says of a process and of all below it."""
-    found, waiting = {}, [pid]
-    while waiting:
-        one = waiting.pop()
-        try:
-            found[one] = Path(f"/proc/{one}/{file}").read_text(encoding="ascii", errors="replace")
-            for task in Path(f"/proc/{one}/task").iterdir():
-                waiting += map(int, (task / "children").read_text(encoding="ascii").split())
-        except OSError:  # ended meanwhile
-            continue
-    return found
 
 
 def _stages(steps: Sequence[Mapping[str, Any]], *, seconds: float, cpu_seconds: float) -> dict[str, Stage]:

@@ -12,7 +12,8 @@ import pytest
 
 from benchmarks import training_scale
 from benchmarks.long_tail import n_movies_of, n_users_of, write_long_tail
-from benchmarks.training_scale import Run, Stage, train, tree_bytes, tree_ticks
+from benchmarks.process_tree import tree_bytes, tree_seconds
+from benchmarks.training_scale import Run, Stage, train
 from training.data.movielens.data_set import read_data_set
 
 N_RATINGS = 100_000
@@ -81,7 +82,7 @@ def test_the_page_keeps_what_people_wrote_above_the_table(tmp_path: Path) -> Non
 def test_memory_and_processor_time_count_children_too() -> None:
     sleeping = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        assert {os.getpid(), sleeping.pid} <= set(tree_ticks(os.getpid()))
+        assert {os.getpid(), sleeping.pid} <= set(tree_seconds(os.getpid()))
         assert tree_bytes(os.getpid()) > tree_bytes(sleeping.pid) > 10**6
     finally:
         sleeping.kill()
