@@ -30,7 +30,7 @@ from serving.logs import configure_logs
 from serving.rpc.bundle_server import open_store
 from serving.rpc.channels import open_channel
 from serving.rpc.metrics import ServerMetrics, exposed
-from serving.rpc.server import run, serve_until_stopped
+from serving.rpc.server import run, running, serve_until_stopped
 from serving.rpc.tls import client_credentials
 from serving.rpc.tracing_setup import traced
 from serving.settings import load_settings
@@ -114,14 +114,17 @@ async def serve(settings: GatewaySettings) -> None:
             monitors=monitors,
         )
         await serve_until_stopped(
-            settings,
-            register=partial(add_MovieServiceServicer_to_server, MovieServicer(api)),
-            service_names=[SERVICE_NAME],
-            metrics=server_metrics,
-            ready=catalogues.loaded,
-            alive=catalogues.is_alive,
-            call_costs=call_costs(settings.batch_concurrency),
-            tracing=tracing,
+            partial(
+                running,
+                settings,
+                register=partial(add_MovieServiceServicer_to_server, MovieServicer(api)),
+                service_names=[SERVICE_NAME],
+                metrics=server_metrics,
+                ready=catalogues.loaded,
+                alive=catalogues.is_alive,
+                call_costs=call_costs(settings.batch_concurrency),
+                tracing=tracing,
+            )
         )
 
 

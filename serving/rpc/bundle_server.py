@@ -1,6 +1,7 @@
 """A process that answers from bundles: all that the stages have in common."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -11,7 +12,7 @@ from serving.bundle.signature import KeyFileError, TrustedKeys
 from serving.bundle.store import BundleStore
 from serving.limiter import CallCost
 from serving.rpc.metrics import ServerMetrics, exposed
-from serving.rpc.server import EVERY_CALL_ALIKE, serve_until_stopped
+from serving.rpc.server import EVERY_CALL_ALIKE, running, serve_until_stopped
 from serving.rpc.tracing_setup import traced
 from serving.settings import ServerSettings, StartError
 from serving.shards import UserShard
@@ -77,12 +78,15 @@ async def serve_bundle(
     with exposed(metrics, settings), traced(name) as tracing:
         async with bundles.loading():
             await serve_until_stopped(
-                settings,
-                register=lambda server: register(bundles, metrics, server),
-                service_names=[service.full_name],
-                metrics=metrics,
-                ready=bundles.loaded,
-                alive=bundles.is_alive,
-                call_costs=call_costs(bundles),
-                tracing=tracing,
+                partial(
+                    running,
+                    settings,
+                    register=partial(register, bundles, metrics),
+                    service_names=[service.full_name],
+                    metrics=metrics,
+                    ready=bundles.loaded,
+                    alive=bundles.is_alive,
+                    call_costs=call_costs(bundles),
+                    tracing=tracing,
+                )
             )

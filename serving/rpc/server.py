@@ -6,8 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
@@ -36,24 +35,6 @@ LIVENESS: Final = "liveness"
 _LIVENESS_SECONDS: Final = 1.0
 
 _logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class StopSignals:
-    """What SIGTERM and SIGINT have asked for."""
-
-    requested: asyncio.Event = field(default_factory=asyncio.Event)
-    """The first signal: finish what is at work, then end."""
-    at_once: asyncio.Event = field(default_factory=asyncio.Event)
-    """The second: end now."""
-
-    def listen(self) -> None:
-        """Takes the signals of this process; call it on the running loop."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
-
-    def _on_signal(self) -> None:
-        (self.at_once if self.requested.is_set() else self.requested).set()
 
 
 def _always() -> bool:
@@ -139,32 +120,21 @@ async def running(
             _logger.info("stopped")
 
 
-async def serve_until_stopped(
-    settings: ServerSettings,
-    *,
-    register: Callable[[aio.Server], None],
-    service_names: Sequence[str],
-    metrics: ServerMetrics,
-    ready: Callable[[], Awaitable[None]],
-    alive: Callable[[], bool] = _always,
-    call_costs: Mapping[str, CallCost] = EVERY_CALL_ALIKE,
-    tracing: Tracing = OFF,
-) -> None:
-    """Serves until SIGTERM or SIGINT, then drains; a second signal ends that at once. See `running`."""
-    signals = StopSignals()
-    signals.listen()
-    async with running(
-        settings,
-        register=register,
-        service_names=service_names,
-        metrics=metrics,
-        ready=ready,
-        alive=alive,
-        call_costs=call_costs,
-        tracing=tracing,
-        stop_at_once=signals.at_once,
-    ):
-        await signals.requested.wait()
+async def serve_until_stopped(server: Callable[..., AbstractAsyncContextManager[int]]) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends that at once.
+
+    Args:
+        server: `running`, with all of its arguments but `stop_at_once`.
+    """
+    requested, at_once = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (at_once if requested.is_set() else requested).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    async with server(stop_at_once=at_once):
+        await requested.wait()
         _logger.info("stopping")
 
 

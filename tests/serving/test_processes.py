@@ -31,7 +31,7 @@ from serving.bundle.holder import BundleHolder
 from serving.bundle.store import BundleStore
 from serving.logs import configure_logs
 from serving.rpc.metrics import ServerMetrics
-from serving.rpc.server import run, serve_until_stopped
+from serving.rpc.server import run, running, serve_until_stopped
 from candidate_service.settings import CandidateSettings
 
 def load(store, bundle_id):
@@ -50,7 +50,14 @@ async def main():
     )
     async with holder.loading():
         await serve_until_stopped(
-            settings, register=lambda server: None, service_names=[], metrics=metrics, ready=holder.loaded
+            partial(
+                running,
+                settings,
+                register=lambda server: None,
+                service_names=[],
+                metrics=metrics,
+                ready=holder.loaded,
+            )
         )
 
 configure_logs("slow")
