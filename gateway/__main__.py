@@ -6,7 +6,6 @@ import os
 # the call's status says too. GRPC_VERBOSITY=INFO brings it back.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import TypeVar
 
@@ -18,7 +17,7 @@ from gateway.metrics import GatewayMetrics, Method
 from gateway.movie_api import MovieApi
 from gateway.servicer import SERVICE_NAME, MovieServicer, call_costs
 from gateway.settings import GatewaySettings
-from gateway.stages.batch_queue import BatchLimits, BatchQueue
+from gateway.stages.batch_queue import BatchQueue
 from gateway.stages.breaker import Breaker
 from gateway.stages.client import StageClient
 from gateway.stages.direct import DirectStage
@@ -36,7 +35,7 @@ from serving.rpc.tracing_setup import traced
 from serving.settings import load_settings
 from serving.shards import UserShard
 from serving.stages import candidate, ranking, similarity
-from serving.stages.stage import Answer, Query, Stage, StageCodec
+from serving.stages.stage import Answer, Stage, StageCodec, StageName
 
 QueryOfUser = TypeVar("QueryOfUser", bound=UserQuery)
 
@@ -53,79 +52,70 @@ async def serve(settings: GatewaySettings) -> None:
         poll_seconds=settings.bundle_poll_seconds,
         keep_previous=True,
     )
-    async with AsyncExitStack() as stack:
-        stack.enter_context(exposed(server_metrics, settings))
-        tracing = stack.enter_context(traced("gateway"))
-        await stack.enter_async_context(catalogues.loading())
+    with exposed(server_metrics, settings), traced("gateway") as tracing:
         tls = client_credentials(settings, "stage")
-        monitors: list[StageMonitor] = []
-
-        def one(
-            codec: StageCodec[Query, Answer],
-            channel: aio.Channel,
-            limits: BatchLimits | None,
-            user_shard: UserShard | None = None,
-        ) -> tuple[Stage[Query, Answer], StageMonitor]:
-            """A stage, and who tells its state; without limits, queries share no calls."""
-            breaker = Breaker(codec.name, metrics, full_seconds=settings.budgets.full_seconds(codec.name))
-            client = StageClient(codec, channel, metrics, user_shard)
-            stage: Stage[Query, Answer] = (
-                DirectStage(client, breaker)
-                if limits is None
-                else BatchQueue(client, breaker=breaker, limits=limits, metrics=metrics)
+        async with (
+            catalogues.loading(),
+            open_channel(settings.candidate_target, tls, tracing) as to_candidate,
+            open_channel(settings.ranking_target, tls, tracing) as to_ranking,
+            open_channel(settings.similarity_target, tls, tracing) as to_similarity,
+        ):
+            candidates, candidate_monitor = _stage_of_users(
+                candidate.CODEC, to_candidate, settings.candidate_max_calls, settings, metrics
             )
-            return stage, ChannelMonitor(client, channel, breaker)
-
-        async def open_stage(
-            codec: StageCodec[Query, Answer], target: str, limits: BatchLimits | None = None
-        ) -> Stage[Query, Answer]:
-            channel = await stack.enter_async_context(open_channel(target, tls, tracing))
-            stage, monitor = one(codec, channel, limits)
-            monitors.append(monitor)
-            return stage
-
-        async def open_stage_of_users(
-            codec: StageCodec[QueryOfUser, Answer], target: str, limits: BatchLimits
-        ) -> Stage[QueryOfUser, Answer]:
-            count = settings.user_shards
-            if count == 1:
-                return await open_stage(codec, target, limits)
-            channel = await stack.enter_async_context(open_channel(target, tls, tracing))
-            shards = [one(codec, channel, limits, UserShard(index, count)) for index in range(count)]
-            monitors.append(ShardsMonitor([monitor for _, monitor in shards]))
-            return ShardedStage([stage for stage, _ in shards])
-
-        api = MovieApi(
-            catalogues=catalogues,
-            candidates=await open_stage_of_users(
-                candidate.CODEC,
-                settings.candidate_target,
-                settings.batch_limits(settings.candidate_max_calls),
-            ),
-            ranking=await open_stage_of_users(
-                ranking.CODEC, settings.ranking_target, settings.batch_limits(settings.ranking_max_calls)
-            ),
-            similarity=await open_stage(similarity.CODEC, settings.similarity_target),
-            budgets=settings.budgets,
-            batch_concurrency=settings.batch_concurrency,
-            why_movie=settings.why_movie,
-            metrics=metrics,
-            recent_lists=RecentLists(server_metrics.request_seconds.labels(Method.PERSONAL)),
-            monitors=monitors,
-        )
-        await serve_until_stopped(
-            partial(
-                running,
-                settings,
-                register=partial(add_MovieServiceServicer_to_server, MovieServicer(api)),
-                service_names=[SERVICE_NAME],
-                metrics=server_metrics,
-                ready=catalogues.loaded,
-                alive=catalogues.is_alive,
-                call_costs=call_costs(settings.batch_concurrency),
-                tracing=tracing,
+            rankings, ranking_monitor = _stage_of_users(
+                ranking.CODEC, to_ranking, settings.ranking_max_calls, settings, metrics
             )
-        )
+            client = StageClient(similarity.CODEC, to_similarity, metrics)
+            breaker = _breaker(StageName.SIMILARITY, settings, metrics)
+            api = MovieApi(
+                catalogues=catalogues,
+                candidates=candidates,
+                ranking=rankings,
+                similarity=DirectStage(client, breaker),
+                budgets=settings.budgets,
+                batch_concurrency=settings.batch_concurrency,
+                why_movie=settings.why_movie,
+                metrics=metrics,
+                recent_lists=RecentLists(server_metrics.request_seconds.labels(Method.PERSONAL)),
+                monitors=[candidate_monitor, ranking_monitor, ChannelMonitor(client, to_similarity, breaker)],
+            )
+            await serve_until_stopped(
+                partial(
+                    running,
+                    settings,
+                    register=partial(add_MovieServiceServicer_to_server, MovieServicer(api)),
+                    service_names=[SERVICE_NAME],
+                    metrics=server_metrics,
+                    ready=catalogues.loaded,
+                    alive=catalogues.is_alive,
+                    call_costs=call_costs(settings.batch_concurrency),
+                    tracing=tracing,
+                )
+            )
+
+
+def _stage_of_users(
+    codec: StageCodec[QueryOfUser, Answer],
+    channel: aio.Channel,
+    max_calls: int,
+    settings: GatewaySettings,
+    metrics: GatewayMetrics,
+) -> tuple[Stage[QueryOfUser, Answer], StageMonitor]:
+    """A stage whose queries share calls, and who tells its state; in shards where users are."""
+    count, limits = settings.user_shards, settings.batch_limits(max_calls)
+    stages: list[Stage[QueryOfUser, Answer]] = []
+    monitors: list[StageMonitor] = []
+    for user_shard in [UserShard(index, count) for index in range(count)] if count > 1 else [None]:
+        client = StageClient(codec, channel, metrics, user_shard)
+        breaker = _breaker(codec.name, settings, metrics)
+        stages.append(BatchQueue(client, breaker=breaker, limits=limits, metrics=metrics))
+        monitors.append(ChannelMonitor(client, channel, breaker))
+    return (ShardedStage(stages), ShardsMonitor(monitors)) if count > 1 else (stages[0], monitors[0])
+
+
+def _breaker(stage: StageName, settings: GatewaySettings, metrics: GatewayMetrics) -> Breaker:
+    return Breaker(stage, metrics, full_seconds=settings.budgets.full_seconds(stage))
 
 
 def main() -> None:
