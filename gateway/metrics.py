@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from itertools import product
 from typing import Final
 
@@ -57,30 +58,17 @@ class GatewayMetrics:
     @classmethod
     def create(cls, registry: CollectorRegistry) -> "GatewayMetrics":
         """Metrics at zero, every series of them: to Prometheus, one that begins with 1 has not grown."""
+        counter = partial(Counter, namespace=PREFIX, registry=registry)
+        histogram = partial(Histogram, namespace=PREFIX, registry=registry)
         metrics = cls(
-            stage_seconds=Histogram(
-                "stage_seconds",
-                "Time of a stage call.",
-                ("stage", "outcome"),
-                namespace=PREFIX,
-                registry=registry,
-                buckets=LATENCY_BUCKETS,
+            stage_seconds=histogram(
+                "stage_seconds", "Time of a stage call.", ("stage", "outcome"), buckets=LATENCY_BUCKETS
             ),
-            stage_wait_seconds=Histogram(
-                "stage_wait_seconds",
-                "Wait before a stage call.",
-                ("stage",),
-                namespace=PREFIX,
-                registry=registry,
-                buckets=LATENCY_BUCKETS,
+            stage_wait_seconds=histogram(
+                "stage_wait_seconds", "Wait before a stage call.", ("stage",), buckets=LATENCY_BUCKETS
             ),
-            stage_batch_size=Histogram(
-                "stage_batch_size",
-                "Queries in a stage call.",
-                ("stage",),
-                namespace=PREFIX,
-                registry=registry,
-                buckets=_BATCH_SIZES,
+            stage_batch_size=histogram(
+                "stage_batch_size", "Queries in a stage call.", ("stage",), buckets=_BATCH_SIZES
             ),
             breaker_open=Gauge(
                 "breaker_open",
@@ -89,22 +77,10 @@ class GatewayMetrics:
                 namespace=PREFIX,
                 registry=registry,
             ),
-            answers=Counter(
-                "answers", "Lists answered.", ("method", "model"), namespace=PREFIX, registry=registry
-            ),
-            degraded=Counter(
-                "degraded", "Lists weakened by a fault.", ("method",), namespace=PREFIX, registry=registry
-            ),
-            fallbacks=Counter(
-                "fallbacks",
-                "Lists that are not what was asked for.",
-                ("service", "reason"),
-                namespace=PREFIX,
-                registry=registry,
-            ),
-            unknown_items=Counter(
-                "unknown_items", "Movies dropped as unknown.", namespace=PREFIX, registry=registry
-            ),
+            answers=counter("answers", "Lists answered.", ("method", "model")),
+            degraded=counter("degraded", "Lists weakened by a fault.", ("method",)),
+            fallbacks=counter("fallbacks", "Lists that are not what was asked for.", ("service", "reason")),
+            unknown_items=counter("unknown_items", "Movies dropped as unknown."),
         )
         for stage, outcome in product(StageName, (OK, DEFECT, CANCELLED, *FAULTS)):
             metrics.stage_seconds.labels(stage, outcome)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -23,17 +23,10 @@ class RankingMetrics:
     @classmethod
     def create(cls, registry: CollectorRegistry) -> "RankingMetrics":
         """Metrics at zero on the server's registry."""
+        counter = partial(Counter, namespace=PREFIX, registry=registry)
         metrics = cls(
-            missing_features=Counter(
-                "missing_features",
-                "Feature values that were missing.",
-                ("feature",),
-                namespace=PREFIX,
-                registry=registry,
-            ),
-            unknown_items=Counter(
-                "unknown_items", "Candidates without features.", namespace=PREFIX, registry=registry
-            ),
+            missing_features=counter("missing_features", "Feature values that were missing.", ("feature",)),
+            unknown_items=counter("unknown_items", "Candidates without features."),
         )
         for group in FeatureSet.EXTENDED.groups:  # holds those of the other sets too
             for feature in group.FEATURES:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import waitress
@@ -57,11 +58,11 @@ class ServerMetrics:
         """Metrics at zero, on a registry of their own."""
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
+        counter = partial(Counter, namespace=PREFIX, registry=registry)
+        gauge = partial(Gauge, namespace=PREFIX, registry=registry)
         metrics = cls(
             registry=registry,
-            requests=Counter(
-                "requests", "Calls answered.", ("method", "code"), namespace=PREFIX, registry=registry
-            ),
+            requests=counter("requests", "Calls answered.", ("method", "code")),
             request_seconds=Histogram(
                 "request_seconds",
                 "Time from request to answer.",
@@ -70,20 +71,12 @@ class ServerMetrics:
                 registry=registry,
                 buckets=LATENCY_BUCKETS,
             ),
-            inflight=Gauge("inflight", "Users at work.", ("service",), namespace=PREFIX, registry=registry),
-            waiting=Gauge(
-                "waiting", "Users who wait for a place.", ("service",), namespace=PREFIX, registry=registry
-            ),
-            rejected=Counter(
-                "rejected", "Calls refused before any work.", ("reason",), namespace=PREFIX, registry=registry
-            ),
-            cancelled=Counter("cancelled", "Calls given up by callers.", namespace=PREFIX, registry=registry),
-            bundle_loads=Counter(
-                "bundle_loads", "Bundles tried.", ("result",), namespace=PREFIX, registry=registry
-            ),
-            bundle_info=Gauge(
-                "bundle_info", "Bundles held.", ("bundle_id", "role"), namespace=PREFIX, registry=registry
-            ),
+            inflight=gauge("inflight", "Users at work.", ("service",)),
+            waiting=gauge("waiting", "Users who wait for a place.", ("service",)),
+            rejected=counter("rejected", "Calls refused before any work.", ("reason",)),
+            cancelled=counter("cancelled", "Calls given up by callers."),
+            bundle_loads=counter("bundle_loads", "Bundles tried.", ("result",)),
+            bundle_info=gauge("bundle_info", "Bundles held.", ("bundle_id", "role")),
             service=service,
         )
         for reason in (Reason.OVERLOADED, Reason.DEADLINE_TOO_SHORT):
