@@ -6,11 +6,10 @@ once or so many a second; one client takes what there is instead of its list, an
 """
 
 import asyncio
-import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
@@ -26,10 +25,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 from typing_extensions import override
 
+from benchmarks.envoy import envoy
 from benchmarks.ports import free_port
 from benchmarks.servers import serving, settings_of, users_of
-from deploy.demo.plan import envoy_process
-from deploy.demo.processes import spawn
 from deploy.envoy_config import COMPOSE, CONFIG, CONSOLE, Options, Stage, render
 from movierec.candidate.v1 import candidate_service_pb2 as candidate
 from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_grpc
@@ -200,7 +198,8 @@ async def _running(bundle_root: Path) -> AsyncIterator[Outage]:
             admin=(_HOST, admin),
         )
         options = Options(deadline_seconds=_PATIENCE_SECONDS, requests_per_second=_ANY_RATE)
-        stack.enter_context(_envoy(render(place, options), logs))
+        # In a thread: it listens once it knows that the replicas, which this loop runs, are healthy.
+        await asyncio.to_thread(stack.enter_context, envoy(render(place, options), logs, edge))
         channel = await stack.enter_async_context(aio.insecure_channel(f"{_HOST}:{edge}"))
         urls = [f"http://{_HOST}:{port}/metrics" for port in metrics]
         yield Outage(stage, MovieServiceStub(channel), urls, cycle(users_of(bundle_root)))
@@ -233,19 +232,6 @@ async def _replica(stage: Candidates) -> AsyncIterator[tuple[str, int]]:
         yield _HOST, port
     finally:
         await server.stop(None)
-
-
-@contextmanager
-def _envoy(text: str, logs: Path) -> Iterator[None]:
-    config = logs / "envoy.yaml"
-    config.write_text(text, encoding="utf-8")
-    with (logs / "envoy.log").open("wb") as log:
-        process = spawn(envoy_process(config, os.environ), log)
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.wait()
 
 
 if __name__ == "__main__":

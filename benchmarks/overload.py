@@ -30,10 +30,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.ports import free_port
-from benchmarks.servers import Server, listening, serving, serving_stages, settings_of, targets_of, users_of
-from deploy.demo.plan import envoy_process
-from deploy.envoy_config import Options, demo, render
+from benchmarks.envoy import edge
+from benchmarks.servers import Server, serving, serving_stages, settings_of, targets_of, users_of
+from deploy.envoy_config import Options
 from gateway.settings import GatewaySettings
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
@@ -127,7 +126,8 @@ def measured(
         stages = serving_stages(stack, bundle_root, logs)
         names = (_LIMITED,) if edge_alone else tuple(_GATEWAYS)
         gateways = {name: _gateway(stack, name, bundle_root, logs, stages) for name in names}
-        targets = {BEHIND_EDGE: _edge(stack, gateways[_LIMITED], logs)}
+        options = Options(requests_per_second=_ANY_RATE)
+        targets = {BEHIND_EDGE: stack.enter_context(edge(gateways[_LIMITED], logs, options)).target}
         if edge_alone:
             stack.enter_context(_kept_on([first]))
         else:
@@ -161,16 +161,6 @@ def _kept_on(processors: Sequence[int]) -> Iterator[None]:
 def _gateway(stack: ExitStack, name: str, bundle_root: Path, logs: Path, stages: Sequence[Server]) -> Server:
     settings = settings_of("gateway", bundle_root, **targets_of(stages), **_GATEWAYS[name])
     return stack.enter_context(serving("gateway", logs / f"gateway, {name}.log", settings))
-
-
-def _edge(stack: ExitStack, gateway: Server, logs: Path) -> str:
-    """Runs Envoy before a gateway, as in the demo but without a limit to the rate; gives its target."""
-    port = free_port()
-    place = demo(port=port, gateway_port=int(gateway.target.rpartition(":")[2]))
-    config = logs / "envoy.yaml"
-    config.write_text(render(place, Options(requests_per_second=_ANY_RATE)), encoding="utf-8")
-    command = envoy_process(config, os.environ).command
-    return stack.enter_context(listening(command, logs / "envoy.log", port)).target
 
 
 class _Run:

@@ -1,7 +1,6 @@
 """The systems that are measured: how each is started, asked, and read."""
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -16,12 +15,12 @@ import httpx
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.envoy import edge
 from benchmarks.ports import free_port
 from benchmarks.servers import Server, listening, running, serving, settings_of, users_of
 from benchmarks.serving.load import Connect, ask_each, grpc_calls, http_requests
 from benchmarks.serving.messages import PAGE, record
-from deploy.demo.plan import envoy_process
-from deploy.envoy_config import Options, demo, render
+from deploy.envoy_config import Options
 from movierec.gateway.v1 import movie_service_pb2 as pb
 
 OURS: Final = "ours"
@@ -150,7 +149,8 @@ def start(bundle_root: Path, logs: Path, names: Sequence[str]) -> Iterator[Runni
         product = _product(stack, bundle_root, logs, metrics_port)
         systems = {OURS: _grpc_system(product)}
         if REST in names:
-            systems[REST] = _rest_system({"envoy": _envoy(stack, product["gateway"], logs), **product})
+            envoy = stack.enter_context(edge(product["gateway"], logs, _NO_LIMITS))
+            systems[REST] = _rest_system({"envoy": envoy, **product})
         for name in (NUMPY, USUAL):
             if name in names:
                 systems[name] = _monolith(stack, name, bundle_root, logs)
@@ -180,15 +180,6 @@ def _product(stack: ExitStack, bundle_root: Path, logs: Path, metrics_port: int)
     settings = settings_of("gateway", bundle_root, **_PATIENCE, **targets, metrics_port=str(metrics_port))
     gateway = stack.enter_context(serving("gateway", logs / "gateway.log", settings))
     return {"gateway": gateway, **stages}
-
-
-def _envoy(stack: ExitStack, gateway: Server, logs: Path) -> Server:
-    port = free_port()
-    place = demo(port=port, gateway_port=int(gateway.target.rpartition(":")[2]))
-    config = logs / "envoy.yaml"
-    config.write_text(render(place, _NO_LIMITS), encoding="utf-8")
-    command = envoy_process(config, os.environ).command
-    return stack.enter_context(listening(command, logs / "envoy.log", port))
 
 
 def _monolith(stack: ExitStack, name: str, bundle_root: Path, logs: Path) -> System:
