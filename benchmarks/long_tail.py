@@ -61,16 +61,15 @@ def n_movies_of(n_ratings: int) -> int:
     return 100 * round(float(200 * (n_ratings / 20e6) ** 0.4))
 
 
-def write_long_tail(folder: Path, n_ratings: int, *, n_movies: int | None = None, seed: int = 0) -> None:
+def write_long_tail(folder: Path, n_ratings: int, *, n_movies: int | None = None) -> None:
     """Writes ratings.csv and movies.csv, laid out as MovieLens does, into an existing folder.
 
     Args:
         folder: where.
         n_ratings: how many, within some hundredths from a million on; of fewer, up to a tenth is missing.
         n_movies: in the catalogue; `n_movies_of(n_ratings)` when None.
-        seed: of all that is drawn.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     movies = draw_movies(rng, n_movies or n_movies_of(n_ratings))
     movies = replace(movies, appeal=_TAIL * movies.appeal)
     write_movies(folder / "movies.csv", movies)

@@ -31,12 +31,11 @@ class SparkCluster:
 
 
 @contextmanager
-def spark_cluster(folder: Path, *, workers: int = 2, driver_memory: str = "1g") -> Iterator[SparkCluster]:
-    """Runs a cluster while the block runs, its workers with a core and 1 GiB for an executor's heap each.
+def spark_cluster(folder: Path, *, driver_memory: str = "1g") -> Iterator[SparkCluster]:
+    """Runs a cluster while the block runs: two workers with a core and 1 GiB for an executor's heap each.
 
     Args:
         folder: an empty one, for logs and for what executors keep on disk.
-        workers: how many.
         driver_memory: the heap of the job's driver, through which all ratings pass.
 
     Raises:
@@ -56,7 +55,7 @@ def spark_cluster(folder: Path, *, workers: int = 2, driver_memory: str = "1g") 
                     master,
                 )
             )
-            for place in range(workers)
+            for place in range(2)
         ]
         settings = {
             "spark.driver.host": _LOOPBACK,

@@ -67,15 +67,10 @@ class Checker:
         self._known: dict[str, _Fields] = {}
         """By the full name of a request's type."""
 
-    def violations(self, request: Message, path: str = "") -> list[FieldViolation]:
-        """The rules that a request breaks, in the order of its fields.
-
-        Args:
-            request: a whole request, or one of a batch.
-            path: what stands before the names of its fields.
-        """
+    def violations(self, request: Message) -> list[FieldViolation]:
+        """The rules that a request breaks, in the order of its fields."""
         found: list[FieldViolation] = []
-        _check(request, self._fields_of(request), path, found)
+        _check(request, self._fields_of(request), "", found)
         return found
 
     def require(self, request: Message) -> None:

@@ -33,18 +33,17 @@ _OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
 _FIRST_TO_BE_KILLED: Final = "1000"
 
 
-def tried_first(load: Loader[Model], *, seconds: float = TRIAL_SECONDS) -> Loader[Model]:
+def tried_first(load: Loader[Model]) -> Loader[Model]:
     """A loader that lets a process of its own load the bundle, and then does so itself.
 
     Args:
         load: a function or class method that can be found by its module and name.
-        seconds: how long a trial may take.
     """
     owner = getattr(load, "__self__", load)
     name = f"{owner.__module__}:{load.__qualname__}"
 
     def tried(store: BundleStore, bundle_id: str) -> Model:
-        try_loading([name], store, bundle_id, seconds=seconds)
+        try_loading([name], store, bundle_id)
         return load(store, bundle_id)
 
     return tried
