@@ -33,15 +33,11 @@ def users_with_reasons(users: int, contributions: int) -> int:
     return users + contributions // CONTRIBUTIONS_PER_USER
 
 
-def _one_user(_request: Any) -> int:
-    return 1
-
-
 @dataclass(frozen=True)
 class CallCost:
     """What calls of one method ask of a server."""
 
-    users: Callable[[Any], int] = _one_user
+    users: Callable[[Any], int] = lambda _request: 1
     """How many users a request is about, or costs as much as: see `users_with_reasons`."""
     priority: Priority = Priority.NORMAL
 

@@ -1,8 +1,6 @@
 """Lists of movies like one movie: the index of neighbours, filled up by shared genres."""
 
-from collections.abc import Mapping
 from functools import reduce
-from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -21,13 +19,6 @@ from serving.stages.stage import FallbackReason, Stage, StageError, StageFailure
 _MAX_EXCLUDED: Final = int(STAGE_LIMITS["exclude_movie_ids"].high)
 _MAX_ASKED: Final = int(STAGE_LIMITS["limit"].high)
 """What the index accepts; a list leaves the rest out itself."""
-
-_OUTCOMES: Final[Mapping[SimilarityMethod, Outcome]] = MappingProxyType(
-    {
-        SimilarityMethod.ALS_COSINE: Outcome.NEIGHBOURS,
-        SimilarityMethod.GENRE_JACCARD: Outcome.COLD_MOVIE,
-    }
-)
 
 
 class SimilarLists:
@@ -78,10 +69,11 @@ class SimilarLists:
         neighbours = self._neighbours(answer, catalogue)
         if answer.method is SimilarityMethod.ALS_COSINE:
             sources[Model.ALS_COSINE] = lambda: neighbours
-        elif builder.admitted(neighbours.movie_rows).size >= builder.missing:
+            return _finish(request, builder, sources, Outcome.NEIGHBOURS)
+        if builder.admitted(neighbours.movie_rows).size >= builder.missing:
             # A shorter list by genres is not the start of ours: the index breaks ties in its own way.
             sources[Model.GENRE_JACCARD] = lambda: neighbours
-        return _finish(request, builder, sources, _OUTCOMES[answer.method])
+        return _finish(request, builder, sources, Outcome.COLD_MOVIE)
 
     def _begin(
         self, request: SimilarRequest, catalogue: Catalogue, seen_elsewhere: Ids
@@ -122,20 +114,13 @@ class SimilarLists:
         )
         seconds = deadline.stage_seconds(StageName.SIMILARITY, self._budgets)
         answer = await self._similarity.ask(query, seconds=seconds)
-        catalogue = self._catalogue_of(answer)
+        catalogue = self._catalogues.find(answer.bundle_id)
+        if catalogue is None:
+            detail = f"answered from bundle {answer.bundle_id}"
+            raise StageError(StageName.SIMILARITY, FallbackReason.BUNDLE_MISMATCH, detail)
         if catalogue.bundle_id in {one.bundle_id for one in held}:
             return answer, catalogue
         return await self._find(request, deadline, seen_elsewhere)  # it came while the index answered
-
-    def _catalogue_of(self, answer: SimilarMovies) -> Catalogue:
-        catalogue = self._catalogues.find(answer.bundle_id)
-        if catalogue is None:
-            raise StageError(
-                StageName.SIMILARITY,
-                FallbackReason.BUNDLE_MISMATCH,
-                f"answered from bundle {answer.bundle_id}",
-            )
-        return catalogue
 
     def _neighbours(self, answer: SimilarMovies, catalogue: Catalogue) -> ScoredMovies:
         """The answer in the catalogue's rows; what it does not know is counted."""

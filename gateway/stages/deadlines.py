@@ -37,20 +37,13 @@ class Budgets:
         return min(budget.seconds, budget.share * (self.request - self.reserve) / 2)
 
 
+@dataclass(frozen=True)
 class Deadline:
-    """When an answer must be there. On the monotonic clock: a set wall clock changes nothing.
+    """When an answer must be there. On the monotonic clock: a set wall clock changes nothing."""
 
-    Args:
-        seconds: what is left now, the reserve included.
-        reserve: what no stage may use.
-        clock: monotonic seconds.
-    """
-
-    def __init__(
-        self, seconds: float, *, reserve: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._clock = clock
-        self._stages_end = clock() + seconds - reserve
+    _stages_end: float
+    """What comes later is the reserve, which no stage may use."""
+    _clock: Callable[[], float]
 
     @classmethod
     def on_arrival(
@@ -80,7 +73,7 @@ class Deadline:
                 reason=Reason.DEADLINE_TOO_SHORT,
                 remaining_ms=str(remaining_ms),
             )
-        return cls(seconds, reserve=reserve, clock=clock)
+        return cls(clock() + seconds - reserve, clock)
 
     def stage_seconds(self, stage: StageName, budgets: Budgets) -> float:
         """Seconds that a call to a stage may take when it begins now.

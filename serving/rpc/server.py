@@ -37,10 +37,6 @@ _LIVENESS_SECONDS: Final = 1.0
 _logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
-def _always() -> bool:
-    return True
-
-
 @asynccontextmanager
 async def running(
     settings: ServerSettings,
@@ -49,7 +45,7 @@ async def running(
     service_names: Sequence[str],
     metrics: ServerMetrics,
     ready: Callable[[], Awaitable[None]],
-    alive: Callable[[], bool] = _always,
+    alive: Callable[[], bool] = lambda: True,
     call_costs: Mapping[str, CallCost] = EVERY_CALL_ALIKE,
     tracing: Tracing = OFF,
     stop_at_once: asyncio.Event | None = None,
@@ -197,9 +193,8 @@ def _bind(server: aio.Server, settings: ServerSettings) -> int:
     where = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"{where}:{settings.port}"
     try:
-        family, kind, _, _, place = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
-            0
-        ]
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        family, kind, _, _, place = found[0]
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(place)
