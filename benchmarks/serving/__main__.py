@@ -6,7 +6,7 @@ monoliths on FastAPI. All must give the same users the same lists before anythin
 loaded in turn, each for a few seconds at a time.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -16,7 +16,7 @@ from rich.progress import track
 
 from benchmarks.servers import ServerError
 from benchmarks.serving import report
-from benchmarks.serving.bundles import trained_bundles
+from benchmarks.serving.bundles import BundleRoot, trained_bundles
 from benchmarks.serving.measurements import measure
 from benchmarks.serving.systems import TITLES, DisagreementError, start
 from serving.bundle.store import BundleError
@@ -25,12 +25,7 @@ from training.cli.terminal import Terminal
 
 def main(
     *,
-    bundle_root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Directory of a published bundle. Unset: the demo's, else one that is trained now."
-        ),
-    ] = None,
+    bundle_root: BundleRoot = None,
     seconds: Annotated[float, typer.Option(min=0.05, help="Of load per turn.")] = 2.0,
     rounds: Annotated[int, typer.Option(min=1, help="How often every system takes its turn.")] = 4,
     in_flight: Annotated[str, typer.Option(help="Requests to keep in flight, with commas.")] = "1,8,32,64",
@@ -53,7 +48,7 @@ def main(
                 in_flight=[int(many) for many in in_flight.split(",")],
                 seconds=seconds,
                 rounds=rounds,
-                progress=_shown_on(console),
+                progress=partial(track, description="Measuring", console=console, transient=True),
             )
     except (BundleError, DisagreementError, ServerError) as error:
         console.print(str(error), style="red")
@@ -61,12 +56,6 @@ def main(
     report.show(results, console)
     report.write(results, output)
     console.print(f"Written: {output}, {output.with_suffix('.svg')}")
-
-
-def _shown_on(
-    console: Terminal,
-) -> Callable[[Sequence[Callable[[], None]]], Iterator[Callable[[], None]]]:
-    return lambda turns: iter(track(turns, "Measuring", console=console, transient=True))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,16 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, TypeAlias
+
+import typer
 
 from serving.bundle.store import BundleError, BundleStore
 
+BundleRoot: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(help="Directory of a published bundle. Unset: the demo's, else one that is trained now."),
+]
 _DEMO: Final = Path("artifacts")
 _OWN: Final = Path("build/bench-bundles")
 

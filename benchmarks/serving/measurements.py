@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -92,7 +92,7 @@ def measure(
     in_flight: Sequence[int],
     seconds: float,
     rounds: int,
-    progress: Callable[[Sequence[Callable[[], None]]], Iterator[Callable[[], None]]],
+    progress: Callable[[Sequence[Callable[[], None]]], Iterable[Callable[[], None]]],
 ) -> Results:
     """Measures systems in turn.
 

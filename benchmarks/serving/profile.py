@@ -15,7 +15,7 @@ import typer
 from rich.progress import track
 
 from benchmarks.servers import Server
-from benchmarks.serving.bundles import trained_bundles
+from benchmarks.serving.bundles import BundleRoot, trained_bundles
 from benchmarks.serving.load import Connect, load
 from benchmarks.serving.measurements import LOOK_UPS, SIMILAR, look_up_request
 from benchmarks.serving.systems import NUMPY, OURS, Running, rpc, start
@@ -26,12 +26,7 @@ _LOAD_SECONDS: Final = 1.0
 
 def main(
     *,
-    bundle_root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Directory of a published bundle. Unset: the demo's, else one that is trained now."
-        ),
-    ] = None,
+    bundle_root: BundleRoot = None,
     seconds: Annotated[int, typer.Option(min=1, help="Of each recording.")] = 10,
     in_flight: Annotated[str, typer.Option(help="Requests to keep in flight, with commas.")] = "1,32",
     native: Annotated[bool, typer.Option(help="Also look into compiled libraries; slower.")] = False,
