@@ -101,17 +101,9 @@ def _trained(root: Path) -> BundleStore:
         data = root / "data"
         data.mkdir(parents=True, exist_ok=True)
         write_long_tail(data, _RATINGS, n_movies=_MOVIES)
-        command = (
-            sys.executable,
-            "-m",
-            "training",
-            "train",
-            "--data-dir",
-            str(data),
-            "--bundle-root",
-            str(root),
-        )
-        subprocess.run((*command, *_TRAINING), check=True)  # noqa: S603  # the job of ours
+        command = (sys.executable, "-m", "training", "train")
+        folders = ("--data-dir", str(data), "--bundle-root", str(root))
+        subprocess.run((*command, *folders, *_TRAINING), check=True)  # noqa: S603  # the job of ours
     return store
 
 

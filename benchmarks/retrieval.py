@@ -53,15 +53,7 @@ def main(
     table = Table(
         title=f"Processor ms at p50: best {_LIMIT} of {movies:,} movies, {DEFAULT_PARAMETERS.factors} factors"
     )
-    for heading in (
-        "norms",
-        "read",
-        "product",
-        "p95",
-        "scan",
-        "p95",
-        f"{_STRICT_SHARE:.0%} allowed",
-    ):
+    for heading in ("norms", "read", "product", "p95", "scan", "p95", f"{_STRICT_SHARE:.0%} allowed"):
         table.add_column(heading, justify="left" if heading == "norms" else "right")
     item_factors, user_factors = _fit(data_dir)
     vectors = user_factors[user_factors.any(axis=1)][:users]

@@ -21,13 +21,7 @@ from serving.fold_in import MAX_RATINGS, AlsParameters, FoldIn
 from serving.ids import NO_IDS, Ids, Rows
 from serving.movies import Movies
 from serving.ratings import EMPTY_HISTORY, History, Ratings
-from serving.retrieval import (
-    SMALL_SHARE,
-    RowsByNorm,
-    finite_factors,
-    retrieve,
-    retrieve_by_norm,
-)
+from serving.retrieval import SMALL_SHARE, RowsByNorm, finite_factors, retrieve, retrieve_by_norm
 from serving.shards import UserShard
 from serving.sources import CandidateSources, FusedCandidates
 from serving.stages.candidate import (

@@ -9,13 +9,7 @@ import numpy.typing as npt
 
 from gateway.fallback import Model, Outcome
 from gateway.lists.catalogue import Catalogue, Catalogues, LikedMovie, ScoredMovies
-from gateway.lists.list_builder import (
-    ListAnswer,
-    ListBuilder,
-    Sources,
-    StageOutcome,
-    assemble,
-)
+from gateway.lists.list_builder import ListAnswer, ListBuilder, Sources, StageOutcome, assemble
 from gateway.metrics import GatewayMetrics
 from gateway.requests import PersonalRequest
 from gateway.stages.deadlines import Budgets, Deadline
