@@ -47,7 +47,6 @@ _WELL: Final = 20
 """Good answers in a row, after which every gateway takes the stage for well."""
 _ANY_RATE: Final = 1_000_000
 _SERVICE: Final = candidate.DESCRIPTOR.services_by_name["CandidateService"].full_name
-_GATEWAY: Final = pb.DESCRIPTOR.services_by_name["MovieService"].full_name
 _POLICIES: Final = {"falls back": pb.FALLBACK_POLICY_UNSPECIFIED, "denies": pb.FALLBACK_POLICY_DENY}
 
 

@@ -79,10 +79,10 @@ class PersonalPipeline:
         draft = _Draft(request, held or named)
         draft.add_candidates(candidates, self._metrics)
         if held is None:  # first: of such a bundle, nothing but the order is worth showing
-            return draft.finish(
-                Outcome.RANKING_FAILED if draft.candidates.movie_ids.size else Outcome.CANDIDATES_FAILED,
-                _mismatch(candidates),
-            )
+            detail = f"answered from bundle {candidates.bundle_id}"
+            mismatch = StageFailure(StageName.CANDIDATE, FallbackReason.BUNDLE_MISMATCH, detail)
+            has_any = draft.candidates.movie_ids.size > 0
+            return draft.finish(Outcome.RANKING_FAILED if has_any else Outcome.CANDIDATES_FAILED, mismatch)
         if not draft.candidates.movie_ids.size:
             return draft.finish(_without_candidates(candidates))
         try:
@@ -229,12 +229,6 @@ def _without_candidates(candidates: CandidateList) -> Outcome:
     if candidates.user_vector is UserVector.NONE:
         return Outcome.UNKNOWN_USER
     return Outcome.SHORT_HISTORY if candidates.short_history else Outcome.NOTHING_TO_RANK
-
-
-def _mismatch(candidates: CandidateList) -> StageFailure:
-    """That candidates come from a bundle that is not held here."""
-    detail = f"answered from bundle {candidates.bundle_id}"
-    return StageFailure(StageName.CANDIDATE, FallbackReason.BUNDLE_MISMATCH, detail)
 
 
 def _in_order(catalogue: Catalogue, rows: Rows, candidates: CandidateList) -> ScoredMovies:

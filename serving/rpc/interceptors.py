@@ -40,7 +40,7 @@ ANSWER_CODES: Final = tuple(
 _MAX_REQUEST_ID_CHARACTERS: Final = 128
 _INFRASTRUCTURE: Final = "/grpc."  # health and reflection
 _ONE_USER: Final = CallCost()
-_CODE_NAMES: Final = {code.value[0]: code.name for code in StatusCode}
+_CODE_NAMES: Final[Mapping[int | None, str]] = {code.value[0]: code.name for code in StatusCode}
 
 _logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
@@ -185,4 +185,4 @@ async def _abort(context: aio.ServicerContext[Any, Any], status: status_pb2.Stat
 def _code_name(code: StatusCode | int | None) -> str:
     # The context answers with a number where its type says StatusCode.
     number = code.value[0] if isinstance(code, StatusCode) else code
-    return _CODE_NAMES.get(number, StatusCode.UNKNOWN.name) if number is not None else StatusCode.UNKNOWN.name
+    return _CODE_NAMES.get(number, StatusCode.UNKNOWN.name)
