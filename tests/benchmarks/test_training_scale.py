@@ -80,13 +80,13 @@ def test_the_page_keeps_what_people_wrote_above_the_table(tmp_path: Path) -> Non
 
 
 def test_memory_and_processor_time_count_children_too() -> None:
-    sleeping = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    try:
+    script = "import time; print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as sleeping:
+        assert sleeping.stdout is not None
+        sleeping.stdout.readline()  # it has grown to its size
         assert {os.getpid(), sleeping.pid} <= set(tree_seconds(os.getpid()))
         assert tree_bytes(os.getpid()) > tree_bytes(sleeping.pid) > 10**6
-    finally:
         sleeping.kill()
-        sleeping.wait()
     assert tree_bytes(sleeping.pid) == 0, "there is no such process"
 
 
