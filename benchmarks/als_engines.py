@@ -1,6 +1,6 @@
 """Item factors of ALS by implicit's own fit and on both engines: `python -m benchmarks.als_engines --help`.
 
-All give the same bits, or it fails. Cleaning and links of the same ratings are timed as well. Spark's
+All give the same bits, or it fails. So do links, and cleaning the same ratings is timed as well. Spark's
 executors are threads of a JVM on this machine, unless `PYSPARK_SUBMIT_ARGS` names a cluster. Linux only.
 """
 
@@ -53,22 +53,25 @@ def main(
     typer.echo(
         f"{data.values.size:,} ratings of {len(data.users):,} users by {n_movies:,} movies, {_CORES} cores"
     )
-    _timed("links", lambda: transitions.build(data, table, LocalEngine(_CORES)))
 
-    def on(engine: Engine) -> npt.NDArray[np.float32]:
+    def factors(engine: Engine) -> npt.NDArray[np.float32]:
         return fit_item_factors(data, n_movies, parameters, seed=_SEED, engine=engine)
 
+    def links(engine: Engine) -> npt.NDArray[np.float32]:
+        found: npt.NDArray[np.float32] = transitions.build(data, table, engine)["weights"]
+        return found
+
+    local = LocalEngine(_CORES)
     expected = _timed("implicit", lambda: _implicit(data, n_movies, parameters), iterations)
+    expected_links = _timed("links, local", partial(links, local))
     with SparkEngine() as spark:
         on_spark = f"Spark, {spark.cores} cores"
-        for name, engine in (
-            ("local", LocalEngine(_CORES)),
-            (f"{on_spark}, first fit", spark),
-            (on_spark, spark),
-        ):
-            found = _timed(name, partial(on, engine), iterations)
+        for name, engine in (("local", local), (f"{on_spark}, first fit", spark), (on_spark, spark)):
+            found = _timed(name, partial(factors, engine), iterations)
             if found.tobytes() != expected.tobytes():
                 raise SystemExit(f"{name}: the factors are not those of implicit")
+        if _timed(f"links, {on_spark}", partial(links, spark)).tobytes() != expected_links.tobytes():
+            raise SystemExit("links are not those of this machine")
 
 
 def _timed(name: str, work: Callable[[], _Found], iterations: int = 1) -> _Found:
