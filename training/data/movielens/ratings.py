@@ -81,6 +81,8 @@ def read_ratings(
         except pa.ArrowInvalid:  # does not say where, or what else
             table, lines = _read_arrow_carefully(path, layout, problems)
     frame = _as_frame(table, layout, lines)
+    del table
+    pa.default_memory_pool().release_unused()  # which would stay as large as the frame
     user, movie, value, *moment = layout.columns
     if frame.empty:
         problems.add(path.name, "there are no ratings in it")
