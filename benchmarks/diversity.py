@@ -17,6 +17,7 @@ from training.cli.options import DataOptions, ProtocolOption
 from training.cli.recipe_options import RecipeOptions
 from training.cli.terminal import Terminal
 from training.data.preparation import prepare
+from training.engine.local import LocalEngine
 from training.evaluation.judging import judge, lift_of
 from training.evaluation.profiles import CUTOFF, profile_of
 from training.evaluation.splits import judged_split
@@ -44,7 +45,7 @@ def main(
         prepared = prepare(data.resolve(), Path(folder), sample=False, dataset_tag=None, progress=progress)
     recipe = RecipeOptions().recipe(prepared.clean.ratings, ProtocolOption.USER)
     judged = judged_split(prepared.clean.ratings, recipe.protocol)
-    job = JobContext(prepared.table, recipe, progress)
+    job = JobContext(prepared.table, recipe, progress, LocalEngine(2))
     sources = choose_source_weights(judged.train, job).chosen
     job = job.with_recipe(sources=sources)
     two_stage = fit_two_stage(judged.train, job, replace(_CHOICE, iterations=trees), users=judged.users)

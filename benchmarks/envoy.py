@@ -11,14 +11,14 @@ from deploy.envoy_config import Options, demo, render
 
 
 def envoy(configuration: str, logs: Path, port: int) -> AbstractContextManager[Server]:
-    """Runs it while the block runs; `port` is one that it is to listen on."""
+    """Runs Envoy while the block runs; the configuration has it listen on `port`."""
     file = logs / "envoy.yaml"
     file.write_text(configuration, encoding="utf-8")
     return listening(envoy_process(file, os.environ).command, logs / "envoy.log", port)
 
 
 def edge(gateway: Server, logs: Path, options: Options) -> AbstractContextManager[Server]:
-    """Runs it before one gateway, as in the demo, while the block runs."""
+    """Runs Envoy before one gateway, as in the demo, while the block runs."""
     port = free_port()
     place = demo(port=port, gateway_port=int(gateway.target.rpartition(":")[2]))
     return envoy(render(place, options), logs, port)

@@ -28,6 +28,7 @@ from serving.ids import Rows
 from serving.sources import ALS_ALONE, Source, SourceWeights
 from training.checkpoints import Checkpoints
 from training.data.movielens.data_set import read_data_set
+from training.engine.local import LocalEngine
 from training.evaluation.judging import interval
 from training.evaluation.splits import Split, SplitProtocol, split
 from training.experiments.feature_selection import affordable, by_importance, tried
@@ -44,6 +45,8 @@ _REPEATS: Final = 5
 _EVERY_GROUP: Final = 1e6
 """Seconds that let a ranker learn from all groups of candidates."""
 
+_HERE: Final = LocalEngine(2)
+
 
 def main(
     data_dir: Annotated[
@@ -59,12 +62,12 @@ def main(
         checkpoints = Checkpoints(Path(folder))
         for protocol in SplitProtocol:
             past = split(clean.ratings, protocol).train
-            of_protocol = JobContext(table, _recipe(protocol, ALS_ALONE, 0), progress, checkpoints)
+            of_protocol = JobContext(table, _recipe(protocol, ALS_ALONE, 0), progress, _HERE, checkpoints)
             sources = choose_source_weights(past, of_protocol.part(protocol)).chosen
             judged = split(past, protocol)
             runs = []
             for seed in range(seeds):
-                job = JobContext(table, _recipe(protocol, sources, seed), progress, checkpoints)
+                job = JobContext(table, _recipe(protocol, sources, seed), progress, _HERE, checkpoints)
                 lists = ValidationLists.prepared(judged, job.part(f"{protocol}-{seed}"))
                 runs.append(_gains(affordable(lists)))
             groups = {group: np.mean([run[group] for run in runs], axis=0) for group in runs[0]}
@@ -72,7 +75,7 @@ def main(
                 judged.users.size, sources, groups, _recall_lost(judged, sources, of_protocol)
             )
     sources = parts[SplitProtocol.USER].sources
-    job = JobContext(table, _recipe(SplitProtocol.USER, sources, 0), progress)
+    job = JobContext(table, _recipe(SplitProtocol.USER, sources, 0), progress, _HERE)
     stage = FirstStage.fit(clean.ratings, job, "all ratings")
     queries = _queries(stage)
     lines = [

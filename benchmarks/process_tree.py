@@ -27,6 +27,7 @@ def _tree(pid: int, file: str) -> dict[int, str]:
     with suppress(OSError):  # one that has ended meanwhile
         found[pid] = Path(f"/proc/{pid}/{file}").read_text(encoding="ascii", errors="replace")
         for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text(encoding="ascii").split():
-                found |= _tree(int(child), file)
+            with suppress(OSError):  # a thread that has
+                for child in (task / "children").read_text(encoding="ascii").split():
+                    found |= _tree(int(child), file)
     return found

@@ -34,6 +34,7 @@ from serving.features.sets import FeatureSet
 from training.cli.terminal import Terminal
 from training.data.generated import write_sample
 from training.data.movielens.data_set import read_data_set
+from training.engine.local import LocalEngine
 from training.evaluation.splits import SplitProtocol
 from training.models.job_context import JobContext
 from training.models.ranker_selection import RankerChoice
@@ -208,7 +209,7 @@ def _trained(root: Path, progress: Progress) -> tuple[BundleStore, list[str]]:
             seed=seed,
             threads=1,
         )
-        two_stage = fit_two_stage(clean.ratings, JobContext(table, recipe, progress), choice)
+        two_stage = fit_two_stage(clean.ratings, JobContext(table, recipe, progress, LocalEngine(2)), choice)
         build = Build(
             two_stage=two_stage, table=table, recipe=recipe, dataset_tag=clean.tag("sample"), metrics={}
         )

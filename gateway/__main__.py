@@ -81,8 +81,7 @@ async def serve(settings: GatewaySettings) -> None:
                 monitors=[candidate_monitor, ranking_monitor, ChannelMonitor(client, to_similarity, breaker)],
             )
             await serve_until_stopped(
-                partial(
-                    running,
+                lambda at_once: running(
                     settings,
                     register=partial(add_MovieServiceServicer_to_server, MovieServicer(api)),
                     service_names=[SERVICE_NAME],
@@ -91,6 +90,7 @@ async def serve(settings: GatewaySettings) -> None:
                     alive=catalogues.is_alive,
                     call_costs=call_costs(settings.batch_concurrency),
                     tracing=tracing,
+                    stop_at_once=at_once,
                 )
             )
 
@@ -102,16 +102,19 @@ def _stage_of_users(
     settings: GatewaySettings,
     metrics: GatewayMetrics,
 ) -> tuple[Stage[QueryOfUser, Answer], StageMonitor]:
-    """A stage whose queries share calls, and who tells its state; in shards where users are."""
-    count, limits = settings.user_shards, settings.batch_limits(max_calls)
-    stages: list[Stage[QueryOfUser, Answer]] = []
-    monitors: list[StageMonitor] = []
-    for user_shard in [UserShard(index, count) for index in range(count)] if count > 1 else [None]:
+    """A stage whose queries share calls, and its monitor; a queue and a breaker for each shard of users."""
+
+    def one(user_shard: UserShard | None = None) -> tuple[Stage[QueryOfUser, Answer], StageMonitor]:
         client = StageClient(codec, channel, metrics, user_shard)
         breaker = _breaker(codec.name, settings, metrics)
-        stages.append(BatchQueue(client, breaker=breaker, limits=limits, metrics=metrics))
-        monitors.append(ChannelMonitor(client, channel, breaker))
-    return (ShardedStage(stages), ShardsMonitor(monitors)) if count > 1 else (stages[0], monitors[0])
+        limits = settings.batch_limits(max_calls)
+        queue = BatchQueue(client, breaker=breaker, limits=limits, metrics=metrics)
+        return queue, ChannelMonitor(client, channel, breaker)
+
+    if (count := settings.user_shards) == 1:
+        return one()
+    stages, monitors = zip(*(one(UserShard(index, count)) for index in range(count)), strict=True)
+    return ShardedStage(stages), ShardsMonitor(monitors)
 
 
 def _breaker(stage: StageName, settings: GatewaySettings, metrics: GatewayMetrics) -> Breaker:

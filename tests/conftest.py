@@ -5,6 +5,7 @@ import os
 # Before numpy: implicit warns of BLAS threads beside its own, and warnings fail tests.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+from training.engine.local import LocalEngine
 from training.models.job_context import JobContext
 from training.release.mlflow_env import MLFLOW_QUIET
 
@@ -108,7 +109,7 @@ def trained(shared_folders: SharedFolders, generated: Path) -> Trained:
         )
         progress = Progress(Console(quiet=True))
         choice = RankerChoice(loss=Loss.LOGLOSS, iterations=50, validation_ndcg={})
-        two_stage = fit_two_stage(clean.ratings, JobContext(table, recipe, progress), choice)
+        two_stage = fit_two_stage(clean.ratings, JobContext(table, recipe, progress, LocalEngine(2)), choice)
         build = Build(
             two_stage=two_stage, table=table, recipe=recipe, dataset_tag=clean.tag("sample"), metrics={}
         )

@@ -41,9 +41,9 @@ class Budgets:
 class Deadline:
     """When an answer must be there. On the monotonic clock: a set wall clock changes nothing."""
 
-    _stages_end: float
+    stages_end: float
     """What comes later is the reserve, which no stage may use."""
-    _clock: Callable[[], float]
+    clock: Callable[[], float]
 
     @classmethod
     def on_arrival(
@@ -81,7 +81,7 @@ class Deadline:
         Raises:
             StageError: its turn comes too late; asking would only be work for nobody.
         """
-        left = self._stages_end - self._clock()
+        left = self.stages_end - self.clock()
         if left <= 0:
             raise StageError(stage, FallbackReason.DEPENDENCY_TIMEOUT, "no time was left to ask")
         budget = budgets.stages[stage]

@@ -78,8 +78,7 @@ async def serve_bundle(
     with exposed(metrics, settings), traced(name) as tracing:
         async with bundles.loading():
             await serve_until_stopped(
-                partial(
-                    running,
+                lambda at_once: running(
                     settings,
                     register=partial(register, bundles, metrics),
                     service_names=[service.full_name],
@@ -88,5 +87,6 @@ async def serve_bundle(
                     alive=bundles.is_alive,
                     call_costs=call_costs(bundles),
                     tracing=tracing,
+                    stop_at_once=at_once,
                 )
             )

@@ -116,11 +116,11 @@ async def running(
             _logger.info("stopped")
 
 
-async def serve_until_stopped(server: Callable[..., AbstractAsyncContextManager[int]]) -> None:
+async def serve_until_stopped(server: Callable[[asyncio.Event], AbstractAsyncContextManager[int]]) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends that at once.
 
     Args:
-        server: `running`, with all of its arguments but `stop_at_once`.
+        server: `running`, given its `stop_at_once`.
     """
     requested, at_once = asyncio.Event(), asyncio.Event()
 
@@ -129,7 +129,7 @@ async def serve_until_stopped(server: Callable[..., AbstractAsyncContextManager[
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    async with server(stop_at_once=at_once):
+    async with server(at_once):
         await requested.wait()
         _logger.info("stopping")
 

@@ -83,10 +83,12 @@ def test_memory_and_processor_time_count_children_too() -> None:
     script = "import time; print(flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as sleeping:
         assert sleeping.stdout is not None
-        sleeping.stdout.readline()  # it has grown to its size
-        assert {os.getpid(), sleeping.pid} <= set(tree_seconds(os.getpid()))
-        assert tree_bytes(os.getpid()) > tree_bytes(sleeping.pid) > 10**6
-        sleeping.kill()
+        try:
+            sleeping.stdout.readline()  # it has grown to its size
+            assert {os.getpid(), sleeping.pid} <= set(tree_seconds(os.getpid()))
+            assert tree_bytes(os.getpid()) > tree_bytes(sleeping.pid) > 10**6
+        finally:
+            sleeping.kill()
     assert tree_bytes(sleeping.pid) == 0, "there is no such process"
 
 

@@ -15,7 +15,7 @@ from serving.ratings import Ratings
 from tests.e2e.oracle import Oracle, Scored, Wish
 from tests.faults.cluster import SECONDS, Cluster, running_cluster
 from tests.serving.republished import republished
-from tests.training.small import JOB, N_MOVIES, N_USERS, PROGRESS, build_of, table_of, tastes
+from tests.training.small import HERE, JOB, N_MOVIES, N_USERS, PROGRESS, build_of, table_of, tastes
 from training.models.job_context import JobContext
 from training.publish.publish import publish
 
@@ -99,7 +99,7 @@ async def test_movies_that_the_catalogue_lacks_are_left_out_and_counted(
     store: BundleStore, tmp_path: Path, record_property: Figures
 ) -> None:
     small, mixed = BundleStore(tmp_path / "small"), BundleStore(tmp_path / "mixed")
-    build = build_of(of_known_movies(RATINGS), JobContext(table_of(N_KNOWN), JOB.recipe, PROGRESS))
+    build = build_of(of_known_movies(RATINGS), JobContext(table_of(N_KNOWN), JOB.recipe, PROGRESS, HERE))
     small_id = publish(small.root, build, PROGRESS, settle_seconds=0)
 
     def with_small_catalogue(staging: Path) -> None:

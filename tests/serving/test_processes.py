@@ -50,13 +50,13 @@ async def main():
     )
     async with holder.loading():
         await serve_until_stopped(
-            partial(
-                running,
+            lambda at_once: running(
                 settings,
                 register=lambda server: None,
                 service_names=[],
                 metrics=metrics,
                 ready=holder.loaded,
+                stop_at_once=at_once,
             )
         )
 

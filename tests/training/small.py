@@ -13,6 +13,7 @@ from serving.ids import IdMap
 from serving.movies import Movies
 from serving.ratings import Ratings
 from training.data.movielens.movies import MovieTable
+from training.engine.local import LocalEngine
 from training.evaluation.splits import SplitProtocol
 from training.models.job_context import JobContext
 from training.models.ranker_selection import RankerChoice
@@ -24,6 +25,8 @@ from training.publish.publish import Build
 N_MOVIES = 60
 N_USERS = 50
 PROGRESS = Progress(Console(quiet=True))
+
+HERE = LocalEngine(2)
 
 RECIPE = Recipe(
     als=AlsParameters(factors=8, iterations=5, regularization=1.0, alpha=5.0, confidence=Confidence.LIKES),
@@ -79,7 +82,7 @@ def table_of(n_movies: int = N_MOVIES) -> MovieTable:
     )
 
 
-JOB = JobContext(table_of(), RECIPE, PROGRESS)
+JOB = JobContext(table_of(), RECIPE, PROGRESS, HERE)
 
 
 def build_of(
@@ -98,7 +101,7 @@ def build_of(
 
 
 N_SPARSE_MOVIES = 400
-SPARSE_JOB = JobContext(table_of(N_SPARSE_MOVIES), replace(RECIPE, n_candidates=100), PROGRESS)
+SPARSE_JOB = JobContext(table_of(N_SPARSE_MOVIES), replace(RECIPE, n_candidates=100), PROGRESS, HERE)
 
 
 def sparse(*, seed: int = 0) -> Ratings:

@@ -163,7 +163,12 @@ DatasetTag: TypeAlias = Annotated[
     str | None, typer.Option(help="Name of the data and their state. Unset: name and hash of the ratings.")
 ]
 Threads: TypeAlias = Annotated[
-    int, typer.Option(min=1, max=256, help="Of ALS and CatBoost. Another number, another bundle.")
+    int,
+    typer.Option(
+        min=1,
+        max=256,
+        help="Of CatBoost, ALS and links. Another number, another bundle.",
+    ),
 ]
 ProtocolChoice: TypeAlias = Annotated[ProtocolOption, typer.Option(help="How the future is cut off.")]
 Features: TypeAlias = Annotated[

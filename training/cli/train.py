@@ -194,7 +194,7 @@ def tune(
             trials=trials,
             seconds=60 * minutes,
         )
-        context = JobContext(prepared.table, recipe, progress, engine=LocalEngine(threads))
+        context = JobContext(prepared.table, recipe, progress, LocalEngine(threads))
         studies = run_studies(ratings, context, bounds)
         Tuning(prepared.dataset_tag, studies).write(path)
         for stage, study in studies.items():

@@ -29,6 +29,10 @@ class GatheredParts(Sequence[Arrays]):
     def __len__(self) -> int:
         return self.size
 
+    @override
+    def __iter__(self) -> Iterator[Arrays]:
+        return map(self.gather, range(self.size))  # that of Sequence takes any IndexError for the end
+
     @overload
     def __getitem__(self, place: int) -> Arrays: ...
     @overload

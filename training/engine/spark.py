@@ -1,5 +1,6 @@
 """The engine of a Spark cluster: the same work on the same shards, in executors."""
 
+import gc
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from training.engine.engine import Arrays, Engine, Shards, Work, opened
 from training.errors import TrainingError
 
 _SHARDS_PER_CORE: Final = 4
-"""At once: what is collected is safe, whatever happens to the job."""
+"""Sent and collected at once: the JVM's heap holds no more, and what is collected is safe."""
 
 _TOLD_BY: Final = frozenset({"PYSPARK_GATEWAY_PORT", "PYSPARK_SUBMIT_ARGS"})
 """Variables that are there when `spark-submit` started this process, or stand for its arguments."""
@@ -59,7 +60,7 @@ class SparkEngine(Engine):
 
     @override
     def shards(self, parts: Sequence[Arrays]) -> Shards:
-        return _SparkShards(self._context, len(parts), partial(_sent_at_once, self._context, parts))
+        return _SparkShards(self._context, len(parts), partial(_parallelized, self._context, parts))
 
     @override
     def __exit__(self, *_: object) -> None:
@@ -76,8 +77,8 @@ class _SparkShards(Shards):
     Args:
         context: of the session.
         size: number of shards.
-        partitions: an RDD that holds some consecutive shards, and their partitions in it.
-        sent: what is done to each shard, in turn.
+        partitions: gives an RDD that holds the shards at these places, and the numbers of their partitions.
+        works: what is done to each shard, in turn.
     """
 
     def __init__(
@@ -85,25 +86,25 @@ class _SparkShards(Shards):
         context: SparkContext,
         size: int,
         partitions: Callable[[range], _Partitions],
-        sent: Sequence[Broadcast[Work]] = (),
+        works: Sequence[Broadcast[Work]] = (),
     ) -> None:
         self._context = context
         self._size = size
         self._partitions = partitions
-        self._sent = sent
+        self._works = works
 
     @override
     def map(self, work: Work) -> Shards:
         with _failing_clearly():
             sent = self._context.broadcast(work)
-        return _SparkShards(self._context, self._size, self._partitions, [*self._sent, sent])
+        return _SparkShards(self._context, self._size, self._partitions, [*self._works, sent])
 
     @override
     @contextmanager
     def kept(self) -> Iterator[Shards]:
         with _failing_clearly():
             rdd, _ = self._partitions(range(self._size))
-            persisted = rdd.map(partial(_done, self._sent)).persist(StorageLevel.MEMORY_AND_DISK)
+            persisted = self._applied_to(rdd).persist(StorageLevel.MEMORY_AND_DISK)
         try:
             yield _SparkShards(self._context, self._size, lambda places: (persisted, places))
         finally:
@@ -117,24 +118,29 @@ class _SparkShards(Shards):
         for start in range(0, self._size, at_once):
             with _failing_clearly():
                 rdd, places = self._partitions(range(start, min(start + at_once, self._size)))
-                found = self._context.runJob(rdd.map(partial(_done, self._sent)), list, list(places))
+                found = self._context.runJob(self._applied_to(rdd), list, list(places))
+                del rdd  # or it is there while the next are sent
             yield from found
         self._let_go()
 
+    def _applied_to(self, rdd: RDD[Arrays]) -> RDD[Arrays]:
+        return rdd.map(partial(_apply, self._works)) if self._works else rdd
+
     def _let_go(self) -> None:
         with _failing_clearly():
-            for work in self._sent:
+            for work in self._works:
                 work.destroy()
 
 
-def _sent_at_once(context: SparkContext, parts: Sequence[Arrays], places: range) -> _Partitions:
-    """Those that are asked for alone: the heap of the driver's JVM holds all that an RDD is made of."""
+def _parallelized(context: SparkContext, parts: Sequence[Arrays], places: range) -> _Partitions:
+    """Only the shards that are asked for: the heap of the driver's JVM holds all that an RDD is made of."""
+    gc.collect()  # py4j's objects refer to themselves: until now the JVM held what was sent before as well
     some = parts[places.start : places.stop]
     return context.parallelize(some, max(1, len(some))), range(len(some))
 
 
-def _done(sent: Sequence[Broadcast[Work]], part: Arrays) -> Arrays:
-    for work in sent:
+def _apply(works: Sequence[Broadcast[Work]], part: Arrays) -> Arrays:
+    for work in works:
         part = opened(work.value)(part)
     return part
 
@@ -166,6 +172,7 @@ def _session() -> SparkSession:
     builder = (
         SparkSession.builder.appName("movierec")
         .config("spark.driver.maxResultSize", "0")  # the vectors of all users come to the driver
+        .config("spark.rpc.message.maxSize", "2047")  # MiB: a task carries its shard
         .config("spark.ui.showConsoleProgress", "false")  # the job has bars of its own
     )
     if not _TOLD_BY & set(os.environ):

@@ -13,7 +13,8 @@ def build(group: type[FeatureGroup], ratings: Ratings, table: MovieTable, engine
     """What `group`, which has arrays of its own, needs: built from `ratings` alone.
 
     Args:
-        group: a module of this package with the name of its module has a function `build`.
+        group: a module of this package with the name of its module has a function `build`; what needs no
+            engine ignores it.
         ratings: the history; there is at least one.
         table: the catalogue.
         engine: where it is done; the result does not depend on it.

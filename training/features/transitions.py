@@ -36,7 +36,7 @@ def build(ratings: Ratings, table: MovieTable, engine: Engine) -> dict[str, npt.
 def _blocks(ratings: Ratings, counts: npt.NDArray[np.int64]) -> Sequence[Arrays]:
     """The ratings of some movies at a time, and what their users rated next.
 
-    Each has `start`, the first of its movies; `n_ratings` of each; and `followers`, shape (20, n_ratings):
+    Each has `first_movie`, a row; `n_ratings` of each; and `followers`, shape (20, n_ratings):
     the movie rows that were rated next, -1 after a user's last.
     """
     users, by_movie = ratings.user_rows(), np.argsort(ratings.movie_rows, kind="stable")
@@ -48,12 +48,12 @@ def _blocks(ratings: Ratings, counts: npt.NDArray[np.int64]) -> Sequence[Arrays]
         start, stop = borders[place : place + 2]
         places = by_movie[ends[start] : ends[stop]]
         followers = np.full((_WINDOW, places.size), -1, np.int32)
-        mine = np.arange(places.size)
+        within = np.arange(places.size)  # those with a follower at this gap: others have none at wider ones
         for gap in range(1, _WINDOW + 1):
-            mine = mine[places[mine] < len(ratings) - gap]
-            mine = mine[users[places[mine]] == users[places[mine] + gap]]  # who is not, is not for wider ones
-            followers[gap - 1, mine] = ratings.movie_rows[places[mine] + gap]
-        return {"start": start, "n_ratings": counts[start:stop], "followers": followers}
+            within = within[places[within] < len(ratings) - gap]
+            within = within[users[places[within]] == users[places[within] + gap]]
+            followers[gap - 1, within] = ratings.movie_rows[places[within] + gap]
+        return {"first_movie": np.array(start), "n_ratings": counts[start:stop], "followers": followers}
 
     return GatheredParts(borders.size - 1, block)
 
@@ -70,7 +70,7 @@ class _LinksOfBlock(Work):
         return self._links
 
     def _links(self, block: Arrays) -> Arrays:
-        start, n_movies = int(block["start"]), block["n_ratings"].size
+        start, n_movies = int(block["first_movie"]), block["n_ratings"].size
         of_rating = np.repeat(np.arange(n_movies, dtype=np.int32), block["n_ratings"])
         rows, targets, weights = [], [], []
         for gap, followers in enumerate(block["followers"], start=1):

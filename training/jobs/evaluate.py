@@ -45,7 +45,7 @@ def evaluate(
     """
     clean, table, console = prepared.clean, prepared.table, progress.console
     checkpoints = Checkpoints.of(root, "evaluate", prepared.inputs, clean.digest, repr(recipe))
-    job = JobContext(table, recipe, progress, checkpoints, LocalEngine(recipe.threads))
+    job = JobContext(table, recipe, progress, LocalEngine(recipe.threads), checkpoints)
     first: Measurement | None = None
     for protocol in protocols:
         console.print(f"Measuring under '{protocol}'")

@@ -70,7 +70,7 @@ def train_and_publish(
     console, store = progress.console, BundleStore(root)
     clean, table = prepared.clean, prepared.table
     checkpoints = Checkpoints.of(root, "train", prepared.inputs, clean.digest, repr(recipe))
-    job = JobContext(table, recipe, progress, checkpoints, engine)
+    job = JobContext(table, recipe, progress, engine, checkpoints)
     progress.enter("past", "Measuring: trained on the past, judged on the future")
     measurement = measure(clean.ratings, job.part("past"), validate=True)
     print_measurements(console, [measurement], prepared.dataset_tag)

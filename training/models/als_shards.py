@@ -45,7 +45,7 @@ def overflow(parameters: AlsParameters) -> str:
 def histories(ratings: Ratings, user_rows: Rows, users_per_shard: int) -> Sequence[Arrays]:
     """Histories of some users at a time: `indptr`, `movie_rows`, `values` and `times`, as in `Ratings`."""
 
-    def some(place: int) -> Arrays:
+    def of_shard(place: int) -> Arrays:
         start = place * users_per_shard
         rows = user_rows[start : start + users_per_shard].tolist()
         found = [ratings.of(row) for row in rows]
@@ -56,7 +56,7 @@ def histories(ratings: Ratings, user_rows: Rows, users_per_shard: int) -> Sequen
             "times": np.concatenate([one.times for one in found]),
         }
 
-    return GatheredParts(math.ceil(user_rows.size / users_per_shard), some)
+    return GatheredParts(math.ceil(user_rows.size / users_per_shard), of_shard)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,16 +1,13 @@
 """What all steps of a training share."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from training.checkpoints import NO_CHECKPOINTS, Checkpoints
 from training.data.movielens.movies import MovieTable
 from training.engine.engine import Engine
-from training.engine.local import LocalEngine
 from training.models.recipe import Recipe
 from training.progress import Progress
-
-_HERE: Final = LocalEngine(2)
 
 
 @dataclass(frozen=True)
@@ -22,10 +19,10 @@ class JobContext:
     recipe: Recipe
     progress: Progress
     """Shows the steps."""
+    engine: Engine
+    """Where the big steps are done; the result does not depend on it."""
     checkpoints: Checkpoints = NO_CHECKPOINTS
     """Steps that were finished before, and where to keep those to come."""
-    engine: Engine = _HERE
-    """Where the big steps are done; the result does not depend on it."""
 
     @property
     def n_movies(self) -> int:

@@ -71,7 +71,7 @@ class Recipe:
     """The ranker's labels are cut as the evaluation cuts its future."""
     seed: int
     threads: int
-    """Of ALS and CatBoost; part of the recipe, as CatBoost's result depends on it."""
+    """Of CatBoost, ALS and links; part of the recipe, as CatBoost's result depends on it."""
     choose_regularization: bool = False
     """Whether λ of ALS is chosen on a validation part: that of `als` is where the grid begins, and then what
     was found."""

@@ -16,7 +16,7 @@ from tests.conftest import Trained
 from tests.training.engine.jobs import factors, filled
 from tests.training.small import N_MOVIES, RECIPE, table_of, tastes
 from training.cli.train import app
-from training.engine.engine import Arrays, Engine, Work
+from training.engine.engine import Arrays, Engine, GatheredParts, Work
 from training.engine.local import LocalEngine
 from training.engine.spark import SparkEngine
 from training.errors import TrainingError
@@ -60,15 +60,15 @@ def shard(rows: list[int], weights: list[float]) -> Arrays:
 
 
 def test_shards_come_back_in_their_order(engine: Engine) -> None:
-    parts = [shard([place], [place]) for place in range(20)]
-    found = list(engine.shards(parts).map(Scaled(2)).collect())
-    assert [one["weights"].tolist() for one in found] == [[2.0 * place] for place in range(20)]
+    parts = GatheredParts(20, lambda place: shard([place], [place]))
+    found = list(engine.shards(parts).map(Scaled(2)).map(Scaled(3)).collect())
+    assert [one["weights"].tolist() for one in found] == [[6.0 * place] for place in range(20)]
     assert {one["weights"].dtype for one in found} == {np.dtype(np.float32)}
 
 
 def test_what_is_kept_can_be_asked_twice(engine: Engine) -> None:
     with engine.shards([shard([1], [1]), shard([2], [2])]).map(Scaled(3)).kept() as kept:
-        first, second = (list(kept.map(Scaled(1)).collect()) for _ in range(2))
+        first, second = list(kept.map(Scaled(1)).collect()), list(kept.collect())
     assert (
         [one["weights"].tolist() for one in first]
         == [one["weights"].tolist() for one in second]
@@ -78,6 +78,13 @@ def test_what_is_kept_can_be_asked_twice(engine: Engine) -> None:
 
 def test_no_shards_are_no_shards(engine: Engine) -> None:
     assert list(engine.shards([]).map(Scaled(1)).collect()) == []
+
+
+def test_a_part_that_cannot_be_gathered_is_not_the_end(engine: Engine) -> None:
+    """An `IndexError` is, to who goes through a sequence."""
+    parts = GatheredParts(3, lambda place: [shard([1], [1])][place])
+    with pytest.raises(IndexError):
+        list(engine.shards(parts).map(Scaled(1)).collect())
 
 
 def test_a_fault_that_work_finds_is_told_in_its_words(engine: Engine) -> None:

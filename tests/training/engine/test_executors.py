@@ -100,7 +100,7 @@ def test_a_worker_that_is_killed_and_then_an_executor_change_nothing(
 
 
 def test_the_command_publishes_the_same_bundle_of_real_ratings(java: None, tmp_path: Path) -> None:
-    """It loads the bundle as each server does before it points to it."""
+    """`train-ranker` itself loads the bundle as each server does before it points to it."""
     data = os.environ.get("MOVIEREC_DATA_DIR")
     if data is None:
         pytest.skip("MOVIEREC_DATA_DIR names no ratings")
@@ -110,6 +110,7 @@ def test_the_command_publishes_the_same_bundle_of_real_ratings(java: None, tmp_p
             subprocess.run(
                 [*command, str(tmp_path / engine), "--engine", engine],
                 env={**os.environ, **(processes.environment if engine == "spark" else {})},
+                timeout=900,
                 check=True,
             )
     on_spark, here = (BundleStore(tmp_path / engine).pointer() for engine in ("spark", "local"))
@@ -122,7 +123,7 @@ from training.engine.spark import EngineError, SparkEngine
 
 try:
     with SparkEngine() as engine:
-        list(engine.shards([{"x": np.zeros(5_000_000)} for _ in range(16)]).collect())
+        list(engine.shards([{"x": np.zeros(20_000_000)} for _ in range(4)]).collect())
 except EngineError as error:
     print(error)
 """

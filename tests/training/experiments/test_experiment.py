@@ -9,7 +9,7 @@ import pytest
 from catboost import CatBoost
 
 from serving.ratings import Ratings
-from tests.training.small import JOB, PROGRESS, RECIPE, ratings_of, table_of, tastes
+from tests.training.small import HERE, JOB, PROGRESS, RECIPE, ratings_of, table_of, tastes
 from training.checkpoints import Checkpoints
 from training.experiments.experiment import measure, measure_seeds
 from training.experiments.tuning import Bounds, tune
@@ -61,7 +61,7 @@ def test_a_search_tries_the_ranker_that_training_takes(
     for name, only_loss in (("open", None), ("asked for", Loss.YETI_RANK)):
         recipe = replace(RECIPE, ranker=replace(RECIPE.ranker, only_loss=only_loss))
         bounds = Bounds(storage=tmp_path / "tuning.db", name=name, trials=2, seconds=60.0)
-        found = tune(tastes(), JobContext(table_of(), recipe, PROGRESS), bounds)
+        found = tune(tastes(), JobContext(table_of(), recipe, PROGRESS, HERE), bounds)
         # A file of `--params` with a number of trees would be the most that `train` chooses from.
         assert all("iterations" not in trial.parameters for trial in found["ranker"].trials)
     trees = RECIPE.ranker.iterations
@@ -70,12 +70,15 @@ def test_a_search_tries_the_ranker_that_training_takes(
 
 def test_an_open_regularization_is_chosen_before_anything_is_fitted() -> None:
     ratings, table = tastes(), table_of()
-    given = measure(ratings, JobContext(table, RECIPE, PROGRESS))
+    given = measure(ratings, JobContext(table, RECIPE, PROGRESS, HERE))
     assert (given.recipe, given.als_ndcg) == (RECIPE, {})
-    chosen = measure(ratings, JobContext(table, replace(RECIPE, choose_regularization=True), PROGRESS))
+    chosen = measure(ratings, JobContext(table, replace(RECIPE, choose_regularization=True), PROGRESS, HERE))
     best = max(chosen.als_ndcg, key=lambda value: chosen.als_ndcg[value])
     assert chosen.recipe.als == replace(RECIPE.als, regularization=best)
-    again = measure(ratings, JobContext(table, replace(chosen.recipe, choose_regularization=False), PROGRESS))
+    again = measure(
+        ratings,
+        JobContext(table, replace(chosen.recipe, choose_regularization=False), PROGRESS, HERE),
+    )
     assert again.qualities["als"].means() == chosen.qualities["als"].means()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from serving.features.sets import FeatureGroups, FeatureSet, groups_of_names, names_of_groups
 from serving.ratings import Ratings
-from tests.training.small import JOB, N_USERS, PROGRESS, RECIPE, tastes
+from tests.training.small import HERE, JOB, N_USERS, PROGRESS, RECIPE, tastes
 from training.checkpoints import Arrays, Checkpoints
 from training.data.movielens.data_set import read_data_set
 from training.experiments import feature_selection
@@ -28,7 +28,7 @@ def job(generated: Path) -> JobContext:
     groups = (*FeatureSet.REFERENCE.groups, *groups_of_names(["place", *OF_ORDER]))
     ranker = RankerParameters(learning_rate=0.1, depth=4)
     recipe = replace(RECIPE, ranker=ranker, feature_groups=groups, choose_features=True, threads=2)
-    return JobContext(table, recipe, PROGRESS)
+    return JobContext(table, recipe, PROGRESS, HERE)
 
 
 def chosen(ratings: Ratings, job: JobContext) -> FeatureSelection:

@@ -14,6 +14,7 @@ from serving.bundle.store import BundleStore
 from tests.conftest import Trained
 from tests.training.small import PROGRESS
 from training.checkpoints import NO_CHECKPOINTS, Checkpoints
+from training.engine.local import LocalEngine
 from training.evaluation.splits import split
 from training.experiments.experiment import Measurement
 from training.models.job_context import JobContext
@@ -156,7 +157,7 @@ class Case:
 
     def verdict(self, measurement: Measurement, *, checkpoints: Checkpoints = NO_CHECKPOINTS) -> gate.Verdict:
         """What the gate says of a challenger."""
-        job = JobContext(self.table, measurement.recipe, PROGRESS, checkpoints)
+        job = JobContext(self.table, measurement.recipe, PROGRESS, LocalEngine(2), checkpoints)
         _, verdict = pass_gate(self.store, measurement, self.ratings, job)
         return verdict
 

@@ -13,7 +13,7 @@ from serving.bundle.signature import SigningKey
 from serving.bundle.store import BundleStore
 from serving.features.sets import FeatureSet
 from serving.ids import IdMap
-from tests.training.small import PROGRESS, RECIPE, build_of, table_of, tastes
+from tests.training.small import HERE, PROGRESS, RECIPE, build_of, table_of, tastes
 from training.data.movielens.cleaning import CleaningCounts, CleanRatings, ratings_digest
 from training.data.movielens.movies import MovieTable
 from training.data.preparation import Prepared
@@ -36,7 +36,7 @@ def prepared(*, table: MovieTable | None = None, stars_of_first: float | None = 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, data = tmp_path_factory.mktemp("bundles"), prepared()
-    job = JobContext(data.table, RECIPE, PROGRESS)
+    job = JobContext(data.table, RECIPE, PROGRESS, HERE)
     publish(root, build_of(data.clean.ratings, job, dataset_tag="mine"), PROGRESS)
     return root
 
@@ -70,7 +70,7 @@ def test_a_chosen_regularization_is_no_other_recipe(root: Path, tmp_path: Path) 
     open_recipe = replace(RECIPE, choose_regularization=True)
     data = prepared()
     chosen = replace(open_recipe, als=replace(RECIPE.als, regularization=4.0))
-    job = JobContext(data.table, chosen, PROGRESS)
+    job = JobContext(data.table, chosen, PROGRESS, HERE)
     publish(tmp_path, build_of(data.clean.ratings, job, dataset_tag="mine"), PROGRESS)
     assert reusable(tmp_path, data, open_recipe) is not None
     assert reusable(tmp_path, data, replace(chosen, choose_regularization=False)) is None

@@ -17,7 +17,7 @@ from serving.features.sets import FeatureSet, feature_names
 from serving.fold_in import AlsParameters, Confidence
 from serving.sources import ALS_ALONE
 from tests.conftest import write_first_users
-from tests.training.small import PROGRESS
+from tests.training.small import HERE, PROGRESS
 from training.data.movielens.cleaning import CleanRatings
 from training.data.movielens.data_set import read_data_set
 from training.data.movielens.movies import MovieTable
@@ -71,8 +71,8 @@ def measured(sample: tuple[MovieTable, CleanRatings]) -> tuple[Measurement, TwoS
     table, clean = sample
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.experiments.experiment.choose_ranker", lambda *_: CHOICE)
-        measurement = measure(clean.ratings, JobContext(table, RECIPE, PROGRESS), validate=True)
-    return measurement, fit_two_stage(clean.ratings, JobContext(table, RECIPE, PROGRESS), CHOICE)
+        measurement = measure(clean.ratings, JobContext(table, RECIPE, PROGRESS, HERE), validate=True)
+    return measurement, fit_two_stage(clean.ratings, JobContext(table, RECIPE, PROGRESS, HERE), CHOICE)
 
 
 @pytest.fixture(scope="module")
@@ -349,7 +349,7 @@ def test_a_leak_that_no_guard_sees_shows_as_a_ranker_below_stage_one(
     monkeypatch.setattr("training.experiments.experiment.judged_split", lambda *_: test)
     monkeypatch.setattr(FirstStage, "fit", leaking_fit)
     monkeypatch.setattr("training.experiments.experiment.choose_ranker", lambda *_: CHOICE)
-    measurement = measure(clean.ratings, JobContext(table, recipe, PROGRESS))
+    measurement = measure(clean.ratings, JobContext(table, recipe, PROGRESS, HERE))
     printed = io.StringIO()
     print_measurements(Console(file=printed, width=10_000), [measurement], "sample")
     assert "labels from ratings that stage one" in printed.getvalue()
@@ -371,7 +371,7 @@ def test_a_ranker_that_learned_from_shuffled_labels_does_not_pass_the_gate(
     monkeypatch.setattr("training.models.ranker_selection.fit_ranker", fit_on_noise)
     monkeypatch.setattr("training.experiments.experiment.choose_ranker", lambda *_: CHOICE)
     few_features = replace(RECIPE, feature_groups=FeatureSet.REFERENCE.groups)
-    shuffled = measure(clean.ratings, JobContext(table, few_features, PROGRESS))
+    shuffled = measure(clean.ratings, JobContext(table, few_features, PROGRESS, HERE))
     served, challenger = (Evaluation.of(one, table.movies.ids) for one in (measured[0], shuffled))
     assert judge_challenger(served, served).refusals == ()
     verdict = judge_challenger(challenger, served)

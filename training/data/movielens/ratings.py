@@ -82,7 +82,7 @@ def read_ratings(
             table, lines = _read_arrow_carefully(path, layout, problems)
     frame = _as_frame(table, layout, lines)
     del table
-    pa.default_memory_pool().release_unused()  # which would stay as large as the frame
+    pa.default_memory_pool().release_unused()  # what was read would stay in it, as large as the frame
     user, movie, value, *moment = layout.columns
     if frame.empty:
         problems.add(path.name, "there are no ratings in it")
