@@ -72,11 +72,11 @@ async def test_without_ranking_the_order_is_that_of_als(world: World) -> None:
     world.candidates.answer = candidates(3, 4, 5, 6)
     world.ranking.failure = failing(StageName.RANKING)
     with capture_logs() as lines:
-        answer = await ask(world, limit=3)
+        answer = await ask(world, limit=3, explain_features=1)
     assert ids(answer) == [3, 4, 5]
     assert sources(answer) == [ALS] * 3
     assert (answer.model, answer.degraded, answer.reason) == (ALS, True, FAULT)
-    assert answer.bundle_id == BUNDLE
+    assert (answer.bundle_id, answer.base_value) == (BUNDLE, None)
     assert world.counted("answers", method="ListPersonalMovies", model=ALS) == 1
     assert world.counted("degraded", method="ListPersonalMovies") == 1
     assert world.counted("fallbacks", service="ranking", reason=FAULT) == 1
@@ -132,20 +132,15 @@ async def test_a_history_is_enough_for_two_stages(world: World) -> None:
 
 
 @pytest.mark.row(15)
-async def test_a_user_with_nothing_left_gets_what_is_popular(world: World) -> None:
+@pytest.mark.parametrize(("user_id", "shown"), [(300, [1, 2]), (200, [])], ids=["some", "everything seen"])
+async def test_a_user_with_nothing_left_gets_what_is_popular_if_anything(
+    world: World, user_id: int, shown: list[int]
+) -> None:
     world.candidates.answer = candidates()
-    answer = await ask(world, limit=2)
-    assert ids(answer) == [1, 2]
+    answer = await ask(world, user_id=user_id, limit=2)
+    assert ids(answer) == shown
     assert (answer.model, answer.degraded, answer.reason) == (POP, False, "NO_CANDIDATES")
     assert not world.ranking.queries
-
-
-@pytest.mark.row(15)
-async def test_a_user_who_has_seen_everything_gets_an_empty_list(world: World) -> None:
-    world.candidates.answer = candidates()
-    answer = await ask(world, user_id=200)
-    assert ids(answer) == []
-    assert (answer.model, answer.degraded, answer.reason) == (POP, False, "NO_CANDIDATES")
 
 
 async def test_without_a_bundle_there_is_no_answer(world: World) -> None:
@@ -247,11 +242,13 @@ async def test_include_seen_brings_back_seen_movies_and_history(world: World) ->
     assert world.candidates.queries[0].include_seen
 
 
-async def test_a_mistake_of_retrieval_is_blocked(world: World) -> None:
-    world.candidates.answer = candidates(1, 3, 7)
+@pytest.mark.parametrize("bundle_id", [BUNDLE, OTHER_BUNDLE], ids=["held", "not held"])
+async def test_a_mistake_of_retrieval_is_blocked(world: World, bundle_id: str) -> None:
+    world.candidates.answer = candidates(1, 3, 7, bundle_id=bundle_id)
     answer = await ask(world, user_id=100, movie_filter=MovieFilter(exclude_genres=("Horror",)), limit=1)
     assert ids(answer) == [3]
-    assert world.ranking.queries[0].movie_ids.tolist() == [3]
+    asked = [query.movie_ids.tolist() for query in world.ranking.queries]
+    assert asked == ([[3]] if bundle_id == BUNDLE else [])
 
 
 # While a bundle is rolled out, the gateway holds two, and candidates come from either.
@@ -327,19 +324,6 @@ async def test_what_comes_from_a_bundle_that_is_not_held_is_not_ranked(world: Wo
     assert world.counted("fallbacks", service="candidate", reason="BUNDLE_MISMATCH") == 1
 
 
-async def test_what_must_not_be_shown_is_left_out_of_such_a_list(world: World) -> None:
-    world.candidates.answer = candidates(1, 3, 7, bundle_id=OTHER_BUNDLE)
-    answer = await ask(world, user_id=100, movie_filter=MovieFilter(exclude_genres=("Horror",)), limit=1)
-    assert ids(answer) == [3]
-
-
-async def test_deny_makes_such_a_list_an_error(world: World) -> None:
-    world.candidates.answer = candidates(3, bundle_id=OTHER_BUNDLE)
-    with pytest.raises(UnavailableError) as caught:
-        await ask(world, fallback_policy=DENY)
-    assert caught.value.metadata == {"service": "candidate", "cause": "BUNDLE_MISMATCH"}
-
-
 @pytest.mark.parametrize(
     "useless",
     [
@@ -354,9 +338,11 @@ async def test_nothing_usable_from_such_a_bundle_is_a_fault(world: World, useles
     assert (ids(answer), answer.model, answer.bundle_id) == ([1], POP, BUNDLE)  # the gateway's own
     assert (answer.degraded, answer.reason) == (True, "BUNDLE_MISMATCH")
     assert world.counted("fallbacks", service="candidate", reason="BUNDLE_MISMATCH") == 1
-    with pytest.raises(UnavailableError) as caught:
-        await ask(world, fallback_policy=DENY)
-    assert caught.value.metadata == {"service": "candidate", "cause": "BUNDLE_MISMATCH"}
+    for denied in (useless, candidates(3, bundle_id=OTHER_BUNDLE)):
+        world.candidates.answer = denied
+        with pytest.raises(UnavailableError) as caught:
+            await ask(world, fallback_policy=DENY)
+        assert caught.value.metadata == {"service": "candidate", "cause": "BUNDLE_MISMATCH"}
 
 
 # What ranking is asked for, and what is shown of its answer.
@@ -382,12 +368,6 @@ async def test_explanations_belong_to_two_stages(world: World) -> None:
     assert answer.base_value == -2.0
 
 
-async def test_without_ranking_there_is_no_base_value(world: World) -> None:
-    world.candidates.answer = candidates(3, 4)
-    world.ranking.failure = failing(StageName.RANKING)
-    assert (await ask(world, explain_features=1)).base_value is None
-
-
 async def test_every_answer_has_an_id_of_its_own(world: World) -> None:
     world.candidates.answer = candidates(3, 4)
     one, two = (await ask(world)).recommendation_id, (await ask(world)).recommendation_id
@@ -399,28 +379,19 @@ async def test_every_answer_has_an_id_of_its_own(world: World) -> None:
 
 
 async def test_reasons_follow_their_movies(world: World) -> None:
-    answer = candidates(3, 900, 4)
     liked = LikedMovies(
         np.array([[1, 2], [2, 0], [901, 8]]), np.array([[0.5, 0.25], [0.5, 0], [0.25, 0.125]], np.float32)
     )
-    world.candidates.answer = replace(answer, because_of=liked)
+    world.candidates.answer = replace(candidates(3, 900, 4), because_of=liked)
     page = await ask(world, user_id=100, limit=3, because_of=2)
     assert ids(page) == [4, 3, 5]
-    assert [item.because_of for item in page.items] == [
-        (LikedMovie(8, "Movie 8", 0.125),),  # 901 is in no catalogue
-        (LikedMovie(1, "Movie 1", 0.5), LikedMovie(2, "Movie 2", 0.25)),
-        (),  # for what fills up, no like speaks
-    ]
-    assert world.candidates.queries[0].because_of == 2
-
-
-async def test_als_order_has_reasons_too(world: World) -> None:
-    answer = candidates(3)
-    liked = LikedMovies(np.array([[1]]), np.array([[0.5]], np.float32))
-    world.candidates.answer = replace(answer, because_of=liked)
+    of_3 = (LikedMovie(1, "Movie 1", 0.5), LikedMovie(2, "Movie 2", 0.25))
+    of_4 = (LikedMovie(8, "Movie 8", 0.125),)  # 901 is in no catalogue
+    assert [item.because_of for item in page.items] == [of_4, of_3, ()]  # what fills up, no like speaks for
     world.ranking.failure = failing(StageName.RANKING)
-    page = await ask(world, limit=1, because_of=1)
-    assert page.items[0].because_of == (LikedMovie(1, "Movie 1", 0.5),)
+    page = await ask(world, user_id=100, limit=2, because_of=2)
+    assert [item.because_of for item in page.items] == [of_3, of_4]
+    assert [query.because_of for query in world.candidates.queries] == [2, 2]
 
 
 async def test_reasons_are_asked_for(world: World) -> None:
@@ -445,24 +416,22 @@ async def test_a_fault_is_an_error(world: World, stage: StageName) -> None:
     assert world.counted("degraded", method="ListPersonalMovies") == 0
 
 
-async def test_a_short_list_stays_short(world: World) -> None:
-    world.candidates.answer = candidates(3, 4)
-    answer = await ask(world, limit=5, fallback_policy=DENY)
-    assert ids(answer) == [4, 3]
-    assert (answer.model, answer.degraded, answer.reason) == (TWO, False, "NO_CANDIDATES")
-
-
-async def test_an_empty_list_stays_empty(world: World) -> None:
-    world.candidates.answer = candidates()
-    answer = await ask(world, movie_filter=HORROR, fallback_policy=DENY)
-    assert ids(answer) == []
-    assert (answer.model, answer.degraded, answer.reason) == (TWO, False, "FILTERED_OUT")
-
-
-async def test_a_full_list_is_as_ever(world: World) -> None:
-    world.candidates.answer = candidates(3, 4)
-    answer = await ask(world, limit=2, fallback_policy=DENY)
-    assert (ids(answer), answer.model, answer.reason) == ([4, 3], TWO, None)
+@pytest.mark.parametrize(
+    ("found", "limit", "movie_filter", "reason"),
+    [
+        ((3, 4), 5, MovieFilter(), "NO_CANDIDATES"),
+        ((), 5, HORROR, "FILTERED_OUT"),
+        ((3, 4), 2, MovieFilter(), None),
+    ],
+    ids=["short", "empty", "full"],
+)
+async def test_a_list_stays_as_short_as_it_is(
+    world: World, found: tuple[int, ...], limit: int, movie_filter: MovieFilter, reason: str | None
+) -> None:
+    world.candidates.answer = candidates(*found)
+    answer = await ask(world, limit=limit, movie_filter=movie_filter, fallback_policy=DENY)
+    assert ids(answer) == [*reversed(found)]
+    assert (answer.model, answer.degraded, answer.reason) == (TWO, False, reason)
 
 
 # Deadlines and cancels of one request. No test waits.

@@ -12,7 +12,7 @@ from gateway.requests import SimilarRequest
 from serving.errors import NotFoundError, Reason, UnavailableError
 from serving.filters import MovieFilter
 from serving.stages.similarity import SimilarityMethod, SimilarMovies, SimilarQuery
-from serving.stages.stage import FallbackReason, StageName
+from serving.stages.stage import FallbackReason, StageError, StageName
 from tests.gateway.small_world import (
     BUNDLE,
     OTHER_BUNDLE,
@@ -65,21 +65,32 @@ async def test_a_cold_movie_is_compared_by_genres(world: World) -> None:
     assert (answer.model, answer.degraded, answer.reason) == (GENRES, False, "COLD_MOVIE")
     assert world.counted("fallbacks", service="similarity", reason="COLD_MOVIE") == 1
     assert not lines
+    denied = await ask(world, limit=2, fallback_policy=DENY)  # it is no fallback
+    assert (ids(denied), denied.model, denied.reason) == ([8, 5], GENRES, "COLD_MOVIE")
+    longer = await ask(world)  # is our own
+    assert ids(longer) == LIKE_MOVIE_1
+    assert (longer.model, longer.degraded, longer.reason) == (GENRES, False, "COLD_MOVIE")
 
 
-async def test_a_short_list_of_a_cold_movie_is_our_own(world: World) -> None:
-    world.similarity.answer = neighbours(8, 5, method=COLD)
-    answer = await ask(world)
-    assert ids(answer) == LIKE_MOVIE_1
-    assert (answer.model, answer.degraded, answer.reason) == (GENRES, False, "COLD_MOVIE")
-
-
-@pytest.mark.row(16)
-async def test_a_cold_movie_without_genres_is_like_nothing(world: World) -> None:
-    world.similarity.answer = neighbours(method=COLD)
-    answer = await ask(world, movie_id=4)
-    assert ids(answer) == []
-    assert (answer.model, answer.degraded, answer.reason) == (NOTHING, False, "COLD_MOVIE")
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        pytest.param(neighbours(method=COLD), "COLD_MOVIE", marks=pytest.mark.row(16)),
+        pytest.param(
+            failing(StageName.SIMILARITY, FallbackReason.MODEL_UNAVAILABLE),
+            "MODEL_UNAVAILABLE",
+            marks=pytest.mark.row(7),
+        ),
+    ],
+    ids=["cold", "without the index"],
+)
+async def test_a_movie_without_genres_is_like_nothing(
+    world: World, answer: SimilarMovies | StageError, reason: str
+) -> None:
+    world.similarity.answer = answer
+    found = await ask(world, movie_id=4)
+    assert ids(found) == []
+    assert (found.model, found.degraded, found.reason) == (NOTHING, reason != "COLD_MOVIE", reason)
 
 
 async def test_without_the_index_genres_are_compared(world: World) -> None:
@@ -98,14 +109,6 @@ async def test_without_the_index_genres_are_compared(world: World) -> None:
 async def test_a_shorter_list_by_genres_is_the_start_of_the_longer(world: World, limit: int) -> None:
     world.similarity.answer = failing(StageName.SIMILARITY)
     assert ids(await ask(world, limit=limit)) == LIKE_MOVIE_1[:limit]
-
-
-@pytest.mark.row(7)
-async def test_without_the_index_and_without_genres_there_is_nothing(world: World) -> None:
-    world.similarity.answer = failing(StageName.SIMILARITY, FallbackReason.MODEL_UNAVAILABLE)
-    answer = await ask(world, movie_id=4)
-    assert ids(answer) == []
-    assert (answer.model, answer.degraded, answer.reason) == (NOTHING, True, "MODEL_UNAVAILABLE")
 
 
 async def test_a_movie_that_only_the_index_lacks(world: World) -> None:
@@ -227,19 +230,8 @@ async def test_deny_makes_a_fault_an_error(world: World) -> None:
     assert caught.value.metadata == {"service": "similarity", "cause": "DEPENDENCY_OVERLOADED"}
 
 
-async def test_deny_keeps_a_short_list_short(world: World) -> None:
-    world.similarity.answer = neighbours(4, 6)
+@pytest.mark.parametrize("found", [(4, 6), ()])
+async def test_deny_keeps_a_list_as_short_as_it_is(world: World, found: tuple[int, ...]) -> None:
+    world.similarity.answer = neighbours(*found)
     answer = await ask(world, fallback_policy=DENY)
-    assert (ids(answer), answer.model, answer.reason) == ([4, 6], COSINE, "NO_CANDIDATES")
-
-
-async def test_deny_keeps_an_empty_list_empty(world: World) -> None:
-    world.similarity.answer = neighbours()
-    answer = await ask(world, fallback_policy=DENY)
-    assert (ids(answer), answer.model, answer.reason) == ([], COSINE, "NO_CANDIDATES")
-
-
-async def test_a_cold_movie_is_no_fallback_to_deny(world: World) -> None:
-    world.similarity.answer = neighbours(8, method=COLD)
-    answer = await ask(world, limit=1, fallback_policy=DENY)
-    assert (ids(answer), answer.model, answer.reason) == ([8], GENRES, "COLD_MOVIE")
+    assert (ids(answer), answer.model, answer.reason) == ([*found], COSINE, "NO_CANDIDATES")
