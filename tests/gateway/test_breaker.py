@@ -22,6 +22,7 @@ from movierec.candidate.v1 import candidate_service_pb2 as candidate
 from serving.stages import candidate as candidate_stage
 from serving.stages.candidate import CandidateList, CandidateQuery
 from serving.stages.stage import (
+    FAULTS,
     FallbackReason,
     InvalidQueryError,
     Stage,
@@ -116,86 +117,41 @@ async def test_the_fifth_failure_opens(guarded: Guarded) -> None:
     assert guarded.is_open
     with pytest.raises(StageError) as caught:
         await guarded.call(ANSWERS)
-    assert caught.value.failure == StageFailure(
-        STAGE, FallbackReason.DEPENDENCY_UNAVAILABLE, "the breaker is open"
-    )
-    assert lines == [
-        {
-            "event": "breaker opened",
-            "log_level": "warning",
-            "stage": "ranking",
-            "reason": "DEPENDENCY_UNAVAILABLE",
-            "detail": "gone",
-            "failed": 5,
-            "calls": 5,
-        }
-    ]
+    assert caught.value.failure == StageFailure(STAGE, UNAVAILABLE.failure.reason, "the breaker is open")
+    said = {"event": "breaker opened", "log_level": "warning", "stage": "ranking", "failed": 5, "calls": 5}
+    assert lines == [said | {"reason": "DEPENDENCY_UNAVAILABLE", "detail": "gone"}]
 
 
-async def test_half_of_the_calls_open(guarded: Guarded) -> None:
-    await guarded.succeed(4)
-    for _ in range(4):
-        await guarded.fail(1)
-        await guarded.succeed(1)
-    await guarded.fail(3)
-    assert not guarded.is_open  # 7 of 15
-    await guarded.fail(1)
-    assert guarded.is_open  # 8 of 16
-
-
-async def test_five_in_a_row_open_however_good_it_was_before(guarded: Guarded) -> None:
-    await guarded.succeed(1_000)
-    await guarded.fail(4)
-    await guarded.succeed(1)
-    await guarded.fail(4)
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param("good 4, " + "bad 1, good 1, " * 4 + "bad 3", id="half of all: 8 of 16"),
+        pytest.param("good 1000, bad 4, good 1, bad 4", id="five in a row, however good it was before"),
+        pytest.param("bad 4, wait 10, bad 4, wait 9.9", id="what was ten seconds ago is forgotten"),
+        pytest.param("good 100, wait 10, good 3, bad 2", id="successes age, too: 3 of 6"),
+    ],
+)
+async def test_one_more_failure_opens(guarded: Guarded, before: str) -> None:
+    for step, number in (one.split() for one in before.split(", ")):
+        if step == "wait":
+            guarded.now += float(number)
+        else:
+            await (guarded.succeed if step == "good" else guarded.fail)(int(number))
     assert not guarded.is_open
     await guarded.fail(1)
     assert guarded.is_open
-
-
-async def test_what_was_ten_seconds_ago_is_forgotten(guarded: Guarded) -> None:
-    await guarded.fail(4)
-    guarded.now += 10
-    await guarded.fail(4)
-    assert not guarded.is_open
-    guarded.now += 9.9
-    await guarded.fail(1)
-    assert guarded.is_open
-
-
-async def test_successes_age_too(guarded: Guarded) -> None:
-    await guarded.succeed(100)
-    guarded.now += 10
-    await guarded.succeed(3)
-    await guarded.fail(2)
-    assert not guarded.is_open  # 2 of 5
-    await guarded.fail(1)
-    assert guarded.is_open  # 3 of 6
 
 
 # What counts.
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        StageError(STAGE, reason)
-        for reason in (
-            FallbackReason.DEPENDENCY_UNAVAILABLE,
-            FallbackReason.DEPENDENCY_TIMEOUT,
-            FallbackReason.DEPENDENCY_OVERLOADED,
-            FallbackReason.MODEL_UNAVAILABLE,
-            FallbackReason.INVALID_RESPONSE,
-        )
-    ],
-    ids=str,
-)
-async def test_failures(guarded: Guarded, error: StageError) -> None:
-    await guarded.fail(5, error)
+@pytest.mark.parametrize("reason", sorted(FAULTS - {FallbackReason.BUNDLE_MISMATCH}))
+async def test_failures(guarded: Guarded, reason: FallbackReason) -> None:
+    await guarded.fail(5, StageError(STAGE, reason))
     assert guarded.is_open
     with pytest.raises(StageError) as caught:
         guarded.breaker.refuse_if_open()
-    assert caught.value.failure.reason is error.failure.reason  # clients learn the cause, open or not
+    assert caught.value.failure.reason is reason  # clients learn the cause, open or not
 
 
 @pytest.mark.parametrize(
