@@ -36,13 +36,7 @@ async def test_answers_in_order(stub: pb_grpc.CandidateServiceStub) -> None:
                 Query(user_id=1, limit=10),
                 Query(user_id=99, limit=10),
                 Query(user_id=1, limit=10, history=[pb.RatedMovie(movie_id=30)]),
-                Query(
-                    user_id=1,
-                    limit=10,
-                    include_seen=True,
-                    exclude_movie_ids=[10],
-                    filter=DRAMA,
-                ),
+                Query(user_id=1, limit=10, include_seen=True, exclude_movie_ids=[10], filter=DRAMA),
             ]
         ),
         timeout=5,

@@ -90,11 +90,7 @@ class RealStages:
 def models(bundle_root: Path) -> tuple[Catalogue, Retriever, Ranker]:
     store = BundleStore(bundle_root)
     bundle_id = store.pointer().bundle_id
-    return (
-        Catalogue.load(store, bundle_id),
-        Retriever.load(store, bundle_id),
-        Ranker.load(store, bundle_id),
-    )
+    return (Catalogue.load(store, bundle_id), Retriever.load(store, bundle_id), Ranker.load(store, bundle_id))
 
 
 @pytest.fixture

@@ -110,8 +110,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     entry = text.replace(last, f"{last}            WeekendFeatures,\n")
     sets.write_text(
         entry.replace(
-            "\n\nFeatureGroups",
-            "\nfrom serving.features.weekend import WeekendFeatures\n\n\nFeatureGroups",
+            "\n\nFeatureGroups", "\nfrom serving.features.weekend import WeekendFeatures\n\n\nFeatureGroups"
         )
     )
     run = subprocess.run(

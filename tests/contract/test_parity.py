@@ -122,9 +122,7 @@ def test_features_scores_and_order_are_the_same_for_every_user(
     content = RankerContent.read(folder)
     recorder = Recorder(content.model)
     ranker = Ranker(
-        bundle_id=trained.bundle_id,
-        ratings=read_ratings(folder),
-        content=replace(content, model=recorder),
+        bundle_id=trained.bundle_id, ratings=read_ratings(folder), content=replace(content, model=recorder)
     )
     ours = trained.two_stage.recommend(everyone)
     with_candidates = everyone[[found.movie_rows.size > 0 for found in learned]]

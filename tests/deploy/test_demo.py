@@ -238,8 +238,7 @@ with stop_requests() as stop:
 
 
 @pytest.mark.parametrize(
-    ("signal_number", "code"),
-    [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)],
+    ("signal_number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)]
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child to its parent")
 def test_no_child_outlives_the_demo(tmp_path: Path, signal_number: int, code: int) -> None:

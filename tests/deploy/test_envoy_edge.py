@@ -24,15 +24,7 @@ from movierec.candidate.v1 import candidate_service_pb2 as candidate_pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_pb_grpc
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1 import movie_service_pb2_grpc as pb_grpc
-from tests.deploy.edge import (
-    PATIENCE_SECONDS,
-    ROOT,
-    SERVICE,
-    Edge,
-    demo_place,
-    running_edge,
-    running_envoy,
-)
+from tests.deploy.edge import PATIENCE_SECONDS, ROOT, SERVICE, Edge, demo_place, running_edge, running_envoy
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -73,10 +65,7 @@ def error_of(response: httpx.Response) -> tuple[int, int, str]:
         (
             f"{PERSONAL}?user_id={LARGEST_INT64}&exclude_movie_ids=1&excludeMovieIds=2&diversity=0.5&include_seen=true",
             pb.ListPersonalMoviesRequest(
-                user_id=LARGEST_INT64,
-                exclude_movie_ids=[1, 2],
-                diversity=0.5,
-                include_seen=True,
+                user_id=LARGEST_INT64, exclude_movie_ids=[1, 2], diversity=0.5, include_seen=True
             ),
             pb.ListPersonalMoviesResponse(),
         ),

@@ -91,12 +91,7 @@ def test_types_and_limits_of_parameters(made: Any) -> None:
         "format": "int64",
         "pattern": "^[1-9][0-9]{0,18}$",
     }
-    assert query["diversity"]["schema"] == {
-        "type": "number",
-        "format": "float",
-        "minimum": 0,
-        "maximum": 1,
-    }
+    assert query["diversity"]["schema"] == {"type": "number", "format": "float", "minimum": 0, "maximum": 1}
     genres = query["filter.genres"]["schema"]
     assert (genres["maxItems"], genres["uniqueItems"], genres["items"]["maxLength"]) == (20, True, 40)
     assert query["limit"]["description"].startswith("Movies to return.")  # not "As in …"

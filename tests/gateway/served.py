@@ -7,10 +7,7 @@ from typing import Any
 
 from gateway.servicer import SERVICE_NAME, MovieServicer, call_costs
 from gateway.settings import GatewaySettings
-from movierec.gateway.v1.movie_service_pb2_grpc import (
-    MovieServiceStub,
-    add_MovieServiceServicer_to_server,
-)
+from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub, add_MovieServiceServicer_to_server
 from serving.rpc.channels import open_channel
 from serving.rpc.metrics import ServerMetrics
 from serving.rpc.server import running

@@ -287,9 +287,7 @@ class StubRanking(Stage[RankingQuery, RankedList]):
 
 
 def neighbours(
-    *movie_ids: int,
-    method: SimilarityMethod = SimilarityMethod.ALS_COSINE,
-    bundle_id: str = BUNDLE,
+    *movie_ids: int, method: SimilarityMethod = SimilarityMethod.ALS_COSINE, bundle_id: str = BUNDLE
 ) -> SimilarMovies:
     """Neighbours in this order."""
     scores = np.linspace(0.9, 0.1, len(movie_ids), dtype=np.float32)

@@ -8,13 +8,7 @@ import pytest
 
 from gateway.requests import PersonalRequest
 from serving.stages.stage import StageName
-from tests.gateway.small_world import (
-    BUDGETS,
-    World,
-    candidates,
-    failing,
-    ids,
-)
+from tests.gateway.small_world import BUDGETS, World, candidates, failing, ids
 
 TWO, POP = "two_stage", "popularity_fallback"
 FAULT = "DEPENDENCY_UNAVAILABLE"

@@ -47,10 +47,7 @@ def filters(draw: st.DrawFn) -> MovieFilter:
     if draw(st.booleans()):
         return MovieFilter()
     return MovieFilter(
-        genres=tuple(draw(genres)),
-        exclude_genres=tuple(draw(genres)),
-        min_year=earliest,
-        max_year=latest,
+        genres=tuple(draw(genres)), exclude_genres=tuple(draw(genres)), min_year=earliest, max_year=latest
     )
 
 

@@ -12,23 +12,13 @@ from gateway.lists.why import Verdict
 from gateway.servicer import MovieServicer
 from gateway.stages.monitor import StageStatus
 from movierec.gateway.v1 import movie_service_pb2 as public
-from movierec.gateway.v1.movie_service_pb2_grpc import (
-    MovieServiceStub,
-)
+from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceStub
 from serving.errors import Reason
 from serving.rpc.metrics import LATENCY_BUCKETS
 from serving.stages.candidate import LikedMovies, UserVector
 from serving.stages.stage import FallbackReason, StageName
 from tests.gateway.served import served
-from tests.gateway.small_world import (
-    BUNDLE,
-    OTHER_BUNDLE,
-    World,
-    candidates,
-    catalogue,
-    failing,
-    neighbours,
-)
+from tests.gateway.small_world import BUNDLE, OTHER_BUNDLE, World, candidates, catalogue, failing, neighbours
 from tests.serving.stage_under_test import failure, info_of, violations_of
 
 

@@ -183,10 +183,7 @@ def test_golden_values_are_checked() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [
-        golden(10, 30, scores=(-2.0, -1.1)),
-        golden(10, 99, scores=(-2.0, -1.0)),
-    ],
+    [golden(10, 30, scores=(-2.0, -1.1)), golden(10, 99, scores=(-2.0, -1.0))],
     ids=["score", "unknown-movie"],
 )
 def test_other_values_refuse_the_bundle(other: GoldenRanking) -> None:

@@ -29,9 +29,7 @@ def stub(running: tuple[pb_grpc.RankingServiceStub, ServerMetrics]) -> pb_grpc.R
     return running[0]
 
 
-async def test_answers_in_order_and_counts(
-    running: tuple[pb_grpc.RankingServiceStub, ServerMetrics],
-) -> None:
+async def test_answers_in_order_and_counts(running: tuple[pb_grpc.RankingServiceStub, ServerMetrics]) -> None:
     stub, metrics = running
     response = await stub.RankMovies(
         pb.RankMoviesRequest(
@@ -39,10 +37,7 @@ async def test_answers_in_order_and_counts(
             queries=[
                 Query(user_id=1, movie_ids=[50, 40, 99], retrieval_scores=[3, 2, 1], explain_features=3),
                 Query(
-                    movie_ids=[10, 30],
-                    retrieval_scores=[2, 1],
-                    limit=1,
-                    history=[pb.RatedMovie(movie_id=20)],
+                    movie_ids=[10, 30], retrieval_scores=[2, 1], limit=1, history=[pb.RatedMovie(movie_id=20)]
                 ),
             ],
         ),

@@ -27,10 +27,7 @@ MERGED = CandidateList(
     user_vector=UserVector.TRAINED,
     bundle_id="b",
     fused_scores=np.array([0.5, 0.25]),
-    source_ranks={
-        Source.ALS: np.array([0, 1], np.int32),
-        Source.TRANSITIONS: np.array([1, 0], np.int32),
-    },
+    source_ranks={Source.ALS: np.array([0, 1], np.int32), Source.TRANSITIONS: np.array([1, 0], np.int32)},
     probes=(
         CandidateProbe(20, score=0.125, rank=7, fused_score=0.0, source_ranks={Source.TRANSITIONS: 2}),
         CandidateProbe(40),

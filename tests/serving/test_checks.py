@@ -182,28 +182,16 @@ STAGE_ROWS: Mapping[str, Row] = {
         [[], range(1, 1_002)],
     ),
     "queries[].movie_ids[]": (lambda value: ranked(movie_ids=[value]), *ID),
-    "queries[].retrieval_scores": (
-        lambda count: ranked(retrieval_scores=[1] * count),
-        [0, 1_000],
-        [1_001],
-    ),
+    "queries[].retrieval_scores": (lambda count: ranked(retrieval_scores=[1] * count), [0, 1_000], [1_001]),
     "queries[].retrieval_scores[]": (
         lambda value: ranked(retrieval_scores=[value]),
         [0, -MAX_FLOAT, MAX_FLOAT],
         NOT_FINITE,
     ),
-    "queries[].transitions_ranks": (
-        lambda count: ranked(transitions_ranks=[1] * count),
-        [0, 1_000],
-        [1_001],
-    ),
+    "queries[].transitions_ranks": (lambda count: ranked(transitions_ranks=[1] * count), [0, 1_000], [1_001]),
     "queries[].transitions_ranks[]": (lambda value: ranked(transitions_ranks=[value]), *RANK),
     "queries[].probes[].transitions_rank": (lambda value: probed(transitions_rank=value), *RANK),
-    "queries[].popularity_ranks": (
-        lambda count: ranked(popularity_ranks=[1] * count),
-        [0, 1_000],
-        [1_001],
-    ),
+    "queries[].popularity_ranks": (lambda count: ranked(popularity_ranks=[1] * count), [0, 1_000], [1_001]),
     "queries[].popularity_ranks[]": (lambda value: ranked(popularity_ranks=[value]), *RANK),
     "queries[].probes[].popularity_rank": (lambda value: probed(popularity_rank=value), *RANK),
     "queries[].probe_movie_ids": (

@@ -46,11 +46,7 @@ async def test_service_error_leaves_by_the_table(server: ServerUnderTest) -> Non
     error = await failure(server.stub.FindSimilarMovies(pb.FindSimilarMoviesRequest(), timeout=5))
     assert error.code() is StatusCode.NOT_FOUND
     info = info_of(error)
-    assert (info.reason, info.domain, dict(info.metadata)) == (
-        "UNKNOWN_MOVIE",
-        "movierec",
-        {"movie_id": "7"},
-    )
+    assert (info.reason, info.domain, dict(info.metadata)) == ("UNKNOWN_MOVIE", "movierec", {"movie_id": "7"})
     assert server.value("movierec_requests_total", method=METHOD, code="NOT_FOUND") == 1
 
 

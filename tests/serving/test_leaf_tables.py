@@ -11,11 +11,7 @@ TABLES = LeafTables(
     split_borders=np.array([[0.5, 2], [1.5, np.inf]], dtype=np.float32),
     leaf_features=np.array([[0, 1], [1, 3]], dtype=np.int32),
     leaf_contributions=np.array(
-        [
-            [[-1, -10], [-1, 10], [1, -10], [2, 20]],
-            [[100, 0], [200, 0], [0, 0], [0, 0]],
-        ],
-        dtype=np.float64,
+        [[[-1, -10], [-1, 10], [1, -10], [2, 20]], [[100, 0], [200, 0], [0, 0], [0, 0]]], dtype=np.float64
     ),
     base_value=0.5,
 )

@@ -18,10 +18,7 @@ def test_the_hash_is_the_published_one() -> None:
     assert shard_of(1, largest) == 0x910A2DEC89025CC1 % largest
 
 
-@given(
-    st.lists(st.integers(1, 2**63 - 1), unique=True, max_size=50).map(sorted),
-    st.integers(1, 100),
-)
+@given(st.lists(st.integers(1, 2**63 - 1), unique=True, max_size=50).map(sorted), st.integers(1, 100))
 def test_each_user_is_in_one_shard_and_one_alone_says_the_same(user_ids: list[int], count: int) -> None:
     ids = np.array(user_ids, dtype=np.int64)
     pieces = rows_by_shard(ids, count)

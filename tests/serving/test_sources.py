@@ -11,14 +11,7 @@ from hypothesis.extra import numpy as arrays
 from serving.links import LinkTable
 from serving.ratings import EMPTY_HISTORY, History
 from serving.retrieval import Candidates, retrieve
-from serving.sources import (
-    ALS_ALONE,
-    CandidateSources,
-    FusedCandidates,
-    Source,
-    SourceWeights,
-    fused,
-)
+from serving.sources import ALS_ALONE, CandidateSources, FusedCandidates, Source, SourceWeights, fused
 
 ITEM_FACTORS = np.array([[1], [5], [3], [4], [2], [0]], np.float32)
 """By ALS, of a user with vector 1: 1 3 2 4 0 5."""

@@ -184,14 +184,7 @@ def test_train_publishes_and_reuses_a_bundle_of_the_same_data_and_recipe(
     assert trained.exit_code == 0, trained.output
     pointer = BundleStore(root).pointer()
     assert f"Published bundle {pointer.bundle_id} in " in trained.stdout
-    for text in (
-        "popularity",
-        "SVD",
-        "ALS",
-        "two-stage",
-        "paired 95 % interval",
-        "seed 0: ranker",
-    ):
+    for text in ("popularity", "SVD", "ALS", "two-stage", "paired 95 % interval", "seed 0: ranker"):
         assert text in trained.stdout
 
     reused = run(*arguments, "--reuse")

@@ -70,9 +70,7 @@ def test_many_lists_are_judged_as_each_of_them() -> None:
 
 
 @given(
-    order=st.permutations(range(30)),
-    relevant=st.sets(st.integers(0, 29), min_size=1),
-    k=st.integers(1, 40),
+    order=st.permutations(range(30)), relevant=st.sets(st.integers(0, 29), min_size=1), k=st.integers(1, 40)
 )
 def test_ndcg_equals_scikit_learns(order: list[int], relevant: set[int], k: int) -> None:
     gains = np.isin(np.arange(30), list(relevant)).astype(float)

@@ -10,11 +10,7 @@ from tests.training.small import PROGRESS, ratings_of
 from training.data.ease import Ease, likes
 from training.engine.local import LocalEngine
 from training.evaluation.splits import SplitProtocol, split
-from training.experiments.baselines import (
-    baseline_lists,
-    choose_ease_regularization,
-    lists_by_scores,
-)
+from training.experiments.baselines import baseline_lists, choose_ease_regularization, lists_by_scores
 from training.experiments.held_out_users import strong_generalisation
 from training.models.item_knn import ItemKnn
 from training.models.recipe import DEFAULT_PARAMETERS

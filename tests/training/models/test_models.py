@@ -80,10 +80,7 @@ def test_svd_of_fewer_movies_than_factors_and_a_user_without_ratings() -> None:
 
 @pytest.mark.parametrize(
     "ratings",
-    [
-        ratings_of([(0, 5, 1), (1, 5, 2)], [(1, 3, 1), (2, 3, 2)]),
-        ratings_of([(0, 5, 1), (1, 2, 2)]),
-    ],
+    [ratings_of([(0, 5, 1), (1, 5, 2)], [(1, 3, 1), (2, 3, 2)]), ratings_of([(0, 5, 1), (1, 2, 2)])],
     ids=["each user gives the same stars to all", "one user"],
 )
 def test_svd_with_nothing_to_factorise_expects_the_mean(ratings: Ratings) -> None:

@@ -22,12 +22,7 @@ from training.models.ranker_groups import (
     labelled_groups,
     ranker_groups,
 )
-from training.models.ranker_selection import (
-    LOSS_SHARE,
-    RankerChoice,
-    choose_ranker,
-    estimated_seconds,
-)
+from training.models.ranker_selection import LOSS_SHARE, RankerChoice, choose_ranker, estimated_seconds
 from training.models.recipe import Loss, RankerParameters, Recipe, default_ranker
 from training.models.two_stage import TwoStage, fit_two_stage
 
@@ -433,13 +428,7 @@ def test_a_user_without_a_vector_gets_an_empty_list() -> None:
     ratings = ratings_of(*[[(int(r), v, t) for r, v, t in user] for user in users], [(0, 1.0, 5)])
     stage = stage_on(ratings)
     ranker = fit_ranker(
-        planted(),
-        Loss.LOGLOSS,
-        RECIPE.ranker,
-        iterations=5,
-        feature_names=NAMES,
-        seed=0,
-        threads=1,
+        planted(), Loss.LOGLOSS, RECIPE.ranker, iterations=5, feature_names=NAMES, seed=0, threads=1
     )
     model = TwoStage(
         stage, ranker, RankerChoice(Loss.LOGLOSS, 5, {}), groups=1, inner_scores=np.empty(0, np.float32)

@@ -60,10 +60,7 @@ def registry(root: Path, trained: Trained) -> Registry:
 
 
 def brought_down(
-    registry: Registry,
-    root: Path,
-    trusted: TrustedKeys | None = None,
-    user_shard: UserShard | None = None,
+    registry: Registry, root: Path, trusted: TrustedKeys | None = None, user_shard: UserShard | None = None
 ) -> str | None:
     """What came; there is nothing to wait for."""
 

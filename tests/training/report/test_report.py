@@ -162,10 +162,7 @@ def test_report_says_what_every_feature_means(page: str, measured: tuple[Measure
 
 
 def test_report_lies_in_the_bundle_and_not_in_its_identity(
-    page: str,
-    sample: tuple[MovieTable, CleanRatings],
-    measured: tuple[Measurement, TwoStage],
-    tmp_path: Path,
+    page: str, sample: tuple[MovieTable, CleanRatings], measured: tuple[Measurement, TwoStage], tmp_path: Path
 ) -> None:
     build = Build(
         two_stage=measured[1], table=sample[0], recipe=RECIPE, dataset_tag="sample", metrics={}, report=page
