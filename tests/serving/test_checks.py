@@ -26,8 +26,8 @@ NOT_FINITE = (math.nan, math.inf, -math.inf)
 YEAR_1, YEAR_9999 = -62_135_596_800, 253_402_300_799
 """First and last second that a Timestamp may have."""
 
-Row: TypeAlias = tuple[Callable[[Any], Message], Sequence[Any], Sequence[Any]]
-"""A request with a value in one field; values that are accepted, and values that are refused."""
+Row: TypeAlias = tuple[Callable[..., Message], Sequence[Any], Sequence[Any]]
+"""What makes a request with a value in one field; values that are accepted, and values that are refused."""
 
 
 def popular(**fields: Any) -> public.ListPopularMoviesRequest:
@@ -44,6 +44,14 @@ def filtered(**fields: Any) -> public.ListPersonalMoviesRequest:
 
 def having_rated(**fields: Any) -> public.ListPersonalMoviesRequest:
     return personal(history=[public.RatedMovie(**({"movie_id": 1} | fields))])
+
+
+def rated(n: int, kind: Any = public.RatedMovie) -> list[Any]:
+    return [kind(movie_id=movie_id) for movie_id in range(1, n + 1)]
+
+
+def searched(**fields: Any) -> public.SearchMoviesRequest:
+    return public.SearchMoviesRequest(**({"limit": 1} | fields))
 
 
 def batch(*requests: public.ListPersonalMoviesRequest) -> public.BatchListPersonalMoviesRequest:
@@ -72,8 +80,20 @@ def probed(**fields: Any) -> ranking_pb.RankMoviesRequest:
     return ranked(probes=[ranking_pb.RankingProbe(**({"movie_id": 1, "retrieval_rank": 1} | fields))])
 
 
+def probes(n: int) -> list[ranking_pb.RankingProbe]:
+    return [ranking_pb.RankingProbe(movie_id=movie_id, retrieval_rank=1) for movie_id in range(1, n + 1)]
+
+
+def ranked_by(**fields: Any) -> ranking_pb.RankMoviesRequest:
+    return ranking_pb.RankMoviesRequest(queries=ranked().queries, **fields)
+
+
 def similar(**fields: Any) -> similarity_pb.FindSimilarMoviesRequest:
     return similarity_pb.FindSimilarMoviesRequest(**({"movie_id": 1, "limit": 1} | fields))
+
+
+def similar_filtered(**fields: Any) -> similarity_pb.FindSimilarMoviesRequest:
+    return similar(filter=similarity_pb.MovieFilter(**fields))
 
 
 def names(n: int) -> list[str]:
@@ -81,9 +101,17 @@ def names(n: int) -> list[str]:
 
 
 ID = ([1, MAX_INT32], [0, -1])
+USER = ([1, MAX_INT64], [0, -1])
 RANK = ([0, MAX_INT32], [-1])
 STARS = ([0.5, 5], [0, 0.4, 5.1, *NOT_FINITE])
-SECONDS = ([YEAR_1, YEAR_9999], [YEAR_1 - 1, YEAR_9999 + 1, 1_600_000_000_000])
+TIMES = (
+    [Timestamp(seconds=seconds) for seconds in (YEAR_1, YEAR_9999)],
+    [Timestamp(seconds=seconds) for seconds in (YEAR_1 - 1, YEAR_9999 + 1, 1_600_000_000_000)],
+)
+OURS = candidate_pb.RatedMovie
+SHARE = ([0, 1], [-0.01, 1.01, *NOT_FINITE])
+SCORE = ([0, -MAX_FLOAT, MAX_FLOAT], NOT_FINITE)
+RANKS = ([[], [1] * 1_000], [[1] * 1_001])
 GENRES = ([[], names(20)], [names(21)])
 GENRE = (
     ["g", "g" * 40, "Telenovela", "Комедия", "ドラマ"],
@@ -93,127 +121,83 @@ BUNDLE_IDS = (["", "b", "20261128T120000Z-1_a", "b" * 64], ["b" * 65, "../b", "b
 YEAR = ([1870, 2200], [0, 1869, 2201])
 
 PUBLIC_ROWS: Mapping[str, Row] = {
-    "movie_id": (lambda value: public.GetMovieRequest(movie_id=value), *ID),
-    "user_id": (lambda value: personal(user_id=value), [1, MAX_INT64], [0, -1]),
-    "exclude_seen_by_user_id": (
-        lambda value: popular(exclude_seen_by_user_id=value),
-        [1, MAX_INT64],
-        [0, -1],
-    ),
-    "limit": (lambda value: popular(limit=value), [0, MAX_INT32], [-1]),
+    "movie_id": (public.GetMovieRequest, *ID),
+    "user_id": (personal, *USER),
+    "exclude_seen_by_user_id": (popular, *USER),
+    "limit": (popular, [0, MAX_INT32], [-1]),
     "query": (
-        lambda value: public.SearchMoviesRequest(query=value, limit=1),
+        searched,
         ["q", "q" * 100, "Комедия", '"', "'; DROP TABLE words; --"],
         ["", "q" * 101, "ma\ntrix", "\x00"],
     ),
-    "offset": (lambda value: popular(offset=value), [0, 100_000], [-1, 100_001]),
-    "exclude_movie_ids": (
-        lambda value: personal(exclude_movie_ids=value),
-        [[], [7, 7], [7] * 1_000],
-        [[7] * 1_001],
+    "offset": (popular, [0, 100_000], [-1, 100_001]),
+    "exclude_movie_ids": (personal, [[], [7, 7], [7] * 1_000], [[7] * 1_001]),
+    "exclude_movie_ids[]": (personal, *ID),
+    "history": (personal, [[], rated(500)], [rated(501)]),
+    "history[].movie_id": (having_rated, *ID),
+    "history[].rating": (having_rated, *STARS),
+    "history[].rate_time": (having_rated, *TIMES),
+    "diversity": (personal, *SHARE),
+    "explain_features": (personal, [0, 100], [-1, 101]),
+    "because_of": (personal, [0, 3], [-1, 4]),
+    "bundle_id": (personal, *BUNDLE_IDS),
+    "filter.genres": (filtered, *GENRES),
+    "filter.genres[]": (filtered, *GENRE),
+    "filter.exclude_genres": (filtered, *GENRES),
+    "filter.exclude_genres[]": (filtered, *GENRE),
+    "filter.min_year": (filtered, *YEAR),
+    "filter.max_year": (filtered, *YEAR),
+    "requests": (
+        public.BatchListPersonalMoviesRequest,
+        [[personal()], [personal()] * 100],
+        [[], [personal()] * 101],
     ),
-    "exclude_movie_ids[]": (lambda value: personal(exclude_movie_ids=[value]), *ID),
-    "history": (
-        lambda value: personal(history=[public.RatedMovie(movie_id=movie_id) for movie_id in value]),
-        [[], range(1, 501)],
-        [range(1, 502)],
-    ),
-    "history[].movie_id": (lambda value: having_rated(movie_id=value), *ID),
-    "history[].rating": (lambda value: having_rated(rating=value), *STARS),
-    "history[].rate_time": (lambda value: having_rated(rate_time=Timestamp(seconds=value)), *SECONDS),
-    "diversity": (lambda value: personal(diversity=value), [0, 1], [-0.01, 1.01, *NOT_FINITE]),
-    "explain_features": (lambda value: personal(explain_features=value), [0, 100], [-1, 101]),
-    "because_of": (lambda value: personal(because_of=value), [0, 3], [-1, 4]),
-    "bundle_id": (lambda value: personal(bundle_id=value), *BUNDLE_IDS),
-    "filter.genres": (lambda value: filtered(genres=value), *GENRES),
-    "filter.genres[]": (lambda value: filtered(genres=[value]), *GENRE),
-    "filter.exclude_genres": (lambda value: filtered(exclude_genres=value), *GENRES),
-    "filter.exclude_genres[]": (lambda value: filtered(exclude_genres=[value]), *GENRE),
-    "filter.min_year": (lambda value: filtered(min_year=value), *YEAR),
-    "filter.max_year": (lambda value: filtered(max_year=value), *YEAR),
-    "requests": (lambda value: batch(*[personal()] * value), [1, 100], [0, 101]),
 }
-"""By field of the table; `[]` stands for the entry at 0."""
+"""By field of the table, whose last part is the argument; `[]` stands for the entry at 0."""
 
 STAGE_ROWS: Mapping[str, Row] = {
-    "movie_id": (lambda value: similar(movie_id=value), *ID),
-    "limit": (lambda value: similar(limit=value), [1, 1_000], [0, -1, 1_001]),
-    "queries[].user_id": (lambda value: candidates(user_id=value), [0, MAX_INT64], [-1]),
-    "queries[].CandidateQuery.limit": (lambda value: candidates(limit=value), [0, 1_000], [-1, 1_001]),
-    "queries[].RankingQuery.limit": (lambda value: ranked(limit=value), [0, 1_000], [-1, 1_001]),
-    "queries[].exclude_movie_ids": (
-        lambda value: candidates(exclude_movie_ids=value),
-        [[], [7, 7], [7] * 100_000],
-        [[7] * 100_001],
-    ),
-    "queries[].exclude_movie_ids[]": (lambda value: candidates(exclude_movie_ids=[value]), *ID),
-    "queries[].history": (
-        lambda value: candidates(history=[candidate_pb.RatedMovie(movie_id=movie_id) for movie_id in value]),
-        [[], range(1, 501)],
-        [range(1, 502)],
-    ),
-    "queries[].history[].movie_id": (lambda value: candidates_having_rated(movie_id=value), *ID),
-    "queries[].history[].rating": (lambda value: candidates_having_rated(rating=value), *STARS),
-    "queries[].history[].rate_time": (
-        lambda value: candidates_having_rated(rate_time=Timestamp(seconds=value)),
-        *SECONDS,
-    ),
-    "queries[].diversity": (lambda value: ranked(diversity=value), [0, 1], [-0.01, 1.01, *NOT_FINITE]),
-    "queries[].explain_features": (lambda value: ranked(explain_features=value), [0, 100], [-1, 101]),
-    "queries[].because_of": (lambda value: candidates(because_of=value), [0, 3], [-1, 4]),
-    "filter.genres": (lambda value: similar(filter=similarity_pb.MovieFilter(genres=value)), *GENRES),
-    "queries[].filter.genres[]": (lambda value: candidates_filtered(genres=[value]), *GENRE),
-    "queries[].filter.exclude_genres": (lambda value: candidates_filtered(exclude_genres=value), *GENRES),
-    "queries[].filter.exclude_genres[]": (lambda value: candidates_filtered(exclude_genres=[value]), *GENRE),
-    "queries[].filter.min_year": (lambda value: candidates_filtered(min_year=value), *YEAR),
-    "queries[].filter.max_year": (lambda value: candidates_filtered(max_year=value), *YEAR),
+    "movie_id": (similar, *ID),
+    "limit": (similar, [1, 1_000], [0, -1, 1_001]),
+    "queries[].user_id": (candidates, [0, MAX_INT64], [-1]),
+    "queries[].CandidateQuery.limit": (candidates, [0, 1_000], [-1, 1_001]),
+    "queries[].RankingQuery.limit": (ranked, [0, 1_000], [-1, 1_001]),
+    "queries[].exclude_movie_ids": (candidates, [[], [7, 7], [7] * 100_000], [[7] * 100_001]),
+    "queries[].exclude_movie_ids[]": (candidates, *ID),
+    "queries[].history": (candidates, [[], rated(500, OURS)], [rated(501, OURS)]),
+    "queries[].history[].movie_id": (candidates_having_rated, *ID),
+    "queries[].history[].rating": (candidates_having_rated, *STARS),
+    "queries[].history[].rate_time": (candidates_having_rated, *TIMES),
+    "queries[].diversity": (ranked, *SHARE),
+    "queries[].explain_features": (ranked, [0, 100], [-1, 101]),
+    "queries[].because_of": (candidates, [0, 3], [-1, 4]),
+    "filter.genres": (similar_filtered, *GENRES),
+    "queries[].filter.genres[]": (candidates_filtered, *GENRE),
+    "queries[].filter.exclude_genres": (candidates_filtered, *GENRES),
+    "queries[].filter.exclude_genres[]": (candidates_filtered, *GENRE),
+    "queries[].filter.min_year": (candidates_filtered, *YEAR),
+    "queries[].filter.max_year": (candidates_filtered, *YEAR),
     "queries": (
-        lambda value: candidate_pb.GenerateCandidatesRequest(queries=list(candidates().queries) * value),
-        [1, 100],
-        [0, 101],
+        candidate_pb.GenerateCandidatesRequest,
+        [candidates().queries, [*candidates().queries] * 100],
+        [[], [*candidates().queries] * 101],
     ),
-    "bundle_id": (
-        lambda value: ranking_pb.RankMoviesRequest(bundle_id=value, queries=ranked().queries),
-        *BUNDLE_IDS,
-    ),
-    "queries[].movie_ids": (
-        lambda value: ranked(movie_ids=value),
-        [[1], range(1, 1_001)],
-        [[], range(1, 1_002)],
-    ),
-    "queries[].movie_ids[]": (lambda value: ranked(movie_ids=[value]), *ID),
-    "queries[].retrieval_scores": (lambda count: ranked(retrieval_scores=[1] * count), [0, 1_000], [1_001]),
-    "queries[].retrieval_scores[]": (
-        lambda value: ranked(retrieval_scores=[value]),
-        [0, -MAX_FLOAT, MAX_FLOAT],
-        NOT_FINITE,
-    ),
-    "queries[].transitions_ranks": (lambda count: ranked(transitions_ranks=[1] * count), [0, 1_000], [1_001]),
-    "queries[].transitions_ranks[]": (lambda value: ranked(transitions_ranks=[value]), *RANK),
-    "queries[].probes[].transitions_rank": (lambda value: probed(transitions_rank=value), *RANK),
-    "queries[].popularity_ranks": (lambda count: ranked(popularity_ranks=[1] * count), [0, 1_000], [1_001]),
-    "queries[].popularity_ranks[]": (lambda value: ranked(popularity_ranks=[value]), *RANK),
-    "queries[].probes[].popularity_rank": (lambda value: probed(popularity_rank=value), *RANK),
-    "queries[].probe_movie_ids": (
-        lambda value: candidates(probe_movie_ids=value),
-        [[], range(1, 11)],
-        [range(1, 12)],
-    ),
-    "queries[].probe_movie_ids[]": (lambda value: candidates(probe_movie_ids=[value]), *ID),
-    "queries[].probes": (
-        lambda value: ranked(
-            probes=[ranking_pb.RankingProbe(movie_id=movie_id, retrieval_rank=1) for movie_id in value]
-        ),
-        [[], range(1, 11)],
-        [range(1, 12)],
-    ),
-    "queries[].probes[].movie_id": (lambda value: probed(movie_id=value), *ID),
-    "queries[].probes[].retrieval_score": (
-        lambda value: probed(retrieval_score=value),
-        [0, -MAX_FLOAT, MAX_FLOAT],
-        NOT_FINITE,
-    ),
-    "queries[].probes[].retrieval_rank": (lambda value: probed(retrieval_rank=value), *ID),
+    "bundle_id": (ranked_by, *BUNDLE_IDS),
+    "queries[].movie_ids": (ranked, [[1], range(1, 1_001)], [[], range(1, 1_002)]),
+    "queries[].movie_ids[]": (ranked, *ID),
+    "queries[].retrieval_scores": (ranked, *RANKS),
+    "queries[].retrieval_scores[]": (ranked, *SCORE),
+    "queries[].transitions_ranks": (ranked, *RANKS),
+    "queries[].transitions_ranks[]": (ranked, *RANK),
+    "queries[].probes[].transitions_rank": (probed, *RANK),
+    "queries[].popularity_ranks": (ranked, *RANKS),
+    "queries[].popularity_ranks[]": (ranked, *RANK),
+    "queries[].probes[].popularity_rank": (probed, *RANK),
+    "queries[].probe_movie_ids": (candidates, [[], range(1, 11)], [range(1, 12)]),
+    "queries[].probe_movie_ids[]": (candidates, *ID),
+    "queries[].probes": (ranked, [[], probes(10)], [probes(11)]),
+    "queries[].probes[].movie_id": (probed, *ID),
+    "queries[].probes[].retrieval_score": (probed, *SCORE),
+    "queries[].probes[].retrieval_rank": (probed, *ID),
 }
 
 IN_NO_STAGE = {"query", "exclude_seen_by_user_id", "offset", "requests"}
@@ -227,11 +211,14 @@ def fields(checker: Checker, request: Message) -> list[str]:
 
 def cases(rows: Mapping[str, Row], *, accepted: bool) -> list[Any]:
     """Requests with the accepted or the refused values of all rows, and the field of each."""
-    return [
-        pytest.param(build(value), re.sub(r"\w+Query\.", "", name).replace("[]", "[0]"), id=f"{name}-{n}")
-        for name, (build, good, bad) in rows.items()
-        for n, value in enumerate(good if accepted else bad)
-    ]
+    found = []
+    for name, (build, good, bad) in rows.items():
+        argument = name.rpartition(".")[2].removesuffix("[]")
+        field = re.sub(r"\w+Query\.", "", name).replace("[]", "[0]")
+        for n, value in enumerate(good if accepted else bad):
+            request = build(**{argument: [value] if name.endswith("[]") else value})
+            found.append(pytest.param(request, field, id=f"{name}-{n}"))
+    return found
 
 
 def test_every_row_has_values() -> None:
@@ -247,7 +234,9 @@ def test_public_accepted(request_: Message, field: str) -> None:
 
 @pytest.mark.parametrize(("request_", "field"), cases(PUBLIC_ROWS, accepted=False))
 def test_public_refused(request_: Message, field: str) -> None:
-    assert fields(PUBLIC, request_) == [field]
+    (found,) = PUBLIC.violations(request_)
+    assert found.field == field
+    assert found.description.startswith("must ")
 
 
 @pytest.mark.parametrize(("request_", "field"), cases(STAGE_ROWS, accepted=True))
@@ -257,7 +246,9 @@ def test_stage_accepted(request_: Message, field: str) -> None:
 
 @pytest.mark.parametrize(("request_", "field"), cases(STAGE_ROWS, accepted=False))
 def test_stage_refused(request_: Message, field: str) -> None:
-    assert fields(STAGE, request_) == [field]
+    (found,) = STAGE.violations(request_)
+    assert found.field == field
+    assert found.description.startswith("must ")
 
 
 def ruled(message: Descriptor, prefix: str = "") -> Iterator[str]:
@@ -409,10 +400,8 @@ def test_what_is_unset_is_not_looked_at() -> None:
 def test_an_entry_may_break_two_rules() -> None:
     found = PUBLIC.violations(filtered(genres=["\n" * 41]))
     assert [violation.field for violation in found] == ["filter.genres[0]"] * 2
-    assert {violation.description for violation in found} == {
-        "must be 1 to 40 characters",
-        "must not have control characters",
-    }
+    rules = {"must be 1 to 40 characters", "must not have control characters"}
+    assert {violation.description for violation in found} == rules
 
 
 def test_a_check_names_all_broken_rules_at_once() -> None:
@@ -424,12 +413,3 @@ def test_a_check_names_all_broken_rules_at_once() -> None:
         "filter.genres[0]",
         "filter.min_year",
     ]
-
-
-def test_rules_are_said_in_words() -> None:
-    for rows, checker in ((PUBLIC_ROWS, PUBLIC), (STAGE_ROWS, STAGE)):
-        for build, _, refused in rows.values():
-            for value in refused:
-                assert all(
-                    found.description.startswith("must ") for found in checker.violations(build(value))
-                )
