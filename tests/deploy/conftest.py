@@ -27,11 +27,11 @@ def edge(shared_edge: Edge) -> Edge:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(edge: Edge) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{edge.port}", timeout=30) as client:
+    async with edge.client() as client:
         yield client
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def channel(edge: Edge) -> AsyncIterator[grpc.aio.Channel]:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{edge.port}") as channel:
+    async with edge.channel() as channel:
         yield channel

@@ -2,10 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,15 @@ class Edge:
     gateway: Gateway = field(default_factory=Gateway)
     health: Any = field(default_factory=health.HealthServicer)
 
+    def client(self, **options: Any) -> httpx.AsyncClient:
+        """A client of the edge."""
+        options = {"timeout": PATIENCE_SECONDS} | options
+        return httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", **options)
+
+    def channel(self, *options: tuple[str, Any]) -> grpc.aio.Channel:
+        """A channel to the edge."""
+        return grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options)
+
     async def wait_for_readiness(self, status: int) -> None:
         """Return once /readyz answers with this status."""
         async with httpx.AsyncClient() as client, asyncio.timeout(PATIENCE_SECONDS):
@@ -95,6 +104,12 @@ class Edge:
 def demo_place(*, port: int, gateway_port: int) -> envoy_config.Place:
     """The demo, for an Envoy that is started anywhere."""
     return envoy_config.demo(port=port, gateway_port=gateway_port, files=FILES, console=CONSOLE)
+
+
+def image_place(*, port: int, gateways: Iterable[tuple[str, int]], **changes: Any) -> envoy_config.Place:
+    """Compose's, for an Envoy that is started anywhere."""
+    here = {"edge": ("127.0.0.1", port), "admin": ("127.0.0.1", free_port()), "gateway": tuple(gateways)}
+    return replace(envoy_config.COMPOSE, **{**here, "files": FILES, "console": CONSOLE, **changes})
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
 import pytest
 
 from benchmarks.ports import free_port
@@ -11,7 +10,7 @@ from deploy.demo.plan import SettingError, envoy_process, has_console
 from deploy.demo.processes import Supervisor
 from deploy.demo.signals import StopRequest
 from deploy.envoy_config import WITHOUT_CONSOLE, render
-from tests.deploy.edge import PATIENCE_SECONDS, ROOT, Edge, demo_place
+from tests.deploy.edge import ROOT, Edge, demo_place
 
 
 @pytest.mark.parametrize(
@@ -28,9 +27,7 @@ async def test_the_page_is_there_unless_left_out(
     supervisor.start(envoy_process(config, environment))
     try:
         await edge.wait_for_readiness(503)  # there is no gateway
-        async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{edge.port}", timeout=PATIENCE_SECONDS
-        ) as client:
+        async with edge.client() as client:
             for path in ("/", "/console/app.js"):
                 assert (await client.get(path)).status_code == status
             assert (await client.post("/")).status_code == 404

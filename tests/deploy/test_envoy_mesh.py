@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from benchmarks.ports import free_port
-from deploy.envoy_config import COMPOSE, Options, Stage
+from deploy.envoy_config import Options, Stage
 from movierec.candidate.v1 import candidate_service_pb2 as candidate_pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_pb_grpc
 from movierec.gateway.v1 import movie_service_pb2 as gateway_pb
@@ -23,7 +23,7 @@ from movierec.similarity.v1 import similarity_service_pb2 as pb
 from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
 from serving.errors import Reason, UnavailableError
 from serving.rpc.channels import open_channel
-from tests.deploy.edge import CONSOLE, FILES, PATIENCE_SECONDS, Edge, running_envoy, running_gateway
+from tests.deploy.edge import PATIENCE_SECONDS, Edge, image_place, running_envoy, running_gateway
 from tests.serving.server_under_test import SERVICE, ServerUnderTest, running_server, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -59,16 +59,8 @@ async def running_mesh(directory: Path, replicas: tuple[ServerUnderTest, ...]) -
     port = free_port()
     # A try so long that only a replica that hangs exceeds it.
     stage = Stage("similarity", SERVICE, port, tuple((HOST, r.port) for r in replicas), per_try_seconds=3)
-    place = replace(
-        COMPOSE,
-        edge=(HOST, free_port()),
-        gateway=((HOST, free_port()),),
-        files=FILES,
-        console=CONSOLE,
-        mesh_host=HOST,
-        stages=(stage,),
-        admin=(HOST, free_port()),
-    )
+    gateways = [(HOST, free_port())]
+    place = image_place(port=free_port(), gateways=gateways, mesh_host=HOST, stages=(stage,))
     with running_envoy(directory, place, Options(deadline_seconds=PATIENCE_SECONDS)):
         async with open_channel(f"{HOST}:{port}") as channel:
             mesh = Mesh(replicas, channel, [])
@@ -165,14 +157,20 @@ async def test_a_stages_port_leads_to_that_stage_only(mesh: Mesh) -> None:
     assert mesh.asked == []
 
 
+@asynccontextmanager
+async def leaving_mesh(directory: Path, **leaving: Any) -> AsyncIterator[tuple[Mesh, AsyncExitStack]]:
+    """A mesh of its own whose second replica, with these settings, goes when its stack is closed."""
+    async with AsyncExitStack() as staying, AsyncExitStack() as away:
+        stays = await staying.enter_async_context(running_server())
+        leaves = await away.enter_async_context(running_server(**leaving))
+        yield await staying.enter_async_context(running_mesh(directory, (stays, leaves))), away
+
+
 @pytest.mark.row(34)
 async def test_a_replica_that_drains_is_left_in_time(tmp_path: Path) -> None:
-    async with AsyncExitStack() as staying, AsyncExitStack() as leaving:
-        stays = await staying.enter_async_context(running_server())
-        leaves = await leaving.enter_async_context(running_server(drain_delay_seconds=2))
-        mesh = await staying.enter_async_context(running_mesh(tmp_path, (stays, leaves)))
-        drained = asyncio.create_task(leaving.aclose())
-        await until(leaves.servicer.entered.is_set)
+    async with leaving_mesh(tmp_path, drain_delay_seconds=2) as (mesh, away):
+        drained = asyncio.create_task(away.aclose())
+        await until(mesh.replicas[1].servicer.entered.is_set)
         while not drained.done():
             await mesh.call(8)
         await drained
@@ -184,18 +182,15 @@ async def test_a_replica_that_drains_is_left_in_time(tmp_path: Path) -> None:
 @pytest.mark.row(34)
 async def test_what_a_replica_that_stops_has_not_begun_another_does(tmp_path: Path) -> None:
     """Calls that have come in by then, and that no handler has begun, are CANCELLED (grpc/grpc#41785)."""
-    async with AsyncExitStack() as staying, AsyncExitStack() as leaving:
-        stays = await staying.enter_async_context(running_server())
-        leaves = await leaving.enter_async_context(running_server())
-        mesh = await staying.enter_async_context(running_mesh(tmp_path, (stays, leaves)))
+    async with leaving_mesh(tmp_path) as (mesh, away):
         stopped: list[asyncio.Task[None]] = []
 
         def stop(_context: Any) -> None:
             if not stopped:
-                stopped.append(asyncio.create_task(leaving.aclose()))
+                stopped.append(asyncio.create_task(away.aclose()))
                 time.sleep(0.5)  # others come in meanwhile: Envoy and gRPC have threads of their own
 
-        leaves.servicer.behave = stop
+        mesh.replicas[1].servicer.behave = stop
         await asyncio.gather(mesh.call(8), mesh.call(8))
         await stopped[0]
 
@@ -203,14 +198,11 @@ async def test_what_a_replica_that_stops_has_not_begun_another_does(tmp_path: Pa
 @pytest.mark.row(13)
 async def test_a_replica_that_vanished_is_left(tmp_path: Path) -> None:
     """As one whose machine is gone: packets to its address are dropped, and no connection is refused."""
-    async with AsyncExitStack() as staying, AsyncExitStack() as leaving:
-        stays = await staying.enter_async_context(running_server())
-        leaves = await leaving.enter_async_context(running_server(drain_seconds=0))
-        mesh = await staying.enter_async_context(running_mesh(tmp_path, (stays, leaves)))
-        await leaving.aclose()
-        staying.enter_context(silent(leaves.port))
-        mesh.asked.clear()
-        await mesh.call(40)
+    async with leaving_mesh(tmp_path, drain_seconds=0) as (mesh, away):
+        await away.aclose()
+        with silent(mesh.replicas[1].port):
+            mesh.asked.clear()
+            await mesh.call(40)
         assert mesh.asked == [0] * 40
 
 
@@ -234,19 +226,10 @@ async def two_gateways(directory: Path) -> AsyncIterator[tuple[list[Edge], httpx
         edge.gateway.answer = gateway_pb.GetMovieResponse()
     async with AsyncExitStack() as stack:
         gateways = [stack.enter_context(running_gateway(edge)) for edge in edges]
-        place = replace(
-            COMPOSE,
-            edge=(HOST, edges[0].port),
-            gateway=tuple(gateways),
-            files=FILES,
-            console=CONSOLE,
-            stages=(),
-            admin=(HOST, free_port()),
-        )
+        place = image_place(port=edges[0].port, gateways=gateways, stages=())
         stack.enter_context(running_envoy(directory, place, Options(deadline_seconds=6)))
         await edges[0].wait_for_readiness(200)
-        client = httpx.AsyncClient(base_url=f"http://{HOST}:{edges[0].port}", timeout=30)
-        yield edges, await stack.enter_async_context(client)
+        yield edges, await stack.enter_async_context(edges[0].client())
 
 
 async def test_a_gateway_that_hangs_is_left(tmp_path: Path) -> None:

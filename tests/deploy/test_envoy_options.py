@@ -67,7 +67,7 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edg
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def browser(guarded: Edge) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{guarded.port}") as client:
+    async with guarded.client() as client:
         yield client
 
 
@@ -117,7 +117,7 @@ async def test_health_is_open(browser: httpx.AsyncClient) -> None:
 
 
 async def test_tokens_of_native_grpc(guarded: Edge) -> None:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{guarded.port}") as channel:
+    async with guarded.channel() as channel:
         stub = pb_grpc.MovieServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.GetMovie(pb.GetMovieRequest(movie_id=7))
@@ -128,9 +128,8 @@ async def test_tokens_of_native_grpc(guarded: Edge) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:  # a stream stays open: not for everybody
             await anext(aiter(health.Watch(health_pb2.HealthCheckRequest())))
         assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
-        await anext(
-            aiter(health.Watch(health_pb2.HealthCheckRequest(), metadata=tuple(bearer(token()).items())))
-        )
+        brought = tuple(bearer(token()).items())
+        await anext(aiter(health.Watch(health_pb2.HealthCheckRequest(), metadata=brought)))
 
 
 def preflight(origin: str, method: str) -> dict[str, str]:
@@ -171,7 +170,7 @@ async def test_pages_may_read_answers_and_errors(browser: httpx.AsyncClient) -> 
 async def test_too_many_requests(tmp_path: Path) -> None:
     async with running_edge(tmp_path, Options(requests_per_second=1)) as edge:
         edge.gateway.answer = pb.GetMovieResponse()
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{edge.port}") as client:
+        async with edge.client() as client:
             responses = await asyncio.gather(*(client.get(MOVIE) for _ in range(30)))
             assert {response.status_code for response in responses} == {200, 429}
             refused = next(response for response in responses if response.status_code == 429)
@@ -179,7 +178,7 @@ async def test_too_many_requests(tmp_path: Path) -> None:
             assert refused.headers["retry-after"] == "1"
             assert {(await client.get("/healthz")).status_code for _ in range(30)} == {200}
             await edge.wait_for_readiness(200)
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{edge.port}") as channel:
+        async with edge.channel() as channel:
             stub = pb_grpc.MovieServiceStub(channel)
             calls = [stub.GetMovie(pb.GetMovieRequest()) for _ in range(30)]
             answers = await asyncio.gather(*calls, return_exceptions=True)
@@ -188,7 +187,7 @@ async def test_too_many_requests(tmp_path: Path) -> None:
 
 
 async def ask(edge: Edge) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{edge.port}") as client:
+    async with edge.client() as client:
         return await client.get(MOVIE)
 
 

@@ -5,7 +5,7 @@ import shutil
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -14,11 +14,11 @@ import pytest
 import pytest_asyncio
 
 from benchmarks.ports import free_port
-from deploy.envoy_config import COMPOSE, Options, Stage
+from deploy.envoy_config import Options, Stage
 from movierec.gateway.v1 import movie_service_pb2 as gateway_pb
 from movierec.gateway.v1 import movie_service_pb2_grpc as gateway_pb_grpc
 from serving.rpc.tls import server_credentials
-from tests.deploy.edge import CONSOLE, FILES, PATIENCE_SECONDS, Edge, running_envoy, running_gateway
+from tests.deploy.edge import FILES, PATIENCE_SECONDS, Edge, image_place, running_envoy, running_gateway
 from tests.serving.authority import Authority, Identity
 from tests.serving.server_under_test import SERVICE, running_server, settings, until
 from tests.serving.test_tls import ask, gateway_credentials
@@ -78,15 +78,8 @@ async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sec
             trusting = {**identity.server_settings(), "tls_client_ca_file": shown.authority}
             server = await stack.enter_async_context(running_server(**trusting))
             stages.append(Stage(name, SERVICE, free_port(), ((HOST, server.port),), per_try_seconds=10))
-        place = replace(
-            COMPOSE,
-            edge=(HOST, edge.port),
-            gateway=(address,),
-            files=laid_out(directory),
-            console=CONSOLE,
-            stages=tuple(stages),
-            admin=(HOST, free_port()),
-        )
+        files = laid_out(directory)
+        place = image_place(port=edge.port, gateways=[address], files=files, stages=tuple(stages))
         options = Options(edge_tls=True, mesh_tls=True, deadline_seconds=PATIENCE_SECONDS)
         stack.enter_context(running_envoy(directory, place, options))
         secured = Secured(edge, shown, {s.name: s.mesh_port for s in stages})

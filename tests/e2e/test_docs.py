@@ -60,9 +60,7 @@ def test_every_method_has_a_page_with_both_protocols() -> None:
 
 @pytest.mark.parametrize("call", list(pages()))
 def test_a_call_is_answered_as_the_page_says(system: System, call: Call) -> None:
-    url = call.url.replace(WRITTEN_FOR, system.plan.url)
-    answer = by_buf(call, url) if call.is_grpc else by_http(call, url)
-    assert differences(call.answer, answer) == []
+    assert differences(call.answer, answered(system, call)) == []
 
 
 def test_the_calls_of_the_overview_are_answered(system: System) -> None:
@@ -70,10 +68,12 @@ def test_the_calls_of_the_overview_are_answered(system: System) -> None:
     commands = re.findall(r"^((?:curl|buf) (?:.*\\\n)*.*)$", page, re.MULTILINE)
     asked = [Call(shlex.split(command.replace("\\\n", " ")), {}) for command in commands]
     assert {call.is_grpc for call in asked} == {False, True}
-    for call in asked:
-        url = call.url.replace(WRITTEN_FOR, system.plan.url)
-        answer = by_buf(call, url) if call.is_grpc else by_http(call, url)
-        assert answer
+    assert all(answered(system, call) for call in asked)
+
+
+def answered(system: System, call: Call) -> Json:
+    url = call.url.replace(WRITTEN_FOR, system.plan.url)
+    return by_buf(call, url) if call.is_grpc else by_http(call, url)
 
 
 def by_buf(call: Call, url: str) -> Json:
@@ -137,6 +137,22 @@ def test_differences_are_found() -> None:
     assert differences({"score": 1.5}, {"score": 2}) == []
 
 
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+"""Where the tests' packages are first."""
+
+
+def said(*command: str, **options: Any) -> str:
+    """What a command prints, which ends well."""
+    done = subprocess.run(command, capture_output=True, check=False, **options)
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout, "utf-8")
+
+
+def serving(code: str, system: System) -> str:
+    """Code that calls this system instead."""
+    return code.replace(WRITTEN_FOR.removeprefix("http://"), system.plan.url.removeprefix("http://"))
+
+
 def test_the_transcript_of_buf_is_still_right(system: System) -> None:
     page = (ROOT / FOLDER / "clients.md").read_text()
     (transcript,) = re.findall(r"```console\n(\$ buf .*?)```", page, re.DOTALL)
@@ -144,7 +160,7 @@ def test_the_transcript_of_buf_is_still_right(system: System) -> None:
     for command in re.findall(r"^\$ ((?:.*\\\n)*.*\n)", transcript, re.MULTILINE):
         done = subprocess.run(
             ["/bin/sh", "-c", command.replace(WRITTEN_FOR, system.plan.url)],
-            env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+            env={**os.environ, "PATH": PATH},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -157,44 +173,19 @@ def test_the_transcript_of_buf_is_still_right(system: System) -> None:
 def test_the_stubs_of_python_are_made_as_the_page_says(system: System, tmp_path: Path) -> None:
     page = (ROOT / FOLDER / "clients.md").read_text()
     (transcript,) = re.findall(r"```console\n(\$ python3 -m venv .*?)```", page, re.DOTALL)
-    _, _, make, _ = re.findall(
-        r"^\$ ((?:.*\\\n)*.*\n)", transcript, re.MULTILINE
-    )  # the tests' packages are there
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    made = subprocess.run(
-        ["/bin/sh", "-c", make.replace("~/movierec", str(ROOT))],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr
-    code = "\n".join(re.findall(r"^>>> (.*)", transcript, re.MULTILINE))
-    code = code.replace(WRITTEN_FOR.removeprefix("http://"), system.plan.url.removeprefix("http://"))
-    done = subprocess.run(
-        [sys.executable, "-c", f"{code}\nprint(pb.__file__)"],
-        env={"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"{done.stdout.splitlines()[0]}\n" == transcript.splitlines(keepends=True)[-1]
-    assert Path(done.stdout.splitlines()[1]).is_relative_to(tmp_path)
+    _, _, make, _ = re.findall(r"^\$ ((?:.*\\\n)*.*\n)", transcript, re.MULTILINE)  # packages are there
+    environment = {**os.environ, "PATH": PATH}
+    said("/bin/sh", "-c", make.replace("~/movierec", str(ROOT)), cwd=tmp_path, env=environment)
+    code = serving("\n".join(re.findall(r"^>>> (.*)", transcript, re.MULTILINE)), system)
+    code = f"{code}\nprint(pb.__file__)"
+    answer, file = said(sys.executable, "-c", code, env={"PYTHONPATH": str(tmp_path)}).splitlines()
+    assert f"{answer}\n" == transcript.splitlines(keepends=True)[-1]
+    assert Path(file).is_relative_to(tmp_path)
 
 
 def test_the_clients_readme_works(system: System) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "client/README.md").read_text(), re.DOTALL)
-    code = code.replace(WRITTEN_FOR.removeprefix("http://"), system.plan.url.removeprefix("http://"))
-    path = [ROOT / "client", ROOT / "protos/gen"]
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={"PYTHONPATH": ":".join(map(str, path))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("two_stage False\n1 ")
-    assert done.stdout.endswith("no movie 999999999\n")
+    path = f"{ROOT / 'client'}:{ROOT / 'protos/gen'}"
+    printed = said(sys.executable, "-c", serving(code, system), env={"PYTHONPATH": path})
+    assert printed.startswith("two_stage False\n1 ")
+    assert printed.endswith("no movie 999999999\n")

@@ -74,13 +74,23 @@ def test_equals_sorting_everything(
         assert (one.movie_rows.dtype, one.scores.dtype) == (np.dtype(np.int32), np.dtype(np.float32))
 
 
-def test_movies_closer_than_products_can_tell_are_sorted_exactly() -> None:
-    """300 movies that differ in the last bits only: a float32 product puts them in any order."""
-    vector = normal(11, 64)
-    item_factors = (vector * (1 + 1e-7 * normal(12, 300, 64))).astype(np.float32)
+@pytest.mark.parametrize("alike", [False, True], ids=["random", "one direction"])
+def test_products_and_scans_equal_sorting_exact_products(*, alike: bool) -> None:
+    """Where all movies differ in last bits only, a product in float32 puts them in any order.
+
+    They lie in the user's own direction, too, where Cauchy-Schwarz is an equality.
+    """
+    item_factors, vector = normal(12, 5_000, 64), normal(11, 64)
+    if alike:
+        item_factors = (vector * (1 + 1e-7 * item_factors[:300])).astype(np.float32)
+    n_movies = len(item_factors)
     exact = (item_factors.astype(np.float64) * vector).sum(axis=1).astype(np.float32)
-    found = alone(item_factors, vector, nothing_blocked(300), 10)
-    assert found.movie_rows.tolist() == np.argsort(-exact, kind="stable")[:10].tolist()
+    order = np.argsort(-exact, kind="stable")[:300]
+    items = RowsByNorm.of(item_factors)
+    (scanned,) = retrieve_by_norm(items, vector[None], [nothing_blocked(n_movies)], [300], block_rows=16)
+    for found in (alone(item_factors, vector, nothing_blocked(n_movies), 300), scanned):
+        assert found.movie_rows.tolist() == order.tolist()
+        assert found.scores.tobytes() == exact[order].tobytes()
 
 
 @pytest.mark.parametrize("alike", [1, 40], ids=["all different", "in groups of 40 alike"])
@@ -96,14 +106,6 @@ def test_batch_equals_singles_to_the_last_bit(alike: int) -> None:
         assert found.scores.tobytes() == single.scores.tobytes()
         assert not out[found.movie_rows].any()
         assert found.movie_rows.size == limit
-
-
-def test_random_floats_equal_sorting_exact_products() -> None:
-    item_factors, vector = normal(4, 5_000, 64), normal(5, 64)
-    exact = (item_factors.astype(np.float64) * vector).sum(axis=1).astype(np.float32)
-    found = alone(item_factors, vector, nothing_blocked(5_000), 300)
-    assert found.movie_rows.tolist() == np.argsort(-exact, kind="stable")[:300].tolist()
-    assert found.scores.tobytes() == exact[found.movie_rows].tobytes()
 
 
 @given(
@@ -142,18 +144,6 @@ def test_the_scan_by_norm_equals_the_matrix_product_to_the_last_bit(
             )
 
 
-def test_the_scan_tells_apart_what_products_in_float32_cannot() -> None:
-    """300 movies in the user's own direction: Cauchy-Schwarz is an equality, and all differ in last bits."""
-    vector = normal(11, 64)
-    item_factors = (vector * (1 + 1e-7 * normal(12, 300, 64))).astype(np.float32)
-    rows = np.arange(300, dtype=np.int32)
-    exact = inner_products(item_factors, vector, rows)
-    (found,) = retrieve_by_norm(
-        RowsByNorm.of(item_factors), vector[None], [nothing_blocked(300)], [10], block_rows=16
-    )
-    assert found.movie_rows.tolist() == best_first(exact, rows)[:10].tolist()
-
-
 def test_the_scan_ends_where_no_later_row_can_be_among_the_best() -> None:
     """A row that is not read cannot spoil the answer; the share of those that are is told beforehand."""
     item_factors = normal(14, 10_000, 8)
@@ -161,10 +151,8 @@ def test_the_scan_ends_where_no_later_row_can_be_among_the_best() -> None:
     items, vector = RowsByNorm.of(item_factors), normal(15, 8)
     items.factors[5_000:] = np.inf
     (found,) = retrieve_by_norm(items, vector[None], [nothing_blocked(10_000)], [10])
-    assert (
-        found.movie_rows.tolist()
-        == alone(item_factors, vector, nothing_blocked(10_000), 10).movie_rows.tolist()
-    )
+    product = alone(item_factors, vector, nothing_blocked(10_000), 10)
+    assert found.movie_rows.tolist() == product.movie_rows.tolist()
     assert 10 / 10_000 < items.share_read(vector[None], found.scores[-1:]) <= 0.1
     assert items.share_read(vector[None], np.array([-np.inf], np.float32)) == 1
 

@@ -53,6 +53,11 @@ def planted(n_groups: int = 12, *, seed: int = 0) -> Groups:
 # Leaks
 
 
+def fitted(groups: Groups, loss: Loss = Loss.LOGLOSS, *, iterations: int = 5, **options: Any) -> Any:
+    defaults: dict[str, Any] = {"parameters": RECIPE.ranker, "seed": 0, "threads": 1, "feature_names": NAMES}
+    return fit_ranker(groups, loss, iterations=iterations, **(defaults | options))
+
+
 def test_a_stage_that_saw_the_labels_is_refused() -> None:
     ratings = tastes()
     cut = split(ratings, SplitProtocol.USER)
@@ -209,9 +214,7 @@ def test_a_fit_stops_early_where_the_validation_part_gains_nothing(loss: Loss) -
     parameters = RankerParameters(iterations=400, depth=2, early_stopping_rounds=5)
     learned, held_out = planted(12), planted(6, seed=1)
     stopped, whole = (
-        fit_ranker(
-            learned, loss, parameters, iterations=400, seed=0, threads=1, feature_names=NAMES, held_out=groups
-        )
+        fitted(learned, loss, iterations=400, parameters=parameters, held_out=groups)
         for groups in (held_out, None)
     )
     assert whole.tree_count_ == 400
@@ -294,21 +297,11 @@ def test_the_sum_of_the_rankers_is_judged() -> None:
     """The other ranker has the opposite order, and twice the trees."""
     groups = planted(30)
     rankers = [
-        fit_ranker(
-            replace(groups, labels=labels),
-            Loss.LOGLOSS,
-            RECIPE.ranker,
-            iterations=trees,
-            seed=0,
-            threads=1,
-            feature_names=NAMES,
-        )
+        fitted(replace(groups, labels=labels), iterations=trees)
         for labels, trees in ((groups.labels, 5), (1 - groups.labels, 10))
     ]
     lists = planted(30, seed=1)
-    of_one, of_both = (
-        ranker_selection.ndcg_by_trees(some, lists, [5, 10]) for some in (rankers[:1], rankers)
-    )
+    of_one, of_both = (ranker_selection.ndcg_by_trees(r, lists, [5, 10]) for r in (rankers[:1], rankers))
     assert of_one.shape == of_both.shape == (30, 2)
     assert of_one[:, 1].mean() > 0.9
     assert of_both[:, 1].mean() < 0.7
@@ -323,18 +316,10 @@ def test_without_anybody_to_choose_by_there_are_200_trees_of_logloss(too_few: st
     )
 
 
-@pytest.mark.parametrize(
-    "ratings",
-    [
-        ratings_of(*[[(user % 5, 5.0, user)] for user in range(20)]),
-        ratings_of(*[[(user % 5, 5.0, user), (9, 1.0, 30)] for user in range(20)]),
-    ],
-    ids=["one rating each, no past", "no likes to come"],
-)
-def test_ratings_that_give_no_group_are_the_same_error(ratings: Ratings) -> None:
-    with pytest.raises(
-        TooFewUsersError, match="only 0 lists of candidates give the ranker something to learn from"
-    ):
+@pytest.mark.parametrize("more", [[], [(9, 1.0, 30)]], ids=["one rating each, no past", "no likes to come"])
+def test_ratings_that_give_no_group_are_the_same_error(more: list[tuple[int, float, int]]) -> None:
+    ratings = ratings_of(*[[(user % 5, 5.0, user), *more] for user in range(20)])
+    with pytest.raises(TooFewUsersError, match="only 0 lists of candidates give the ranker something to"):
         ranker_groups(ratings, JOB)
 
 
@@ -342,10 +327,7 @@ def test_ratings_that_give_no_group_are_the_same_error(ratings: Ratings) -> None
 def test_the_ranker_puts_likes_first_and_leaves_its_input_alone(loss: Loss) -> None:
     groups = planted(30)
     before = groups.features.copy()
-    models = [
-        fit_ranker(groups, loss, RECIPE.ranker, iterations=20, feature_names=NAMES, seed=0, threads=1)
-        for _ in range(2)
-    ]
+    models = [fitted(groups, loss, iterations=20) for _ in range(2)]
     scores = [model.predict(planted(30, seed=1).features, "RawFormulaVal") for model in models]
     assert scores[0].tolist() == scores[1].tolist()
     liked = planted(30, seed=1).labels > 0
@@ -356,12 +338,7 @@ def test_the_ranker_puts_likes_first_and_leaves_its_input_alone(loss: Loss) -> N
 
 
 def test_the_mean_of_rankers_has_their_mean_scores() -> None:
-    rankers = [
-        fit_ranker(
-            planted(30), Loss.LOGLOSS, RECIPE.ranker, iterations=5, seed=seed, threads=1, feature_names=NAMES
-        )
-        for seed in (1, 2)
-    ]
+    rankers = [fitted(planted(30), seed=seed) for seed in (1, 2)]
     features = planted(30, seed=1).features
     first, second, mean = (one.predict(features, "RawFormulaVal") for one in (*rankers, mean_ranker(rankers)))
     assert first.tolist() != second.tolist()
@@ -414,11 +391,8 @@ def test_recommendations_are_the_candidates_in_the_rankers_order(two_stage: TwoS
 def test_training_again_gives_the_same_lists(two_stage: TwoStage) -> None:
     again = fit_two_stage(tastes(), JOB, two_stage.choice)
     users = np.arange(N_USERS, dtype=np.int32)
-
-    def content(model: TwoStage) -> list[list[int]]:
-        return [one.tolist() for one in model.recommend(users)]
-
-    assert content(again) == content(two_stage)
+    one, other = ([rows.tolist() for rows in model.recommend(users)] for model in (two_stage, again))
+    assert one == other
 
 
 def test_a_user_without_a_vector_gets_an_empty_list() -> None:
@@ -427,12 +401,8 @@ def test_a_user_without_a_vector_gets_an_empty_list() -> None:
     ]
     ratings = ratings_of(*[[(int(r), v, t) for r, v, t in user] for user in users], [(0, 1.0, 5)])
     stage = stage_on(ratings)
-    ranker = fit_ranker(
-        planted(), Loss.LOGLOSS, RECIPE.ranker, iterations=5, feature_names=NAMES, seed=0, threads=1
-    )
-    model = TwoStage(
-        stage, ranker, RankerChoice(Loss.LOGLOSS, 5, {}), groups=1, inner_scores=np.empty(0, np.float32)
-    )
+    choice = RankerChoice(Loss.LOGLOSS, 5, {})
+    model = TwoStage(stage, fitted(planted()), choice, groups=1, inner_scores=np.empty(0, np.float32))
     lists: list[Rows] = model.recommend(np.array([2, 0], dtype=np.int32))
     assert lists[0].size == 0
     assert lists[1].size > 0

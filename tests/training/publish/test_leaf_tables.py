@@ -1,6 +1,5 @@
 """Leaf tables against CatBoost's own SHAP values, on the models that are hard for them."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +63,22 @@ def assert_equals_catboost(model: CatBoost, tables: LeafTables, features: Floats
     assert np.abs(ours.sum(axis=1) + tables.base_value - scores).max() < 1e-9
 
 
+def tables_of(model: CatBoost) -> LeafTables:
+    return build_leaf_tables(model, rows(50, seed=1))
+
+
 @pytest.mark.parametrize("loss", ["Logloss", "YetiRank"])
 @pytest.mark.parametrize("depth", [1, 3, 6])
 def test_equals_catboost_on_random_rows_with_missing_values(loss: str, depth: int) -> None:
     model = fitted(loss, depth=depth)
-    tables = build_leaf_tables(model, rows(50, seed=1))
+    tables = tables_of(model)
     assert tables.leaf_contributions.shape == (30, 2**depth, depth)
     assert_equals_catboost(model, tables, rows(1_000, seed=2, missing=0.3))
 
 
 def test_trees_that_ask_for_one_feature_twice_and_trees_of_fewer_splits() -> None:
     """Two binary features have two questions to ask: no tree gets six splits."""
-    repeated = fitted("Logloss")
-    tables = build_leaf_tables(repeated, rows(50, seed=1))
+    tables = tables_of(fitted("Logloss"))
     distinct = (tables.leaf_features < N_FEATURES).sum(axis=1)
     splits = np.isfinite(tables.split_borders).sum(axis=1)
     assert np.any(distinct < splits)
@@ -97,7 +99,7 @@ def test_trees_that_ask_for_one_feature_twice_and_trees_of_fewer_splits() -> Non
 def test_trees_of_different_depths_in_one_model() -> None:
     deep, flat = fitted("Logloss", depth=5), fitted("Logloss", depth=2)
     both = sum_models([deep, flat], weights=[1.0, 0.5])
-    tables = build_leaf_tables(both, rows(50, seed=1))
+    tables = tables_of(both)
     assert set(np.isfinite(tables.split_borders).sum(axis=1).tolist()) >= {2, 5}
     assert_equals_catboost(both, tables, rows(1_000, seed=2))
 
@@ -105,20 +107,17 @@ def test_trees_of_different_depths_in_one_model() -> None:
 def test_a_model_of_another_bias() -> None:
     model = fitted("Logloss")
     model.set_scale_and_bias(1.0, -0.75)
-    tables = build_leaf_tables(model, rows(50, seed=1))
-    assert_equals_catboost(model, tables, rows(1_000, seed=2))
+    assert_equals_catboost(model, tables_of(model), rows(1_000, seed=2))
 
 
 def test_values_never_missing_in_training_may_be_missing_later() -> None:
     model = fitted("Logloss", missing=0.0)
-    tables = build_leaf_tables(model, rows(50, seed=1))
-    assert_equals_catboost(model, tables, rows(1_000, seed=2, missing=0.3))
+    assert_equals_catboost(model, tables_of(model), rows(1_000, seed=2, missing=0.3))
 
 
 def test_values_on_a_border() -> None:
     model = fitted("Logloss")
-    tables = build_leaf_tables(model, rows(50, seed=1))
-    features = rows(1_000, seed=3)
+    tables, features = tables_of(model), rows(1_000, seed=3)
     borders = np.isfinite(tables.split_borders)
     for feature in range(N_FEATURES):
         own = tables.split_borders[borders & (tables.split_features == feature)]
@@ -127,17 +126,17 @@ def test_values_on_a_border() -> None:
     assert_equals_catboost(model, tables, features)
 
 
-@pytest.mark.parametrize("grow_policy", ["Lossguide", "Depthwise"])
-def test_trees_that_are_not_symmetric_are_refused(grow_policy: str) -> None:
-    model = fitted("Logloss", grow_policy=grow_policy)
-    with pytest.raises(LeafTablesError, match="symmetric trees"):
-        build_leaf_tables(model, rows(50, seed=1))
-
-
-def test_missing_values_on_the_greater_side_are_refused() -> None:
-    model = fitted("Logloss", nan_mode="Max")
-    with pytest.raises(LeafTablesError, match="nan_mode"):
-        build_leaf_tables(model, rows(50, seed=1))
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"grow_policy": "Lossguide"}, "symmetric trees"),
+        ({"grow_policy": "Depthwise"}, "symmetric trees"),
+        ({"nan_mode": "Max"}, "nan_mode"),  # missing values on the greater side
+    ],
+)
+def test_trees_of_another_kind_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(LeafTablesError, match=words):
+        tables_of(fitted("Logloss", **options))
 
 
 def test_categories_are_refused() -> None:
@@ -150,29 +149,24 @@ def test_categories_are_refused() -> None:
         build_leaf_tables(model, rows(50, seed=1)[:, :2])
 
 
-@dataclass(frozen=True)
-class _Wrong:
-    """Stands in for the tree computation: right but for a ten-millionth."""
+def test_tables_that_disagree_with_catboost_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = leaf_tables._tree_shap  # noqa: SLF001
 
-    genuine: Any
-
-    def __call__(self, *arguments: Any) -> Any:
-        """As `_tree_shap`."""
-        values, expected = self.genuine(*arguments)
+    def wrong(*arguments: Any) -> Any:
+        """Right but for a ten-millionth."""
+        values, expected = genuine(*arguments)
         return values + 1e-7, expected
 
-
-def test_tables_that_disagree_with_catboost_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = fitted("Logloss", iterations=1)
-    monkeypatch.setattr(leaf_tables, "_tree_shap", _Wrong(leaf_tables._tree_shap))  # noqa: SLF001
+    monkeypatch.setattr(leaf_tables, "_tree_shap", wrong)
     with pytest.raises(LeafTablesError, match=r"differ from CatBoost's SHAP values by 1\.0e-07"):
-        build_leaf_tables(model, rows(50, seed=1))
+        tables_of(model)
 
 
 def test_a_model_that_was_stored_and_read_gives_the_same_tables(tmp_path: Path) -> None:
     model, stored = fitted("YetiRank"), CatBoost()
     model.save_model(str(tmp_path / "model.cbm"))
     stored.load_model(str(tmp_path / "model.cbm"))
-    one, other = (build_leaf_tables(some, rows(50, seed=1)) for some in (model, stored))
+    one, other = tables_of(model), tables_of(stored)
     assert one.leaf_contributions.tobytes() == other.leaf_contributions.tobytes()
     assert one.base_value == other.base_value
