@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 import pytest
+import typer
 import yaml
 
 from candidate_service.settings import CandidateSettings
@@ -19,6 +20,7 @@ from gateway.settings import GatewaySettings
 from ranking_service.settings import RankingSettings
 from serving.settings import ServerSettings
 from similarity_service.settings import SimilaritySettings
+from training.cli.train import app
 
 FOLDER: Final = Path(__file__).parents[2] / "deploy" / "kubernetes"
 OVERLAYS: Final = ("laptop", "production", "sharded")
@@ -35,6 +37,13 @@ SETTINGS: Final[Mapping[str, type[ServerSettings]]] = MappingProxyType(
     }
 )
 """What each server reads."""
+
+CONFINED: Final = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+"""The security context of every container."""
 
 Object: TypeAlias = Mapping[str, Any]
 """A Kubernetes object, or a part of one."""
@@ -108,6 +117,14 @@ class Manifests:
             if template is not None:
                 owner = f"{one['kind']}/{one['metadata']['name']}"
                 yield Pod(owner, template["metadata"]["labels"], template["spec"])
+
+
+def require_known_command(arguments: Sequence[str]) -> None:
+    """Raises unless training knows the command and its options."""
+    name, *options = arguments
+    commands = typer.main.get_command(app)
+    with commands.make_context("training", [name]) as context:
+        commands.get_command(context, name).make_context(name, options)  # type: ignore[attr-defined]
 
 
 @cache

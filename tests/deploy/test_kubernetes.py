@@ -3,11 +3,12 @@
 import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
-import typer
 import yaml
 
 from deploy import envoy_config
@@ -18,6 +19,7 @@ from serving.rpc.server import LIVENESS
 from serving.settings import load_settings
 from serving.stages import candidate, ranking, similarity
 from tests.deploy.manifests import (
+    CONFINED,
     FOLDER,
     OPTIONS,
     OVERLAYS,
@@ -32,9 +34,9 @@ from tests.deploy.manifests import (
     allowed,
     manifests,
     rendered,
+    require_known_command,
     selects,
 )
-from training.cli.train import app
 from training.data.movielens.layouts import DATA_DIR_VARIABLE
 
 SERVICE_NAMES = {
@@ -59,11 +61,24 @@ IMAGES = {*SERVERS, "envoy", "sync", "training"}
 DNS_SECONDS = 30
 """How old an answer of a cluster's DNS may be: `ttl 30` and `cache 30` in the Corefile of kubeadm."""
 OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()
+Load: TypeAlias = Callable[[Manifests, Object, str], Any]
+"""Reads a server's settings from the environment of a container."""
 
 
 @pytest.fixture(params=(*OVERLAYS, OPTIONS, SHARDED_OPTIONS))
 def overlay(request: pytest.FixtureRequest) -> Manifests:
     return manifests(request.param)
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Load:
+
+    def load(overlay: Manifests, container: Object, server: str) -> Any:
+        for name, value in overlay.settings(container).items():
+            monkeypatch.setenv(name, value)
+        return load_settings(SETTINGS[server])
+
+    return load
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
@@ -96,11 +111,7 @@ def test_no_pod_has_rights_that_it_does_not_need(overlay: Manifests) -> None:
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not any("hostPath" in volume for volume in spec.get("volumes", []))
         for container in pod.containers:
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }, (pod.owner, container["name"])
+            assert container["securityContext"] == CONFINED, (pod.owner, container["name"])
 
 
 @pytest.mark.row(60)
@@ -226,17 +237,13 @@ def test_pods_that_do_not_serve_hold_up_no_drain(overlay: Manifests) -> None:
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_settings_are_those_of_the_code(
-    overlay: Manifests, server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_are_those_of_the_code(overlay: Manifests, server: str, load: Load) -> None:
     kind = SETTINGS[server]
     for pod in overlay.servers(server):
         container = pod.container("server")
         variables = overlay.settings(container)
         assert set(variables) <= {kind.variable(field) for field in kind.model_fields} | TRACING_VARIABLES
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        settings = load_settings(kind)
+        settings = load(overlay, container, server)
         assert settings.host == "0.0.0.0"  # noqa: S104  # in a pod, behind a NetworkPolicy
         (mount,) = (one for one in container["volumeMounts"] if one["name"] == "bundles")
         assert mount == {"name": "bundles", "mountPath": str(settings.bundle_root), "readOnly": True}
@@ -250,14 +257,10 @@ def test_no_variable_of_others_is_misspelt(overlay: Manifests) -> None:
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_nobody_is_killed_while_stopping(
-    overlay: Manifests, server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nobody_is_killed_while_stopping(overlay: Manifests, server: str, load: Load) -> None:
     for pod in overlay.servers(server):
         container = pod.container("server")
-        for name, value in overlay.settings(container).items():
-            monkeypatch.setenv(name, value)
-        settings = load_settings(SETTINGS[server])
+        settings = load(overlay, container, server)
         before = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         unready = before + settings.drain_delay_seconds
         assert 5 <= unready <= 15  # the cluster needs some time to stop sending requests
@@ -386,16 +389,13 @@ def test_training_runs_one_at_a_time_and_asks_for_what_there_is(
     assert len({*overlay.of("CronJob"), *overlay.of("ScheduledSparkApplication")} & {"training"}) == 1
     by_hand = {name for name, job in overlay.of("CronJob").items() if job["spec"].get("suspend")}
     assert by_hand == {"promote", "rollback"}
-    commands = typer.main.get_command(app)
+
     for pod in overlay.pods():
         for container in pod.containers:
             if "movierec-training:" in container["image"] and "command" not in container:
                 for variable, value in overlay.settings(container).items():
                     monkeypatch.setenv(variable, value)
-                name, *arguments = container["args"]
-                with commands.make_context("training", [name]) as context:
-                    command = commands.get_command(context, name)  # type: ignore[attr-defined]
-                    command.make_context(name, arguments)  # raises on an unknown option
+                require_known_command(container["args"])
 
 
 def test_a_job_that_runs_again_trains_nothing_twice(overlay: Manifests) -> None:
@@ -414,15 +414,11 @@ def test_every_server_is_traced(name: str) -> None:
 
 @pytest.mark.parametrize("name", [OPTIONS, SHARDED_OPTIONS])
 @pytest.mark.parametrize("server", SERVERS)
-def test_certificates_lie_where_settings_and_envoy_look(
-    name: str, server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_certificates_lie_where_settings_and_envoy_look(name: str, server: str, load: Load) -> None:
     overlay = manifests(name)
     for pod in overlay.servers(server):
         container = pod.container("server")
-        for variable, value in overlay.settings(container).items():
-            monkeypatch.setenv(variable, value)
-        settings = load_settings(SETTINGS[server])
+        settings = load(overlay, container, server)
         secret = next(one["secret"] for one in pod.spec["volumes"] if one["name"] == "tls")
         assert secret["secretName"] == f"{server}-tls"  # the name that Envoy looks for, in shards, too
         mounted = {"name": "tls", "mountPath": "/etc/movierec/tls/mesh", "readOnly": True}
@@ -439,13 +435,12 @@ def test_certificates_lie_where_settings_and_envoy_look(
 
 
 @pytest.mark.row(53)
-def test_production_tells_less(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_production_tells_less(load: Load) -> None:
     overlay = manifests("production")
-    for server, kind in SETTINGS.items():
-        for name, value in overlay.settings(overlay.pod(f"Deployment/{server}").container("server")).items():
-            monkeypatch.setenv(name, value)
-        assert load_settings(kind).reflection is False
-    assert load_settings(GatewaySettings).why_movie is False
+    for server in SERVERS:
+        settings = load(overlay, overlay.pod(f"Deployment/{server}").container("server"), server)
+        assert settings.reflection is False
+        assert getattr(settings, "why_movie", False) is False
     envoy = overlay.pod("Deployment/gateway").container("envoy")
     assert overlay.settings(envoy) == {"MOVIEREC_CONSOLE": "false"}
     assert all(one["spec"]["minReplicas"] >= 3 for one in overlay.of("HorizontalPodAutoscaler").values())
@@ -475,14 +470,11 @@ def test_the_network_is_closed_but_for_what_is_needed(overlay: Manifests) -> Non
     mlflow = Peer({"app.kubernetes.io/name": "mlflow"}, OURS)
     if "mlflow" not in overlay.of("Deployment"):
         mlflow = Peer(mlflow.labels, {"kubernetes.io/metadata.name": "mlflow"}, ours=False)
-    clients = [
-        Peer(CLIENT, OURS),
-        Peer(CLIENT, {"kubernetes.io/metadata.name": "shop", **CLIENT}, ours=False),
-    ]
+
     peers = {
         **{name: _peer(name) for name in (*SERVERS, "training")},
-        "client here": clients[0],
-        "client elsewhere": clients[1],
+        "client here": Peer(CLIENT, OURS),
+        "client elsewhere": Peer(CLIENT, {"kubernetes.io/metadata.name": "shop", **CLIENT}, ours=False),
         "client that no administrator has let in": Peer(CLIENT, ANYBODY.namespace, ours=False),
         "anybody": ANYBODY,
         "anybody here": Peer({"app": "anything"}, OURS),

@@ -10,11 +10,18 @@ from pathlib import Path
 
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
-import typer
 
-from tests.deploy.manifests import FOLDER, OPTIONS, Object, Peer, allowed, manifests
+from tests.deploy.manifests import (
+    CONFINED,
+    FOLDER,
+    OPTIONS,
+    Object,
+    Peer,
+    allowed,
+    manifests,
+    require_known_command,
+)
 from tests.deploy.test_kubernetes import NEWEST, OLDEST, OTHERS_VARIABLES, OURS
-from training.cli.train import app
 
 SCHEDULED = {
     "schedule": str,
@@ -87,12 +94,8 @@ def _check(value: Object, fields: Object, path: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("kubernetes", [OLDEST, NEWEST])
 def test_kubernetes_knows_every_field_of_the_pods(application: Object, role: str, kubernetes: str) -> None:
-    template = {
-        "apiVersion": "v1",
-        "kind": "PodTemplate",
-        "metadata": {"name": role},
-        "template": application[role]["template"],
-    }
+    kind = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": role}}
+    template = kind | {"template": application[role]["template"]}
     kubernetes_validate.validate(template, kubernetes, strict=True)
 
 
@@ -102,27 +105,19 @@ def test_only_the_driver_may_talk_to_kubernetes(application: Object, role: str) 
     assert spec["automountServiceAccountToken"] is (role == "driver")
     assert spec["enableServiceLinks"] is False
     assert spec["securityContext"] == {
+        **dict.fromkeys(("runAsUser", "runAsGroup", "fsGroup"), 10001),
         "runAsNonRoot": True,
-        "runAsUser": 10001,
-        "runAsGroup": 10001,
-        "fsGroup": 10001,
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     (container,) = spec["containers"]
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
+    assert container["securityContext"] == CONFINED
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     assert mounted == {volume["name"] for volume in spec["volumes"]}
 
 
-def test_the_drivers_rights_end_at_its_namespace() -> None:
+def test_the_drivers_rights_end_at_its_namespace(application: Object) -> None:
     overlay = manifests(OPTIONS)
-    account = overlay.of("ScheduledSparkApplication")["training"]["spec"]["template"]["driver"][
-        "serviceAccount"
-    ]
+    account = application["driver"]["serviceAccount"]
     assert overlay.of("ServiceAccount")[account]["automountServiceAccountToken"] is False
     (binding,) = overlay.of("RoleBinding").values()
     assert [(one["kind"], one["name"]) for one in binding["subjects"]] == [("ServiceAccount", account)]
@@ -134,10 +129,7 @@ def test_the_drivers_rights_end_at_its_namespace() -> None:
 def test_the_job_is_one_that_training_knows(application: Object, monkeypatch: pytest.MonkeyPatch) -> None:
     name, *arguments = application["arguments"]
     assert arguments[-2:] == ["--engine", "spark"]
-    commands = typer.main.get_command(app)
-    with commands.make_context("training", [name]) as context:
-        command = commands.get_command(context, name)  # type: ignore[attr-defined]
-        command.make_context(name, arguments)  # raises on an unknown option
+    require_known_command([name, *arguments])
     assert application["sparkVersion"] == version("pyspark")
 
 
