@@ -1,9 +1,9 @@
 """Same request, same answer, whatever it travels with: the gateway's batching before real stages."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ from gateway.lists.list_builder import ListAnswer
 from gateway.metrics import GatewayMetrics
 from gateway.movie_api import MovieApi
 from gateway.requests import PersonalRequest
-from gateway.stages.batch_queue import BatchQueue
-from gateway.stages.client import StageClient
 from movierec.gateway.v1 import movie_service_pb2 as public
 from ranking_service.ranking import Ranker
 from serving.bundle.store import BundleStore
@@ -27,9 +25,6 @@ from serving.filters import UNRESTRICTED, MovieFilter
 from serving.ratings import NO_TIME, RatedMovies
 from serving.rpc.metrics import ServerMetrics
 from serving.stages import candidate, ranking
-from serving.stages.candidate import CandidateList, CandidateQuery
-from serving.stages.ranking import RankedList, RankingQuery
-from serving.stages.stage import Answer, Query, StageError, unwrap
 from tests.gateway.small_world import World, queue
 from tests.serving.personal_stages import candidate_stage, ranking_stage
 
@@ -38,13 +33,10 @@ SECONDS = 60.0  # ample: no test is decided by it
 
 @dataclass(frozen=True)
 class RealStages:
-    """Both stages behind real channels, asked singly and in company."""
+    """A gateway over both stages behind real channels."""
 
     catalogue: Catalogue
-    candidates: StageClient[CandidateQuery, CandidateList]
-    ranking: StageClient[RankingQuery, RankedList]
-    batching_candidates: BatchQueue[CandidateQuery, CandidateList]
-    batching_ranking: BatchQueue[RankingQuery, RankedList]
+
     gateway: MovieApi
     registry: CollectorRegistry
     servers: tuple[ServerMetrics, ServerMetrics]
@@ -106,91 +98,16 @@ async def stages(models: tuple[Catalogue, Retriever, Ranker], tmp_path: Path) ->
             candidate_stage(roots[0], retriever)
         )
         to_ranking, ranking_metrics = await running.enter_async_context(ranking_stage(roots[1], ranker))
-        batching_candidates = queue(candidate.CODEC, to_candidates, metrics)
-        batching_ranking = queue(ranking.CODEC, to_ranking, metrics)
-        yield RealStages(
-            catalogue=catalogue,
-            candidates=StageClient(candidate.CODEC, to_candidates, metrics),
-            ranking=StageClient(ranking.CODEC, to_ranking, metrics),
-            batching_candidates=batching_candidates,
-            batching_ranking=batching_ranking,
-            gateway=World(catalogue).gateway(candidates=batching_candidates, ranking=batching_ranking),
-            registry=registry,
-            servers=(candidate_metrics, ranking_metrics),
+        gateway = World(catalogue).gateway(
+            candidates=queue(candidate.CODEC, to_candidates, metrics),
+            ranking=queue(ranking.CODEC, to_ranking, metrics),
         )
-
-
-def candidate_query(request: PersonalRequest) -> CandidateQuery:
-    return CandidateQuery(
-        user_id=request.user_id,
-        limit=100,
-        movie_filter=request.movie_filter,
-        exclude_movie_ids=request.exclude_movie_ids,
-        include_seen=request.include_seen,
-        history=request.history,
-    )
-
-
-def bits_of_candidates(listed: CandidateList) -> tuple[Any, ...]:
-    return listed.movie_ids.tobytes(), listed.scores.tobytes(), listed.user_vector, listed.bundle_id
-
-
-def bits_of_ranking(listed: RankedList) -> tuple[Any, ...]:
-    return (
-        listed.movie_ids.tobytes(),
-        listed.scores.tobytes(),
-        listed.explanations,
-        listed.unknown_movie_ids.tobytes(),
-        listed.base_value,
-    )
+        yield RealStages(catalogue, gateway, registry, servers=(candidate_metrics, ranking_metrics))
 
 
 def content(answer: ListAnswer) -> tuple[Any, ...]:
     """Everything but the answer's own id."""
     return answer.items, answer.model, answer.reason, answer.bundle_id, answer.base_value
-
-
-async def one_by_one(client: StageClient[Query, Answer], queries: Sequence[Query]) -> list[Answer]:
-    return [unwrap(*await client.call([query], seconds=SECONDS)) for query in queries]
-
-
-async def all_at_once(calls: Sequence[Any]) -> list[Any]:
-    async with asyncio.timeout(SECONDS):
-        return await asyncio.gather(*calls, return_exceptions=True)
-
-
-async def test_each_stage_answers_a_query_alike_alone_and_in_company(stages: RealStages) -> None:
-    requests = stages.requests()
-    queries = [candidate_query(request) for request in requests]
-    alone = await one_by_one(stages.candidates, queries)
-    together = await all_at_once(
-        [stages.batching_candidates.ask(query, seconds=SECONDS) for query in queries]
-    )
-    assert list(map(bits_of_candidates, together)) == list(map(bits_of_candidates, alone))
-    assert stages.calls("candidate") == 2
-
-    to_rank = [
-        RankingQuery(
-            user_id=request.user_id,
-            movie_ids=listed.movie_ids,
-            retrieval_scores=listed.scores,
-            source_ranks=listed.source_ranks,
-            bundle_id=listed.bundle_id,
-            limit=request.limit,
-            explain_features=request.explain_features,
-            diversity=request.diversity,
-            history=request.history,
-        )
-        for request, listed in zip(requests, alone, strict=True)
-        if listed.movie_ids.size
-    ]
-    assert len(to_rank) > 32
-    ranked_alone = await one_by_one(stages.ranking, to_rank)
-    ranked_together = await all_at_once(
-        [stages.batching_ranking.ask(query, seconds=SECONDS) for query in to_rank]
-    )
-    assert list(map(bits_of_ranking, ranked_together)) == list(map(bits_of_ranking, ranked_alone))
-    assert stages.calls("ranking") == 2
 
 
 async def test_a_batch_is_its_singles(stages: RealStages) -> None:
@@ -217,24 +134,11 @@ async def test_sixty_four_callers_of_whom_three_have_bad_luck(stages: RealStages
     for _ in range(5):  # turns of the loop: by now the callers wait for candidates
         await asyncio.sleep(0)
     callers[gone].cancel()
-    outcomes = await all_at_once(callers)
+    async with asyncio.timeout(SECONDS):
+        outcomes: list[Any] = await asyncio.gather(*callers, return_exceptions=True)
     assert isinstance(outcomes[hasty], DeadlineError)
     assert isinstance(outcomes[invalid], InvalidArgumentError)
     assert isinstance(outcomes[gone], asyncio.CancelledError)
     others = [place for place in range(64) if place not in {gone, hasty, invalid}]
     assert [content(outcomes[place]) for place in others] == [alone[place] for place in others]
     assert stages.in_flight() == [0, 0]
-
-
-async def test_a_query_that_a_stage_refuses_fails_alone(stages: RealStages) -> None:
-    queries = [candidate_query(request) for request in stages.requests()[:8]]
-    alone = await one_by_one(stages.candidates, queries)
-    queries[3] = replace(queries[3], limit=1_000_000)
-    outcomes = await all_at_once(
-        [stages.batching_candidates.ask(query, seconds=SECONDS) for query in queries]
-    )
-    assert isinstance(outcomes[3], StageError)
-    others = [place for place in range(8) if place != 3]
-    assert [bits_of_candidates(outcomes[place]) for place in others] == [
-        bits_of_candidates(alone[place]) for place in others
-    ]

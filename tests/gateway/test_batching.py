@@ -456,15 +456,6 @@ async def test_a_call_that_fails_fails_each_caller_alike(waiting: Waiting) -> No
     assert len(waiting.cued.calls) == 1
 
 
-async def test_a_call_that_fails_after_a_caller_has_gone(waiting: Waiting) -> None:
-    callers = [waiting.ask(1), waiting.ask(2)]
-    call = await waiting.cued.nth_call(0)
-    assert await cancelled(callers[0])
-    error = failing(STAGE)
-    call.fail(error)
-    assert await failure(callers[1]) == error.failure
-
-
 async def test_one_invalid_list_fails_one_caller(waiting: Waiting) -> None:
     callers = [waiting.ask(user) for user in (1, 2, 3)]
     call = await waiting.cued.nth_call(0)

@@ -29,20 +29,6 @@ async def test_the_whole_catalogue_by_popularity(world: World) -> None:
     assert not world.candidates.queries
 
 
-@pytest.mark.parametrize("limit", [1, 3, 8, 100])
-async def test_pages_add_up_to_the_whole_list(world: World, limit: int) -> None:
-    pages = [await ask(world, limit=limit, offset=offset) for offset in range(0, 8, limit)]
-    assert [movie_id for page in pages for movie_id in ids(page)] == BY_POPULARITY
-    assert [page.first_rank for page in pages] == [*range(1, 9, limit)]
-    assert {page.total_size for page in pages} == {8}
-
-
-@pytest.mark.parametrize("offset", [8, 9, 100_000])
-async def test_past_the_end_the_list_is_empty(world: World, offset: int) -> None:
-    answer = await ask(world, offset=offset)
-    assert (ids(answer), answer.total_size, answer.reason) == ([], 8, None)
-
-
 async def test_too_little_time_is_an_error(world: World) -> None:
     with pytest.raises(DeadlineError):
         await world.api.popular(PopularRequest(), 0.01)

@@ -219,7 +219,7 @@ def test_similar(
         assert len(answer.items) == min(limit, len(alike))
 
 
-@given(st.integers(1, 12), st.integers(0, 12), filters(), st.none() | users)
+@given(st.integers(1, 12), st.integers(0, 12) | st.just(100_000), filters(), st.none() | users)
 def test_popular(limit: int, offset: int, movie_filter: MovieFilter, user_id: int | None) -> None:
     request = PopularRequest(limit, offset, movie_filter, user_id)
     answer = asyncio.run(World().api.popular(request, None))
@@ -229,3 +229,4 @@ def test_popular(limit: int, offset: int, movie_filter: MovieFilter, user_id: in
     )
     assert answer.total_size == len(matching)
     assert ids(answer) == matching[offset : offset + limit]
+    assert (answer.first_rank, answer.reason) == (offset + 1, None)

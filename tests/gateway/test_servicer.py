@@ -81,10 +81,14 @@ async def test_a_movie_of_several_lists_has_the_source_and_rank_of_each(
     assert popular.movie == personal.movie
 
 
-async def test_personal_without_explanations_has_no_base_value(api: MovieServiceStub, world: World) -> None:
+async def test_a_degraded_answer_says_so(api: MovieServiceStub, world: World) -> None:
+    world.candidates.answer = failing(StageName.CANDIDATE, FallbackReason.MODEL_UNAVAILABLE)
+    answer = await api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=300))
+    assert (answer.model, answer.degraded) == ("popularity_fallback", True)
+    assert answer.fallback_reason == public.FALLBACK_REASON_MODEL_UNAVAILABLE
     world.candidates.answer = candidates(3)
     answer = await api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=300))
-    assert not answer.HasField("base_value")
+    assert (answer.degraded, answer.HasField("base_value")) == (False, False)  # without explanations
 
 
 async def test_all_fields_of_a_personal_request_arrive(api: MovieServiceStub, world: World) -> None:
@@ -110,13 +114,6 @@ async def test_all_fields_of_a_personal_request_arrive(api: MovieServiceStub, wo
     assert query.history.values == (5.0, 2.5)  # without stars: liked
     assert query.history.times[1] == 1_500_000_000
     assert world.ranking.queries[0].diversity == 0.5
-
-
-async def test_a_degraded_answer_says_so(api: MovieServiceStub, world: World) -> None:
-    world.candidates.answer = failing(StageName.CANDIDATE, FallbackReason.MODEL_UNAVAILABLE)
-    answer = await api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=300))
-    assert (answer.model, answer.degraded) == ("popularity_fallback", True)
-    assert answer.fallback_reason == public.FALLBACK_REASON_MODEL_UNAVAILABLE
 
 
 async def test_deny(api: MovieServiceStub, world: World) -> None:
@@ -165,11 +162,6 @@ async def test_popular(api: MovieServiceStub, world: World) -> None:
     assert (answer.model, answer.degraded) == ("popularity_fallback", False)
     assert answer.fallback_reason == public.FALLBACK_REASON_UNSPECIFIED
     assert answer.bundle_id == BUNDLE
-
-
-async def test_popular_without_what_a_user_has_seen(api: MovieServiceStub, world: World) -> None:
-    answer = await api.ListPopularMovies(public.ListPopularMoviesRequest(exclude_seen_by_user_id=100))
-    assert ids(answer) == [5, 3, 8, 6, 4, 7]
 
 
 async def test_similar(api: MovieServiceStub, world: World) -> None:

@@ -48,9 +48,3 @@ def test_matches(movie_filter: MovieFilter, matching: list[int]) -> None:
     assert MOVIES.ids.ids[mask].tolist() == matching
     assert mask.dtype == np.dtype(np.bool_)
     assert bool(movie_filter) == (movie_filter != UNRESTRICTED)
-
-
-def test_only_what_restricts_is_true() -> None:
-    assert not UNRESTRICTED
-    assert MovieFilter(min_year=0)
-    assert MovieFilter(exclude_genres=("Jazz",))

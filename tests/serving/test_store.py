@@ -154,12 +154,6 @@ def test_arrays_that_are_read_cannot_be_altered(trained: Trained) -> None:
         factors[0, 0] = 1
 
 
-def test_equal_arrays_give_equal_bytes(tmp_path: Path) -> None:
-    for name in ("one.npz", "other.npz"):
-        write_arrays(tmp_path / name, a=np.arange(5), b=np.ones(3, np.float32))
-    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "other.npz").read_bytes()
-
-
 @pytest.mark.row(50)
 def test_no_pickle_is_written_or_loaded(store: BundleStore) -> None:
     objects = np.array([{}], dtype=object)
@@ -415,17 +409,11 @@ def test_a_pointer_moves_at_a_finite_time(store: BundleStore, published_at: str)
     assert store.pointer().bundle_id == bundle_id
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"null", b"\xff", b'{"bundle_id": "one"}'], ids=repr)
-def test_a_damaged_pointer_is_an_error(store: BundleStore, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"{", b"null", b"\xff", b'{"bundle_id": "one"}', None], ids=repr)
+def test_a_damaged_pointer_is_an_error(store: BundleStore, content: bytes | None) -> None:
     store.root.mkdir()
-    (store.root / "current").write_bytes(content)
-    with pytest.raises(BundleError, match="unreadable"):
-        store.pointer()
-
-
-def test_a_pointer_that_is_a_pipe_is_an_error(store: BundleStore) -> None:
-    store.root.mkdir()
-    os.mkfifo(store.root / "current")
+    current = store.root / "current"
+    os.mkfifo(current) if content is None else current.write_bytes(content)
     with pytest.raises(BundleError, match="unreadable"):
         store.pointer()
 
@@ -454,21 +442,6 @@ def test_whoever_follows_another_root_takes_its_previous_bundle(store: BundleSto
     store.point_to(one, published_at=1)
     store.point_to(three, published_at=3, previous=two)  # `two` came and went unseen
     assert store.pointer().model_dump() == {"bundle_id": three, "previous": two, "published_at": 3}
-
-
-def test_the_id_depends_on_contents_alone(tmp_path: Path) -> None:
-    ids = [publish(BundleStore(tmp_path / name), text) for name, text in (("a", "x"), ("b", "x"), ("c", "y"))]
-    assert ids[0] == ids[1] != ids[2]
-
-
-def test_publishing_again_changes_nothing(store: BundleStore) -> None:
-    bundle_id = publish(store, "one")
-    store.point_to(bundle_id, published_at=1)
-    before = snapshot(store.root)
-    assert publish(store, "one") == bundle_id
-    store.point_to(bundle_id, published_at=2)
-    assert snapshot(store.root) == before
-    assert bundles(store) == {bundle_id}
 
 
 def test_what_is_being_written_is_invisible(store: BundleStore) -> None:

@@ -157,10 +157,6 @@ def test_a_damaged_data_base_is_refused_or_searched(place: int, damage: bytes) -
         search(query, index=index)
 
 
-def test_equal_titles_give_equal_bytes() -> None:
-    assert index_titles(TITLES, YEARS, ORDER) == index_titles(TITLES, YEARS, ORDER)
-
-
 @given(
     st.text(max_size=100)
     | st.lists(st.sampled_from(('"', "*", "^", "NEAR", "AND", "a", "title:", "(", "-"))).map(" ".join)

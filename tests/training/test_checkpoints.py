@@ -18,7 +18,6 @@ from serving.bundle.store import BundleStore
 from tests.training.cli.test_commands import QUICK, write_tastes
 from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
 from training.cli.train import app
-from training.lock import alone
 
 
 class KilledError(Exception):
@@ -188,11 +187,3 @@ def test_a_killed_evaluation_fits_nothing_again(
     assert set(lifts) < set(result.output.splitlines())
     assert written == {path: path.stat().st_mtime_ns for path in written}
     assert any(path not in written for path in folder.glob("*/time-seed-0-*"))
-
-
-@pytest.mark.row(43)
-def test_a_second_job_in_the_folder_stops_with_a_clear_line(few_data: Path, tmp_path: Path) -> None:
-    with alone(tmp_path):
-        result = CliRunner().invoke(app, command(few_data, tmp_path))
-    assert result.exit_code == 1
-    assert result.output == f"Another training job is at work in {tmp_path}.\n"

@@ -96,6 +96,7 @@ def test_the_data_set_is_read_from_the_environment(
     assert_said_in_words(run("train", "--bundle-root", tmp_path / "bundles"), f"{no_data} is not a data set")
 
 
+@pytest.mark.row(43)
 @pytest.mark.parametrize("command", ["train", "evaluate", "tune"])
 def test_a_second_job_in_one_folder_stops(
     tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch, command: str
