@@ -208,22 +208,8 @@ async def test_movies_unknown_to_ranking_are_dropped_and_counted(world: World) -
     assert world.counted("unknown_items") == 1
 
 
-# Seen movies, history, exclusions and what fails the filter: on every rung.
-
-
-@pytest.mark.parametrize("rung", [TWO, ALS, POP])
-async def test_left_out_on_every_rung(world: World, rung: str) -> None:
-    world.candidates.answer = failing(StageName.CANDIDATE) if rung == POP else candidates(8, 6)
-    world.ranking.failure = failing(StageName.RANKING) if rung == ALS else None
-    answer = await ask(
-        world,
-        user_id=100,  # has seen 1 and 2
-        history=LOVED,  # 5
-        exclude_movie_ids=np.array([3, 3, 12345]),
-        movie_filter=MovieFilter(exclude_genres=("Horror",)),  # 6 and 7
-    )
-    assert sorted(ids(answer)) == [4, 8]
-    assert answer.model == rung
+# Seen movies, history, exclusions and what fails the filter: left out by whoever can, and of every list, as
+# the properties in test_properties.py say.
 
 
 async def test_the_exclusions_of_the_request_go_down_to_retrieval(world: World) -> None:
@@ -233,13 +219,6 @@ async def test_the_exclusions_of_the_request_go_down_to_retrieval(world: World) 
     assert query.exclude_movie_ids.tolist() == [7, 3, 7]  # what the user has seen, retrieval knows itself
     assert query.movie_filter == HORROR
     assert (query.user_id, query.limit, query.include_seen) == (100, 0, False)
-
-
-async def test_include_seen_brings_back_seen_movies_and_history(world: World) -> None:
-    world.candidates.answer = candidates(2, 5)
-    answer = await ask(world, user_id=100, include_seen=True, history=LOVED, limit=3)
-    assert ids(answer) == [5, 2, 1]
-    assert world.candidates.queries[0].include_seen
 
 
 @pytest.mark.parametrize("bundle_id", [BUNDLE, OTHER_BUNDLE], ids=["held", "not held"])

@@ -125,16 +125,6 @@ async def test_an_unknown_movie_is_not_found_and_nobody_is_asked(world: World) -
     assert not world.similarity.queries
 
 
-@pytest.mark.parametrize("index_answers", [True, False])
-async def test_left_out_everywhere(world: World, *, index_answers: bool) -> None:
-    world.similarity.answer = neighbours(6, 2, 8) if index_answers else failing(StageName.SIMILARITY)
-    answer = await ask(
-        world, exclude_seen_by_user_id=100, movie_filter=MovieFilter(genres=("comedy",), min_year=1981)
-    )
-    assert ids(answer) == [8]  # 1 itself, 2 seen, 6 no comedy, 5 too old
-    assert answer.reason == ("FILTERED_OUT" if index_answers else FAULT)
-
-
 async def test_filter_and_seen_movies_go_down_to_the_index(world: World) -> None:
     world.similarity.answer = neighbours(3)
     comedy = MovieFilter(genres=("comedy",))
@@ -143,11 +133,6 @@ async def test_filter_and_seen_movies_go_down_to_the_index(world: World) -> None
     assert (query.movie_id, query.limit) == (1, 7)
     assert query.exclude_movie_ids.tolist() == [1, 2]
     assert query.movie_filter == comedy
-
-
-async def test_an_unknown_user_has_seen_nothing(world: World) -> None:
-    world.similarity.answer = neighbours(2)
-    assert ids(await ask(world, exclude_seen_by_user_id=12345, limit=1)) == [2]
 
 
 async def test_when_all_neighbours_fail_the_filter_genres_take_over(world: World) -> None:

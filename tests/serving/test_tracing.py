@@ -165,17 +165,11 @@ async def test_nobody_waits_for_the_collector(
         assert time.monotonic() - began < 30  # the library's own wait
 
 
-def test_without_an_endpoint_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(ENDPOINT, raising=False)
-    with traced("test") as tracing:
-        assert tracing is OFF
-
-
-@pytest.mark.parametrize(("name", "value"), [(ENDPOINT, ""), ("OTEL_SDK_DISABLED", "true")])
+@pytest.mark.parametrize(("name", "value"), [(ENDPOINT, None), (ENDPOINT, ""), ("OTEL_SDK_DISABLED", "true")])
 def test_turned_off_by_the_environment(
-    traces: Collector, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    traces: Collector, monkeypatch: pytest.MonkeyPatch, name: str, value: str | None
 ) -> None:
-    monkeypatch.setenv(name, value)
+    monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
     with traced("test") as tracing:
         assert tracing is OFF
 

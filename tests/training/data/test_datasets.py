@@ -262,26 +262,21 @@ def test_the_download_comes_third_and_stays(tmp_path: Path) -> None:
     assert resolve(None, root=root, download=download).source == f"ml-tiny, found in {folder}."
 
 
-def test_a_wrong_checksum_is_an_error(tmp_path: Path) -> None:
-    with serving(Answer(zipped())) as download, pytest.raises(DataError, match="is not the file it was"):
-        resolve(None, root=tmp_path, download=Download(download.url, "0" * 64))
-    assert content(tmp_path) == []
-
-
-@pytest.mark.parametrize("status", [403, 404, 500, 503])
-def test_a_refusal_of_the_server_is_an_error(tmp_path: Path, status: int) -> None:
-    with (
-        serving(Answer(zipped(), status=status)) as download,
-        pytest.raises(DataError, match=f"{status}.*MOVIEREC_DATA_DIR"),
-    ):
-        resolve(None, root=tmp_path, download=download)
-    assert content(tmp_path) == []
-
-
-@pytest.mark.parametrize("body", [b"no zip file", zipped("other")])
-def test_another_content_is_an_error(tmp_path: Path, body: bytes) -> None:
-    with serving(Answer(body)) as download, pytest.raises(DataError):
-        resolve(None, root=tmp_path, download=download)
+@pytest.mark.parametrize(
+    ("body", "status", "sha256", "words"),
+    [
+        (zipped(), 200, "0" * 64, "is not the file it was"),
+        *((zipped(), status, None, f"{status}.*MOVIEREC_DATA_DIR") for status in (403, 404, 500, 503)),
+        (b"no zip file", 200, None, None),
+        (zipped("other"), 200, None, None),
+    ],
+    ids=["checksum", "403", "404", "500", "503", "no zip file", "another name"],
+)
+def test_what_is_not_the_data_set_is_an_error(
+    tmp_path: Path, body: bytes, status: int, sha256: str | None, words: str | None
+) -> None:
+    with serving(Answer(body, status=status)) as download, pytest.raises(DataError, match=words):
+        resolve(None, root=tmp_path, download=Download(download.url, sha256 or download.sha256))
     assert content(tmp_path) == []
 
 
@@ -303,20 +298,16 @@ def copied_sample(generated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("copied_sample")
-def test_a_lost_connection_leads_to_the_sample(tmp_path: Path) -> None:
-    with serving(Answer(zipped(), missing=10)) as download:
-        found = resolve(None, root=tmp_path, download=download)
-    assert found.name == SAMPLE_NAME
-    assert content(tmp_path) == [SAMPLE_NAME]
-
-
-@pytest.mark.usefixtures("copied_sample")
-def test_silence_leads_to_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.data.download._READ_SECONDS", 0.2)
-    with serving(Answer(zipped(), missing=10, stalls=True)) as download:
+@pytest.mark.parametrize("stalls", [False, True], ids=["lost", "silent"])
+def test_a_lost_connection_and_silence_lead_to_the_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, stalls: bool
+) -> None:
+    monkeypatch.setattr("training.data.download._READ_SECONDS", 0.2 if stalls else 30)
+    with serving(Answer(zipped(), missing=10, stalls=stalls)) as download:
         found = resolve(None, root=tmp_path, download=download)
     assert found.name == SAMPLE_NAME
     assert download.url in found.source
+    assert content(tmp_path) == [SAMPLE_NAME]
 
 
 @pytest.mark.usefixtures("copied_sample")

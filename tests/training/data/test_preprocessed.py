@@ -72,45 +72,31 @@ def test_links_that_appear_count_as_an_input(dataset: DatasetFolder, tmp_path: P
     assert again.table.tmdb_ids.tolist() == [0, 603]
 
 
-@pytest.mark.parametrize("name", ["ratings.parquet", "movies.parquet", "summary.json"])
+@pytest.mark.parametrize("name", ["ratings.parquet", "movies.parquet", "summary.json", "changed ratings"])
 def test_what_is_damaged_is_written_again(dataset: DatasetFolder, tmp_path: Path, name: str) -> None:
     first = preprocess(dataset, tmp_path)
-    whole = (first.folder / name).read_bytes()
-    (first.folder / name).write_bytes(whole[: len(whole) // 2])
+    if name == "changed ratings":
+        frame = preprocessed.ratings_frame(first.clean.ratings, first.table.movies.ids)
+        frame.assign(rating=np.float32(3.0)).to_parquet(first.folder / "ratings.parquet", index=False)
+    else:
+        whole = (first.folder / name).read_bytes()
+        (first.folder / name).write_bytes(whole[: len(whole) // 2])
     again = preprocess(dataset, tmp_path)
     assert not again.reused
     assert_same(first, again)
     assert preprocess(dataset, tmp_path).reused
 
 
-def test_ratings_that_were_changed_are_noticed(dataset: DatasetFolder, tmp_path: Path) -> None:
-    first = preprocess(dataset, tmp_path)
-    frame = preprocessed.ratings_frame(first.clean.ratings, first.table.movies.ids)
-    frame.assign(rating=np.float32(3.0)).to_parquet(first.folder / "ratings.parquet", index=False)
-    again = preprocess(dataset, tmp_path)
-    assert not again.reused
-    assert_same(first, again)
-
-
-@pytest.mark.parametrize("name", ["cleaning", "rules", "titles"])
+@pytest.mark.parametrize("name", ["cleaning", "rules", "titles", "genres"])
 def test_another_version_of_what_cleans_reads_anew(
     dataset: DatasetFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    """Or of the catalogue's list of genres, which are in the parquet file as bits."""
     preprocess(dataset, tmp_path)
     changed = tmp_path / "movielens"
     shutil.copytree(Path(movielens.__file__).parent, changed)
     with (changed / f"{name}.py").open("a") as module:
         module.write("# changed")
-    monkeypatch.setattr(preprocessed, "movielens", SimpleNamespace(__file__=str(changed / "__init__.py")))
-    assert not preprocess(dataset, tmp_path).reused
-
-
-def test_another_order_of_genres_reads_anew(
-    dataset: DatasetFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They are in the parquet file as bits."""
-    preprocess(dataset, tmp_path)
-    other = tmp_path / "other.py"
-    other.write_text("# changed")
-    monkeypatch.setattr(preprocessed, "catalogue", SimpleNamespace(__file__=str(other)))
+    what, file = ("catalogue", "genres.py") if name == "genres" else ("movielens", "__init__.py")
+    monkeypatch.setattr(preprocessed, what, SimpleNamespace(__file__=str(changed / file)))
     assert not preprocess(dataset, tmp_path).reused

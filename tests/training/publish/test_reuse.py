@@ -47,10 +47,6 @@ def test_a_bundle_of_the_same_data_and_recipe_is_reused(root: Path) -> None:
     assert manifest.bundle_id == BundleStore(root).pointer().bundle_id
 
 
-def test_one_that_the_key_has_not_signed_is_not(root: Path) -> None:
-    assert reusable(root, prepared(), RECIPE, SigningKey(bytes(32))) is None
-
-
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -77,12 +73,10 @@ def test_a_chosen_regularization_is_no_other_recipe(root: Path, tmp_path: Path) 
     assert reusable(root, data, open_recipe) is None
 
 
-def test_one_of_another_tag_is_not(root: Path) -> None:
+def test_one_of_another_tag_other_ratings_or_unsigned_is_not(root: Path) -> None:
     assert reusable(root, replace(prepared(), dataset_tag="other"), RECIPE) is None
-
-
-def test_one_of_other_ratings_under_the_same_tag_is_not(root: Path) -> None:
-    assert reusable(root, prepared(stars_of_first=1.5), RECIPE) is None
+    assert reusable(root, prepared(stars_of_first=1.5), RECIPE) is None  # under the same tag
+    assert reusable(root, prepared(), RECIPE, SigningKey(bytes(32))) is None
 
 
 Change: TypeAlias = Callable[[MovieTable], MovieTable]
