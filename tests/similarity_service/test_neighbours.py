@@ -1,13 +1,15 @@
-"""Neighbours on arrays that can be checked by eye."""
+"""Neighbours on arrays that can be checked by eye, and on a trained bundle."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from serving.bundle.catalogue import read_movies
 from serving.bundle.manifest import GoldenSimilar
 from serving.bundle.neighbours import NeighboursContent
-from serving.bundle.store import BundleError
+from serving.bundle.store import BundleError, BundleStore
 from serving.errors import NotFoundError, Reason
 from serving.filters import MovieFilter
 from serving.stages.similarity import SimilarityMethod, SimilarQuery
@@ -93,3 +95,17 @@ def test_golden_values_are_checked() -> None:
         index().check(GoldenSimilar(movie_id=10, movie_ids=(20, 30), scores=(1.0, 0.61)))
     with pytest.raises(BundleError, match="golden"):
         index().check(GoldenSimilar(movie_id=10, movie_ids=(30, 20), scores=(1.0, 0.6)))
+
+
+def test_computed_neighbours_are_those_of_training(bundle_root: Path) -> None:
+    store = BundleStore(bundle_root)
+    bundle_id = store.pointer().bundle_id
+    folder = store.folder(bundle_id, "similarity")
+    index = SimilarityIndex.load(store, bundle_id)
+    stored = NeighboursContent.read(folder)
+    for row, movie_id in enumerate(read_movies(folder).ids.ids.tolist()):
+        n_stored = int(np.count_nonzero(stored.movie_rows[row] >= 0))
+        longer = index.similar(SimilarQuery(movie_id, limit=n_stored + 1))
+        np.testing.assert_allclose(longer.scores[:n_stored], stored.scores[row, :n_stored], atol=1e-6)
+        assert len(set(longer.movie_ids.tolist())) == longer.movie_ids.size
+        assert movie_id not in longer.movie_ids

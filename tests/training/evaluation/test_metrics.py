@@ -1,4 +1,7 @@
-"""Metrics by hand, and nDCG against scikit-learn's."""
+"""Metrics by hand, nDCG against scikit-learn's, and all against RecTools'."""
+
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,6 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score  # type: ignore[import-untyped]
 
+from serving.ids import Rows
+from tests.training.small import ratings_of
+from training.evaluation.judging import CUTOFFS, judge
 from training.evaluation.metrics import (
     average_precision,
     capped_recall,
@@ -18,6 +24,7 @@ from training.evaluation.metrics import (
     recall,
     self_information,
 )
+from training.evaluation.splits import Split
 
 LIST = np.array([7, 3, 9, 1])
 SECOND, FOURTH = 1 / np.log2(3), 1 / np.log2(5)
@@ -107,3 +114,41 @@ def test_novelty_is_mean_self_information_in_bits() -> None:
     assert information.tolist() == [0, 1, 2, 2]  # who nobody rated counts as rated by one
     assert novelty(np.array([0, 2, 1]), information, 2) == 1.0
     assert novelty(np.array([]), information, 2) == 0.0
+
+
+_ORACLE = json.loads((Path(__file__).parent / "rectools_metrics.json").read_text())
+
+
+def rows(*movies: int) -> Rows:
+    return np.array(movies, dtype=np.int32)
+
+
+def generated() -> tuple[list[Rows], Split]:
+    relevant = tuple(rows(*movies) for movies in _ORACLE["truth"])
+    users = np.arange(len(relevant), dtype=np.int32)
+    past = ratings_of(*([(movie, 4.0, 0) for movie in movies] for movies in _ORACLE["past"]))
+    split = Split(past, users, relevant, eligible=users.size)
+    return [rows(*movies) for movies in _ORACLE["lists"]], split
+
+
+@pytest.mark.parametrize("k", CUTOFFS)
+@pytest.mark.parametrize("metric", ["ndcg", "recall", "precision", "novelty"])
+def test_metrics_equal_those_of_rectools(metric: str, k: int) -> None:
+    ours = judge(*generated(), candidates=300).per_user[f"{metric}_at_{k}"]
+    np.testing.assert_allclose(ours, _ORACLE["per_user"][f"{metric}_at_{k}"], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("k", CUTOFFS)
+def test_mean_average_precision_is_the_larger_of_the_two_of_rectools(k: int) -> None:
+    # RecTools divides by k or by the relevant movies; ours by the smaller of both, so that 1 can be reached.
+    theirs = np.maximum(
+        _ORACLE["per_user"][f"map_by_relevant_at_{k}"], _ORACLE["per_user"][f"map_by_k_at_{k}"]
+    )
+    ours = judge(*generated(), candidates=300).per_user[f"map_at_{k}"]
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("k", CUTOFFS)
+def test_coverage_equals_that_of_rectools(k: int) -> None:
+    ours = judge(*generated(), candidates=300).coverage[f"coverage_at_{k}"]
+    assert ours == pytest.approx(_ORACLE["coverage"][f"coverage_at_{k}"], abs=1e-9)

@@ -1,16 +1,17 @@
-"""A filter on a genre that the catalogue lacks is refused by name."""
+"""A filter on a genre that the catalogue lacks, and a bundle that is not served, are refused by name."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from gateway.lists.bundles import require_bundles
 from gateway.lists.genres import require_genres
 from gateway.requests import PersonalRequest, PopularRequest, SearchRequest, SimilarRequest, WhyRequest
 from serving.errors import InvalidArgumentError, UnavailableError
 from serving.filters import UNRESTRICTED, MovieFilter
 from serving.movies import NO_GENRE, Movies
-from tests.gateway.small_world import HeldCatalogues, World, catalogue
+from tests.gateway.small_world import BUNDLE, OTHER_BUNDLE, HeldCatalogues, World, catalogue
 
 LACKING = MovieFilter(genres=("drama", "Telenovela"), exclude_genres=("Western",))
 FIELDS = ["filter.genres[1]", "filter.exclude_genres[0]"]
@@ -66,3 +67,34 @@ def test_without_a_bundle_only_filters_on_genres_need_one() -> None:
     require_genres(none, {"": UNRESTRICTED, "requests[1].": MovieFilter(min_year=1990)})
     with pytest.raises(UnavailableError):
         require_genres(none, {"": LACKING})
+
+
+RULE = f"must be empty, or a bundle that is served: {OTHER_BUNDLE}, {BUNDLE}"
+
+
+async def test_a_bundle_that_is_not_served_is_refused() -> None:
+    world = World(catalogue(OTHER_BUNDLE), catalogue())
+    with pytest.raises(InvalidArgumentError) as error:
+        await world.api.personal(PersonalRequest(user_id=100, bundle_id="gone"), None)
+    assert [(one.field, one.description) for one in error.value.violations] == [("bundle_id", RULE)]
+    assert not world.candidates.queries
+
+
+async def test_a_batch_names_the_request_for_a_bundle() -> None:
+    world = World(catalogue(OTHER_BUNDLE), catalogue())
+    requests = [PersonalRequest(user_id=100, bundle_id=bundle_id) for bundle_id in (BUNDLE, "gone", "")]
+    with pytest.raises(InvalidArgumentError) as error:
+        await world.api.personal_batch(requests, None)
+    assert [one.field for one in error.value.violations] == ["requests[1].bundle_id"]
+    assert not world.candidates.queries
+
+
+def test_bundles_that_are_held_are_let_through() -> None:
+    held = HeldCatalogues([catalogue(OTHER_BUNDLE), catalogue()])
+    require_bundles(held, {"": "", "requests[0].": BUNDLE, "requests[1].": OTHER_BUNDLE})
+
+
+def test_without_a_bundle_one_that_is_named_is_unavailable() -> None:
+    with pytest.raises(UnavailableError):
+        require_bundles(HeldCatalogues(), {"": BUNDLE})
+    require_bundles(HeldCatalogues(), {"": ""})  # which names none: whoever needs one will say so
