@@ -1,5 +1,7 @@
 """Candidates on arrays that can be checked by eye."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -30,34 +32,26 @@ def test_best_first_without_seen_and_cold_ties_to_the_lower_id() -> None:
     assert answer.user_vector is UserVector.TRAINED
 
 
-def test_limit() -> None:
-    assert ask(CandidateQuery(user_id=1, limit=1)).movie_ids.tolist() == [10]
-
-
-def test_without_a_limit_as_many_as_the_ranker_learned_from() -> None:
-    assert ask(CandidateQuery(user_id=1)).movie_ids.tolist() == [10, 50]
-
-
-def test_include_seen() -> None:
-    answer = ask(CandidateQuery(user_id=1, limit=10, include_seen=True))
-    assert answer.movie_ids.tolist() == [20, 10, 50, 30]
-
-
-def test_excluded_movies_make_room_and_unknown_ones_are_ignored() -> None:
-    answer = ask(CandidateQuery(user_id=1, limit=2, exclude_movie_ids=np.array([10, 99, 10])))
-    assert answer.movie_ids.tolist() == [50, 30]
-
-
-def test_filter_applies_before_the_limit() -> None:
-    query = CandidateQuery(user_id=1, limit=1, movie_filter=MovieFilter(genres=("war",)))
-    assert ask(query).movie_ids.tolist() == [50]
-    query = CandidateQuery(user_id=1, limit=9, movie_filter=MovieFilter(max_year=1993))
-    assert ask(query).movie_ids.tolist() == [10, 30]
-
-
-def test_nothing_left_is_an_empty_list_of_a_known_user() -> None:
-    answer = ask(CandidateQuery(user_id=1, limit=9, movie_filter=MovieFilter(genres=("Western",))))
-    assert answer.movie_ids.size == 0
+@pytest.mark.parametrize(
+    ("fields", "movie_ids"),
+    [
+        pytest.param({"limit": 1}, [10], id="limit"),
+        pytest.param({}, [10, 50], id="without one, as many as the ranker learned from"),
+        pytest.param({"limit": 10, "include_seen": True}, [20, 10, 50, 30], id="include seen"),
+        pytest.param(
+            {"limit": 2, "exclude_movie_ids": np.array([10, 99, 10])},
+            [50, 30],
+            id="excluded movies make room, and unknown ones are ignored",
+        ),
+        pytest.param({"limit": 1, "movie_filter": MovieFilter(genres=("war",))}, [50], id="filter first"),
+        pytest.param({"limit": 9, "movie_filter": MovieFilter(max_year=1993)}, [10, 30], id="years"),
+        pytest.param({"limit": 9, "movie_filter": MovieFilter(genres=("Western",))}, [], id="nothing left"),
+        pytest.param({"limit": 9, "history": rated(99)}, [10, 50, 30], id="history of unknown movies alone"),
+    ],
+)
+def test_what_is_asked_for_of_a_known_user(fields: dict[str, Any], movie_ids: list[int]) -> None:
+    answer = ask(CandidateQuery(user_id=1, **fields))
+    assert answer.movie_ids.tolist() == movie_ids
     assert answer.user_vector is UserVector.TRAINED
 
 
@@ -97,12 +91,6 @@ def test_history_joins_the_training_ratings() -> None:
     assert both.movie_ids.tolist() == same.movie_ids.tolist()
     assert both.scores.tolist() == same.scores.tolist()
     assert not {20, 30} & set(both.movie_ids.tolist())
-
-
-def test_history_of_unknown_movies_alone_leaves_the_trained_vector() -> None:
-    answer = ask(CandidateQuery(user_id=1, limit=9, history=rated(99)))
-    assert answer.user_vector is UserVector.TRAINED
-    assert answer.movie_ids.tolist() == [10, 50, 30]
 
 
 def test_history_gives_a_vector_to_a_user_of_dislikes() -> None:

@@ -25,6 +25,7 @@ from tests.conftest import Trained
 Floats = npt.NDArray[np.float32]
 
 _USERS_PER_CALL = 32
+USERS_ARE = ("trained", "unknown, with their ratings as history")
 
 
 class Recorder:
@@ -90,33 +91,29 @@ def assert_same(trained: Trained, answer: CandidateList, candidates: FusedCandid
             assert ranks.tobytes() == candidates.source_ranks[source].tobytes()
 
 
+@pytest.mark.parametrize("known", [True, False], ids=USERS_ARE)
 def test_candidates_are_the_same_for_every_user(
-    trained: Trained, retriever: Retriever, everyone: Rows, learned: list[FusedCandidates]
+    trained: Trained, retriever: Retriever, everyone: Rows, learned: list[FusedCandidates], *, known: bool
 ) -> None:
     user_ids = trained.two_stage.stage.ratings.users.ids
+    vector = UserVector.TRAINED if known else UserVector.FOLDED_IN
     for users in calls(everyone):
-        queries = [CandidateQuery(user_id=int(user_ids[user])) for user in users]
+        queries = [
+            CandidateQuery(int(user_ids[user]))
+            if known
+            else CandidateQuery(0, history=own_ratings(trained, int(user)))
+            for user in users
+        ]
         for user, answer in zip(users, retriever.retrieve(queries), strict=True):
             assert_same(trained, answer, learned[user])
-            assert (answer.user_vector is UserVector.TRAINED) == (answer.movie_ids.size > 0)
+            assert (answer.user_vector is vector) == (answer.movie_ids.size > 0)
     assert sum(one.movie_rows.size for one in learned) > 100_000
 
 
-def test_ratings_sent_as_history_give_the_trained_list(
-    trained: Trained, retriever: Retriever, everyone: Rows, learned: list[FusedCandidates]
-) -> None:
-    for users in calls(everyone):
-        queries = [CandidateQuery(0, history=own_ratings(trained, int(user))) for user in users]
-        for user, answer in zip(users, retriever.retrieve(queries), strict=True):
-            assert_same(trained, answer, learned[user])
-            assert (answer.user_vector is UserVector.FOLDED_IN) == (answer.movie_ids.size > 0)
-
-
-@pytest.mark.parametrize("users_are", ["trained", "unknown, with their ratings as history"])
+@pytest.mark.parametrize("known", [True, False], ids=USERS_ARE)
 def test_features_scores_and_order_are_the_same_for_every_user(
-    trained: Trained, store: BundleStore, everyone: Rows, learned: list[FusedCandidates], users_are: str
+    trained: Trained, store: BundleStore, everyone: Rows, learned: list[FusedCandidates], *, known: bool
 ) -> None:
-    known = users_are == "trained"
     stage, ids = trained.two_stage.stage, trained.table.movies.ids.ids
     folder = store.folder(trained.bundle_id, "ranking")
     content = RankerContent.read(folder)

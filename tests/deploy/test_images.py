@@ -104,13 +104,8 @@ def test_a_server_says_where_it_listens_and_how_to_ask_it(process: str) -> None:
     assert stage.texts("EXPOSE") == [f"{port} {metrics_port}"]
     (check,) = stage.texts("HEALTHCHECK")
     politely = ["nice", "-n", "19"]  # a probe starts an interpreter beside the server that it asks
-    assert json.loads(check[check.index("[") :]) == [
-        *politely,
-        "python",
-        "-m",
-        "serving.rpc.health_check",
-        process,
-    ]
+    asks = [*politely, "python", "-m", "serving.rpc.health_check", process]
+    assert json.loads(check[check.index("[") :]) == asks
 
 
 @pytest.mark.row(60)
@@ -122,12 +117,12 @@ def test_nothing_runs_as_root(path: Path) -> None:
 
 @pytest.mark.row(59)
 def test_packages_come_with_hashes() -> None:
-    installs = re.findall(
-        r"(?:uv|python -m) pip install (.*?)(?:&&|;|$)", " ".join(BY_NAME["build"].texts("RUN"))
-    )
-    installs += re.findall(
-        r"(?:uv|python -m) pip install (.*?)(?:&&|;|$)", " ".join(BY_NAME["tools"].texts("RUN"))
-    )
+    install = re.compile(r"(?:uv|python -m) pip install (.*?)(?:&&|;|$)")
+    installs = [
+        found
+        for name in ("build", "tools")
+        for found in install.findall(" ".join(BY_NAME[name].texts("RUN")))
+    ]
     assert len(installs) == 4
     ours = [one for one in installs if "--require-hashes" not in one]
     assert len(ours) == 1  # the project itself, whose build takes its packages by hash as well
@@ -191,16 +186,7 @@ def test_images_run_as_nobody_in_particular(built: dict[str, dict[str, Any]]) ->
 def test_an_image_lists_what_it_holds_and_has_no_installer(
     built: dict[str, dict[str, Any]], process: str
 ) -> None:
-    run = (
-        "run",
-        "--rm",
-        "--read-only",
-        "--network",
-        "none",
-        "--entrypoint",
-        "python",
-        f"movierec-{process}:dev",
-    )
-    listed, installed, installers = json.loads(docker(*run, "-c", INSIDE))
+    options = ("--rm", "--read-only", "--network=none", "--entrypoint=python", f"movierec-{process}:dev")
+    listed, installed, installers = json.loads(docker("run", *options, "-c", INSIDE))
     assert installers == []
     assert set(installed) <= {*listed, "movierec"}

@@ -206,18 +206,16 @@ async def test_ranking(stages: Stages) -> None:
     assert query.history[0].rating == 0.5
 
 
-async def test_a_missing_feature_value_is_none(stages: Stages) -> None:
+@pytest.mark.parametrize("value", [None, 0.0])
+async def test_a_missing_feature_value_is_none_and_zero_is_a_value(
+    stages: Stages, value: float | None
+) -> None:
     answer = ranked([10], [2.0])
     answer.lists[0].explanations[0].contributions[0].ClearField("value")
+    if value is not None:
+        answer.lists[0].explanations[0].contributions[0].value = value
     stages.stage.behave = saying(answer)
-    assert (await stages.ask(StageName.RANKING)).explanations[0][0].value is None
-
-
-async def test_a_feature_value_of_zero_is_a_value(stages: Stages) -> None:
-    answer = ranked([10], [2.0])
-    answer.lists[0].explanations[0].contributions[0].value = 0.0
-    stages.stage.behave = saying(answer)
-    assert (await stages.ask(StageName.RANKING)).explanations[0][0].value == 0.0
+    assert (await stages.ask(StageName.RANKING)).explanations[0][0].value == value
 
 
 async def test_a_diverse_order_need_not_descend(stages: Stages) -> None:
@@ -306,7 +304,7 @@ async def test_probes_of_ranking(stages: Stages) -> None:
 
 
 PROBE = candidate.CandidateProbe
-WRONG_CANDIDATES = {
+BESIDE: dict[str, dict[str, Any]] = {
     "a reason too few": {"because_of_movie_ids": [1, 2, 3]},
     "a weight too many": {"because_of_weights": [0.5] * 5},
     "no reasons": {"because_of_movie_ids": [], "because_of_weights": []},
@@ -318,10 +316,10 @@ WRONG_CANDIDATES = {
     "a rank of 0": {"probes": [PROBE(movie_id=20, score=0.5, rank=0), PROBE(movie_id=99)]},
     "score infinite": {"probes": [PROBE(movie_id=20, score=INF, rank=1), PROBE(movie_id=99)]},
 }
-WRONG_RANKING: dict[str, dict[str, Any]] = {
+RANKED: dict[str, dict[str, Any]] = {
     "a probe that was not sent": {"movie_id": 98},
     "score NaN": {"score": NAN},
-    "a rank of 0": {"rank": 0},
+    "a rank of 0 when ranked": {"rank": 0},
     "contribution NaN": {
         "explanation": ranking.Explanation(contributions=[ranking.FeatureContribution(contribution=NAN)])
     },
@@ -330,20 +328,20 @@ WRONG_RANKING: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.row(17)
-@pytest.mark.parametrize("fields", WRONG_CANDIDATES.values(), ids=WRONG_CANDIDATES)
-async def test_rubbish_beside_candidates(stages: Stages, fields: dict[str, Any]) -> None:
-    stages.stage.behave = saying(probed_candidates(**fields))
+@pytest.mark.parametrize(
+    ("answer", "ask"),
+    [
+        *(
+            pytest.param(probed_candidates(**one), probed_by_retrieval, id=name)
+            for name, one in BESIDE.items()
+        ),
+        *(pytest.param(probed_ranking(**one), probed_by_ranking, id=name) for name, one in RANKED.items()),
+    ],
+)
+async def test_rubbish_beside_lists(stages: Stages, answer: Any, ask: Any) -> None:
+    stages.stage.behave = saying(answer)
     with pytest.raises(StageError) as caught:
-        await probed_by_retrieval(stages)
-    assert caught.value.failure.reason == "INVALID_RESPONSE"
-
-
-@pytest.mark.row(17)
-@pytest.mark.parametrize("fields", WRONG_RANKING.values(), ids=WRONG_RANKING)
-async def test_rubbish_beside_a_ranking(stages: Stages, fields: dict[str, Any]) -> None:
-    stages.stage.behave = saying(probed_ranking(**fields))
-    with pytest.raises(StageError) as caught:
-        await probed_by_ranking(stages)
+        await ask(stages)
     assert caught.value.failure.reason == "INVALID_RESPONSE"
 
 

@@ -127,24 +127,10 @@ async def test_deny(api: MovieServiceStub, world: World) -> None:
     assert info_of(error).metadata == {"service": "candidate", "cause": "DEPENDENCY_UNAVAILABLE"}
 
 
-async def test_an_invalid_request_names_every_field(api: MovieServiceStub, world: World) -> None:
-    request = public.ListPersonalMoviesRequest(
-        user_id=-1,
-        filter=public.MovieFilter(min_year=1),
-        history=[public.RatedMovie(movie_id=1, rating=float("nan"))],
-        diversity=float("nan"),
-        fallback_policy=77,  # type: ignore[arg-type]  # proto3 enums hold any number
-    )
-    error = await refused(
-        api.ListPersonalMovies(request), StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST
-    )
-    assert violations_of(error) == [
-        "user_id",
-        "filter.min_year",
-        "history[0].rating",
-        "diversity",
-        "fallback_policy",
-    ]
+async def test_an_invalid_request_names_its_fields(api: MovieServiceStub, world: World) -> None:
+    call = api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=-1, diversity=float("nan")))
+    error = await refused(call, StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST)
+    assert violations_of(error) == ["user_id", "diversity"]
     assert not world.candidates.queries
 
 

@@ -119,11 +119,11 @@ def test_all_violations_are_named_at_once() -> None:
         limit=-1,
         filter=public.MovieFilter(genres=[""], min_year=1, max_year=9999),
         exclude_movie_ids=[0],
-        history=history(1, 1, rating=9),
-        diversity=2,
+        history=history(1, 1, rating=float("nan")),
+        diversity=float("nan"),
         explain_features=-1,
         because_of=-1,
-        fallback_policy=3,
+        fallback_policy=77,
     )
     with pytest.raises(InvalidArgumentError) as caught:
         decode_batch(batch(personal(), broken))

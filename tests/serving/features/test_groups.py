@@ -125,12 +125,9 @@ SCORES = np.array([3, 2, 1], dtype=np.float32)
 # Names
 
 
-def test_the_reference_features_by_name_and_order() -> None:
+def test_extended_features_come_after_those_of_the_reference() -> None:
     assert len(REFERENCE) == 38
     assert list(feature_names(FeatureSet.REFERENCE.groups, MOVIELENS_GENRES)) == REFERENCE
-
-
-def test_extended_features_come_after_those_of_the_reference() -> None:
     extended = feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES)
     assert list(extended[:38]) == REFERENCE
     assert len(set(extended)) == len(extended)
@@ -226,9 +223,11 @@ def test_place_in_the_list() -> None:
     np.testing.assert_allclose(columns["als_z"], [0, 2 / deviation, 0, -2 / deviation], rtol=1e-6)
 
 
-@pytest.mark.parametrize(("movie_rows", "scores"), [([1], [3.0]), ([0, 1], [2.0, 2.0])])
-def test_equal_scores_do_not_deviate(movie_rows: list[int], scores: list[float]) -> None:
-    assert set(computed(RATED, movie_rows, scores)["als_z"]) == {0}
+def test_equal_scores_and_empty_lists_do_not_deviate() -> None:
+    for movie_rows, scores in (([1], [3.0]), ([0, 1], [2.0, 2.0])):
+        assert set(computed(RATED, movie_rows, scores)["als_z"]) == {0}
+    against = ProbeContext(np.array([7]), np.empty(0, dtype=np.float32))
+    assert computed(RATED, [3], [0.5], probe_context=against)["als_z"] == [0]
 
 
 def test_a_movie_that_is_held_against_a_list() -> None:
@@ -246,11 +245,6 @@ def test_a_movie_of_the_list_held_against_it_has_its_own_features() -> None:
         alone = computed(RATED, [row], [scores[row]], probe_context=against)
         for name, values in listed.items():
             np.testing.assert_array_equal(alone[name], values[row : row + 1], err_msg=name)
-
-
-def test_held_against_an_empty_list_nothing_deviates() -> None:
-    against = ProbeContext(np.array([7]), np.empty(0, dtype=np.float32))
-    assert computed(RATED, [3], [0.5], probe_context=against)["als_z"] == [0]
 
 
 def test_transitions_from_the_last_movies() -> None:
@@ -277,11 +271,6 @@ def test_ease_adds_up_what_likes_say_and_nothing_else() -> None:
     long = history([3, *[2] * 5, 1, *[2] * 5], [4, *[5] * 5, 3, *[5] * 5], list(range(12)))
     columns = computed(long, [2, 1], [0, 0])
     assert (columns["ease_likes"], columns["ease_last10"]) == ([1, 0], [0, 0])
-
-
-def test_ease_weights_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="do not belong together"):
-        EaseFeatures(tables().catalogue, np.zeros((4, 2), np.int32), np.zeros((4, 3), np.float32))
 
 
 def test_cosines_with_the_last_movies() -> None:
@@ -318,13 +307,13 @@ def test_what_the_movies_were_at_the_last_rating() -> None:
     ],
     ids=[
         "before all",
-        "end of the first bin",
-        "end of the second",
-        "the third",
+        "end of first",
+        "end of second",
+        "third",
         "after all",
         "unknown",
-        "the last unknown",
-        "no ratings",
+        "last unknown",
+        "none",
     ],
 )
 def test_last_rating_outside_of_training(times: list[int], age: float, bin_: int) -> None:
@@ -354,10 +343,6 @@ def test_nobody_has_no_taste_and_no_last_movies() -> None:
         assert columns[name] == [0, 0], name
 
 
-def test_an_empty_list_of_candidates() -> None:
-    assert computed(RATED, [], [])["als_rank"] == []
-
-
 def test_each_query_of_a_call_has_its_own_rows() -> None:
     """Bit for bit, whatever else is in the call; a probe follows its list."""
     list_, probe = asked(RATED, [2, 0], [1, 3]), asked(RATED, [3], [2], ProbeContext(np.array([7]), SCORES))
@@ -370,8 +355,9 @@ def test_each_query_of_a_call_has_its_own_rows() -> None:
     assert together[6:].tobytes() == model.compute([probe]).tobytes()
 
 
-def test_a_call_without_queries() -> None:
+def test_a_call_without_queries_or_candidates() -> None:
     assert tables().compute([]).shape == (0, len(tables().names))
+    assert computed(RATED, [], [])["als_rank"] == []
 
 
 def test_inputs_are_left_alone() -> None:
@@ -387,11 +373,12 @@ def test_inputs_are_left_alone() -> None:
     np.testing.assert_array_equal(RATED.values, values)
 
 
-def test_links_that_do_not_fit_are_refused() -> None:
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    catalogue, one = tables().catalogue, np.array([1], np.int32)
     with pytest.raises(ValueError, match="do not belong together"):
-        TransitionFeatures(
-            tables().catalogue, np.array([0, 2]), np.array([1], np.int32), np.array([1], np.float32)
-        )
+        TransitionFeatures(catalogue, np.array([0, 2]), one, one.astype(np.float32))
+    with pytest.raises(ValueError, match="do not belong together"):
+        EaseFeatures(catalogue, np.zeros((4, 2), np.int32), np.zeros((4, 3), np.float32))
 
 
 # Phrases
@@ -442,21 +429,16 @@ def test_every_feature_says_something(value: float | None) -> None:
 
 def test_the_one_movie_behind_a_value() -> None:
     """After 40 and then 10: the strongest link to 20 and 30 is from 40, of the last movie alone from 10."""
-    names = feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES)
-    assert tables().movies_behind(RATED, np.array([0, 1, 2, 3], np.int32), names) == {
+    names, rows = feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES), np.arange(4, dtype=np.int32)
+    assert tables().movies_behind(RATED, rows, names) == {
         "trans_last1": [None, 10, 10, None],
-        "trans_last5": [None, 40, 40, None],
-        "trans_last10": [None, 40, 40, None],
-        "trans_decayed": [None, 40, 40, None],
+        **{name: [None, 40, 40, None] for name in ("trans_last5", "trans_last10", "trans_decayed")},
         "cos_last1": [10, 10, 10, 10],
-        "ease_likes": [None, 10, None, None],
-        "ease_last10": [None, 10, None, None],
+        **{name: [None, 10, None, None] for name in ("ease_likes", "ease_last10")},
     }
-
-
-def test_only_the_features_that_are_named() -> None:
-    found = tables().movies_behind(RATED, np.array([1], np.int32), {"trans_last5", "year"})
-    assert found == {"trans_last5": [40]}
+    assert tables().movies_behind(RATED, rows[1:2], {"trans_last5", "year"}) == {"trans_last5": [40]}
+    of_nobody = tables().movies_behind(EMPTY_HISTORY, rows[:2], names)
+    assert list(of_nobody.values()) == [[None, None]] * len(of_nobody)
 
 
 def test_a_phrase_speaks_of_a_movie_where_one_is_behind_the_value() -> None:
@@ -469,13 +451,6 @@ def test_a_phrase_speaks_of_a_movie_where_one_is_behind_the_value() -> None:
             said = group.phrase(feature, None if np.isnan(value) else value, 4)
             has_movie = feature.name in behind and behind[feature.name][place] is not None
             assert ("{movie}" in said) == has_movie, feature.name
-
-
-def test_nobody_has_no_movie_behind_anything() -> None:
-    behind = tables().movies_behind(
-        EMPTY_HISTORY, np.array([0, 1], np.int32), feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES)
-    )
-    assert list(behind.values()) == [[None, None]] * len(behind)
 
 
 # The page
