@@ -20,16 +20,11 @@ def probe(movie_id: int, *, model: Retriever | None = None, **fields: object) ->
     return found
 
 
-def test_a_candidate_has_its_place_in_the_list() -> None:
+@pytest.mark.parametrize("limit", [10, 1])
+def test_a_candidate_has_its_place_also_below_the_limit(limit: int) -> None:
     # User 1 has seen 20; the list is 10, 50, 30 with scores 1, 1, 0.
-    assert probe(10) == CandidateProbe(10, score=1.0, rank=1)
-    assert probe(50) == CandidateProbe(50, score=1.0, rank=2)
-    assert probe(30) == CandidateProbe(30, score=0.0, rank=3)
-
-
-def test_below_the_limit_the_rank_goes_on() -> None:
-    assert probe(50, limit=1) == CandidateProbe(50, score=1.0, rank=2)
-    assert probe(30, limit=1) == CandidateProbe(30, score=0.0, rank=3)
+    for rank, (movie_id, score) in enumerate(((10, 1.0), (50, 1.0), (30, 0.0)), start=1):
+        assert probe(movie_id, limit=limit) == CandidateProbe(movie_id, score=score, rank=rank)
 
 
 def test_what_is_left_out_has_the_rank_that_it_would_have() -> None:

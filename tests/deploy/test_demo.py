@@ -206,23 +206,18 @@ def test_stop_goes_from_the_last_wave_to_the_first(supervisor: Supervisor, tmp_p
     assert order.read_text().split() == ["envoy", "gateway", "stage"]
 
 
-def test_stop_kills_what_does_not_end(supervisor: Supervisor) -> None:
+@pytest.mark.parametrize("within_seconds", [0.2, float("inf")], ids=["late", "after a second signal"])
+def test_stop_kills_what_does_not_end(
+    supervisor: Supervisor, stop_request: StopRequest, within_seconds: float
+) -> None:
     stubborn = python("stubborn", f"import os; print(os.getpid(), flush=True); {STUBBORN}")
     supervisor.start(stubborn)
     log = supervisor.log_path(stubborn)
     eventually(lambda: "up" in log.read_text())
-    pid = int(log.read_text().split()[0])
-    supervisor.stop(within_seconds=0.2)
-    assert not is_running(pid)
-
-
-def test_a_second_signal_does_not_wait(supervisor: Supervisor, stop_request: StopRequest) -> None:
-    stubborn = python("stubborn", STUBBORN)
-    supervisor.start(stubborn)
-    eventually(lambda: tail(supervisor.log_path(stubborn)) == "up")
-    stop_request.receive(signal.SIGINT)
-    stop_request.receive(signal.SIGINT)
-    supervisor.stop(within_seconds=float("inf"))
+    for _ in range(2 if within_seconds > 1 else 0):
+        stop_request.receive(signal.SIGINT)
+    supervisor.stop(within_seconds=within_seconds)
+    assert not is_running(int(log.read_text().split()[0]))
 
 
 DEMO_IN_SMALL = f"""
@@ -292,18 +287,12 @@ def test_a_server_that_ends_is_named(
     assert caught.value.process.name == "ranking"
 
 
-def test_servers_that_are_late_are_named(
+def test_servers_that_are_late_are_named_and_waiting_ends_when_asked_to_stop(
     supervisor: Supervisor, stop_request: StopRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
     with pytest.raises(StartError, match="bundle b1 in time: candidate, ranking, similarity, gateway, envoy"):
         wait_until_ready(plan_on_free_ports(), supervisor, stop_request, "b1", within_seconds=0)
-
-
-def test_waiting_ends_when_asked_to_stop(
-    supervisor: Supervisor, stop_request: StopRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(ROOT)
     stop_request.receive(signal.SIGINT)
     wait_until_ready(plan_on_free_ports(), supervisor, stop_request, "b1")
 

@@ -147,20 +147,16 @@ async def test_current_and_previous_are_held(world: World) -> None:
 
 
 async def test_a_bundle_by_its_name(world: World) -> None:
-    world.point("new", "old")
     async with world.following(keep_previous=True) as following:
-        await following.becomes(current="new", previous="old")
         named = following.holder.named
+        with pytest.raises(UnavailableError):
+            named("new")
+        world.point("new", "old")
+        await following.becomes(current="new", previous="old")
         assert [named(name).bundle_id for name in ("", "new", "old")] == ["new", "new", "old"]
         with pytest.raises(FailedPreconditionError, match="older is not held, but new, old") as error:
             named("older")
     assert error.value.reason is Reason.BUNDLE_MISMATCH
-
-
-async def test_no_bundle_by_its_name(world: World) -> None:
-    async with world.following() as following:
-        with pytest.raises(UnavailableError):
-            following.holder.named("new")
 
 
 async def test_during_the_delay_the_new_bundle_answers_whoever_names_it(world: World) -> None:
@@ -178,21 +174,15 @@ async def test_the_pointer_is_followed(world: World, logs: io.StringIO) -> None:
     world.point("1")
     async with world.following(keep_previous=True) as following:
         await following.becomes(current="1")
-        world.point("2", "1")
-        await following.becomes(current="2", previous="1")
-        world.point("3", "2")
-        await following.becomes(current="3", previous="2")
-        world.point("2", "3")  # rolled back
-        await following.becomes(current="2", previous="3")
-        await following.stays(current="2", previous="3")
-    assert world.tried == ["1", "2", "3"]
+        for current, previous in (("2", "1"), ("3", "2"), ("2", "3"), ("5", "4")):
+            world.point(current, previous)  # moved on, rolled back, and two moves between two looks
+            await following.becomes(current=current, previous=previous)
+        await following.stays(current="5", previous="4")
+    assert world.tried == ["1", "2", "3", "5", "4"]
     lines = [json.loads(line) for line in logs.getvalue().splitlines()]
-    assert [(line["current"], line.get("previous")) for line in lines if line["event"] == "bundles held"] == [
-        ("1", None),
-        ("2", "1"),
-        ("3", "2"),
-        ("2", "3"),
-    ]
+    held = [(line["current"], line.get("previous")) for line in lines if line["event"] == "bundles held"]
+    assert held[:4] == [("1", None), ("2", "1"), ("3", "2"), ("2", "3")]
+    assert held[-1] == ("5", "4")
 
 
 async def test_a_previous_that_does_not_load_is_done_without(world: World) -> None:
@@ -247,14 +237,6 @@ async def test_a_step_that_does_not_end_is_told(world: World) -> None:
         leave.set()
         await following.becomes(current="one")
         await eventually(following.holder.is_alive)
-
-
-async def test_two_moves_between_two_looks(world: World) -> None:
-    world.point("2", "1")
-    async with world.following(keep_previous=True) as following:
-        await following.becomes(current="2", previous="1")
-        world.point("4", "3")
-        await following.becomes(current="4", previous="3")
 
 
 # One bundle, after the settle delay: candidate and similarity.
@@ -315,21 +297,23 @@ async def test_started_beside_others_during_the_delay(world: World) -> None:
     assert world.tried == ["1", "2"]
 
 
-async def test_started_after_the_delay(world: World) -> None:
-    world.point("2", "1", at=world.now - SETTLE)
-    async with world.following(settle_seconds=SETTLE) as following:
+@pytest.mark.parametrize(
+    ("age", "bad", "options", "tried"),
+    [
+        (SETTLE, set(), {}, ["2"]),
+        (0, {"1"}, {"settle_at_start": True}, ["1", "2"]),
+    ],
+    ids=["after the delay", "beside others without a usable previous"],
+)
+async def test_started_where_there_is_nothing_to_wait_for(
+    world: World, age: float, bad: set[str], options: dict[str, Any], tried: list[str]
+) -> None:
+    world.bad = bad
+    world.point("2", "1", at=world.now - age)
+    async with world.following(settle_seconds=SETTLE, **options) as following:
         await following.becomes(current="2")
         await following.stays(current="2")
-    assert world.tried == ["2"]
-
-
-async def test_started_beside_others_without_a_usable_previous(world: World) -> None:
-    world.bad = {"1"}
-    world.point("2", "1")
-    async with world.following(settle_seconds=SETTLE, settle_at_start=True) as following:
-        await following.becomes(current="2")
-        await following.stays(current="2")
-    assert world.tried == ["1", "2"]
+    assert world.tried == tried
 
 
 async def test_a_rollback_waits_as_well(world: World) -> None:

@@ -58,30 +58,17 @@ def test_joined_by(
 def test_joining_nothing_changes_nothing() -> None:
     one = history((0, 1, 10), (1, 2, 30))
     assert content(one.joined_by(EMPTY_HISTORY)) == content(one)
-    assert content(EMPTY_HISTORY.joined_by(one)) == content(one)
+    joined = EMPTY_HISTORY.joined_by(one)
+    assert content(joined) == content(one)
+    types = [joined.movie_rows.dtype, joined.values.dtype, joined.times.dtype]
+    assert types == [np.dtype(kind) for kind in (np.int32, np.float32, np.int64)]
     assert len(EMPTY_HISTORY.joined_by(EMPTY_HISTORY)) == 0
 
 
-def test_joining_keeps_the_types() -> None:
-    joined = EMPTY_HISTORY.joined_by(history((0, 1, 10)))
-    assert [joined.movie_rows.dtype, joined.values.dtype, joined.times.dtype] == [
-        np.dtype(kind) for kind in (np.int32, np.float32, np.int64)
-    ]
-
-
 def test_a_request_is_put_in_time_order_without_what_is_unknown() -> None:
-    rated = RatedMovies(
-        movie_ids=(40, 99, 20, 30, 10), values=(1, 2, 3, 4, 5), times=(NO_TIME, 1, 70, NO_TIME, 60)
-    )
-    assert content(rated.history(IdMap([10, 20, 30, 40]))) == [
-        (0, 5, 60),
-        (1, 3, 70),
-        (3, 1, NO_TIME),
-        (2, 4, NO_TIME),
-    ]
-
-
-def test_an_empty_request_is_an_empty_history() -> None:
+    rated = RatedMovies((40, 99, 20, 30, 10), (1, 2, 3, 4, 5), (NO_TIME, 1, 70, NO_TIME, 60))
+    in_order = [(0, 5, 60), (1, 3, 70), (3, 1, NO_TIME), (2, 4, NO_TIME)]
+    assert content(rated.history(IdMap([10, 20, 30, 40]))) == in_order
     assert len(RatedMovies().history(IdMap([10]))) == 0
     assert len(RatedMovies((99,), (1.0,), (5,)).history(IdMap([10]))) == 0
 

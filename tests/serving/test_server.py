@@ -15,7 +15,7 @@ from serving.limiter import CallCost
 from serving.rpc.channels import open_channel
 from serving.rpc.server import LIVENESS
 from serving.settings import StartError
-from tests.serving.server_under_test import METHOD, SERVICE, running_server
+from tests.serving.server_under_test import METHOD, SERVICE, at_once, running_server
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -138,29 +138,23 @@ async def test_foreign_address_names_the_setting() -> None:
         await start_and_stop(host="192.0.2.1")
 
 
-async def test_failing_readiness_still_stops() -> None:
+@pytest.mark.parametrize("where", ["readiness", "block"])
+async def test_what_fails_still_stops(where: str) -> None:
     async def fail() -> None:
         raise RuntimeError("not today")
 
-    context = running_server(ready=fail)
-    server = await context.__aenter__()
-    assert await health_of(server.channel, SERVICE) == NOT_SERVING
-    with pytest.raises(RuntimeError, match="not today"):
-        await context.__aexit__(None, None, None)
-    socket.create_server(("127.0.0.1", server.port)).close()  # the port is free again
-
-
-async def test_failing_block_still_stops() -> None:
     ports = []
 
-    async def fail_inside() -> None:
-        async with running_server() as server:
+    async def run() -> None:
+        async with running_server(fail if where == "readiness" else at_once) as server:
             ports.append(server.port)
-            raise RuntimeError("inside")
+            if where == "block":
+                await fail()
+            assert await health_of(server.channel, SERVICE) == NOT_SERVING
 
-    with pytest.raises(RuntimeError, match="inside"):
-        await fail_inside()
-    socket.create_server(("127.0.0.1", ports[0])).close()
+    with pytest.raises(RuntimeError, match="not today"):
+        await run()
+    socket.create_server(("127.0.0.1", ports[0])).close()  # the port is free again
 
 
 async def services_by_reflection(channel: aio.Channel) -> set[str]:

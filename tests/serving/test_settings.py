@@ -31,24 +31,18 @@ def _root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}BUNDLE_ROOT", "/bundles")
 
 
-def test_defaults() -> None:
+def test_defaults_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings(ProcessSettings)
-    assert settings.bundle_root == Path("/bundles")
-    assert settings.host == "127.0.0.1"
-    assert settings.reflection
-    assert settings.log_level is LogLevel.INFO
-
-
-def test_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"{PREFIX}LOG_LEVEL", "WARNING")
-    monkeypatch.setenv(f"{PREFIX}REFLECTION", "false")
-    monkeypatch.setenv(f"{PREFIX}DRAIN_DELAY_SECONDS", "0.5")
-    monkeypatch.setenv(f"{PREFIX}HOST", "")
+    assert (settings.bundle_root, settings.host) == (Path("/bundles"), "127.0.0.1")
+    assert (settings.reflection, settings.log_level) == (True, LogLevel.INFO)
+    with pytest.raises(ValidationError):
+        settings.host = "elsewhere"
+    environment = {"LOG_LEVEL": "WARNING", "REFLECTION": "false", "DRAIN_DELAY_SECONDS": "0.5", "HOST": ""}
+    for name, value in environment.items():
+        monkeypatch.setenv(f"{PREFIX}{name}", value)
     settings = load_settings(ProcessSettings)
-    assert settings.log_level is LogLevel.WARNING
-    assert not settings.reflection
-    assert settings.drain_delay_seconds == 0.5
-    assert settings.host == "127.0.0.1"  # empty is unset
+    assert (settings.log_level, settings.reflection) == (LogLevel.WARNING, False)
+    assert (settings.drain_delay_seconds, settings.host) == (0.5, "127.0.0.1")  # empty is unset
 
 
 @pytest.mark.parametrize(
@@ -121,12 +115,6 @@ def test_all_bad_settings_are_named_at_once(
     line = capsys.readouterr().err
     assert f"{PREFIX}PORT: " in line
     assert f"{PREFIX}REFLECTION: " in line
-
-
-def test_settings_do_not_change() -> None:
-    settings = load_settings(ProcessSettings)
-    with pytest.raises(ValidationError):
-        settings.host = "elsewhere"
 
 
 def test_every_field_is_documented() -> None:

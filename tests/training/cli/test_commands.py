@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from serving.bundle.store import BundleStore
 from serving.ratings import Ratings
+from tests.training.release.candidate import holder_of
 from tests.training.small import PROGRESS, RECIPE, build_of, table_of, tastes
 from training.cli import single_models
 from training.cli.train import app
@@ -230,9 +231,7 @@ def test_what_fails_once_the_bundle_is_served_does_not_undo_its_publication(
     assert f"Published bundle {bundle_id} in " in trained.stdout
     assert "old bundle not removed" in trained.stdout
     assert [folder.name for folder in old if folder.exists()] == ["old-0", "old-1", "old-3"]
-    candidate = Registry(local_store(root)).aliased(CANDIDATE)
-    assert candidate is not None
-    assert candidate.tags[BUNDLE_TAG] == bundle_id
+    assert holder_of(CANDIDATE, Registry(local_store(root))).tags[BUNDLE_TAG] == bundle_id
 
 
 def numbers() -> list[tuple[str, str, float, float]]:

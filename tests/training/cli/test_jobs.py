@@ -15,6 +15,7 @@ from serving.bundle.store import BundleStore
 from serving.ratings import Ratings
 from tests.conftest import Trained
 from tests.training.cli.test_commands import QUICK, write_tastes
+from tests.training.release.candidate import holder_of
 from training.cli.train import app
 from training.experiments.studies import Study, Trial, Tuning
 from training.experiments.tuning import Bounds
@@ -190,8 +191,7 @@ def test_a_refusal_publishes_nothing_and_says_why(
     assert runs(root, "two_stage_ranker")[0].data.tags["published"] == "false"
     forced = run("train-ranker", *options, "--force", data=few_data)
     assert "Gate: overridden: nDCG@10 is below popularity" in forced.output
-    candidate = Registry(local_store(root)).aliased(CANDIDATE)
-    assert candidate is not None
+    candidate = holder_of(CANDIDATE, Registry(local_store(root)))
     assert candidate.tags["bundle_id"] == BundleStore(root).pointer().bundle_id
 
 

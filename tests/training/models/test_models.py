@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 
 from serving.features.movie import MovieFeatures
 from serving.features.time import RECENT_SECONDS, TimeFeatures
-from serving.fold_in import Confidence, FoldIn
+from serving.fold_in import AlsParameters, Confidence, FoldIn
 from serving.ids import IdMap
 from serving.movies import MOVIELENS_GENRES, Movies, genre_bits
 from serving.ratings import Ratings
@@ -186,9 +186,7 @@ def test_als_reports_each_iteration() -> None:
 
 def test_als_presets() -> None:
     assert (DEFAULT_PARAMETERS.factors, DEFAULT_PARAMETERS.confidence) == (128, Confidence.LIKES)
-    reference = REFERENCE_PARAMETERS
-    assert (reference.factors, reference.iterations, reference.alpha) == (128, 20, 15)
-    assert (reference.regularization, reference.confidence) == (0.01, Confidence.LINEAR)
+    assert AlsParameters(128, 20, 0.01, 15, Confidence.LINEAR) == REFERENCE_PARAMETERS
 
 
 # Stage one

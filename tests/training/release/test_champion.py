@@ -21,7 +21,7 @@ from serving.shards import UserShard
 from tests.conftest import Trained
 from tests.serving.republished import republished
 from tests.serving.test_store import publish
-from tests.training.release.candidate import promote_candidate
+from tests.training.release.candidate import holder_of, promote_candidate
 from training import sync
 from training.cli import release
 from training.cli.train import app
@@ -172,13 +172,10 @@ def test_a_promotion_time_that_is_none_spoils_nothing(
     before = time.time()
     assert brought_down(registry, tmp_path / "serving") == trained.bundle_id
     assert before <= BundleStore(tmp_path / "serving").pointer().published_at <= time.time()
-    candidate = registry.aliased(CANDIDATE)
-    assert candidate is not None
-    assert registry.seconds_to_settle(candidate, now=time.time()) == 0
+    assert registry.seconds_to_settle(holder_of(CANDIDATE, registry), now=time.time()) == 0
     register(root, trained.root / "bundles" / trained.bundle_id)
     promote_candidate(registry)
-    champion = registry.aliased(CHAMPION)
-    assert champion is not None
+    champion = holder_of(CHAMPION, registry)
     assert champion.version != version
     assert float(champion.tags[PROMOTED_TAG]) >= before
 
@@ -187,9 +184,7 @@ def test_a_champion_that_was_made_by_hand_may_be_replaced(registry: Registry, tr
     client = registry.client
     by_hand = client.create_model_version(MODEL, source="nowhere").version
     client.set_registered_model_alias(MODEL, CHAMPION, by_hand)
-    candidate = registry.aliased(CANDIDATE)
-    assert candidate is not None
-    assert registry.seconds_to_settle(candidate, now=0) == 0
+    assert registry.seconds_to_settle(holder_of(CANDIDATE, registry), now=0) == 0
     assert promote_candidate(registry)[1] == trained.bundle_id
     client.set_registered_model_alias(MODEL, CANDIDATE, by_hand)
     with pytest.raises(RegistryError, match=f"version {by_hand} has no tag bundle_id"):
@@ -264,7 +259,7 @@ def test_a_tampered_champion_is_refused_and_the_old_one_stays(
     registry: Registry, root: Path, tmp_path: Path
 ) -> None:
     promote_candidate(registry)
-    (model,) = root.glob("mlruns/*/*/artifacts/bundle/ranking/ranker.cbm")
+    model = artefacts(root) / "ranking/ranker.cbm"
     content = bytearray(model.read_bytes())
     content[-1] ^= 1
     model.write_bytes(content)
@@ -297,9 +292,7 @@ def test_rollback_moves_the_pointer_and_the_champion(root: Path, trained: Traine
     result = CliRunner().invoke(app, ["rollback", "--bundle-root", str(root)])
     assert result.exit_code == 0, result.output
     assert store.pointer().bundle_id == trained.bundle_id
-    champion = registry.aliased(CHAMPION)
-    assert champion is not None
-    assert champion.tags["bundle_id"] == trained.bundle_id
+    assert holder_of(CHAMPION, registry).tags["bundle_id"] == trained.bundle_id
     CliRunner().invoke(app, ["rollback", "--bundle-root", str(root)])
     assert store.pointer().bundle_id == other
 
@@ -366,12 +359,8 @@ def test_promotion_says_what_is_served_and_what_brings_the_champion_down(
         "Version 1 is the champion: `python -m training.sync` brings it down to others"
     )
     elsewhere = ["promote", "--bundle-root", str(tmp_path / "none"), "--tracking-uri", local_store(root)]
-    assert (
-        CliRunner()
-        .invoke(app, elsewhere)
-        .output.splitlines()[1]
-        .startswith("Servers take it from their folder")
-    )
+    _, told, *_ = CliRunner().invoke(app, elsewhere).output.splitlines()
+    assert told.startswith("Servers take it from their folder")
     assert not (tmp_path / "none").exists()
 
 
@@ -506,6 +495,4 @@ def test_what_becomes_the_candidate_during_the_wait_is_not_promoted(
     result = CliRunner().invoke(app, promote)
     assert result.exit_code == 0, result.output
     assert len(waits) == 1
-    champion = registry.aliased(CHAMPION)
-    assert champion is not None
-    assert champion.tags[BUNDLE_TAG] == checked
+    assert holder_of(CHAMPION, registry).tags[BUNDLE_TAG] == checked

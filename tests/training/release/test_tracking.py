@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from benchmarks.ports import free_port
-from tests.training.release.candidate import promote_candidate
+from tests.training.release.candidate import holder_of, promote_candidate
 from training.cli.train import app
 from training.release import tracking
 from training.release.local_store import local_store
@@ -93,10 +93,8 @@ def test_the_latest_bundle_is_the_candidate_until_it_is_promoted(root: Path, tmp
     assert registry.aliased(CHAMPION) is None
     assert promote_candidate(registry) == ("1", "b1")
     track(root, record(tmp_path, bundle_id="b2"), None)
-    candidate, champion = registry.aliased(CANDIDATE), registry.aliased(CHAMPION)
-    assert candidate is not None
-    assert champion is not None
-    assert (candidate.tags["bundle_id"], champion.tags["bundle_id"]) == ("b2", "b1")
+    aliased = [holder_of(alias, registry).tags["bundle_id"] for alias in (CANDIDATE, CHAMPION)]
+    assert aliased == ["b2", "b1"]
     assert promote_candidate(registry) == ("2", "b2")
     assert registry.promote(registry.version_of("b1")) == ("1", "b1")
     with pytest.raises(RegistryError, match="no version holds bundle b3"):
@@ -125,9 +123,7 @@ def test_a_server_that_does_not_answer_leaves_the_run_to_the_next_job(
     sent = runs(back)
     assert sent["two_stage"].data.metrics == {"test_ndcg_at_10": 0.25}
     assert sent["als"].data.tags["mlflow.parentRunId"] == sent["two_stage"].info.run_id
-    candidate = Registry(back).aliased(CANDIDATE)
-    assert candidate is not None
-    assert candidate.run_id == sent["two_stage"].info.run_id
+    assert holder_of(CANDIDATE, Registry(back)).run_id == sent["two_stage"].info.run_id
 
 
 def test_what_was_sent_in_part_is_completed(
@@ -166,10 +162,8 @@ def test_one_run_that_the_server_refuses_stops_none_behind_it(
         Registry(back).version_of("b1")
     client.delete_run(begun.info.run_id)
     assert send_runs(root, back, patient=True) == 2
-    candidate = Registry(back).aliased(CANDIDATE)
-    assert candidate is not None
-    assert candidate.tags["bundle_id"] == "b2"  # what comes late is not what was published last
     registry = Registry(back)
+    assert holder_of(CANDIDATE, registry).tags["bundle_id"] == "b2"  # what comes late was not published last
     assert registry.promote(registry.version_of("b1"))[1] == "b1"
 
 
