@@ -165,14 +165,10 @@ def test_images_are_those_of_make_images_or_a_setting() -> None:
     assert ours <= images
 
 
-def test_what_is_mounted_is_there() -> None:
-    mounted = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())]
+def test_what_is_mounted_is_there_or_declared() -> None:
+    mounted = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())}
     assert [path for path in mounted if path.startswith("./") and not (FILE.parent / path).exists()] == []
-
-
-def test_volumes_are_declared() -> None:
-    named = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())}
-    assert {name for name in named if re.fullmatch(r"\w+", name)} <= set(COMPOSE["volumes"])
+    assert {name for name in mounted if re.fullmatch(r"\w+", name)} <= set(COMPOSE["volumes"])
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])

@@ -261,23 +261,11 @@ def test_every_verdict_is_in_the_public_enum_in_the_same_order() -> None:
 
 async def test_a_movie(api: MovieServiceStub, world: World) -> None:
     answer = await api.GetMovie(public.GetMovieRequest(movie_id=1))
-    assert answer == public.GetMovieResponse(
-        movie=public.Movie(
-            movie_id=1,
-            title="Movie 1",
-            year=1995,
-            genres=["Comedy", "Drama"],
-            rating_count=7,
-            rating_mean=3.5,
-            tmdb_id=11,
-        ),
-        bundle_id=BUNDLE,
-    )
-
-
-async def test_what_is_not_known_of_a_movie_is_unset(api: MovieServiceStub, world: World) -> None:
-    answer = await api.GetMovie(public.GetMovieRequest(movie_id=4))
-    assert answer.movie == public.Movie(movie_id=4, title="Movie 4")
+    described = public.Movie(movie_id=1, title="Movie 1", year=1995, genres=["Comedy", "Drama"], tmdb_id=11)
+    described.MergeFrom(public.Movie(rating_count=7, rating_mean=3.5))
+    assert answer == public.GetMovieResponse(movie=described, bundle_id=BUNDLE)
+    unknown = await api.GetMovie(public.GetMovieRequest(movie_id=4))  # but for its title
+    assert unknown.movie == public.Movie(movie_id=4, title="Movie 4")
 
 
 async def test_an_unknown_movie(api: MovieServiceStub, world: World) -> None:

@@ -67,15 +67,11 @@ def test_popularity_alone_offers_what_somebody_rated_ties_by_row() -> None:
     assert candidates.source_ranks[Source.POPULARITY].tolist() == [1, 2, 3, 4, 5]
 
 
-def test_transitions_of_all_last_movies_are_added_up() -> None:
+def test_transitions_of_the_last_twenty_movies_are_added_up() -> None:
     weights = SourceWeights(als=0, transitions=1)
     assert rows(found(weights, rated(0))) == [4, 3]
     assert rows(found(weights, rated(2, 0))) == rows(found(weights, rated(0, 2))) == [5, 4, 3]
     assert rows(found(weights, EMPTY_HISTORY)) == []
-
-
-def test_only_the_last_twenty_ratings_have_transitions() -> None:
-    weights = SourceWeights(als=0, transitions=1)
     assert rows(found(weights, rated(2, 0, *[1] * 19))) == [4, 3]
     assert rows(found(weights, rated(2, 0, *[1] * 20))) == []
 
@@ -88,12 +84,8 @@ def test_ranks_are_fused() -> None:
     assert candidates.source_ranks[Source.ALS].tolist() == [2, 1, 0]
     assert candidates.source_ranks[Source.POPULARITY].tolist() == [2, 0, 1]
     assert candidates.scores.tolist() == [4, 5, 1]  # of ALS, whoever offers the movie
-
-
-def test_ties_go_to_the_lower_row() -> None:
-    candidates = found(SourceWeights(als=1, popularity=1), depth=1)
-    assert rows(candidates) == [0, 1]
-    assert candidates.fused_scores.tolist() == [1 / 61, 1 / 61]
+    tied = found(SourceWeights(als=1, popularity=1), depth=1)
+    assert (rows(tied), tied.fused_scores.tolist()) == ([0, 1], [1 / 61, 1 / 61])  # the lower row first
 
 
 def test_what_is_blocked_is_offered_by_nobody_and_holds_no_rank() -> None:

@@ -36,15 +36,10 @@ def test_a_finished_step_is_not_computed_again(tmp_path: Path) -> None:
 
 def test_another_job_and_another_part_compute_for_themselves(tmp_path: Path) -> None:
     checkpoints = Checkpoints.of(tmp_path, "job")
-    checkpoints.step("one", lambda: {"a": np.array(1)})
+    checkpoints.part("past").whole().step("one", lambda: {"a": np.array(1)})  # parts share those of the whole
+    assert checkpoints.part("all").whole().step("one", lambda: pytest.fail("computed again"))["a"] == 1
     assert Checkpoints.of(tmp_path, "other").step("one", lambda: {"a": np.array(2)})["a"] == 2
     assert checkpoints.part("all").step("one", lambda: {"a": np.array(3)})["a"] == 3
-
-
-def test_parts_share_the_steps_of_the_whole_job(tmp_path: Path) -> None:
-    checkpoints = Checkpoints.of(tmp_path, "job")
-    checkpoints.part("past").whole().step("one", lambda: {"a": np.array(1)})
-    assert checkpoints.part("all").whole().step("one", lambda: pytest.fail("computed again"))["a"] == 1
 
 
 def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:

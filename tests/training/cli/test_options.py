@@ -155,18 +155,23 @@ def test_without_times_there_are_all_features_that_need_none(
     assert options.recipe(untimed, ProtocolOption.AUTO).feature_groups == expected
 
 
-@pytest.mark.parametrize("command", ["train", "train-als", "evaluate"])
-def test_ratings_without_times_cannot_be_cut_by_time(root: Path, no_data: Path, command: str) -> None:
-    options = foreign(no_data)
-    job = run(command, *options, "--protocol", "time", "--bundle-root", root)
-    assert_said_in_words(job, "--protocol time needs times, and these ratings have none: take user")
-
-
-def test_ratings_without_times_have_no_transitions(root: Path, no_data: Path) -> None:
-    job = run("train", *foreign(no_data), "--source-weights", "1,0.5,0", "--bundle-root", root)
-    assert_said_in_words(
-        job, "--source-weights: transitions need times, and these ratings have none: give them 0"
-    )
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        *(
+            (f"{name} --protocol time", "--protocol time needs times, and these ratings have none: take user")
+            for name in ("train", "train-als", "evaluate")
+        ),
+        (
+            "train --source-weights 1,0.5,0",
+            "--source-weights: transitions need times, and these ratings have none: give them 0",
+        ),
+    ],
+)
+def test_ratings_without_times_have_neither_cuts_by_time_nor_transitions(
+    root: Path, no_data: Path, command: str, words: str
+) -> None:
+    assert_said_in_words(run(*command.split(), *foreign(no_data), "--bundle-root", root), words)
 
 
 def test_what_is_dropped_is_said(root: Path, no_data: Path) -> None:

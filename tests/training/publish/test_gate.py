@@ -221,25 +221,25 @@ def test_nothing_served_is_nothing_to_compare_with(case: Case, tmp_path: Path) -
     )
 
 
-def test_what_is_served_and_cannot_be_read_is_named(case: Case, tmp_path: Path) -> None:
-    """As a bundle of an earlier layout is, after an update."""
+@pytest.mark.parametrize(
+    ("old", "new", "refusals", "cause"),
+    [
+        ('"format_version": 3', '"format_version": 2', [], ": bundle {}: the manifest is unreadable: "),
+        ('"als_factors"', '"als_rank"', ["the recipe of bundle {} cannot be trained by this version"], ""),
+    ],
+    ids=["earlier layout", "recipe of another version"],
+)
+def test_what_is_served_and_cannot_be_read_is_named_and_its_recipe_refuses(
+    case: Case, tmp_path: Path, old: str, new: str, *, refusals: list[str], cause: str
+) -> None:
+    """Without a recipe there are no numbers on another split: nobody may take the worse for the better."""
     copytree(case.store.root, tmp_path / "copy")
     case.store = BundleStore(tmp_path / "copy")
-    manifest = case.store.path(case.manifest.bundle_id) / MANIFEST_NAME
-    manifest.write_text(manifest.read_text().replace('"format_version": 3', '"format_version": 2'))
-    assert case.verdict(case.measurement(case.recipe, two_stage=0.3)).remark == (
-        f"nothing to compare with: bundle {case.manifest.bundle_id}: the manifest is unreadable: "
-        "format_version: Input should be 3"
-    )
-
-
-def test_what_is_served_by_a_recipe_of_another_version_refuses(case: Case, tmp_path: Path) -> None:
-    """Its numbers on another split cannot be had, and nobody may take the worse for the better."""
-    copytree(case.store.root, tmp_path / "copy")
-    case.store = BundleStore(tmp_path / "copy")
-    manifest = case.store.path(case.manifest.bundle_id) / MANIFEST_NAME
-    manifest.write_text(manifest.read_text().replace('"als_factors"', '"als_rank"'))
+    bundle_id = case.manifest.bundle_id
+    manifest = case.store.path(bundle_id) / MANIFEST_NAME
+    manifest.write_text(manifest.read_text().replace(old, new))
+    more = "format_version: Input should be 3" if cause else ""
     assert case.verdict(case.measurement(case.recipe, two_stage=0.3)) == gate.Verdict(
-        (f"the recipe of bundle {case.manifest.bundle_id} cannot be trained by this version",),
-        "nothing to compare with",
+        tuple(one.format(bundle_id) for one in refusals),
+        f"nothing to compare with{cause.format(bundle_id)}{more}",
     )

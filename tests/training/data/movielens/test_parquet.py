@@ -1,6 +1,7 @@
 """Ratings in parquet: the same arrays as from text, and the same words for what is wrong."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -59,13 +60,12 @@ def expected(folder: Path) -> str:
     return found
 
 
-def test_a_folder_of_files_is_read_as_text_is(folder: Path, expected: str) -> None:
-    write(folder, RATINGS[4:], RATINGS[:4])
-    assert digest(folder) == expected
-
-
-def test_one_file_is_read_as_text_is(folder: Path, expected: str) -> None:
-    RATINGS.to_parquet(folder / "ratings.parquet", index=False)
+@pytest.mark.parametrize("one_file", [False, True])
+def test_files_are_read_as_text_is(folder: Path, expected: str, *, one_file: bool) -> None:
+    if one_file:
+        RATINGS.to_parquet(folder / "ratings.parquet", index=False)
+    else:
+        write(folder, RATINGS[4:], RATINGS[:4])
     assert digest(folder) == expected
 
 
@@ -96,15 +96,19 @@ def test_a_rule_that_is_broken_is_told_with_file_and_row(folder: Path) -> None:
     ]
 
 
-def test_a_row_of_the_only_file_is_told_without_its_name(folder: Path) -> None:
-    RATINGS.assign(movieId=[10, -1, 10, 10, 10, 10]).to_parquet(folder / "ratings.parquet", index=False)
-    assert told(folder) == ["ratings.parquet row 2: movieId must be a whole number from 1 to 2147483647"]
-
-
-def test_missing_values_are_told_as_in_text(folder: Path) -> None:
-    users = pd.array([1, None, 2, 3, 3, 3], dtype="Int64")
-    RATINGS.assign(userId=users).to_parquet(folder / "ratings.parquet", index=False)
-    assert told(folder) == ["ratings.parquet row 2: userId must be a whole number from 1"]
+@pytest.mark.parametrize(
+    ("column", "values", "rule"),
+    [
+        ("movieId", [10, -1, 10, 10, 10, 10], "movieId must be a whole number from 1 to 2147483647"),
+        ("userId", pd.array([1, None, 2, 3, 3, 3], dtype="Int64"), "userId must be a whole number from 1"),
+    ],
+    ids=["out of range", "missing"],
+)
+def test_a_row_of_the_only_file_is_told_without_its_name(
+    folder: Path, column: str, values: Any, rule: str
+) -> None:
+    RATINGS.assign(**{column: values}).to_parquet(folder / "ratings.parquet", index=False)
+    assert told(folder) == [f"ratings.parquet row 2: {rule}"]
 
 
 @pytest.mark.parametrize(
