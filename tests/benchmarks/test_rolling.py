@@ -71,14 +71,8 @@ async def test_an_edge_that_is_not_ready_gets_nothing() -> None:
         if request.url.path.endswith("/similar"):
             return httpx.Response(504, text="too\nlate")
         movies = [{"movie": {"movie_id": movie}, "score": score} for movie, score in LIST]
-        body = {
-            "model": "two_stage",
-            "degraded": False,
-            "fallback_reason": "",
-            "bundle_id": "b",
-            "movies": movies,
-        }
-        return httpx.Response(200, json=body)
+        body = {"model": "two_stage", "degraded": False, "fallback_reason": "", "bundle_id": "b"}
+        return httpx.Response(200, json=body | {"movies": movies})
 
     transport = httpx.MockTransport(answer)
     edges = Edges(

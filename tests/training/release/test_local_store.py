@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-import structlog
 from mlflow.artifacts import download_artifacts
 
 from tests.training.release.candidate import promote_candidate
-from tests.training.release.test_tracking import record, runs
+from tests.training.release.test_tracking import record, runs, tracked
 from training.release import tracking
 from training.release.local_store import local_store, make_ready
 from training.release.registry import MODEL, Registry
@@ -57,9 +56,7 @@ def test_a_job_that_is_killed_while_it_makes_the_store_harms_nobody(tmp_path: Pa
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert ended.returncode == -signal.SIGKILL, ended.stderr
         assert not (root / "mlflow.db").exists()
-    with structlog.testing.capture_logs() as logs:
-        track(root, record(tmp_path), None)
-    assert logs == []
+    assert tracked(root, record(tmp_path)) == []
     assert {"killed", "two_stage"} <= set(runs(local_store(root)))
     assert promote_candidate(Registry(local_store(root))) == ("1", "b1")
     assert {path.name for path in root.iterdir()} == {".mlflow.db.lock", "mlflow.db", "mlruns", "unrecorded"}
@@ -70,9 +67,7 @@ def test_a_store_that_an_earlier_version_left_half_made_is_made_anew(root: Path,
         database.execute("DROP TABLE registered_models")
         database.execute("DELETE FROM experiments")
         database.commit()
-    with structlog.testing.capture_logs() as logs:
-        track(root, record(tmp_path), None)
-    assert logs == []
+    assert tracked(root, record(tmp_path)) == []
     assert promote_candidate(Registry(local_store(root))) == ("1", "b1")
 
 
@@ -81,9 +76,7 @@ def test_a_new_file_as_tracking_uri_is_made_however_long_it_takes(
 ) -> None:
     monkeypatch.setattr(tracking, "_FIRST_ANSWER_SECONDS", 0.1)
     other = f"sqlite:///{tmp_path}/other/runs.db"
-    with structlog.testing.capture_logs() as logs:
-        track(root, record(tmp_path), other)
-    assert logs == []
+    assert tracked(root, record(tmp_path), other) == []
     assert promote_candidate(Registry(other)) == ("1", "b1")
 
 

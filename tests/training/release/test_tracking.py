@@ -3,9 +3,10 @@
 import shutil
 import socket
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -73,6 +74,17 @@ def runs(uri: str) -> dict[str, Run]:
     return {run.info.run_name: run for run in client.search_runs(experiments)}
 
 
+KEPT = "run kept locally; the next job or sync-runs sends it"
+UNRECORDED = "run not recorded yet; the next job or sync-runs does it"
+
+
+def tracked(root: Path, run: RunRecord, uri: str | None = None) -> list[MutableMapping[str, Any]]:
+    """What is logged while a run is tracked."""
+    with structlog.testing.capture_logs() as logs:
+        track(root, run, uri)
+    return logs
+
+
 def test_a_run_is_kept_with_all_that_belongs_to_it(root: Path, tmp_path: Path) -> None:
     track(root, record(tmp_path), None)
     uri = local_store(root)
@@ -112,10 +124,9 @@ def test_a_server_that_does_not_answer_leaves_the_run_to_the_next_job(
     root: Path, back: str, tmp_path: Path, request: pytest.FixtureRequest, server: str
 ) -> None:
     uri: str = request.getfixturevalue(server)
-    with structlog.testing.capture_logs() as logs:
-        track(root, record(tmp_path), uri)
-    assert [log["event"] for log in logs] == ["run kept locally; the next job or sync-runs sends it"]
-    assert uri not in logs[0]["error"]
+    (log,) = tracked(root, record(tmp_path), uri)
+    assert log["event"] == KEPT
+    assert uri not in log["error"]
     with pytest.raises(ServerError, match="the MLflow server did not take the runs"):
         send_runs(root, uri, patient=False)
     assert send_runs(root, back, patient=True) == 2
@@ -210,10 +221,9 @@ def test_a_bundle_that_the_store_did_not_take_is_registered_later(
     with closing(sqlite3.connect(root / "mlflow.db")) as database:
         version = database.execute("SELECT version_num FROM alembic_version").fetchone()
         harm(database)
-        with structlog.testing.capture_logs() as logs:
-            track(root, record(tmp_path), None)
-        assert [log["event"] for log in logs] == ["run not recorded yet; the next job or sync-runs does it"]
-        assert words in logs[0]["error"]
+        (log,) = tracked(root, record(tmp_path))
+        assert log["event"] == UNRECORDED
+        assert words in log["error"]
         assert words in command("promote", 1)
         database.rollback()
         database.execute("UPDATE alembic_version SET version_num = ?", version)
@@ -267,10 +277,9 @@ def test_a_candidate_that_is_not_what_was_published_last_is_not_promoted(
 
 def test_a_file_that_is_no_store_fails_no_job(root: Path, empty_store: Path, tmp_path: Path) -> None:
     (root / "mlflow.db").write_text("no database, but something that somebody may want to keep")
-    with structlog.testing.capture_logs() as logs:
-        track(root, record(tmp_path), None)
-    assert [log["event"] for log in logs] == ["run not recorded yet; the next job or sync-runs does it"]
-    assert "mlflow.db is not a store of MLflow (file is not a database): move it away" in logs[0]["error"]
+    (log,) = tracked(root, record(tmp_path))
+    assert log["event"] == UNRECORDED
+    assert "mlflow.db is not a store of MLflow (file is not a database): move it away" in log["error"]
     shutil.copy(empty_store, root / "mlflow.db")
     assert write_records(root) == 1
     assert "two_stage" in runs(local_store(root))
@@ -278,14 +287,10 @@ def test_a_file_that_is_no_store_fails_no_job(root: Path, empty_store: Path, tmp
 
 def test_a_full_disk_fails_no_job(root: Path, tmp_path: Path) -> None:
     (root / "unrecorded").write_text("no folder")
-    with structlog.testing.capture_logs() as logs:
-        track(root, record(tmp_path), None)
-    assert [log["event"] for log in logs] == ["run not tracked"]
+    assert [log["event"] for log in tracked(root, record(tmp_path))] == ["run not tracked"]
 
 
 @pytest.mark.row(41)
 def test_a_server_that_is_none_leaves_the_run_in_the_local_store(root: Path, tmp_path: Path) -> None:
-    with structlog.testing.capture_logs() as logs:
-        track(root, record(tmp_path), "nonsense://server")
-    assert [log["event"] for log in logs] == ["run kept locally; the next job or sync-runs sends it"]
+    assert [log["event"] for log in tracked(root, record(tmp_path), "nonsense://server")] == [KEPT]
     assert "two_stage" in runs(local_store(root))

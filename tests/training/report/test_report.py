@@ -76,10 +76,18 @@ def measured(sample: tuple[MovieTable, CleanRatings]) -> tuple[Measurement, TwoS
 
 
 @pytest.fixture(scope="module")
-def page(sample: tuple[MovieTable, CleanRatings], measured: tuple[Measurement, TwoStage]) -> str:
+def subject(sample: tuple[MovieTable, CleanRatings]) -> Subject:
     table, clean = sample
-    subject = Subject(clean.tag("sample"), "generated", table, clean.counts)
+    return Subject(clean.tag("sample"), "generated", table, clean.counts)
+
+
+@pytest.fixture(scope="module")
+def page(subject: Subject, measured: tuple[Measurement, TwoStage]) -> str:
     return render_report(subject, *measured)
+
+
+def is_warned(measurement: Measurement, words: str) -> bool:
+    return any(words in warning for warning in warnings_of([measurement]))
 
 
 class Page(HTMLParser):
@@ -189,10 +197,9 @@ def test_seeds_with_other_sources_have_one_table(measured: tuple[Measurement, Tw
 
 
 def test_what_stage_one_leaves_is_said_of_what_it_hands_over(
-    page: str, sample: tuple[MovieTable, CleanRatings], measured: tuple[Measurement, TwoStage]
+    page: str, subject: Subject, measured: tuple[Measurement, TwoStage]
 ) -> None:
     """Of several sources it hands over more than ALS alone would."""
-    table, clean = sample
     alone = measured[0].qualities["als"]
     more = {name: alone.per_user[name] * 0 + 0.625 for name in ("recall_at_300", "ceiling_ndcg_at_10")}
     several = replace(
@@ -203,9 +210,7 @@ def test_what_stage_one_leaves_is_said_of_what_it_hands_over(
         },
         profiles={**measured[0].profiles, "candidates": measured[0].profiles["als"]},
     )
-    merged = render_report(
-        Subject(clean.tag("sample"), "generated", table, clean.counts), several, measured[1]
-    )
+    merged = render_report(subject, several, measured[1])
     captions = [
         one[one.index("Stage two can only reorder") :].split("</figcaption>")[0] for one in (page, merged)
     ]
@@ -268,20 +273,16 @@ def scaled(measurement: Measurement, **factors: float) -> Measurement:
 def test_warnings_say_in_words_what_is_weak(
     measured: tuple[Measurement, TwoStage], factors: dict[str, float], words: str
 ) -> None:
-    assert not any(words in warning for warning in warnings_of([measured[0]]))
-    assert any(words in warning for warning in warnings_of([scaled(measured[0], **factors)]))
+    assert not is_warned(measured[0], words)
+    assert is_warned(scaled(measured[0], **factors), words)
 
 
 def test_warnings_say_where_the_validation_part_disagrees(measured: tuple[Measurement, TwoStage]) -> None:
     """As seen on MovieLens 1M by time: two-stage above EASE on the test part, and below it on the other."""
     agreeing = replace(measured[0], validation=measured[0].qualities)
-    assert not any("validation part" in warning for warning in warnings_of([agreeing]))
-    other = scaled(measured[0], ease=9.0).qualities
-    words = [
-        warning
-        for warning in warnings_of([replace(measured[0], validation=other)])
-        if "validation part" in warning
-    ]
+    assert not is_warned(agreeing, "validation part")
+    other = replace(measured[0], validation=scaled(measured[0], ease=9.0).qualities)
+    words = [warning for warning in warnings_of([other]) if "validation part" in warning]
     assert [one.split(" (")[0] for one in words] == [
         "The parts disagree: on the test part two-stage is best",
         "Two-stage is above EASE on the test part",
@@ -292,16 +293,9 @@ def test_a_chosen_length_of_histories_is_a_warning(measured: tuple[Measurement, 
     worse = Lift("two_stage", "popularity", mean=-0.2, low=-0.3, high=-0.1)
     short = ShortHistories({1: worse, 2: worse, 3: replace(worse, high=0.1)})
     assert short.least_history == 3
-    assert any(
-        "fewer than 3 ratings" in warning
-        for warning in warnings_of([replace(measured[0], short_histories=short)])
-    )
-    assert not any(
-        "ratings better than" in warning
-        for warning in warnings_of(
-            [replace(measured[0], short_histories=ShortHistories({1: replace(worse, high=0.0)}))]
-        )
-    )
+    assert is_warned(replace(measured[0], short_histories=short), "fewer than 3 ratings")
+    none = replace(measured[0], short_histories=ShortHistories({1: replace(worse, high=0.0)}))
+    assert not is_warned(none, "ratings better than")
 
 
 def test_few_judged_users_allow_no_conclusion(measured: tuple[Measurement, TwoStage]) -> None:
@@ -309,21 +303,15 @@ def test_few_judged_users_allow_no_conclusion(measured: tuple[Measurement, TwoSt
     assert warnings_of([few]) == ["Only 28 users can be judged under 'user': much may be chance."]
 
 
-def test_a_report_of_nobody_judged_says_so(
-    sample: tuple[MovieTable, CleanRatings], measured: tuple[Measurement, TwoStage]
-) -> None:
+def test_a_report_of_nobody_judged_says_so(subject: Subject, measured: tuple[Measurement, TwoStage]) -> None:
     measurement = measured[0]
     nobody = {
         model: Quality({name: values[:0] for name, values in quality.per_user.items()}, quality.coverage)
         for model, quality in measurement.qualities.items()
     }
-    table, clean = sample
-    page = render_report(
-        Subject(clean.tag("sample"), "generated", table, clean.counts),
-        replace(measurement, judged=measurement.judged.only(np.arange(0)), qualities=nobody, validation={}),
-        measured[1],
-    )
-    assert "Only 0 users can be judged under" in page
+    judged = measurement.judged.only(np.arange(0))
+    empty = replace(measurement, judged=judged, qualities=nobody, validation={})
+    assert "Only 0 users can be judged under" in render_report(subject, empty, measured[1])
 
 
 def test_a_leak_that_no_guard_sees_shows_as_a_ranker_below_stage_one(
@@ -355,6 +343,7 @@ def test_a_leak_that_no_guard_sees_shows_as_a_ranker_below_stage_one(
 @pytest.mark.row(49)
 def test_a_ranker_that_learned_from_shuffled_labels_does_not_pass_the_gate(
     sample: tuple[MovieTable, CleanRatings],
+    subject: Subject,
     measured: tuple[Measurement, TwoStage],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -376,7 +365,6 @@ def test_a_ranker_that_learned_from_shuffled_labels_does_not_pass_the_gate(
     assert "below ALS alone" in refusals
     assert "more than 2% below what is served" in refusals
 
-    subject = Subject(clean.tag("sample"), "generated", table, clean.counts)
     forced = render_report(subject, shuffled, measured[1], verdict=verdict)
     over = verdict.over_served
     assert over is not None
