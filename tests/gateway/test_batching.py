@@ -215,24 +215,20 @@ async def test_what_waits_shares_a_call_in_order_as_many_as_fit(waiting: Waiting
     ]
 
 
-async def test_who_arrives_in_one_turn_shares_a_call(waiting: Waiting) -> None:
-    callers = [waiting.ask(user) for user in range(1, 33)]
-    (await waiting.cued.nth_call(0)).succeed()
-    assert await asyncio.gather(*callers) == list(range(1, 33))
-    assert waiting.sample("stage_batch_size_sum", stage="ranking") == 32
-    assert waiting.sample("stage_batch_size_count", stage="ranking") == 1
-    assert waiting.sample("stage_wait_seconds_count", stage="ranking") == 32
-
-
-async def test_who_arrives_a_few_turns_later_shares_the_call(waiting: Waiting) -> None:
+@pytest.mark.parametrize(("n_callers", "turns"), [(32, 0), (3, 5)])
+async def test_who_arrives_in_one_turn_or_a_few_later_shares_a_call(
+    waiting: Waiting, n_callers: int, turns: int
+) -> None:
     callers = []
-    for user in (1, 2, 3):
+    for user in range(1, n_callers + 1):
         callers.append(waiting.ask(user))
-        for _ in range(5):
+        for _ in range(turns):
             await asyncio.sleep(0)
     (await waiting.cued.nth_call(0)).succeed()
-    assert await asyncio.gather(*callers) == [1, 2, 3]
-    assert waiting.cued.calls[0].users == [1, 2, 3]
+    assert await asyncio.gather(*callers) == waiting.cued.calls[0].users == list(range(1, n_callers + 1))
+    assert waiting.sample("stage_batch_size_sum", stage="ranking") == n_callers
+    assert waiting.sample("stage_batch_size_count", stage="ranking") == 1
+    assert waiting.sample("stage_wait_seconds_count", stage="ranking") == n_callers
 
 
 async def test_a_full_call_waits_for_nobody_else() -> None:

@@ -80,6 +80,14 @@ class World:
         async with asyncio.timeout(20), holder.loading():
             yield Following(self, holder)
 
+    @asynccontextmanager
+    async def settling(self) -> AsyncIterator["Following"]:
+        """A holder with a settle delay that answers from bundle 1, as nobody has another one."""
+        self.point("1")
+        async with self.following(settle_seconds=SETTLE) as following:
+            await following.becomes(current="1")  # nobody has another one: nothing to wait for
+            yield following
+
     def loads(self, result: str) -> float:
         """Loads that ended so."""
         return self.registry.get_sample_value("loads_total", {"result": result}) or 0
@@ -243,9 +251,7 @@ async def test_a_step_that_does_not_end_is_told(world: World) -> None:
 
 
 async def test_a_new_bundle_waits_until_it_has_settled(world: World) -> None:
-    world.point("1")
-    async with world.following(settle_seconds=SETTLE) as following:
-        await following.becomes(current="1")  # nobody has another one: nothing to wait for
+    async with world.settling() as following:
         world.point("2", "1")
         await following.becomes(current="1", next="2")
         world.now += SETTLE - 1
@@ -327,9 +333,7 @@ async def test_a_rollback_waits_as_well(world: World) -> None:
 
 
 async def test_rolled_back_during_the_delay_it_never_answers(world: World) -> None:
-    world.point("1")
-    async with world.following(settle_seconds=SETTLE) as following:
-        await following.becomes(current="1")
+    async with world.settling() as following:
         world.point("2", "1")
         await following.becomes(current="1", next="2")
         world.now += 10
@@ -341,9 +345,7 @@ async def test_rolled_back_during_the_delay_it_never_answers(world: World) -> No
 
 
 async def test_moved_too_early_it_takes_what_others_still_hold(world: World) -> None:
-    world.point("1")
-    async with world.following(settle_seconds=SETTLE) as following:
-        await following.becomes(current="1")
+    async with world.settling() as following:
         world.point("3", "2")
         await following.becomes(current="2", next="3")
 
@@ -352,9 +354,7 @@ async def test_moved_too_early_it_takes_what_others_still_hold(world: World) -> 
 async def test_a_pointer_from_another_time_waits_for_the_delay_at_most(
     world: World, published: float
 ) -> None:
-    world.point("1")
-    async with world.following(settle_seconds=SETTLE) as following:
-        await following.becomes(current="1")
+    async with world.settling() as following:
         world.point("2", "1", at=published)
         if published > 0:
             await following.becomes(current="1", next="2")
@@ -364,9 +364,7 @@ async def test_a_pointer_from_another_time_waits_for_the_delay_at_most(
 
 @pytest.mark.row(38)
 async def test_a_clock_that_is_set_changes_nothing(world: World) -> None:
-    world.point("1")
-    async with world.following(settle_seconds=SETTLE) as following:
-        await following.becomes(current="1")
+    async with world.settling() as following:
         world.point("2", "1")
         await following.becomes(current="1", next="2")
         world.wall_clock_is_off_by = 10.0**6

@@ -114,14 +114,19 @@ def test_what_grpcs_core_has_to_say_is_not_among_the_log(service: str, tmp_path:
     assert {json.loads(line)["event"] for line in stdout.splitlines()} >= {"stopping", "stopped"}
 
 
+def complaint_of(service: str, env: dict[str, str]) -> str:
+    """The one line that a process ends with before it has begun."""
+    with process("-m", service, env=env) as running:
+        _, complaint = running.communicate(timeout=SECONDS)
+    assert running.returncode == 2
+    return complaint
+
+
 @pytest.mark.row(39)
 def test_taken_port_ends_with_2_and_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        env = environment("candidate_service", METRICS_PORT=str(port))
-        with process("-m", "candidate_service", env=env) as running:
-            _, complaint = running.communicate(timeout=SECONDS)
-    assert running.returncode == 2
+        complaint = complaint_of("candidate_service", environment("candidate", METRICS_PORT=str(port)))
     assert complaint.count("\n") == 1
     assert complaint.startswith(f"MOVIEREC_CANDIDATE_METRICS_PORT: cannot listen on 127.0.0.1:{port}")
 
@@ -136,10 +141,7 @@ def test_taken_port_ends_with_2_and_one_line() -> None:
     ],
 )
 def test_bad_setting_ends_with_2_and_one_line(setting: str, value: str, named: str) -> None:
-    env = environment("candidate_service", **{setting: value})
-    with process("-m", "candidate_service", env=env) as running:
-        _, complaint = running.communicate(timeout=SECONDS)
-    assert running.returncode == 2
+    complaint = complaint_of("candidate_service", environment("candidate", **{setting: value}))
     assert complaint.count("\n") == 1
     assert complaint.startswith(f"MOVIEREC_CANDIDATE_{named}: ")
 

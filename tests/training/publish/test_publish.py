@@ -108,22 +108,19 @@ def test_publishing_again_changes_nothing(store: BundleStore, bundle_id: str) ->
         replace(RECIPE, als=replace(RECIPE.als, alpha=6.0)),
         replace(RECIPE, ranker=replace(RECIPE.ranker, learning_rate=0.2)),
         replace(RECIPE, feature_groups=FeatureSet.REFERENCE.groups),
+        None,
     ],
-    ids=["seed", "als", "ranker", "features"],
+    ids=["seed", "als", "ranker", "features", "catalogue"],
 )
-def test_another_recipe_gives_another_bundle(
-    store: BundleStore, bundle_id: str, tmp_path: Path, other: Recipe
+def test_another_recipe_or_catalogue_gives_another_bundle(
+    bundle_id: str, tmp_path: Path, other: Recipe | None
 ) -> None:
-    assert publish(tmp_path, build(other), PROGRESS) != bundle_id
-
-
-def test_another_catalogue_gives_another_bundle(bundle_id: str, tmp_path: Path) -> None:
-    one = build()
-    movies = one.table.movies
-    years = movies.years.copy()
-    years[0] = 1999
-    table = replace(one.table, movies=Movies(movies.ids, years, movies.genre_bits))
-    assert publish(tmp_path, replace(one, table=table), PROGRESS) != bundle_id
+    one = build(other or RECIPE)
+    if other is None:
+        movies, years = one.table.movies, one.table.movies.years.copy()
+        years[0] = 1999
+        one = replace(one, table=replace(one.table, movies=Movies(movies.ids, years, movies.genre_bits)))
+    assert publish(tmp_path, one, PROGRESS) != bundle_id
 
 
 @pytest.mark.parametrize(
