@@ -97,13 +97,9 @@ def test_a_year_tells_two_titles_apart() -> None:
     assert found("heat")[:2] == [("Heat", 1986), ("Heat", 1995)]
 
 
-def test_a_limit_takes_the_best() -> None:
+def test_a_limit_takes_the_best_and_what_is_blocked_makes_room() -> None:
     assert found("matrix", 2) == [("The Matrix", 1999), ("The Matrix Reloaded", 2003)]
-
-
-def test_what_is_blocked_makes_room() -> None:
-    blocked = NONE_BLOCKED.copy()
-    blocked[0] = True
+    blocked = ORDER == 0
     assert [TITLES[row] for row in search("matrix", 1, blocked=blocked)] == ["The Matrix Reloaded"]
 
 

@@ -1,6 +1,5 @@
 """The commands as people meet them: help, locks, and errors in words."""
 
-import json
 import os
 import socket
 import subprocess
@@ -262,25 +261,6 @@ def test_silly_numbers_are_refused_before_any_work(
         assert "Invalid value for" in result.stderr
         assert "Traceback" not in result.output
     assert not (tmp_path / "bundles").exists()
-
-
-@pytest.mark.parametrize(
-    ("stage", "name", "value"),
-    [
-        ("als", "alpha", 1e30),
-        ("als", "factors", 0),
-        ("ranker", "depth", 99),
-        ("als", "regularization", "nan"),
-    ],
-)
-def test_a_file_of_parameters_has_the_limits_of_options(
-    tmp_path: Path, no_data: Path, stage: str, name: str, value: float | str
-) -> None:
-    write_tastes(no_data)
-    file = tmp_path / "params.json"
-    file.write_text(json.dumps({stage: {name: value}}))
-    options = ("--data-dir", no_data, "--bundle-root", tmp_path / "bundles", "--params", file)
-    assert_said_in_words(run("train", *options), f"{file}: {stage}, {name}: Input should be ")
 
 
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")

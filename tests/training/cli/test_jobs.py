@@ -275,12 +275,18 @@ def test_what_tuning_finds_is_what_training_takes(run: Any, root: Path, few_data
         ('{"ranker": {"depth": 2.5}}', "ranker, depth: Input should be a valid integer"),
         ('{"als": {}, "tuning": {"studies": 3}}', "expected the JSON that `tune` writes"),
         ('{"ranker": {"trees": 3}}', "ranker has no parameter trees; there are depth, early_stopping_rounds"),
+        ('{"als": {"alpha": 1e30}}', "als, alpha: Input should be "),  # limits are those of the options
+        ('{"als": {"factors": 0}}', "als, factors: Input should be "),
+        ('{"ranker": {"depth": 99}}', "ranker, depth: Input should be "),
+        ('{"als": {"regularization": "nan"}}', "als, regularization: Input should be "),
     ],
 )
 def test_a_file_of_parameters_that_is_none(run: Any, tmp_path: Path, content: str, words: str) -> None:
     path = tmp_path / "params.json"
     path.write_text(content)
-    assert words in run("train", "--sample", "--params", str(path), status=1).output
+    said = run("train", "--sample", "--params", str(path), status=1)
+    assert f"{path}: {words}" in said.stderr
+    assert "Traceback" not in said.output
 
 
 def test_recommendations_in_a_table(trained: Trained) -> None:
