@@ -1,5 +1,6 @@
 """Reasons for candidates: terms that add up, and the largest of them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,15 +89,11 @@ def test_only_the_newest_of_very_many_likes_are_looked_at() -> None:
     assert found.movie_rows.min() >= 200
 
 
-def test_reasons_of_the_retriever() -> None:
-    history = RatedMovies((10, 30), (5.0, 5.0), (NO_TIME, NO_TIME))
-    (answer,) = retriever().retrieve([CandidateQuery(user_id=0, limit=9, history=history, because_of=2)])
+def test_reasons_of_the_retriever_are_asked_for() -> None:
+    query = CandidateQuery(user_id=0, limit=9, history=RatedMovies((10, 30), (5.0, 5.0), (NO_TIME, NO_TIME)))
+    answer, unasked = retriever().retrieve([replace(query, because_of=2), query])
     assert answer.movie_ids.tolist() == [50, 20]
     assert answer.because_of.movie_ids.tolist() == [[30, 10], [10, 0]]
     assert answer.because_of.weights.shape == (2, 2)
     assert answer.because_of.weights[1, 1] == 0
-
-
-def test_reasons_are_asked_for() -> None:
-    (answer,) = retriever().retrieve([CandidateQuery(user_id=1, limit=9)])
-    assert answer.because_of.movie_ids.size == answer.because_of.weights.size == 0
+    assert unasked.because_of.movie_ids.size == unasked.because_of.weights.size == 0

@@ -173,13 +173,10 @@ def test_scores_and_ranks_equal_sorting_everything(alike: int) -> None:
             assert alone(item_factors, vector, opened, 2_000).movie_rows[rank - 1] == row
 
 
-def test_where_nothing_may_be_returned_every_movie_would_be_first() -> None:
-    assert score_and_rank(normal(6, 50, 4), normal(7, 4), ~nothing_blocked(50), 49)[1] == 1
-
-
-def test_the_callers_masks_are_left_alone() -> None:
-    blocked = nothing_blocked(50)
-    alone(normal(6, 50, 4), normal(7, 4), blocked, 10)
+def test_where_nothing_may_be_returned_every_movie_would_be_first_and_masks_are_left_alone() -> None:
+    item_factors, vector, blocked = normal(6, 50, 4), normal(7, 4), nothing_blocked(50)
+    assert score_and_rank(item_factors, vector, ~blocked, 49)[1] == 1
+    alone(item_factors, vector, blocked, 10)
     assert not blocked.any()
 
 
