@@ -1,4 +1,4 @@
-"""Rules through the edge: each field refused by REST, one by gRPC on the same port, and what is accepted.
+"""Rules through the edge: each field refused by REST, some by gRPC on the same port, and what is accepted.
 
 The tables of all values are in `tests/serving/test_checks.py` and `tests/gateway/test_validation.py`.
 """
@@ -115,6 +115,19 @@ REFUSED: dict[str, tuple[Method, Fields]] = {
 }
 """By the field that the answer names, a request that breaks one rule."""
 
+BY_GRPC = (
+    "movie_id",
+    "user_id",
+    "exclude_seen_by_user_id",
+    "exclude_movie_ids[1]",
+    "history[2].movie_id",
+    "history[0].rating",
+    "diversity",
+    "filter.exclude_genres[2]",
+    "fallback_policy",
+    "requests[1].fallback_policy",
+)
+"""Those that are refused by gRPC, too: of each kind one."""
 
 AT_MOST: Fields = {
     "limit": MAX_INT32,
@@ -228,12 +241,24 @@ def test_refused_by_rest(rest: Rest, field: str) -> None:
         check_refusal(failure, field)
 
 
+@pytest.mark.row(22)
+@pytest.mark.parametrize("field", BY_GRPC)
+async def test_refused_by_grpc(channel: aio.Channel, field: str) -> None:
+    with pytest.raises(aio.AioRpcError) as caught:
+        await Case(*REFUSED[field]).by_grpc(channel)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    check_refusal(Failure(400, status_of(caught.value)), field)
+
+
 def test_no_field_is_left_out() -> None:
     refused = {re.sub(r"\[\d+\]", "[]", field).removeprefix("requests[].") for field in REFUSED}
-    assert refused | {"history[].rate_time"} == {*LIMITS, "fallback_policy", "order"}  # which JSON cannot say
+    assert refused | {"history[].rate_time"} == {
+        *LIMITS,
+        "fallback_policy",
+        "order",
+    }  # that one JSON cannot say
 
 
-@pytest.mark.row(22)
 @pytest.mark.parametrize("seconds", [1_600_000_000_000, -62_135_596_801])
 async def test_a_time_that_json_cannot_say(channel: aio.Channel, seconds: int) -> None:
     rated = pb.RatedMovie(movie_id=1, rate_time=Timestamp(seconds=seconds))
@@ -244,26 +269,24 @@ async def test_a_time_that_json_cannot_say(channel: aio.Channel, seconds: int) -
     check_refusal(Failure(400, status_of(caught.value)), "history[0].rate_time")
 
 
-async def failure(rest: Rest, channel: aio.Channel, case: Case) -> Failure:
-    """How a request fails, by either protocol."""
-    assert case.url is not None
-    by_rest = rest.failure(case.url)
-    with pytest.raises(aio.AioRpcError) as caught:
-        await case.by_grpc(channel)
-    assert status_of(caught.value) == by_rest.status
-    return by_rest
-
-
 @pytest.mark.parametrize(
     ("method", "fields"), [(MOVIE, {}), (SIMILAR, {}), (WHY, {"user_id": 1})], ids=["movie", "similar", "why"]
 )
 async def test_a_movie_that_is_in_no_catalogue(
     rest: Rest, channel: aio.Channel, method: Method, fields: Fields
 ) -> None:
-    by_rest = await failure(rest, channel, Case(method, {"movie_id": MAX_INT32, **fields}))
-    assert (by_rest.http_status, by_rest.info.reason) == (404, "UNKNOWN_MOVIE")
-    assert dict(by_rest.info.metadata) == {"movie_id": str(MAX_INT32)}
+    case = Case(method, {"movie_id": MAX_INT32, **fields})
+    assert case.url is not None
+    by_rest = rest.failure(case.url)
+    with pytest.raises(aio.AioRpcError) as caught:
+        await case.by_grpc(channel)
+    assert by_rest.http_status == 404
+    assert (by_rest.info.reason, dict(by_rest.info.metadata)) == (
+        "UNKNOWN_MOVIE",
+        {"movie_id": str(MAX_INT32)},
+    )
     assert by_rest.detail(error_details_pb2.ResourceInfo).resource_name == str(MAX_INT32)
+    assert status_of(caught.value) == by_rest.status
 
 
 @pytest.mark.row(14)
@@ -273,9 +296,14 @@ async def test_a_movie_that_is_in_no_catalogue(
     ids=["personal, denying fallbacks", "user"],
 )
 async def test_an_unknown_user(rest: Rest, channel: aio.Channel, method: Method, fields: Fields) -> None:
-    by_rest = await failure(rest, channel, Case(method, {"user_id": MAX_INT64, **fields}))
+    case = Case(method, {"user_id": MAX_INT64, **fields})
+    assert case.url is not None
+    by_rest = rest.failure(case.url)
+    with pytest.raises(aio.AioRpcError) as caught:
+        await case.by_grpc(channel)
     assert (by_rest.http_status, by_rest.info.reason) == (404, "UNKNOWN_USER")
     assert dict(by_rest.info.metadata) == {"user_id": str(MAX_INT64)}
+    assert status_of(caught.value) == by_rest.status
 
 
 def test_a_history_of_unknown_movies_is_that_of_an_unknown_user(rest: Rest) -> None:

@@ -102,6 +102,22 @@ async def test_a_cancelled_call_leaves_no_trace() -> None:
     assert not calls.refused
 
 
+async def test_who_is_cancelled_as_its_turn_comes_holds_no_place() -> None:
+    limiter = Limiter(1)
+
+    async def work() -> None:
+        async with limiter.places(1, NORMAL):
+            await asyncio.Event().wait()
+
+    async with limiter.places(1, NORMAL):
+        waiting = asyncio.create_task(work())
+        await turns()
+    assert limiter.users_at_work == 1  # its turn has come, and it does not know yet
+    waiting.cancel()
+    await turns()
+    assert limiter.users_at_work == 0
+
+
 async def test_full_is_told_before_the_number_of_users_is_known() -> None:
     calls = Calls(1)
     calls.limiter.refuse_if_full(NORMAL)
