@@ -265,9 +265,10 @@ def _table(runs: Sequence[Run]) -> str:
     for name in runs[0].stages:
         stages = [run.stages[name] for run in runs]
         rows.append([name, *(text for stage in stages for text in _cells(stage))])
+    rows.append(["**all**", *_pairs(runs, _total)])
+    if any(run.engine == _SPARK for run in runs):
+        rows.append(["Spark's workers and executors", *_pairs(runs, _of_cluster)])
     rows += [
-        ["**all**", *_pairs(runs, _total)],
-        ["Spark's workers and executors", *_pairs(runs, _of_cluster)],
         ["nDCG@10 of two-stage, ALS, popularity", *_pairs(runs, lambda run: (_ndcg(run), "", ""))],
     ]
     lines = [["", *head], ["---", *["--:"] * len(head)], *rows]
