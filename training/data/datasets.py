@@ -70,7 +70,7 @@ def _located(chosen: Path | str | None, root: Path, download: Download) -> Datas
     try:
         fetch(download, folder)
     except (ConnectionError, Timeout, ChunkedEncodingError) as error:
-        _logger.warning("download failed", url=download.url, error=str(error))
+        _logger.warning("download failed", url=download.url, error=_root_cause(error))
         reason = "timed out" if isinstance(error, Timeout) else "could not be reached"
         return _sample(root / SAMPLE_NAME, f"{download.url} {reason}")
     except RequestException as error:
@@ -78,6 +78,13 @@ def _located(chosen: Path | str | None, root: Path, download: Download) -> Datas
     return DatasetFolder(
         download.name, folder, f"{download.name}, downloaded from {download.url} to {folder}."
     )
+
+
+def _root_cause(error: BaseException) -> str:
+    """What the network itself said: what wraps it repeats the address three times."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return str(error) or type(error).__name__
 
 
 def _chosen(folder: Path) -> DatasetFolder:

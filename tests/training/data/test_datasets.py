@@ -1,5 +1,6 @@
 """Which data set is taken, against a server of our own: nothing here leaves this machine."""
 
+import errno
 import hashlib
 import io
 import json
@@ -19,6 +20,7 @@ from pathlib import Path
 import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
 from pyarrow import fs, parquet
+from structlog.testing import capture_logs
 from typing_extensions import override
 
 from training.data.datasets import SAMPLE_NAME, DatasetFolder, resolve
@@ -281,7 +283,9 @@ def test_what_is_not_the_data_set_is_an_error(
 
 
 def test_no_connection_leads_to_the_sample(tmp_path: Path, nobody: Download) -> None:
-    found = resolve(None, root=tmp_path, download=nobody)
+    with capture_logs() as logs:
+        found = resolve(None, root=tmp_path, download=nobody)
+    assert logs[-1]["error"] == f"[Errno {errno.ECONNREFUSED}] Connection refused"
     assert (found.name, found.folder) == (SAMPLE_NAME, tmp_path / SAMPLE_NAME)
     assert f"generated in {found.folder}, since {nobody.url} could not be reached" in found.source
     assert "invented" in found.source
