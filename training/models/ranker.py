@@ -41,6 +41,12 @@ class Groups:
     group_ids: npt.NDArray[np.int64]
     """Shape (n_rows,), ascending."""
 
+    @property
+    def weights(self) -> npt.NDArray[np.float64]:
+        """Shape (n_rows,), 1 on average: each group counts as much, however many likes it is made of."""
+        _, group, sizes = np.unique(self.group_ids, return_inverse=True, return_counts=True)
+        return (self.group_ids.size / sizes.size) / sizes[group]
+
     @classmethod
     def of_lists(
         cls,
@@ -131,6 +137,7 @@ def _pool(groups: Groups, feature_names: tuple[str, ...]) -> Pool:
         groups.features.copy(order="F"),
         label=groups.labels,
         group_id=groups.group_ids,
+        group_weight=groups.weights,
         feature_names=list(feature_names),
     )
 

@@ -51,7 +51,7 @@ class RankerChoice:
     loss: Loss
     iterations: int
     validation_ndcg: Mapping[Loss, float]
-    """The best nDCG@10 of each loss, of users with a liked movie among their candidates; empty where there
+    """nDCG@10 of each loss with the trees chosen for it, of users with a liked movie among their candidates; empty where there
     were too few of them to choose by, or the choice was given."""
     curves: tuple[LearningCurve, ...] = ()
     """What was chosen from; empty where `validation_ndcg` is."""
@@ -60,9 +60,11 @@ class RankerChoice:
 def choose_ranker(groups: Groups, validation: Groups, job: JobContext) -> RankerChoice:
     """Chooses loss and number of trees by how well rankers order the lists of a validation part.
 
-    The number of trees is that of the best mean over three neighbouring numbers: single ones are noise. There
-    are 300 to choose from, and twice as many as long as the second half of them is worth more than a
-    standard error. With few groups one ranker says little, and it is the sum of several that is judged.
+    Numbers of trees are judged by the mean over three neighbouring ones: single ones are noise. Of those with
+    which no standard error lies between the best and theirs the highest is taken, as what is served learns
+    from more than what is judged. There are 300 to choose from, and twice as many as long as the second half
+    of them is worth more than a standard error. With few groups one ranker says little, and it is the sum of
+    several that is judged.
 
     Logloss is taken. Where a share of the recipe's `selection_seconds` suffices to try YetiRank, that is
     taken if it is better by more than a standard error of the difference.
@@ -80,13 +82,13 @@ def choose_ranker(groups: Groups, validation: Groups, job: JobContext) -> Ranker
     for loss in _losses(groups, job):
         with job.progress.step(f"Choosing the number of trees with {loss}, on a validation part"):
             qualities[loss] = _by_trees(groups, validation, loss, job)
-    means = {loss: _smoothed(quality.ndcg.mean(axis=0)) for loss, quality in qualities.items()}
-    best = {loss: int(mean.argmax()) for loss, mean in means.items()}
-    loss = _better(qualities, best) if len(qualities) > 1 else next(iter(qualities))
+    smoothed = {loss: _smoothed(quality.ndcg) for loss, quality in qualities.items()}
+    chosen = {loss: _highest_as_good(ndcg) for loss, ndcg in smoothed.items()}
+    loss = _better(qualities, chosen) if len(qualities) > 1 else next(iter(qualities))
     return RankerChoice(
         loss=loss,
-        iterations=qualities[loss].trees[best[loss]],
-        validation_ndcg={name: float(mean.max()) for name, mean in means.items()},
+        iterations=qualities[loss].trees[chosen[loss]],
+        validation_ndcg={name: float(ndcg[:, chosen[name]].mean()) for name, ndcg in smoothed.items()},
         curves=tuple(_curve(name, quality) for name, quality in qualities.items()),
     )
 
@@ -147,9 +149,15 @@ def is_worth(gains: npt.NDArray[np.float64]) -> bool:
     return bool(gains.mean() > gains.std() / np.sqrt(gains.size))
 
 
-def _better(qualities: Mapping[Loss, NdcgByTrees], best: Mapping[Loss, int]) -> Loss:
+def _highest_as_good(ndcg: npt.NDArray[np.float64]) -> int:
+    """The last step that the best one does not lead by more than a standard error; shape (n_lists, n_steps)."""
+    best = ndcg[:, ndcg.mean(axis=0).argmax()]
+    return max(step for step, one in enumerate(ndcg.T) if not is_worth(best - one))
+
+
+def _better(qualities: Mapping[Loss, NdcgByTrees], chosen: Mapping[Loss, int]) -> Loss:
     """YetiRank if its lead is more than a standard error, else Logloss."""
-    ours, other = (qualities[loss].ndcg[:, best[loss]] for loss in (Loss.LOGLOSS, Loss.YETI_RANK))
+    ours, other = (qualities[loss].ndcg[:, chosen[loss]] for loss in (Loss.LOGLOSS, Loss.YETI_RANK))
     return Loss.YETI_RANK if is_worth(other - ours) else Loss.LOGLOSS
 
 
@@ -203,6 +211,6 @@ def _curve(loss: Loss, quality: NdcgByTrees) -> LearningCurve:
 
 
 def _smoothed(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Each value's mean with its neighbours, shape as given."""
-    padded = np.pad(values, 1, mode="edge")
-    return (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+    """Each value's mean with its neighbours in the row, shape as given."""
+    padded = np.pad(values, ((0, 0), (1, 1)), mode="edge")
+    return (padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]) / 3

@@ -186,6 +186,27 @@ def test_the_choice_is_the_same_every_time_and_on_the_grid() -> None:
     assert all(0.8 < quality <= 1 for quality in one.validation_ndcg.values())
 
 
+@pytest.mark.parametrize("loss", list(Loss))
+def test_a_long_list_counts_no_more_than_a_short_one(loss: Loss) -> None:
+    """Twenty lists of ten like what the second feature says, and one of a thousand the opposite."""
+    short, long = planted(20), planted(100, seed=1)
+    opposite = Groups(long.features, 1 - long.labels, np.zeros_like(long.group_ids))
+    ranker = fitted(Groups.stacked([short, opposite]), loss, iterations=20)
+    scores = ranker.predict(short.features, "RawFormulaVal")
+    assert np.corrcoef(scores, short.labels)[0, 1] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("ends", "trees"), [((0.5, 0.5), 300), ((0.4, 0.6), 300), ((0.4, 0.4), 100), ((0.6, 0.6), 300)]
+)
+def test_more_trees_are_taken_unless_fewer_are_clearly_better(
+    monkeypatch: pytest.MonkeyPatch, ends: tuple[float, float], trees: int
+) -> None:
+    """All lists reach half with 150 trees; with more, every other list reaches one of two planted ends."""
+    planted_qualities(monkeypatch, 4 * [3 * [0.5] + 3 * [end] for end in ends])
+    assert chosen(iterations=300, depth=1, only_loss=Loss.LOGLOSS).iterations == trees
+
+
 def test_of_many_groups_one_ranker_says_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     seeds = []
 
@@ -265,7 +286,7 @@ def test_yetirank_is_tried_where_there_are_seconds_for_it() -> None:
 
 @pytest.mark.parametrize(
     ("ends", "tried"),
-    [((0.5,), 300), ((0.9, 0.5), 600), ((0.9, 0.95, 0.5), 1_200), ((0.9, 0.95, 1.0), 1_200)],
+    [((0.4,), 300), ((0.9, 0.4), 600), ((0.9, 0.95, 0.4), 1_200), ((0.9, 0.95, 1.0), 1_200)],
 )
 def test_there_are_more_trees_while_the_curve_rises(
     monkeypatch: pytest.MonkeyPatch, ends: tuple[float, ...], tried: int
