@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from gateway.metrics import GatewayMetrics
-from gateway.requests import PersonalRequest
 from gateway.stages.batch_queue import BatchLimits, BatchQueue
-from serving.stages import candidate
 from serving.stages.ranking import CODEC, RankedList, RankingQuery
 from serving.stages.stage import (
     FallbackReason,
@@ -29,11 +27,8 @@ from serving.stages.stage import (
 from tests.gateway.small_world import (
     BUNDLE,
     OTHER_BUNDLE,
-    World,
-    candidates,
     closed_breaker,
     failing,
-    ids,
     settle,
 )
 
@@ -519,32 +514,6 @@ async def test_whoever_has_gone_is_not_asked_for_again(waiting: Waiting) -> None
         (await waiting.cued.nth_call(number)).succeed()
     assert [await callers[0], await callers[2]] == [1, 3]
     assert [call.users for call in waiting.cued.calls[1:]] == [[1], [3]]
-
-
-async def test_a_batch_of_users_makes_full_calls(world: World) -> None:
-    sizes: dict[StageName, list[int]] = {}
-
-    def stage(codec: StageCodec[Any, Any], stub: Any) -> BatchQueue[Any, Any]:
-        """The stub of a stage behind a queue, asked one by one for the queries of a call."""
-
-        class Client:
-            async def call(self, queries: Sequence[Any], *, seconds: float) -> list[Any]:
-                sizes.setdefault(codec.name, []).append(len(queries))
-                await asyncio.sleep(0)
-                return [await stub.ask(query, seconds=seconds) for query in queries]
-
-        client: Any = Client()
-        client.codec = codec
-        breaker = closed_breaker(codec.name, world.metrics)
-        return BatchQueue(client, breaker=breaker, limits=LIMITS, metrics=world.metrics)
-
-    world.candidates.answer = candidates(3, 4)
-    api = world.gateway(
-        candidates=stage(candidate.CODEC, world.candidates), ranking=stage(CODEC, world.ranking)
-    )
-    answers = await api.personal_batch([PersonalRequest(user_id=300, limit=2)] * 100, None)
-    assert [ids(answer) for answer in answers] == [[4, 3]] * 100
-    assert sizes == {StageName.CANDIDATE: [32, 32, 32, 4], StageName.RANKING: [32, 32, 32, 4]}
 
 
 # Whatever happens in whatever order.

@@ -176,13 +176,6 @@ async def test_candidates(stages: Stages) -> None:
     assert stages.calls(StageName.CANDIDATE, "OK") == 1
 
 
-async def test_a_user_without_a_vector(stages: Stages) -> None:
-    stages.stage.behave = saying(candidates_of([], [], vector=3))
-    found = await stages.ask(StageName.CANDIDATE)
-    assert found.user_vector is UserVector.NONE
-    assert found.movie_ids.size == 0
-
-
 async def test_many_queries_are_one_call(stages: Stages) -> None:
     stages.stage.behave = saying(candidates_of([3], [0.5], lists=2))
     assert len(await stages.candidate.call([CANDIDATES, CANDIDATES], seconds=SECONDS)) == 2
@@ -270,9 +263,10 @@ async def test_probes_and_reasons_of_candidates(stages: Stages) -> None:
     assert (list(sent.probe_movie_ids), sent.because_of) == ([20, 99], 2)
 
 
-async def test_a_user_without_a_vector_has_no_probes(stages: Stages) -> None:
+async def test_a_user_without_a_vector_has_neither_movies_nor_probes(stages: Stages) -> None:
     stages.stage.behave = saying(candidates_of([], [], vector=3))
     found = await probed_by_retrieval(stages)
+    assert (found.user_vector, found.movie_ids.size) == (UserVector.NONE, 0)
     assert (found.probes, found.because_of.movie_ids.size) == ((), 0)
 
 

@@ -17,9 +17,8 @@ from serving.errors import DeadlineError, Reason, UnavailableError
 from serving.filters import MovieFilter
 from serving.ratings import NO_TIME, RatedMovies
 from serving.stages.candidate import CandidateList, LikedMovies, UserVector
-from serving.stages.stage import FallbackReason, StageName
+from serving.stages.stage import FallbackReason, StageError, StageName
 from tests.gateway.small_world import (
-    BUDGETS,
     BUNDLE,
     NO_VECTOR,
     OTHER_BUNDLE,
@@ -104,12 +103,9 @@ async def test_the_fault_is_named(world: World, reason: FallbackReason) -> None:
     world.ranking.failure = failing(StageName.RANKING, reason)
     answer = await ask(world, limit=1)
     assert (answer.model, answer.degraded, answer.reason) == (ALS, True, reason)
-
-
-async def test_one_unusable_list_is_a_fault(world: World) -> None:
-    world.candidates.answer = failing(StageName.CANDIDATE, FallbackReason.INVALID_RESPONSE)
-    answer = await ask(world)
-    assert (answer.model, answer.degraded, answer.reason) == (POP, True, "INVALID_RESPONSE")
+    world.candidates.answer = failing(StageName.CANDIDATE, reason)
+    answer = await ask(world, limit=1)
+    assert (answer.model, answer.degraded, answer.reason) == (POP, True, reason)
     assert answer.failure == world.candidates.answer.failure
 
 
@@ -169,20 +165,6 @@ async def test_with_a_filter_a_short_list_is_filtered_out(world: World) -> None:
     assert (answer.model, answer.degraded, answer.reason) == (TWO, False, "FILTERED_OUT")
 
 
-async def test_a_filter_that_leaves_enough_is_no_reason(world: World) -> None:
-    world.candidates.answer = candidates(6, 7)
-    answer = await ask(world, limit=2, movie_filter=HORROR)
-    assert (ids(answer), answer.reason) == ([7, 6], None)
-
-
-async def test_a_fault_wins_over_a_filter(world: World) -> None:
-    world.candidates.answer = candidates(7)
-    world.ranking.failure = failing(StageName.RANKING)
-    answer = await ask(world, limit=5, movie_filter=HORROR)
-    assert sources(answer) == [ALS, POP]
-    assert (answer.model, answer.degraded, answer.reason) == (ALS, True, FAULT)
-
-
 async def test_what_ranking_left_out_comes_before_what_is_popular(world: World) -> None:
     world.candidates.answer = candidates(3, 4, 5)
     real = world.ranking.ask
@@ -218,7 +200,7 @@ async def test_the_exclusions_of_the_request_go_down_to_retrieval(world: World) 
     (query,) = world.candidates.queries
     assert query.exclude_movie_ids.tolist() == [7, 3, 7]  # what the user has seen, retrieval knows itself
     assert query.movie_filter == HORROR
-    assert (query.user_id, query.limit, query.include_seen) == (100, 0, False)
+    assert (query.user_id, query.limit, query.include_seen, query.because_of) == (100, 0, False, 0)
 
 
 @pytest.mark.parametrize("bundle_id", [BUNDLE, OTHER_BUNDLE], ids=["held", "not held"])
@@ -250,42 +232,31 @@ async def test_all_of_a_list_is_of_the_bundle_of_its_candidates() -> None:
     assert (answer.bundle_id, answer.degraded, ranked_from(world)) == (BUNDLE, False, [BUNDLE])
 
 
-async def test_the_new_bundle_as_soon_as_candidates_come_from_it() -> None:
+MISMATCH = FallbackReason.BUNDLE_MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("found", "user_id", "named", "shown", "served", "reason"),
+    [
+        # 3 is seen as well, and what is popular has changed
+        (candidates(3, 1, 7, bundle_id=OTHER_BUNDLE), 100, "", [7, 8, 4], OTHER_BUNDLE, "NO_CANDIDATES"),
+        (candidates(3, 1, 7), 100, BUNDLE, [7, 3, 5], BUNDLE, "NO_CANDIDATES"),
+        (NO_VECTOR, 9, "", [1, 2, 5], BUNDLE, "UNKNOWN_USER"),
+        (failing(StageName.CANDIDATE), 9, "", [8, 4, 7], OTHER_BUNDLE, FAULT),
+        (failing(StageName.CANDIDATE, MISMATCH), 300, BUNDLE, [1, 2, 5], BUNDLE, MISMATCH),
+    ],
+    ids=["new candidates", "named", "unknown user", "no candidates", "named, and not held by stage one"],
+)
+async def test_which_of_two_bundles_answers(
+    found: CandidateList | StageError, user_id: int, *, named: str, shown: list[int], served: str, reason: str
+) -> None:
     world = World(NEW, catalogue())
-    world.candidates.answer = candidates(3, 1, 7, bundle_id=OTHER_BUNDLE)
-    answer = await ask(world, user_id=100, limit=3)
-    assert ids(answer) == [7, 8, 4]  # 3 is seen as well, and what is popular has changed
-    assert (answer.bundle_id, answer.degraded, ranked_from(world)) == (OTHER_BUNDLE, False, [OTHER_BUNDLE])
-
-
-async def test_an_unknown_user_of_either_bundle_gets_its_popular_movies() -> None:
-    world = World(NEW, catalogue())
-    world.candidates.answer = NO_VECTOR
-    answer = await ask(world, user_id=9, limit=2)
-    assert (ids(answer), answer.bundle_id, answer.degraded) == ([1, 2], BUNDLE, False)
-
-
-async def test_without_candidates_the_current_bundle_answers() -> None:
-    world = World(NEW, catalogue())
-    world.candidates.answer = failing(StageName.CANDIDATE)
-    answer = await ask(world, user_id=9, limit=2)
-    assert (ids(answer), answer.bundle_id, answer.degraded) == ([8, 4], OTHER_BUNDLE, True)
-
-
-async def test_the_bundle_that_a_request_names_answers() -> None:
-    world = World(NEW, catalogue())
-    world.candidates.answer = candidates(3, 1, 7)
-    answer = await ask(world, user_id=100, limit=2, bundle_id=BUNDLE)
-    assert [query.bundle_id for query in world.candidates.queries] == [BUNDLE]
-    assert (ids(answer), answer.bundle_id, ranked_from(world)) == ([7, 3], BUNDLE, [BUNDLE])
-
-
-async def test_a_bundle_that_stage_one_does_not_hold_gives_what_is_popular_of_it() -> None:
-    world = World(NEW, catalogue())
-    world.candidates.answer = failing(StageName.CANDIDATE, FallbackReason.BUNDLE_MISMATCH)
-    answer = await ask(world, user_id=300, limit=2, bundle_id=BUNDLE)
-    assert (ids(answer), answer.bundle_id, answer.model) == ([1, 2], BUNDLE, POP)
-    assert (answer.degraded, answer.reason) == (True, FallbackReason.BUNDLE_MISMATCH)
+    world.candidates.answer = found
+    answer = await ask(world, user_id=user_id, limit=3, bundle_id=named)
+    assert [query.bundle_id for query in world.candidates.queries] == [named]
+    assert (ids(answer), answer.bundle_id, answer.reason) == (shown, served, reason)
+    assert answer.degraded == isinstance(found, StageError)
+    assert ranked_from(world) == ([served] if answer.model == TWO else [])
 
 
 # Candidates from a bundle that the gateway does not hold.
@@ -336,17 +307,6 @@ async def test_ranking_returns_the_page_only(world: World) -> None:
     assert (query.limit, query.diversity, query.explain_features) == (2, 0.5, 2)
 
 
-async def test_explanations_belong_to_two_stages(world: World) -> None:
-    world.candidates.answer = candidates(3, 4)
-    answer = await ask(world, limit=3, explain_features=1)
-    assert [[c.feature for c in item.explanation] for item in answer.items] == [
-        ["als_score"],
-        ["als_score"],
-        [],
-    ]
-    assert answer.base_value == -2.0
-
-
 async def test_every_answer_has_an_id_of_its_own(world: World) -> None:
     world.candidates.answer = candidates(3, 4)
     one, two = (await ask(world)).recommendation_id, (await ask(world)).recommendation_id
@@ -371,13 +331,6 @@ async def test_reasons_follow_their_movies(world: World) -> None:
     page = await ask(world, user_id=100, limit=2, because_of=2)
     assert [item.because_of for item in page.items] == [of_3, of_4]
     assert [query.because_of for query in world.candidates.queries] == [2, 2]
-
-
-async def test_reasons_are_asked_for(world: World) -> None:
-    world.candidates.answer = candidates(3)
-    page = await ask(world, limit=1)
-    assert page.items[0].because_of == ()
-    assert world.candidates.queries[0].because_of == 0
 
 
 # Who denies fallbacks gets an error, or a shorter list, where others get a weaker one.
@@ -421,13 +374,6 @@ async def test_each_stage_gets_its_share(world: World) -> None:
     await world.api.personal(PersonalRequest(user_id=300), 1.02)
     assert 0 < world.candidates.seconds[0] <= 0.4  # of the second beside the reserve
     assert 0 < world.ranking.seconds[0] <= 0.8
-
-
-async def test_a_patient_client_gets_the_stages_own_budgets(world: World) -> None:
-    world.candidates.answer = candidates(3)
-    await world.api.personal(PersonalRequest(user_id=300), 3600.0)
-    assert world.candidates.seconds == [BUDGETS.stages[StageName.CANDIDATE].seconds]
-    assert world.ranking.seconds == [BUDGETS.stages[StageName.RANKING].seconds]
 
 
 @pytest.mark.row(29)

@@ -23,7 +23,7 @@ from serving.bundle.titles import index_titles, write_titles
 from serving.filters import MovieFilter
 from serving.rpc.channels import open_channel
 from tests.gateway.small_world import catalogue
-from tests.serving.test_processes import complaint_of, environment, health, process, wait_for_line
+from tests.serving.test_processes import environment, health, process, wait_for_line
 from tests.serving.test_store import manifest_of
 
 SECONDS = 60.0  # ample: no test is decided by it
@@ -139,12 +139,3 @@ async def test_a_gateway_without_a_bundle(tmp_path: Path) -> None:
             assert caught.value.code() is StatusCode.UNAVAILABLE
         running.send_signal(signal.SIGTERM)
         assert running.wait(SECONDS) == 0
-
-
-def test_a_bad_setting_is_one_clear_line() -> None:
-    env = environment("gateway", RANKING_SHARE="1.5", **ALONE)
-    del env["MOVIEREC_GATEWAY_BUNDLE_ROOT"]
-    said = complaint_of("gateway", env)
-    assert said.count("\n") == 1
-    assert "MOVIEREC_GATEWAY_BUNDLE_ROOT: is required" in said
-    assert "MOVIEREC_GATEWAY_RANKING_SHARE: " in said

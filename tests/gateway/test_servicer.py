@@ -18,7 +18,7 @@ from serving.rpc.metrics import LATENCY_BUCKETS
 from serving.stages.candidate import LikedMovies, UserVector
 from serving.stages.stage import FallbackReason, StageName
 from tests.gateway.served import served
-from tests.gateway.small_world import BUNDLE, OTHER_BUNDLE, World, candidates, catalogue, failing, neighbours
+from tests.gateway.small_world import BUNDLE, OTHER_BUNDLE, World, candidates, catalogue, failing
 from tests.serving.stage_under_test import failure, info_of, violations_of
 
 
@@ -134,30 +134,6 @@ async def test_an_invalid_request_names_its_fields(api: MovieServiceStub, world:
     assert not world.candidates.queries
 
 
-async def test_too_little_time(api: MovieServiceStub, world: World) -> None:
-    error = await failure(api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=1), timeout=0.01))
-    assert error.code() is StatusCode.DEADLINE_EXCEEDED
-    assert not world.candidates.queries
-
-
-async def test_popular(api: MovieServiceStub, world: World) -> None:
-    answer = await api.ListPopularMovies(public.ListPopularMoviesRequest(limit=2, offset=6))
-    assert ids(answer) == [4, 7]
-    assert [item.rank for item in answer.movies] == [7, 8]
-    assert answer.total_size == 8
-    assert (answer.model, answer.degraded) == ("popularity_fallback", False)
-    assert answer.fallback_reason == public.FALLBACK_REASON_UNSPECIFIED
-    assert answer.bundle_id == BUNDLE
-
-
-async def test_similar(api: MovieServiceStub, world: World) -> None:
-    world.similarity.answer = neighbours(5, 6)
-    answer = await api.ListSimilarMovies(public.ListSimilarMoviesRequest(movie_id=1, limit=2))
-    assert ids(answer) == [5, 6]
-    assert (answer.model, answer.degraded) == ("als_cosine", False)
-    assert answer.fallback_reason == public.FALLBACK_REASON_UNSPECIFIED
-
-
 async def test_why(api: MovieServiceStub, world: World) -> None:
     world.candidates.answer = candidates(5, 8)
     request = public.WhyMovieRequest(
@@ -268,11 +244,6 @@ async def test_a_movie(api: MovieServiceStub, world: World) -> None:
     assert unknown.movie == public.Movie(movie_id=4, title="Movie 4")
 
 
-async def test_an_unknown_movie(api: MovieServiceStub, world: World) -> None:
-    request = public.GetMovieRequest(movie_id=9)
-    await refused(api.GetMovie(request), StatusCode.NOT_FOUND, Reason.UNKNOWN_MOVIE)
-
-
 async def test_a_search(api: MovieServiceStub, world: World) -> None:
     request = public.SearchMoviesRequest(query="movie", limit=2, filter=public.MovieFilter(genres=["drama"]))
     answer = await api.SearchMovies(request)
@@ -281,13 +252,6 @@ async def test_a_search(api: MovieServiceStub, world: World) -> None:
     assert answer.bundle_id == BUNDLE
     nothing = await api.SearchMovies(public.SearchMoviesRequest(query="?"))
     assert nothing == public.SearchMoviesResponse(bundle_id=BUNDLE)
-
-
-async def test_a_batch(api: MovieServiceStub, world: World) -> None:
-    world.candidates.answer = candidates(3)
-    one = public.ListPersonalMoviesRequest(user_id=300, limit=1)
-    answer = await api.BatchListPersonalMovies(public.BatchListPersonalMoviesRequest(requests=[one, one]))
-    assert [ids(response) for response in answer.responses] == [[3], [3]]
 
 
 @pytest.mark.row(57)

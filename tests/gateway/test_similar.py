@@ -111,12 +111,6 @@ async def test_a_shorter_list_by_genres_is_the_start_of_the_longer(world: World,
     assert ids(await ask(world, limit=limit)) == LIKE_MOVIE_1[:limit]
 
 
-async def test_a_movie_that_only_the_index_lacks(world: World) -> None:
-    world.similarity.answer = failing(StageName.SIMILARITY, FallbackReason.BUNDLE_MISMATCH)
-    answer = await ask(world)
-    assert (answer.model, answer.degraded, answer.reason) == (GENRES, True, "BUNDLE_MISMATCH")
-
-
 async def test_an_unknown_movie_is_not_found_and_nobody_is_asked(world: World) -> None:
     with pytest.raises(NotFoundError) as caught:
         await ask(world, movie_id=9)

@@ -1,6 +1,5 @@
 """Why a movie is in a list or not: every verdict, and what is known beside it."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -215,14 +214,6 @@ async def test_an_unknown_movie_is_not_found_and_nobody_is_asked(world: World) -
         await why(world, 99)
     assert caught.value.reason is Reason.UNKNOWN_MOVIE
     assert not world.candidates.queries
-
-
-async def test_another_list_is_not_altered(world: World) -> None:
-    world.candidates.answer = candidates(3, 4, 5, 6)
-    request = WhyRequest(movie_id=3, user_id=300, limit=3)
-    one = await world.api.why(request, None)
-    other = await world.api.why(replace(request, movie_id=7), None)
-    assert one.answer.items == other.answer.items
 
 
 # While a bundle is rolled out, the gateway holds two, and candidates come from either.
