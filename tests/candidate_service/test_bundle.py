@@ -2,44 +2,19 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from candidate_service import retrieval
 from candidate_service.retrieval import Retriever
-from serving.bundle.catalogue import read_movies
-from serving.bundle.factors import read_item_factors, read_ratings, read_user_factors
 from serving.bundle.store import BundleStore
 from serving.filters import MovieFilter
-from serving.stages.candidate import CandidateQuery, UserVector
+from serving.stages.candidate import CandidateQuery
 
 
 @pytest.fixture(scope="module")
 def retriever(bundle_root: Path) -> Retriever:
     store = BundleStore(bundle_root)
     return Retriever.load(store, store.pointer().bundle_id)
-
-
-def test_the_best_of_the_whole_catalogue(bundle_root: Path, retriever: Retriever) -> None:
-    store = BundleStore(bundle_root)
-    folder = store.folder(store.pointer().bundle_id, "candidate")
-    ratings, item_factors = read_ratings(folder), read_item_factors(folder)
-    user_factors, _ = read_user_factors(folder)
-    for row, user_id in enumerate(ratings.users.ids[:20].tolist()):
-        (answer,) = retriever.retrieve([CandidateQuery(user_id=user_id, limit=1000)])
-        if not user_factors[row].any():
-            assert answer.user_vector is UserVector.NONE
-            continue
-        scores = item_factors.astype(np.float64) @ user_factors[row].astype(np.float64)
-        scores[~np.any(item_factors, axis=1)] = -np.inf
-        scores[ratings.of(row).movie_rows] = -np.inf
-        # The list may hold 1000 of the movies that all sources offer: the best of ALS are all in it.
-        by_als = np.sort(answer.scores)[::-1][:500]
-        np.testing.assert_allclose(by_als, np.sort(scores)[::-1][:500], atol=1e-5)
-        np.testing.assert_allclose(
-            answer.scores, scores[read_movies(folder).ids.rows(answer.movie_ids)], atol=1e-5
-        )
-        assert np.all(np.diff(answer.fused_scores) <= 0)
 
 
 @pytest.mark.parametrize("n_candidates", [100, 300])

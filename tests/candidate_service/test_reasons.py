@@ -1,16 +1,11 @@
 """Reasons for candidates: terms that add up, and the largest of them."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from candidate_service.reasons import reasons_for
-from candidate_service.retrieval import Retriever
-from serving.bundle.catalogue import read_movies
-from serving.bundle.factors import read_item_factors, read_ratings, read_user_factors
-from serving.bundle.store import BundleStore
 from serving.fold_in import FoldIn
 from serving.ratings import LIKED, NO_TIME, History, RatedMovies
 from serving.stages.candidate import CandidateQuery
@@ -33,25 +28,6 @@ def test_terms_by_hand() -> None:
     fold_in = FoldIn(np.array([[1], [2]], dtype=np.float32), PARAMETERS)
     terms = fold_in.score_terms(history({0: 5}), np.array([0]), np.array([0, 1], dtype=np.int32))
     np.testing.assert_allclose(terms, [[6 / 10.1], [12 / 10.1]], rtol=1e-6)
-
-
-def test_terms_add_up_on_a_trained_bundle(bundle_root: Path) -> None:
-    store = BundleStore(bundle_root)
-    folder = store.folder(store.pointer().bundle_id, "candidate")
-    _, parameters = read_user_factors(folder)
-    ratings, ids = read_ratings(folder), read_movies(folder).ids
-    fold_in = FoldIn(read_item_factors(folder), parameters)
-    model = Retriever.load(store, store.pointer().bundle_id)
-    served = 0
-    for user_row, user_id in enumerate(ratings.users.ids.tolist()):
-        (found,) = model.retrieve([CandidateQuery(user_id=user_id, limit=300)])
-        if not found.movie_ids.size:
-            continue
-        served += 1
-        own = ratings.of(user_row)
-        terms = fold_in.score_terms(own, np.arange(len(own)), ids.rows(found.movie_ids))
-        np.testing.assert_allclose(terms.sum(axis=1, dtype=np.float64), found.scores, rtol=1e-5, atol=1e-7)
-    assert served > 50
 
 
 def test_the_likes_that_add_most_come_first() -> None:

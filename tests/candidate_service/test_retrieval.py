@@ -97,24 +97,6 @@ def test_history_gives_a_vector_to_a_user_of_dislikes() -> None:
     assert ask(CandidateQuery(user_id=2, limit=9, history=rated(10))).user_vector is UserVector.FOLDED_IN
 
 
-def test_batch_equals_singles() -> None:
-    generator = np.random.default_rng(0)
-    item_factors = generator.normal(size=(5, 2)).astype(np.float32)
-    user_factors = generator.normal(size=(3, 2)).astype(np.float32)
-    model = retriever(item_factors, user_factors)
-    queries = [
-        CandidateQuery(user_id=1, limit=3),
-        CandidateQuery(user_id=99, limit=3),
-        CandidateQuery(user_id=3, limit=2, history=rated(50)),
-        CandidateQuery(user_id=3, limit=9, include_seen=True),
-    ]
-    for query, together in zip(queries, model.retrieve(queries), strict=True):
-        alone = ask(query, model)
-        assert alone.movie_ids.tolist() == together.movie_ids.tolist()
-        assert alone.scores.tobytes() == together.scores.tobytes()
-        assert alone.user_vector is together.user_vector
-
-
 @pytest.mark.row(17)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_movie_whose_factors_are_not_finite_is_left_out(bad: float) -> None:

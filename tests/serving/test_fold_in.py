@@ -108,12 +108,6 @@ def test_of_very_many_ratings_the_newest_count() -> None:
     assert older.movie_rows.tolist() == rows[-MAX_RATINGS - 1 :].tolist()
 
 
-def test_a_short_history_of_one_like_points_at_it() -> None:
-    vector = FoldIn(ITEM_FACTORS, parameters(Confidence.LIKES)).user_vector(history([4], [5.0]))
-    assert vector is not None
-    assert int(np.argmax(ITEM_FACTORS @ vector)) == 4
-
-
 @pytest.mark.parametrize("confidence", list(Confidence))
 def test_who_says_nothing_has_no_vector(confidence: Confidence) -> None:
     fold_in = FoldIn(ITEM_FACTORS, parameters(confidence))
@@ -121,14 +115,6 @@ def test_who_says_nothing_has_no_vector(confidence: Confidence) -> None:
     assert fold_in.user_vector(history([7], [5.0])) is None
     disliked = fold_in.user_vector(history([3, 4], [3.5, 0.5]))
     assert (disliked is None) == (confidence is Confidence.LIKES)
-
-
-def test_a_dislike_beside_a_like_counts_a_little() -> None:
-    fold_in = FoldIn(ITEM_FACTORS, parameters(Confidence.LIKES))
-    alone, beside = (fold_in.user_vector(history([3, 4][:n], [5.0, 1.0][:n])) for n in (1, 2))
-    assert alone is not None
-    assert beside is not None
-    assert not np.array_equal(alone, beside)
 
 
 @given(data=st.data(), confidence=st.sampled_from(list(Confidence)))

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from serving.bundle.catalogue import CatalogueContent, read_movies
-from serving.bundle.factors import read_item_factors, read_ratings, read_seen_movies, read_user_factors
+from serving.bundle.factors import read_item_factors
 from serving.bundle.manifest import (
     MANIFEST_NAME,
     SERVED_FOLDERS,
@@ -26,7 +25,6 @@ from serving.bundle.manifest import (
     Manifest,
     bundle_id_of,
 )
-from serving.bundle.neighbours import NeighboursContent
 from serving.bundle.ranker import RankerContent
 from serving.bundle.store import BundleError, BundleStore, Pointer, file_records, write_arrays
 from tests.conftest import Trained
@@ -86,54 +84,7 @@ def store(tmp_path: Path) -> BundleStore:
     return BundleStore(tmp_path / "root")
 
 
-# What is read is what was trained
-
-
-def test_what_is_read_is_what_was_trained(trained: Trained) -> None:
-    store, stage = BundleStore(trained.root), trained.two_stage.stage
-    folders = {name: store.folder(trained.bundle_id, name) for name in SERVED_FOLDERS}
-    for folder in folders.values():
-        movies = read_movies(folder)
-        np.testing.assert_array_equal(movies.ids.ids, trained.table.movies.ids.ids)
-        np.testing.assert_array_equal(movies.years, trained.table.movies.years)
-        np.testing.assert_array_equal(movies.genre_bits, trained.table.movies.genre_bits)
-        assert movies.genres == trained.table.movies.genres
-    for name in ("candidate", "ranking"):
-        ratings = read_ratings(folders[name])
-        np.testing.assert_array_equal(ratings.users.ids, stage.ratings.users.ids)
-        for array in ("indptr", "movie_rows", "values", "times"):
-            np.testing.assert_array_equal(getattr(ratings, array), getattr(stage.ratings, array))
-    for name in ("candidate", "ranking", "similarity"):
-        np.testing.assert_array_equal(read_item_factors(folders[name]), stage.als.item_factors)
-    user_factors, parameters = read_user_factors(folders["candidate"])
-    np.testing.assert_array_equal(user_factors, stage.als.user_factors)
-    assert parameters == stage.als.parameters
-    seen = read_seen_movies(folders["gateway"])
-    for row in (0, 7):
-        user_id = int(stage.ratings.users.ids[row])
-        np.testing.assert_array_equal(seen.of(user_id), stage.ratings.of(row).movie_rows)
-    assert seen.of(2**63 - 1).size == 0
-    content = CatalogueContent.read(folders["gateway"])
-    assert content.titles == trained.table.titles
-    np.testing.assert_array_equal(content.tmdb_ids, trained.table.tmdb_ids)
-    assert NeighboursContent.read(folders["similarity"]).movie_rows.shape == (len(trained.table.titles), 100)
-
-
-def test_the_ranker_that_is_read_is_the_one_trained(trained: Trained) -> None:
-    content = RankerContent.read(BundleStore(trained.root).folder(trained.bundle_id, "ranking"))
-    tables = trained.two_stage.stage.tables
-    np.testing.assert_array_equal(
-        content.tables.catalogue.item_unit_factors, tables.catalogue.item_unit_factors
-    )
-    for read, written in zip(content.tables.groups, tables.groups, strict=True):
-        assert type(read) is type(written)
-        for name, array in written.arrays.items():
-            np.testing.assert_array_equal(read.arrays[name], array)
-    rows = np.random.default_rng(0).normal(size=(50, len(tables.names))).astype(np.float32)
-    scores = content.predict(np.asfortranarray(rows))
-    assert scores.tolist() == trained.two_stage.ranker.predict(rows, "RawFormulaVal").tolist()
-    explained = content.leaf_tables.contributions(rows).sum(axis=1) + content.leaf_tables.base_value
-    np.testing.assert_allclose(explained, scores, rtol=0, atol=1e-9)
+# What is read
 
 
 def test_a_ranker_of_other_features_is_refused(own_bundle_root: BundleStore) -> None:
