@@ -75,33 +75,6 @@ async def test_places_then_a_queue_then_no_more() -> None:
     assert (calls.limiter.users_at_work, calls.limiter.users_waiting) == (0, 0)
 
 
-async def test_the_urgent_get_the_room_of_the_last() -> None:
-    calls = Calls(2)
-    await calls.start("at work", 2)
-    for name, priority in (("batch", LAST), ("later batch", LAST)):
-        await calls.start(name, 1, priority)
-    await calls.start("personal")
-    assert calls.refused == ["later batch"]
-    await calls.start("another personal")
-    await calls.start("movie", 1, FIRST)
-    assert calls.refused == ["later batch", "batch", "another personal"]
-    await calls.start("too late a personal")  # the movie and a personal wait
-    assert calls.refused[3:] == ["too late a personal"]
-
-
-async def test_a_cancelled_call_leaves_no_trace() -> None:
-    calls = Calls(4)
-    for name, users in (("in", 2), ("large", 3), ("small", 1)):
-        await calls.start(name, users)
-    assert calls.at_work == ["in"]
-    await calls.cancel("large")  # stood in the way of the small one
-    assert (calls.at_work, calls.limiter.users_waiting) == (["in", "small"], 0)
-    await calls.cancel("in")
-    await calls.cancel("small")
-    assert calls.limiter.users_at_work == 0
-    assert not calls.refused
-
-
 async def test_who_is_cancelled_as_its_turn_comes_holds_no_place() -> None:
     limiter = Limiter(1)
 
