@@ -105,16 +105,6 @@ def test_default_plan() -> None:
     assert plan.stages[1].process.shell_line.endswith("python -m ranking_service")
 
 
-def test_moved_ports_reach_everybody_who_asks_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    plan = read_plan({"MOVIEREC_GATEWAY_PORT": "7001", "MOVIEREC_RANKING_PORT": "7003"})
-    assert plan.gateway.process.settings["MOVIEREC_GATEWAY_RANKING_TARGET"] == "localhost:7003"
-    assert plan.gateway.target == "localhost:7001"
-    assert "MOVIEREC_RANKING_PORT=7003" in plan.stages[1].process.shell_line
-    assert plan.envoy_config is not None
-    assert "port_value: 7001" in plan.envoy_config
-
-
 @pytest.mark.parametrize("text", ["", "x", "0", "-1", "65536", "8080.0", "²"])
 def test_an_unreadable_port_names_its_variable(text: str) -> None:
     with pytest.raises(SettingError, match="MOVIEREC_GATEWAY_METRICS_PORT"):
@@ -158,26 +148,6 @@ def test_a_death_is_reported_once_with_the_command_that_repairs_it(
     assert dying.shell_line.startswith("BUNDLE_ROOT='two words' ")
     assert tail(supervisor.log_path(dying)) == "last words"
     assert supervisor.new_exits() == []
-
-
-def test_a_restart_command_works_in_a_shell() -> None:
-    process = python("x", "import os; print(os.environ['A'], end='')", A="it's $HOME")
-    done = subprocess.run(["/bin/sh", "-c", process.shell_line], capture_output=True, text=True, check=True)
-    assert done.stdout == "it's $HOME"
-
-
-def test_a_signal_is_named(supervisor: Supervisor) -> None:
-    victim = python("ranking", PRINTS_PID)
-    supervisor.start(victim)
-    os.kill(pid_of(supervisor, victim), signal.SIGKILL)
-    causes: list[str] = []
-
-    def has_ended() -> bool:
-        causes.extend(exit_.cause for exit_ in supervisor.new_exits())
-        return bool(causes)
-
-    eventually(has_ended)
-    assert causes == ["was killed by SIGKILL"]
 
 
 def test_a_program_that_is_not_there_says_so_in_its_log(supervisor: Supervisor) -> None:

@@ -86,13 +86,6 @@ def test_envoy_accepts_it_without_a_warning(path: Path, options: Options | None,
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_demos_file_is_valid_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    binary, *_ = envoy_process(envoy_config.CONFIG, {}).command
-    arguments = ("--mode", "validate", "-c", envoy_config.CONFIG)
-    assert subprocess.run([binary, *arguments], capture_output=True, check=False).returncode == 0
-
-
 def test_the_demo_listens_on_this_machine_only_and_has_no_admin() -> None:
     config = parsed(envoy_config.demo())
     assert addresses(config) == {"edge": ("127.0.0.1", 8080)}
