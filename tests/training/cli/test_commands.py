@@ -63,14 +63,6 @@ def published(root: Path, *seeds: int) -> list[str]:
     return ids
 
 
-def test_help_names_the_commands() -> None:
-    helped = process("--help")
-    assert helped.returncode == 0
-    for name in ("train", "evaluate", "rollback"):
-        assert f" {name} " in helped.stdout
-    assert helped.stderr == ""
-
-
 def test_a_broken_data_set_is_said_in_words_by_the_process(tmp_path: Path, no_data: Path) -> None:
     failed = process("preprocess", "--data-dir", no_data, "--bundle-root", tmp_path / "bundles")
     assert failed.returncode == 1
@@ -136,24 +128,6 @@ def test_a_job_at_work_does_not_stop_a_rollback(tmp_path: Path) -> None:
         result = run("rollback", "--bundle-root", tmp_path)
     assert result.exit_code == 0
     assert BundleStore(tmp_path).pointer().bundle_id == one
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--seed", "-1"],
-        ["--threads", "0"],
-        ["--preset", "best"],
-        ["--protocol", "item"],
-        ["--signing-key", "/nowhere/key.pem"],
-    ],
-    ids=str,
-)
-def test_bad_options_are_refused_before_any_work(tmp_path: Path, options: list[str]) -> None:
-    result = run("train", "--bundle-root", tmp_path / "bundles", *options)
-    assert result.exit_code == 2
-    assert options[0] in result.stderr
-    assert not (tmp_path / "bundles").exists()
 
 
 def write_tastes(folder: Path, *, title: str = "Film") -> None:

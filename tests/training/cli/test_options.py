@@ -1,23 +1,20 @@
 """Options of the commands: the reference's parameters under their names, and data as they come."""
 
-import inspect
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from typer.main import get_command
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from serving.bundle.catalogue import read_movies
 from serving.bundle.store import BundleStore
 from serving.features.sets import FeatureGroups, FeatureSet, groups_of_names
 from tests.training.cli.test_commands import assert_said_in_words, run, write_tastes
 from tests.training.small import tastes
-from training.cli.option_groups import with_option_groups
 from training.cli.options import ProtocolOption
 from training.cli.recipe_options import RecipeOptions
 from training.cli.train import app
@@ -51,26 +48,6 @@ def test_commands_know_the_options_of_data_and_models(command: str, expected: se
     assert expected | DATA <= options_of(command)
 
 
-def test_a_group_of_options_is_its_fields() -> None:
-    @dataclass(frozen=True)
-    class Pair:
-        left: Annotated[int, typer.Option(min=1)] = 1
-        right: str = "x"
-
-    seen = []
-    single = typer.Typer()
-
-    @single.command()
-    @with_option_groups
-    def command(*, pair: Pair, other: bool = False) -> None:
-        seen.append((pair, other))
-
-    assert list(inspect.signature(command).parameters) == ["left", "right", "other"]
-    assert CliRunner().invoke(single, ["--left", "3", "--other"]).exit_code == 0
-    assert CliRunner().invoke(single, ["--left", "0"]).exit_code == 2
-    assert seen == [(Pair(3, "x"), True)]
-
-
 @pytest.mark.parametrize(
     ("option", "text"),
     [
@@ -85,12 +62,16 @@ def test_a_group_of_options_is_its_fields() -> None:
         ("--genre-separator=", "must not be empty"),
         ("--n-candidates=99", "greater than or equal to 100"),
         ("--ranker-loss=Huber", "'Huber' is not one of"),
+        ("--preset=best", "'best' is not one of"),
+        ("--protocol=item", "'item' is not one of"),
+        ("--signing-key=/nowhere/key.pem", "'--signing-key'"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_any_work(tmp_path: Path, option: str, text: str) -> None:
     result = run("train", option, "--data-dir", tmp_path, "--bundle-root", tmp_path / "bundles")
     assert result.exit_code == 2
     assert text in " ".join(result.stderr.replace("│", " ").split())
+    assert not (tmp_path / "bundles").exists()
 
 
 def foreign(folder: Path) -> tuple[str | Path, ...]:

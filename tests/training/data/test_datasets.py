@@ -24,7 +24,7 @@ from structlog.testing import capture_logs
 from typing_extensions import override
 
 from training.data.datasets import SAMPLE_NAME, DatasetFolder, resolve
-from training.data.download import ML_LATEST_SMALL, Download
+from training.data.download import Download
 from training.data.movielens.data_set import read_data_set
 from training.data.movielens.problems import DataError
 
@@ -126,11 +126,6 @@ def test_a_folder_with_two_layouts_says_which_was_taken(tmp_path: Path) -> None:
     assert source.endswith("Read are ratings.csv and movies.csv; also there, and not read: u.data, u.item.")
     (tmp_path / "u.item").unlink()
     assert "not read" not in resolve(tmp_path).source
-
-
-def test_the_download_is_that_of_grouplens() -> None:
-    assert ML_LATEST_SMALL.name == "ml-latest-small"
-    assert ML_LATEST_SMALL.url.startswith("https://files.grouplens.org/")
 
 
 def test_the_chosen_folder_comes_first(tmp_path: Path, nobody: Download) -> None:

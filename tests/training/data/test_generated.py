@@ -5,17 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from implicit.als import AlternatingLeastSquares
-from scipy.sparse import csr_matrix
 
-from serving.ids import Rows
-from serving.ratings import LIKED, Ratings
+from serving.ratings import Ratings
 from training.data.generated import N_MOVIES, N_USERS, SAMPLE_FILES, write_sample
 from training.data.movielens.cleaning import CleanRatings
 from training.data.movielens.data_set import read_data_set
 from training.data.movielens.movies import MovieTable
-from training.evaluation.judging import mean_ndcg
-from training.evaluation.splits import SplitProtocol, split
 
 
 @pytest.fixture(scope="module")
@@ -91,29 +86,3 @@ def repeats(ratings: Ratings, gap: int) -> float:
     pairs = (movies[:-gap] * N_MOVIES + movies[gap:])[users[:-gap] == users[gap:]]
     _, counts = np.unique(pairs, return_counts=True)
     return float((counts**2).sum() / counts.sum())
-
-
-@pytest.mark.filterwarnings("ignore:OpenBLAS is configured")  # a matter of speed only
-def test_matrix_factorisation_beats_popularity(sample: tuple[MovieTable, CleanRatings]) -> None:
-    parts = split(sample[1].ratings, SplitProtocol.USER)
-    likes = parts.train.where(parts.train.values >= LIKED)
-    matrix = csr_matrix(
-        (np.full(len(likes), 6.0, np.float32), likes.movie_rows, likes.indptr), shape=(N_USERS, N_MOVIES)
-    )
-    model = AlternatingLeastSquares(
-        factors=32, regularization=10.0, alpha=1.0, iterations=10, num_threads=1, random_state=0
-    )
-    model.fit(matrix, show_progress=False)
-    popularity = np.bincount(likes.movie_rows, minlength=N_MOVIES).astype(np.float64)
-
-    def quality(scores: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> float:
-        return mean_ndcg([best(scores[u], u) for u in parts.users], parts)
-
-    def best(scores: np.ndarray[tuple[int], np.dtype[np.float64]], user_row: int) -> Rows:
-        unseen = scores.copy()
-        unseen[parts.train.of(user_row).movie_rows] = -np.inf
-        return np.argsort(-unseen)[:10].astype(np.int32)
-
-    by_als = quality(model.user_factors.astype(np.float64) @ model.item_factors.T.astype(np.float64))
-    by_popularity = quality(np.tile(popularity, (N_USERS, 1)))
-    assert by_als > 1.2 * by_popularity

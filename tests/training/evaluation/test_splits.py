@@ -33,12 +33,6 @@ def test_by_user_the_past_is_floor_of_four_fifths(n: int, n_past: int) -> None:
     assert len(cut.train.of(0)) == n_past == n * 4 // 5
 
 
-def test_four_fifths_are_exact_for_every_number_of_ratings() -> None:
-    """0.8 has no exact double: no product may fall below the whole number that it should be."""
-    counts = np.arange(1, 3_000)
-    assert np.floor(0.8 * counts).astype(int).tolist() == (counts * 4 // 5).tolist()
-
-
 def test_only_likes_count_of_movies_that_somebody_rated_in_the_past() -> None:
     ratings = ratings_of(
         [(0, 5, 1), (1, 5, 2), (2, 5, 3), (3, 1, 4), (4, 4, 5)],  # 4 is rated in nobody's past

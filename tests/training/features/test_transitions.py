@@ -46,14 +46,6 @@ def test_transitions_by_hand() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_transitions_reach_20_places_and_not_into_the_next_user() -> None:
-    ratings = ratings_of([(row, 5, row) for row in range(22)], [(22, 5, 0)])
-    found = dense(transitions.build(ratings, table_of(23), LocalEngine(2)), 23)
-    assert found[0, 20] == pytest.approx(1 / np.sqrt(20) / 11)
-    assert found[0, 21] == 0
-    assert found[:, 22].tolist() == found[22].tolist() == [0] * 23
-
-
 def test_they_equal_a_plain_recount() -> None:
     ratings = tastes()
     found = dense(transitions.build(ratings, table_of(N_MOVIES), LocalEngine(2)), N_MOVIES)

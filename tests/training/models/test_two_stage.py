@@ -409,13 +409,6 @@ def test_recommendations_are_the_candidates_in_the_rankers_order(two_stage: TwoS
         assert ours.tolist() == [row for _, row in sorted((-score, row) for score, row in pairs)]
 
 
-def test_training_again_gives_the_same_lists(two_stage: TwoStage) -> None:
-    again = fit_two_stage(tastes(), JOB, two_stage.choice)
-    users = np.arange(N_USERS, dtype=np.int32)
-    one, other = ([rows.tolist() for rows in model.recommend(users)] for model in (two_stage, again))
-    assert one == other
-
-
 def test_a_user_without_a_vector_gets_an_empty_list() -> None:
     users = [
         list(zip(tastes().of(user).movie_rows, [4.5, 2.0] * 13, range(25), strict=False)) for user in (0, 1)

@@ -1,6 +1,5 @@
 """Leaf tables against CatBoost's own SHAP values, on the models that are hard for them."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,12 +160,3 @@ def test_tables_that_disagree_with_catboost_are_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(leaf_tables, "_tree_shap", wrong)
     with pytest.raises(LeafTablesError, match=r"differ from CatBoost's SHAP values by 1\.0e-07"):
         tables_of(model)
-
-
-def test_a_model_that_was_stored_and_read_gives_the_same_tables(tmp_path: Path) -> None:
-    model, stored = fitted("YetiRank"), CatBoost()
-    model.save_model(str(tmp_path / "model.cbm"))
-    stored.load_model(str(tmp_path / "model.cbm"))
-    one, other = tables_of(model), tables_of(stored)
-    assert one.leaf_contributions.tobytes() == other.leaf_contributions.tobytes()
-    assert one.base_value == other.base_value
