@@ -22,46 +22,15 @@ from tests.serving.authority import Authority
 SECONDS = 30  # ample, and half of what would be waited for if it went wrong: no test is decided by it
 
 SLOW_TO_LOAD = """
-import sys, time
-from functools import partial
-from pathlib import Path
-from typing import Any
-from prometheus_client import CollectorRegistry, Counter
-from serving.bundle.holder import BundleHolder
-from serving.bundle.store import BundleStore
-from serving.logs import configure_logs
-from serving.rpc.metrics import ServerMetrics
-from serving.rpc.server import run, running, serve_until_stopped
-from candidate_service.settings import CandidateSettings
+import runpy, time
+from candidate_service.retrieval import Retriever
 
 def load(store, bundle_id):
     print("loading", flush=True)
     time.sleep(60)
 
-async def main():
-    settings = CandidateSettings()
-    metrics = ServerMetrics.create("slow")
-    holder = BundleHolder(
-        BundleStore(settings.bundle_root),
-        load,
-        load_counter=metrics.bundle_loads,
-        info=metrics.bundle_info,
-        poll_seconds=1,
-    )
-    async with holder.loading():
-        await serve_until_stopped(
-            lambda at_once: running(
-                settings,
-                register=lambda server: None,
-                service_names=[],
-                metrics=metrics,
-                ready=holder.loaded,
-                stop_at_once=at_once,
-            )
-        )
-
-configure_logs("slow")
-run(main())
+Retriever.load = load
+runpy.run_module("candidate_service", run_name="__main__")
 """
 
 

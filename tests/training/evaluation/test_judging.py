@@ -55,11 +55,6 @@ def test_a_list_of_movies_that_nobody_rated_is_not_infinitely_novel() -> None:
     np.testing.assert_allclose(quality.per_user["novelty_at_10"], [np.log2(3), np.log2(3)])
 
 
-def test_a_list_for_each_judged_user() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        judge(LISTS[:1], SPLIT, candidates=300)
-
-
 def test_means_over_users_and_over_runs() -> None:
     quality = judge(LISTS, SPLIT, candidates=300)
     assert quality.means()["recall_at_10"] == 0.75

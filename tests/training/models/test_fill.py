@@ -1,4 +1,4 @@
-"""Lists of all users: those that the servers answer, to the last bit; killed or not, the same file."""
+"""Lists of all users: those of the recommender, to the last bit; killed or not, the same file."""
 
 import hashlib
 import os
@@ -13,14 +13,10 @@ import numpy as np
 import pytest
 from pyarrow import parquet  # type: ignore[import-untyped]
 
-from candidate_service.retrieval import Retriever
 from gateway.lists.catalogue import Catalogue
-from ranking_service.ranking import Ranker
 from serving.bundle.sources import read_sources
 from serving.bundle.store import BundleStore
 from serving.filters import UNRESTRICTED
-from serving.stages.candidate import CandidateQuery
-from serving.stages.ranking import RankingQuery
 from tests.conftest import Trained
 from training.engine.local import LocalEngine
 from training.models import fill as filling
@@ -45,31 +41,18 @@ def lists(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_every_list_is_that_of_the_servers(trained: Trained, lists: Path) -> None:
-    store = BundleStore(trained.root)
-    retriever = Retriever.load(store, trained.bundle_id)
-    ranker = Ranker.load(store, trained.bundle_id)
+def test_every_list_is_that_of_the_recommender(trained: Trained, lists: Path) -> None:
+    """Which answers as the servers do: test_recommenders.py."""
+    recommender = TwoStageRecommender.load(trained.root)
     rows = parquet.read_table(lists).to_pylist()
     assert [row["user_id"] for row in rows] == trained.two_stage.stage.ratings.users.ids.tolist()
-    ranked = 0
     assert {row["bundle_id"] for row in rows} == {trained.bundle_id}
     for row in rows[::8]:
-        (candidates,) = retriever.retrieve([CandidateQuery(user_id=row["user_id"])])
-        if not candidates.movie_ids.size:
-            continue
-        query = RankingQuery(
-            user_id=row["user_id"],
-            movie_ids=candidates.movie_ids,
-            retrieval_scores=candidates.scores,
-            source_ranks=candidates.source_ranks,
-            limit=LIMIT,
-        )
-        (answer,) = ranker.rank([query]).lists
-        assert row["model"] == "two_stage"
-        assert row["movie_ids"][: answer.movie_ids.size] == answer.movie_ids.tolist()
-        assert row["scores"][: answer.movie_ids.size] == answer.scores.tolist()
-        ranked += 1
-    assert ranked > 0
+        items = recommender.recommend(row["user_id"], LIMIT)
+        assert row["movie_ids"] == [item.movie_id for item in items]
+        assert row["scores"] == [item.score for item in items]
+        assert row["model"] == items[0].model
+    assert {row["model"] for row in rows} >= {"two_stage"}
 
 
 def test_users_whom_popularity_serves_better_get_its_list(
