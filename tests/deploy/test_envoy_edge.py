@@ -67,7 +67,10 @@ def error_of(response: httpx.Response) -> tuple[int, int, str]:
             ),
         ),
         ("/api/movies/7/similar?limit=4", pb.ListSimilarMoviesRequest(movie_id=7, limit=4)),
-        (f"{PERSONAL}?fallback_policy=FALLBACK_POLICY_DENY", pb.ListPersonalMoviesRequest(fallback_policy=2)),
+        (
+            f"{PERSONAL}?fallback_policy=FALLBACK_POLICY_DENY",
+            pb.ListPersonalMoviesRequest(fallback_policy=pb.FALLBACK_POLICY_DENY),
+        ),
         ("/api/movies/7/similar/", pb.ListSimilarMoviesRequest(movie_id=7)),
         (
             "/api/movies/7/why?user_id=8&limit=5&filter.genres=Drama&exclude_movie_ids=9&explain_features=3",

@@ -19,6 +19,12 @@ IMPORT = re.compile(rf"from ((?:{CODE})(?:\.\w+)*) import (\w+)")
 PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "client/README.md"})
 
 
+def pages_but(name: str) -> pytest.MarkDecorator:
+    """Every page but those of this name."""
+    pages = [page for page in PAGES if page.name != name]
+    return pytest.mark.parametrize("page", pages, ids=lambda page: str(page.relative_to(ROOT)))
+
+
 def links(page: str) -> list[str]:
     """Targets within the repository."""
     found = LINK.findall(FENCED.sub("", page))
@@ -42,11 +48,7 @@ def broken(page: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    "page",
-    [page for page in PAGES if page.name != "template.md"],
-    ids=lambda page: str(page.relative_to(ROOT)),
-)
+@pages_but("template.md")
 def test_every_link_leads_somewhere(page: Path) -> None:
     assert broken(page) == []
 
@@ -74,11 +76,7 @@ def is_in_code(name: str) -> bool:
 
 
 # A changelog tells what was, and a file of a log is no module.
-@pytest.mark.parametrize(
-    "page",
-    [page for page in PAGES if page.name != "CHANGELOG.md"],
-    ids=lambda page: str(page.relative_to(ROOT)),
-)
+@pages_but("CHANGELOG.md")
 def test_every_file_and_name_is_in_the_code(page: Path) -> None:
     assert [name for name in stale(page.read_text(encoding="utf-8")) if not name.endswith(".log")] == []
 

@@ -81,16 +81,6 @@ async def test_a_movie_of_several_lists_has_the_source_and_rank_of_each(
     assert popular.movie == personal.movie
 
 
-async def test_a_degraded_answer_says_so(api: MovieServiceStub, world: World) -> None:
-    world.candidates.answer = failing(StageName.CANDIDATE, FallbackReason.MODEL_UNAVAILABLE)
-    answer = await api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=300))
-    assert (answer.model, answer.degraded) == ("popularity_fallback", True)
-    assert answer.fallback_reason == public.FALLBACK_REASON_MODEL_UNAVAILABLE
-    world.candidates.answer = candidates(3)
-    answer = await api.ListPersonalMovies(public.ListPersonalMoviesRequest(user_id=300))
-    assert (answer.degraded, answer.HasField("base_value")) == (False, False)  # without explanations
-
-
 async def test_all_fields_of_a_personal_request_arrive(api: MovieServiceStub, world: World) -> None:
     world.candidates.answer = candidates(8, user_vector=UserVector.FOLDED_IN)
     request = public.ListPersonalMoviesRequest(
@@ -114,17 +104,6 @@ async def test_all_fields_of_a_personal_request_arrive(api: MovieServiceStub, wo
     assert query.history.values == (5.0, 2.5)  # without stars: liked
     assert query.history.times[1] == 1_500_000_000
     assert world.ranking.queries[0].diversity == 0.5
-
-
-async def test_deny(api: MovieServiceStub, world: World) -> None:
-    request = public.ListPersonalMoviesRequest(user_id=77, fallback_policy=public.FALLBACK_POLICY_DENY)
-    error = await refused(api.ListPersonalMovies(request), StatusCode.NOT_FOUND, Reason.UNKNOWN_USER)
-    assert info_of(error).metadata == {"user_id": "77"}
-    world.candidates.answer = failing(StageName.CANDIDATE)
-    error = await refused(
-        api.ListPersonalMovies(request), StatusCode.UNAVAILABLE, Reason.DEPENDENCY_UNAVAILABLE
-    )
-    assert info_of(error).metadata == {"service": "candidate", "cause": "DEPENDENCY_UNAVAILABLE"}
 
 
 async def test_an_invalid_request_names_its_fields(api: MovieServiceStub, world: World) -> None:
@@ -228,6 +207,7 @@ async def test_because_of(api: MovieServiceStub, world: World) -> None:
         public.LikedMovie(movie_id=2, title="Movie 2", weight=0.25),
     ]
     assert world.candidates.queries[0].because_of == 2
+    assert not page.HasField("base_value")  # without explanations
 
 
 def test_every_verdict_is_in_the_public_enum_in_the_same_order() -> None:

@@ -13,7 +13,7 @@ from serving.rpc.metrics import ServerMetrics
 from serving.stages.ranking import SERVICE
 from tests.ranking_service.small import ranker
 from tests.serving.personal_stages import ranking_stage
-from tests.serving.stage_under_test import failure, info_of, reason_of, violations_of
+from tests.serving.stage_under_test import failure, info_of, violations_of
 
 Query = pb.RankingQuery
 
@@ -105,15 +105,6 @@ async def test_another_bundle_is_a_mismatch(stub: pb_grpc.RankingServiceStub) ->
     assert error.code() is StatusCode.FAILED_PRECONDITION
     info = info_of(error)
     assert (info.reason, dict(info.metadata)) == ("BUNDLE_MISMATCH", {"requested": "a", "held": "b"})
-
-
-async def test_without_a_bundle_it_is_unavailable(tmp_path: Path) -> None:
-    async with ranking_stage(tmp_path, None) as (channel, _):
-        stub = pb_grpc.RankingServiceStub(channel)
-        request = pb.RankMoviesRequest(queries=[Query(user_id=1, movie_ids=[1], retrieval_scores=[1])])
-        error = await failure(stub.RankMovies(request, timeout=5))
-    assert error.code() is StatusCode.UNAVAILABLE
-    assert reason_of(error) == "MODEL_UNAVAILABLE"
 
 
 def test_a_call_takes_a_place_per_query() -> None:

@@ -46,23 +46,6 @@ def test_defaults_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings_class", "ports"),
-    [
-        (CandidateSettings, (50_052, 9_102)),
-        (RankingSettings, (50_053, 9_103)),
-        (SimilaritySettings, (50_054, 9_104)),
-    ],
-)
-def test_each_service_has_its_ports(
-    settings_class: type[CandidateSettings | RankingSettings | SimilaritySettings], ports: tuple[int, int]
-) -> None:
-    settings = settings_class(bundle_root=Path("/b"))
-    assert (settings.port, settings.metrics_port) == ports
-    name = settings_class.__name__.removesuffix("Settings").upper()
-    assert settings_class.variable("port") == f"MOVIEREC_{name}_PORT"
-
-
-@pytest.mark.parametrize(
     ("field", "value"),
     [
         ("bundle_root", None),

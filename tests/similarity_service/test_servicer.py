@@ -43,12 +43,6 @@ async def test_cold_movie(stub: pb_grpc.SimilarityServiceStub) -> None:
     assert list(response.movie_ids) == [10, 20, 30, 50]
 
 
-async def test_unknown_movie(stub: pb_grpc.SimilarityServiceStub) -> None:
-    error = await failure(stub.FindSimilarMovies(Request(movie_id=99, limit=1), timeout=5))
-    assert error.code() is StatusCode.NOT_FOUND
-    assert reason_of(error) == "UNKNOWN_MOVIE"
-
-
 async def test_every_broken_rule_is_named(stub: pb_grpc.SimilarityServiceStub) -> None:
     error = await failure(stub.FindSimilarMovies(Request(), timeout=5))
     assert error.code() is StatusCode.INVALID_ARGUMENT
