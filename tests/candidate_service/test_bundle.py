@@ -1,6 +1,7 @@
 """The candidate service on a trained bundle."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,42 +12,33 @@ from serving.filters import MovieFilter
 from serving.stages.candidate import CandidateQuery
 
 
-@pytest.fixture(scope="module")
-def retriever(bundle_root: Path) -> Retriever:
+def loaded(bundle_root: Path, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> Retriever:
+    """The retriever of the bundle, as if its manifest had these fields."""
     store = BundleStore(bundle_root)
-    return Retriever.load(store, store.pointer().bundle_id)
+    bundle_id = store.pointer().bundle_id
+    manifest = store.manifest(bundle_id).model_copy(update=fields)
+    monkeypatch.setattr(store, "manifest", lambda _: manifest)
+    return Retriever.load(store, bundle_id)
 
 
 @pytest.mark.parametrize("n_candidates", [100, 300])
 def test_the_bundle_says_how_many_candidates_a_user_gets(
     bundle_root: Path, monkeypatch: pytest.MonkeyPatch, n_candidates: int
 ) -> None:
-    store = BundleStore(bundle_root)
-    bundle_id = store.pointer().bundle_id
-    manifest = store.manifest(bundle_id).model_copy(update={"n_candidates": n_candidates})
-    monkeypatch.setattr(store, "manifest", lambda _: manifest)
-    (answer,) = Retriever.load(store, bundle_id).retrieve([CandidateQuery(user_id=1)])
+    model = loaded(bundle_root, monkeypatch, n_candidates=n_candidates)
+    (answer,) = model.retrieve([CandidateQuery(user_id=1)])
     assert answer.movie_ids.size == n_candidates
 
 
 def test_a_scan_by_norm_answers_as_the_matrix_product_does(
-    bundle_root: Path, retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+    bundle_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = BundleStore(bundle_root)
-    bundle_id = store.pointer().bundle_id
-    manifest = store.manifest(bundle_id)
-
-    def load(scan_share: float) -> Retriever:
-        large = manifest.model_copy(update={"scan_share": scan_share})
-        monkeypatch.setattr(store, "manifest", lambda _: large)
-        return Retriever.load(store, bundle_id)
-
     with monkeypatch.context() as patch:
         patch.setattr(retrieval, "retrieve_by_norm", None)  # too large a share: not called
-        load(0.9)
+        retriever = loaded(bundle_root, monkeypatch, scan_share=0.9)
     with monkeypatch.context() as patch:
         patch.setattr(retrieval, "retrieve", None)
-        scanning = load(0.1)
+        scanning = loaded(bundle_root, monkeypatch, scan_share=0.1)
     queries = [
         CandidateQuery(
             user_id=user_id,

@@ -5,7 +5,7 @@ import json
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -253,30 +253,22 @@ def test_wrong_fields(changes: dict[str, object], fault: str) -> None:
     assert faults(answer, EXPECTED, PUBLISHED) == [fault]
 
 
-def test_wrong_movies() -> None:
+@pytest.mark.parametrize(
+    ("spoil", "fault"),
+    [
+        (lambda movies: movies[0].movie.CopyFrom(movie(1)), "movies that must not be there: [1]"),
+        (lambda movies: movies[0].movie.CopyFrom(movies[1].movie), "a movie is there twice"),
+        (lambda movies: movies.pop(), "4 movies instead of 5"),
+        (lambda movies: setattr(movies[2], "rank", 7), "ranks have gaps"),
+        (lambda movies: setattr(movies[2], "score", float("nan")), "a score is not finite"),
+        (lambda movies: setattr(movies[0].explanation[0], "feature", ""), "a reason is not readable"),
+        (lambda movies: movies[0].explanation.pop(), "a movie does not carry 1 reasons"),
+    ],
+)
+def test_wrong_movies(spoil: Callable[[Any], object], fault: str) -> None:
     answer = right()
-    answer.movies[0].movie.CopyFrom(movie(1))
-    assert faults(answer, EXPECTED, PUBLISHED) == ["movies that must not be there: [1]"]
-    answer = right()
-    answer.movies[0].movie.CopyFrom(answer.movies[1].movie)
-    assert faults(answer, EXPECTED, PUBLISHED) == ["a movie is there twice"]
-    answer = right()
-    del answer.movies[-1]
-    assert faults(answer, EXPECTED, PUBLISHED) == ["4 movies instead of 5"]
-    answer = right()
-    answer.movies[2].rank = 7
-    assert faults(answer, EXPECTED, PUBLISHED) == ["ranks have gaps"]
-    answer = right()
-    answer.movies[2].score = float("nan")
-    assert faults(answer, EXPECTED, PUBLISHED) == ["a score is not finite"]
-
-
-def test_wrong_reasons() -> None:
-    answer = right()
-    answer.movies[0].explanation[0].feature = ""
-    assert faults(answer, EXPECTED, PUBLISHED) == ["a reason is not readable"]
-    del answer.movies[0].explanation[:]
-    assert faults(answer, EXPECTED, PUBLISHED) == ["a movie does not carry 1 reasons"]
+    spoil(answer.movies)
+    assert faults(answer, EXPECTED, PUBLISHED) == [fault]
 
 
 def test_curl() -> None:

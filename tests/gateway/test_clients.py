@@ -176,12 +176,6 @@ async def test_candidates(stages: Stages) -> None:
     assert stages.calls(StageName.CANDIDATE, "OK") == 1
 
 
-async def test_many_queries_are_one_call(stages: Stages) -> None:
-    stages.stage.behave = saying(candidates_of([3], [0.5], lists=2))
-    assert len(await stages.candidate.call([CANDIDATES, CANDIDATES], seconds=SECONDS)) == 2
-    assert len(stages.stage.requests) == 1
-
-
 async def test_ranking(stages: Stages) -> None:
     stages.stage.behave = saying(ranked([10, 30], [2.0, 1.0], unknown=(20,)))
     order = await stages.ask(StageName.RANKING)
@@ -491,6 +485,7 @@ async def test_rubbish_for_one_user_is_none_for_the_others(stages: Stages) -> No
     good, bad = candidates_of([3], [0.5]).lists[0], candidates_of([3, 3], [0.5, 0.5]).lists[0]
     stages.stage.behave = saying(candidate.GenerateCandidatesResponse(lists=[good, bad], bundle_id="b"))
     found, failure = await stages.candidate.call([CANDIDATES] * 2, seconds=SECONDS)
+    assert len(stages.stage.requests) == 1
     assert unwrap(found).movie_ids.tolist() == [3]
     assert failure == StageFailure(
         StageName.CANDIDATE, FallbackReason.INVALID_RESPONSE, "expected unique movies"

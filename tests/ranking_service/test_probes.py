@@ -48,17 +48,6 @@ def test_features_are_held_against_the_list() -> None:
     np.testing.assert_allclose(features[:, ALS_SCORE + 2], np.array([1, 0, -1, -1.5]) / deviation, rtol=1e-6)
 
 
-def test_a_probe_has_the_features_that_it_has_in_a_list() -> None:
-    listed, probing = ReversingModel(), ReversingModel()
-    ask(query(), ranker(listed))
-    without_10 = RankingQuery(
-        1, np.array([50, 30]), np.array([3, 1], dtype=np.float32), probes=probes((10, 2.0, 2))
-    )
-    ask(without_10, ranker(probing))
-    of_list = [column for column in range(listed.seen[0].shape[1]) if column != ALS_SCORE + 2]  # but als_z
-    np.testing.assert_array_equal(listed.seen[0][1, of_list], probing.seen[0][2, of_list])
-
-
 def test_all_contributions_of_the_probe_and_of_the_last_movie() -> None:
     answer = ask(query(limit=2, probes=probes((40, 0.25, 4))))
     names = feature_names(FeatureSet.EXTENDED.groups, MOVIELENS_GENRES)

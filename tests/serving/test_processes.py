@@ -165,14 +165,6 @@ def test_a_process_with_a_bundle_serves_and_drains(
         assert running.wait(SECONDS) == 0
 
 
-def test_a_drain_ends_by_itself(bundle_root: Path) -> None:
-    env = environment("similarity_service", BUNDLE_ROOT=str(bundle_root), DRAIN_DELAY_SECONDS="0.1")
-    with process("-m", "similarity_service", env=env) as running:
-        wait_for_line(running, '"serving"')
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(SECONDS) == 0
-
-
 @pytest.mark.row(6)
 def test_ranking_has_a_process_of_its_own_load_a_bundle_first(bundle_root: Path) -> None:
     """A damaged model may end whoever reads it."""

@@ -19,7 +19,7 @@ from serving.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from serving.rpc.status import STATUS_CODES, error_info, internal_status, status_of
+from serving.rpc.status import STATUS_CODES, error_info, status_of
 
 FAILURES = [
     (
@@ -110,24 +110,8 @@ def test_many_violations_fit_into_headers() -> None:
     assert len(status.SerializeToString()) * 4 / 3 + len(status.message) < 7_000
 
 
-def test_a_defect_tells_its_request_id_only() -> None:
-    status = internal_status("r-1")
-    info = error_details_pb2.ErrorInfo()
-    assert status.details[0].Unpack(info)
-    assert (status.message, len(status.details)) == ("Internal error.", 1)
-    assert (info.reason, dict(info.metadata)) == ("INTERNAL", {"request_id": "r-1"})
-
-
 def failed_call(*trailing: tuple[str, Any], code: StatusCode = StatusCode.NOT_FOUND) -> aio.AioRpcError:
     return aio.AioRpcError(code, aio.Metadata(), aio.Metadata(*trailing), "m", None)
-
-
-def test_a_client_reads_what_a_server_wrote() -> None:
-    status = status_of(FAILURES[1][0])
-    status.message = "m"
-    info = error_info(failed_call(("grpc-status-details-bin", status.SerializeToString())))
-    assert info is not None
-    assert info.reason == "UNKNOWN_MOVIE"
 
 
 @pytest.mark.parametrize(

@@ -204,14 +204,6 @@ def test_what_is_no_folder_is_replaced_too(store: BundleStore, instead: Callable
     assert bundles(store) == {bundle_id}
 
 
-@pytest.mark.parametrize("damage", [truncate, empty, Path.unlink, link, make_pipe])
-def test_a_damaged_manifest_is_refused(store: BundleStore, damage: Callable[[Path], None]) -> None:
-    bundle_id = publish(store, "one")
-    damage(store.path(bundle_id) / "manifest.json")
-    with pytest.raises(BundleError, match=f"bundle {bundle_id}"):
-        store.manifest(bundle_id)
-
-
 def test_a_manifest_of_another_bundle_is_refused(store: BundleStore) -> None:
     one, other = publish(store, "one"), publish(store, "other")
     shutil.copy(store.path(one) / "manifest.json", store.path(other) / "manifest.json")
@@ -369,19 +361,12 @@ def test_a_damaged_pointer_is_an_error(store: BundleStore, content: bytes | None
         store.pointer()
 
 
-def test_nothing_published_is_an_error_that_says_so(store: BundleStore) -> None:
-    with pytest.raises(BundleError, match="no bundle is published in"):
-        store.pointer()
-    with pytest.raises(BundleError, match="bundle one: cannot read"):
-        store.manifest("one")
-
-
 # Publishing
 
 
 def test_a_bundle_is_served_once_it_is_pointed_to(store: BundleStore) -> None:
     bundle_id = publish(store, "one")
-    with pytest.raises(BundleError, match="no bundle is published"):
+    with pytest.raises(BundleError, match="no bundle is published in"):
         store.pointer()
     store.point_to(bundle_id, published_at=5)
     assert store.pointer().model_dump() == {"bundle_id": bundle_id, "previous": None, "published_at": 5}

@@ -54,16 +54,15 @@ def found(query: str, limit: int = 100) -> list[tuple[str, int]]:
     return [MOVIES[row] for row in search(query, limit)]
 
 
+ALL_MATRICES = ["The Matrix", "The Matrix Reloaded", "The Animatrix"]
+
+
 @pytest.mark.parametrize(
     ("query", "titles"),
     [
-        pytest.param("THE MATRIX", ["The Matrix", "The Matrix Reloaded", "The Animatrix"], id="case"),
-        pytest.param(
-            "Matrix, The", ["The Matrix", "The Matrix Reloaded", "The Animatrix"], id="article last"
-        ),
-        pytest.param(
-            "matr", ["The Matrix", "The Matrix Reloaded", "The Animatrix"], id="beginning, then part"
-        ),
+        pytest.param("THE MATRIX", ALL_MATRICES, id="case"),
+        pytest.param("Matrix, The", ALL_MATRICES, id="article last"),
+        pytest.param("matr", ALL_MATRICES, id="beginning, then part"),
         pytest.param("it", ["It", "It's a Wonderful Life"], id="whole title before a more popular one"),
         pytest.param("hope wars", ["Star Wars: Episode IV - A New Hope"], id="words in any order"),
         pytest.param("schindlers list", ["Schindler's List"], id="apostrophe"),

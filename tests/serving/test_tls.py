@@ -12,13 +12,12 @@ import pytest
 import structlog
 from cryptography.hazmat.primitives import serialization
 from grpc import aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.settings import GatewaySettings
 from movierec.similarity.v1 import similarity_service_pb2 as pb
 from movierec.similarity.v1 import similarity_service_pb2_grpc as pb_grpc
 from serving.rpc.channels import open_channel
-from serving.rpc.tls import ServerFiles, client_credentials, probe_credentials
+from serving.rpc.tls import ServerFiles, client_credentials
 from serving.settings import StartError
 from tests.serving.authority import Authority
 from tests.serving.server_under_test import running_server, settings, until
@@ -95,24 +94,6 @@ async def test_nothing_older_than_tls_1_2(tmp_path: Path) -> None:
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await asyncio.open_connection(HOST, under_test.port, ssl=context)
-
-
-async def test_the_probe_of_a_server_gets_in(tmp_path: Path) -> None:
-    values = OURS.issue(tmp_path, "candidate").server_settings()
-    credentials = probe_credentials(settings(**values))
-    assert credentials is not None
-    name = [("grpc.ssl_target_name_override", "candidate")]
-    async with (
-        running_server(**values) as under_test,
-        aio.secure_channel(f"{HOST}:{under_test.port}", credentials, name) as channel,
-    ):
-        stub: Any = health_pb2_grpc.HealthStub(channel)  # its stubs know sync channels only
-        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
-    assert answer.status == health_pb2.HealthCheckResponse.SERVING
-
-
-def test_the_probe_of_a_server_in_plain_text() -> None:
-    assert probe_credentials(settings()) is None
 
 
 @pytest.mark.row(54)
