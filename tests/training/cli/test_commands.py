@@ -146,26 +146,6 @@ def write_tastes(folder: Path, *, title: str = "Film") -> None:
     (folder / "movies.csv").write_text(text, encoding="utf-8")
 
 
-def test_train_publishes_and_reuses_a_bundle_of_the_same_data_and_recipe(
-    root: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    write_tastes(no_data)
-    arguments = ("train", "--data-dir", no_data, "--bundle-root", root, "--force", *QUICK)
-    trained = run(*arguments)
-    assert trained.exit_code == 0, trained.output
-    pointer = BundleStore(root).pointer()
-    assert f"Published bundle {pointer.bundle_id} in " in trained.stdout
-    for text in ("popularity", "SVD", "ALS", "two-stage", "paired 95 % interval", "seed 0: ranker"):
-        assert text in trained.stdout
-
-    reused = run(*arguments, "--reuse")
-    assert reused.exit_code == 0
-    assert f"Reusing bundle {pointer.bundle_id} in " in reused.stdout
-    assert "Measuring" not in reused.stdout
-    assert BundleStore(root).pointer() == pointer
-
-
 @contextmanager
 def unremovable(folder: Path) -> Iterator[None]:
     """Makes a folder that cannot be removed while the block runs."""

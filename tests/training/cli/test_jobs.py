@@ -148,9 +148,13 @@ def test_the_similarity_index_is_two_lists_a_movie(run: Any, root: Path) -> None
 
 
 def test_the_two_stage_run_and_its_bundle(run: Any, root: Path) -> None:
-    run("train-ranker", *SMALL)
+    printed = run("train-ranker", *SMALL).output
     store = BundleStore(root / "sample")
-    bundle = store.path(store.pointer().bundle_id)
+    pointer = store.pointer()
+    bundle = store.path(pointer.bundle_id)
+    assert f"Published bundle {bundle.name} in " in printed
+    for text in ("popularity", "SVD", "ALS", "two-stage", "paired 95 % interval", "seed 0: ranker"):
+        assert text in printed
     exports = sorted(path.name for path in (bundle / "exports").iterdir())
     assert exports == [
         "feature_importances.csv",
@@ -172,7 +176,10 @@ def test_the_two_stage_run_and_its_bundle(run: Any, root: Path) -> None:
     assert set(exports) <= set(artifacts(root, parent))
     assert found["als"].data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert Registry(local_store(root)).aliased(CANDIDATE) is None  # a sample is nothing to serve
-    assert "Reusing bundle" in run("train", *SMALL, "--reuse").output
+    reused = run("train", *SMALL, "--reuse").output
+    assert f"Reusing bundle {bundle.name} in " in reused
+    assert "Measuring" not in reused
+    assert store.pointer() == pointer
 
 
 def test_a_refusal_publishes_nothing_and_says_why(

@@ -382,14 +382,6 @@ def test_the_final_stage_saw_all_of_the_past(two_stage: TwoStage) -> None:
     assert two_stage.groups > 30
 
 
-def test_users_scored_together_get_what_each_gets_alone(two_stage: TwoStage) -> None:
-    users = np.arange(N_USERS, dtype=np.int32)
-    together = two_stage.recommend(users)
-    for user, ours in zip(users, together, strict=True):
-        (alone,) = two_stage.recommend(np.array([user], dtype=np.int32))
-        assert ours.tolist() == alone.tolist()
-
-
 def test_who_was_not_to_be_recommended_to_is_an_error() -> None:
     choice = RankerChoice(loss=Loss.LOGLOSS, iterations=5, validation_ndcg={})
     some = np.array([3, 7], dtype=np.int32)

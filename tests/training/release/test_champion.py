@@ -270,22 +270,6 @@ def test_a_tampered_champion_is_refused_and_the_old_one_stays(
     assert not list((serving / "bundles").iterdir())
 
 
-def test_rollback_moves_the_pointer_and_the_champion(root: Path, trained: Trained) -> None:
-    store = with_bundle(root, trained)
-    other = another_bundle(store, trained.bundle_id)
-    store.point_to(trained.bundle_id, published_at=0)
-    register(root, store.path(trained.bundle_id))
-    store.point_to(other, published_at=1)
-    registry = register(root, store.path(other))
-    promote_candidate(registry)
-    result = CliRunner().invoke(app, ["rollback", "--bundle-root", str(root)])
-    assert result.exit_code == 0, result.output
-    assert store.pointer().bundle_id == trained.bundle_id
-    assert holder_of(CHAMPION, registry).tags["bundle_id"] == trained.bundle_id
-    CliRunner().invoke(app, ["rollback", "--bundle-root", str(root)])
-    assert store.pointer().bundle_id == other
-
-
 def test_a_rollback_that_the_registry_does_not_hear_of_says_what_is_left_to_do(
     root: Path, trained: Trained
 ) -> None:
@@ -330,6 +314,8 @@ def test_promotion_says_what_is_served_and_what_brings_the_champion_down(
     assert said("rollback")[1] == (
         "Version 1 is the champion: `python -m training.sync` brings it down to others"
     )
+    assert store.pointer().bundle_id == trained.bundle_id
+    assert holder_of(CHAMPION, Registry(local_store(root))).tags["bundle_id"] == trained.bundle_id
     elsewhere = ["promote", "--bundle-root", str(tmp_path / "none"), "--tracking-uri", local_store(root)]
     _, told, *_ = CliRunner().invoke(app, elsewhere).output.splitlines()
     assert told.startswith("Servers take it from their folder")
