@@ -12,7 +12,7 @@ from grpc import aio
 from typing_extensions import override
 
 from movierec_client import AsyncMovieClient, MovieClient
-from tests.gateway.scripted_stage import Behaviour, saying
+from tests.gateway.scripted_stage import Behaviour, listening, saying
 
 
 class Kind(StrEnum):
@@ -65,15 +65,5 @@ class ScriptedApi(grpc.GenericRpcHandler):
 async def scripted_api(credentials: grpc.ServerCredentials | None = None) -> AsyncIterator[ScriptedApi]:
     """An API that listens."""
     api = ScriptedApi()
-    server = aio.server()
-    server.add_generic_rpc_handlers((api,))
-    if credentials is None:
-        port = server.add_insecure_port("127.0.0.1:0")
-    else:
-        port = server.add_secure_port("127.0.0.1:0", credentials)
-    api.target = f"127.0.0.1:{port}"
-    await server.start()
-    try:
+    async with listening(api, credentials) as api.target:
         yield api
-    finally:
-        await server.stop(None)

@@ -12,7 +12,6 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2
-from grpc_status import rpc_status
 
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1.error_reason_pb2 import ErrorReason
@@ -60,12 +59,6 @@ async def test_every_rpc_has_a_method(api: ScriptedApi, kind: Kind, method: Any)
     answer = await api.ask(kind, name, request, timeout_seconds=SECONDS)
     assert answer == GetMessageClass(method.output_type)()
     assert api.calls == [(f"/{method.containing_service.full_name}/{method.name}", b"")]
-
-
-def test_the_clients_are_twins() -> None:
-    assert [name for name in vars(MovieClient) if not name.startswith("_")] == [
-        name for name in vars(AsyncMovieClient) if not name.startswith("_")
-    ]
 
 
 async def test_what_travels(api: ScriptedApi, kind: Kind) -> None:
@@ -149,15 +142,7 @@ def _with_details(details: bytes) -> Behaviour:
 def _with_reason(reason: str, domain: str) -> Behaviour:
     status = status_pb2.Status(code=StatusCode.INTERNAL.value[0], message="x")
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain=domain))
-    return _failing(status)
-
-
-def _failing(status: status_pb2.Status) -> Behaviour:
-    async def behave(context: aio.ServicerContext[Any, Any]) -> bytes:
-        said = rpc_status.to_status(status)
-        await context.abort(said.code, said.details, said.trailing_metadata)
-
-    return behave
+    return failing_with(status)
 
 
 # Retries
@@ -191,7 +176,7 @@ async def test_other_failures_are_not_retried(api: ScriptedApi, kind: Kind, code
 async def test_a_server_says_when_to_come_back(api: ScriptedApi, kind: Kind) -> None:
     status = status_pb2.Status(code=StatusCode.RESOURCE_EXHAUSTED.value[0])
     status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=Duration(nanos=50_000_000)))
-    api.script = [_failing(status), ANSWER]
+    api.script = [failing_with(status), ANSWER]
     await api.ask(kind, "get_movie", REQUEST, timeout_seconds=SECONDS)
     assert len(api.calls) == 2
     api.script = [failing_with(OverloadedError("Full.", reason=Reason.OVERLOADED))]  # wants a pause of 1 s

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import Message
+from google.rpc import status_pb2
 from grpc import StatusCode, aio
 from grpc_status import rpc_status
 from typing_extensions import override
@@ -30,13 +31,13 @@ def saying(answer: Message | bytes) -> Behaviour:
     return behave
 
 
-def failing_with(failure: StatusCode | ServiceError) -> Behaviour:
-    """Answers with a bare status, or as our servers tell of an error."""
+def failing_with(failure: StatusCode | ServiceError | status_pb2.Status) -> Behaviour:
+    """Answers with a bare status, as our servers tell of an error, or with details of a test's own."""
 
     async def behave(context: aio.ServicerContext[Any, Any]) -> bytes:
         if isinstance(failure, StatusCode):
             await context.abort(failure, "as the test says")
-        status = rpc_status.to_status(status_of(failure))
+        status = rpc_status.to_status(status_of(failure) if isinstance(failure, ServiceError) else failure)
         await context.abort(status.code, status.details, status.trailing_metadata)
 
     return behave
@@ -73,15 +74,25 @@ class ScriptedStage(grpc.GenericRpcHandler):
 
 
 @asynccontextmanager
+async def listening(
+    handler: grpc.GenericRpcHandler, credentials: grpc.ServerCredentials | None = None
+) -> AsyncIterator[str]:
+    """A server whose calls all go to one handler; yields its address."""
+    server, anywhere = aio.server(), "127.0.0.1:0"
+    server.add_generic_rpc_handlers((handler,))
+    port = (
+        server.add_secure_port(anywhere, credentials) if credentials else server.add_insecure_port(anywhere)
+    )
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
+@asynccontextmanager
 async def scripted_stage(tracing: Tracing = OFF) -> AsyncIterator[tuple[ScriptedStage, aio.Channel]]:
     """A stage that listens, and a channel to it."""
     stage = ScriptedStage()
-    server = aio.server()
-    server.add_generic_rpc_handlers((stage,))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        async with open_channel(f"127.0.0.1:{port}", tracing=tracing) as channel:
-            yield stage, channel
-    finally:
-        await server.stop(None)
+    async with listening(stage) as address, open_channel(address, tracing=tracing) as channel:
+        yield stage, channel

@@ -180,16 +180,6 @@ async def test_impatience_is_no_failure(guarded: Guarded) -> None:
     assert guarded.is_open
 
 
-async def test_cancels_are_no_failure(guarded: Guarded) -> None:
-    for _ in range(20):
-        task, _end = guarded.leave()
-        await settle()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    assert not guarded.is_open
-
-
 # Open to closed.
 
 

@@ -13,7 +13,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -47,53 +47,40 @@ def zipped(name: str = "ml-tiny") -> bytes:
     return content.getvalue()
 
 
+@dataclass
 class Answer:
-    """What the server answers, and whether it was asked."""
+    """What the server answers, and whether it was asked; the last `missing` bytes never come."""
 
-    def __init__(self, body: bytes, *, status: int = 200, missing: int = 0, stalls: bool = False) -> None:
-        self.body = body
-        self.status = status
-        self.missing = missing
-        self.stalls = stalls
-        self.asked = threading.Event()
-        self.released = threading.Event()
-
-    @property
-    def sha256(self) -> str:
-        """Of the body."""
-        return hashlib.sha256(self.body).hexdigest()
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Sends the answer; the last `missing` bytes never come."""
-
-    def __init__(self, answer: Answer, *arguments: object) -> None:
-        self.answer = answer
-        super().__init__(*arguments)  # type: ignore[arg-type]  # a request, an address and a server
-
-    def do_GET(self) -> None:
-        """Called by the library, by this name."""
-        self.send_response(self.answer.status)
-        self.send_header("Content-Length", str(len(self.answer.body)))
-        self.end_headers()
-        self.wfile.write(self.answer.body[: len(self.answer.body) - self.answer.missing])
-        self.wfile.flush()
-        self.answer.asked.set()
-        if self.answer.stalls:
-            self.answer.released.wait(30)
-
-    @override
-    def log_message(self, format: str, *args: object) -> None:
-        """Not into the tests' output."""
+    body: bytes
+    status: int = 200
+    missing: int = 0
+    stalls: bool = False
+    asked: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
 
 
 @contextmanager
 def serving(answer: Answer) -> Iterator[Download]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, answer))
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(answer.status)
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body[: len(answer.body) - answer.missing])
+            self.wfile.flush()
+            answer.asked.set()
+            if answer.stalls:
+                answer.released.wait(30)
+
+        @override
+        def log_message(self, format: str, *args: object) -> None: ...  # not into the tests' output
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
+    sha256 = hashlib.sha256(answer.body).hexdigest()
     try:
-        yield Download(f"http://127.0.0.1:{server.server_port}/ml-tiny.zip", answer.sha256)
+        yield Download(f"http://127.0.0.1:{server.server_port}/ml-tiny.zip", sha256)
     finally:
         answer.released.set()
         server.shutdown()

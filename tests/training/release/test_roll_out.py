@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.bundle.store import BundleError, BundleStore
+from serving.bundle.store import BundleStore
 from tests.serving.test_store import publish
 from training.lock import moving_pointer
 from training.release.roll_out import roll_out
@@ -97,12 +97,6 @@ def test_a_time_that_has_not_come_yet_is_not_waited_for(store: BundleStore, cloc
     store.point_to(one, published_at=0)
     store.point_to(two, published_at=10.0**9)
     assert move(store, clock, three) == []
-
-
-def test_what_is_not_published_is_not_pointed_to(store: BundleStore, clock: Clock) -> None:
-    publish(store, "one")
-    with pytest.raises(BundleError, match="bundle two"):
-        roll_out(store, "two", settle_seconds=SETTLE, wait=clock.wait)
 
 
 def test_moves_go_one_by_one(store: BundleStore, clock: Clock) -> None:
