@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from grpc import StatusCode
 
-from candidate_service.retrieval import Retriever
 from candidate_service.servicer import call_costs
 from movierec.candidate.v1 import candidate_service_pb2 as pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as pb_grpc
@@ -92,20 +92,10 @@ async def test_without_a_bundle_it_is_unavailable(tmp_path: Path) -> None:
     assert reason_of(error) == "MODEL_UNAVAILABLE"
 
 
-class Holder:
-    """A server's bundles, to be altered."""
-
-    def __init__(self, model: Retriever) -> None:
-        self.model = model
-
-    def get(self) -> Retriever:
-        """The current one."""
-        return self.model
-
-
 @pytest.mark.row(19)
 def test_a_call_takes_a_place_per_query_and_more_for_what_is_solved() -> None:
-    holder = Holder(retriever(ratings=many_ratings(user_id=1, count=900)))
+    held = [retriever(ratings=many_ratings(user_id=1, count=900))]
+    holder = SimpleNamespace(get=lambda: held[0])
     costs = call_costs(holder)  # type: ignore[arg-type]  # of which it reads no more
     assert set(costs) == set(SERVICE.methods_by_name)
 
@@ -121,7 +111,7 @@ def test_a_call_takes_a_place_per_query_and_more_for_what_is_solved() -> None:
     assert users(Query(user_id=1, because_of=1)) == 1 + 900 // 400
     assert users(Query(user_id=1, history=[one], because_of=3)) == 1 + 2 * 901 // 400
     assert users(*[long] * 300) == 300 + 100 * (500 // 400)  # of a call that is too long the rest is not read
-    holder.model = retriever(ratings=many_ratings(user_id=1, count=40_000))
+    held[0] = retriever(ratings=many_ratings(user_id=1, count=40_000))
     assert users(Query(user_id=1, history=[one])) == 1 + MAX_RATINGS // 400
 
 

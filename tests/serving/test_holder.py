@@ -143,28 +143,22 @@ def events(logs: io.StringIO) -> list[str]:
 # Two bundles, taken at once: ranking and the gateway.
 
 
-async def test_current_and_previous_are_held(world: World) -> None:
-    world.point("new", "old")
-    async with world.following(keep_previous=True) as following:
-        await following.holder.loaded()  # both: others may still name the old one
-        assert [model.bundle_id for model in following.holder.held()] == ["new", "old"]
-        await following.becomes(current="new", previous="old")
-        assert following.holder.find("older") is None
-    assert world.tried == ["new", "old"]
-    assert (world.loads("loaded"), world.loads("failed")) == (2, 0)
-
-
-async def test_a_bundle_by_its_name(world: World) -> None:
+async def test_current_and_previous_are_held_and_found_by_name(world: World) -> None:
     async with world.following(keep_previous=True) as following:
         named = following.holder.named
         with pytest.raises(UnavailableError):
             named("new")
         world.point("new", "old")
+        await following.holder.loaded()  # both: others may still name the old one
+        assert [model.bundle_id for model in following.holder.held()] == ["new", "old"]
         await following.becomes(current="new", previous="old")
+        assert following.holder.find("older") is None
         assert [named(name).bundle_id for name in ("", "new", "old")] == ["new", "new", "old"]
         with pytest.raises(FailedPreconditionError, match="older is not held, but new, old") as error:
             named("older")
     assert error.value.reason is Reason.BUNDLE_MISMATCH
+    assert world.tried == ["new", "old"]
+    assert (world.loads("loaded"), world.loads("failed")) == (2, 0)
 
 
 async def test_during_the_delay_the_new_bundle_answers_whoever_names_it(world: World) -> None:

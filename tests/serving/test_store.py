@@ -257,16 +257,8 @@ def test_a_manifest_holds_finite_numbers_only(store: BundleStore, value: float) 
 @pytest.mark.parametrize(
     "path",
     [
-        "candidate/..",
-        "candidate/../../../victim",
-        "../candidate/file",
-        "candidate//file",
-        "candidate/.hidden",
-        "candidate/a/b",
-        "/etc/hostname",
-        "exports/file",
-        "candidate/",
-        "candidate/file\n",
+        *("candidate/..", "candidate/../../../victim", "../candidate/file", "/etc/hostname", "exports/file"),
+        *("candidate//file", "candidate/.hidden", "candidate/a/b", "candidate/", "candidate/file\n"),
         "candidate/" + "f" * 101,
     ],
 )
@@ -311,20 +303,8 @@ def test_only_files_of_the_manifest_are_read(store: BundleStore) -> None:
 @pytest.mark.parametrize(
     "bundle_id",
     [
-        "",
-        ".",
-        "..",
-        "../bundles/one",
-        "/etc",
-        "one/..",
-        "one\0",
-        "one\n",
-        "%2e%2e",
-        ".staging-1",
-        "_one",
-        "é",
-        "1" * 65,
-        "1" * 10_000,
+        *("", ".", "..", "../bundles/one", "/etc", "one/..", "one\0", "one\n", "%2e%2e", ".staging-1"),
+        *("_one", "é", "1" * 65, "1" * 10_000),
     ],
     ids=lambda text: f"{text[:12]!r} of {len(text)}",
 )

@@ -84,15 +84,9 @@ def foreign(folder: Path) -> tuple[str | Path, ...]:
     (folder / "ratings.csv").write_text("\n".join(["item,user,score", *ratings, ""]))
     movies = (folder / "movies.csv").read_text().replace("movieId,title,genres", "item,name,tags")
     (folder / "movies.csv").write_text(movies.replace(",Drama", ',"Family,Biography"'))
-    return (
-        *(
-            "--data-dir",
-            folder,
-            "--columns",
-            "user_id=user,movie_id=item,rating=score,title=name,genres=tags",
-        ),
-        *("--rating-scale", "1:10", "--genre-separator", ",", "--no-times"),
-    )
+    columns = "user_id=user,movie_id=item,rating=score,title=name,genres=tags"
+    read = ("--columns", columns, "--rating-scale", "1:10", "--genre-separator", ",", "--no-times")
+    return ("--data-dir", folder, *read)
 
 
 def test_an_export_of_another_site_is_trained_and_served(
@@ -177,11 +171,8 @@ def test_the_page_on_own_data_leads_from_an_export_to_ratings(
     exec(script, {})  # noqa: S102  # ours
     numbers = Path("items.csv").read_text()
     exec(script, {})  # noqa: S102  # again: numbers stay
-    assert (
-        Path("items.csv").read_text()
-        == numbers
-        == "number,id\n" + "".join(f"{n + 1},film-{n}\n" for n in range(5))
-    )
+    assert numbers == "number,id\n" + "".join(f"{n + 1},film-{n}\n" for n in range(5))
+    assert Path("items.csv").read_text() == numbers
     words = shlex.split(command.replace("\\\n", " "))
     assert words[:3] == ["python", "-m", "training"]
     job = run(*words[3:], "--bundle-root", tmp_path / "bundles")

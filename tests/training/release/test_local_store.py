@@ -95,10 +95,9 @@ def test_a_folder_that_was_moved_or_copied_writes_into_itself(
         registry = Registry(uri)
         version = registry.version_of(bundle_id)
         place = f"{there.as_uri()}/mlruns/two_stage_ranker/{version.run_id}/artifacts"
-        assert Registry(uri).client.get_run(str(version.run_id)).info.artifact_uri == place
-        assert (
-            Registry(uri).client.get_model_version_download_uri(MODEL, version.version) == f"{place}/bundle"
-        )
+        assert registry.client.get_run(str(version.run_id)).info.artifact_uri == place
+        source = registry.client.get_model_version_download_uri(MODEL, version.version)
+        assert source == f"{place}/bundle"
         assert Path(download_artifacts(f"{place}/bundle/candidate")).is_relative_to(there)
     make_ready(uri)
     assert len(runs(uri)) == 2
