@@ -139,28 +139,17 @@ def test_frozen_candidates_are_not_waited_for(system: System, rest: Rest, record
 
 def unusable(stage: str, bundle_id: str) -> list[bytes]:
     """Answers of a stage that no list can be made of."""
-    not_numbers, a_million = ([1], [math.nan]), (range(10**6), [1.0] * 10**6)
-    answers: list[Message]
-    if stage == "candidate":
-        answers = [
-            candidate.GenerateCandidatesResponse(
-                lists=[
-                    candidate.CandidateList(
-                        movie_ids=ids, scores=scores, user_vector=candidate.USER_VECTOR_TRAINED
-                    )
-                ],
-                bundle_id=bundle_id,
-            )
-            for ids, scores in (not_numbers, a_million)
-        ]
-    else:
-        answers = [
-            ranking.RankMoviesResponse(
-                lists=[ranking.RankedList(movie_ids=ids, scores=scores)], bundle_id=bundle_id
-            )
-            for ids, scores in (not_numbers, a_million)
-        ]
-    return [b"", b"\xff" * 8, *(answer.SerializeToString() for answer in answers)]
+    answers = [b"", b"\xff" * 8]
+    for movie_ids, scores in (([1], [math.nan]), (range(10**6), [1.0] * 10**6)):
+        answer: Message = ranking.RankMoviesResponse(
+            lists=[ranking.RankedList(movie_ids=movie_ids, scores=scores)], bundle_id=bundle_id
+        )
+        if stage == "candidate":
+            found = candidate.CandidateList(movie_ids=movie_ids, scores=scores)
+            found.user_vector = candidate.USER_VECTOR_TRAINED
+            answer = candidate.GenerateCandidatesResponse(lists=[found], bundle_id=bundle_id)
+        answers.append(answer.SerializeToString())
+    return answers
 
 
 class StandIn(grpc.GenericRpcHandler):

@@ -1,6 +1,7 @@
 """A filter on a genre that the catalogue lacks, and a bundle that is not served, are refused by name."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,11 +36,16 @@ async def test_every_list_refuses_it(world: World) -> None:
     assert not world.candidates.queries
 
 
-async def test_a_batch_names_the_request(world: World) -> None:
-    requests = [PersonalRequest(user_id=100), PersonalRequest(user_id=100, movie_filter=LACKING)]
+@pytest.mark.parametrize(
+    ("wish", "named"), [({"movie_filter": LACKING}, FIELDS), ({"bundle_id": "gone"}, ["bundle_id"])]
+)
+async def test_a_batch_names_the_request(wish: dict[str, Any], named: list[str]) -> None:
+    world = World(catalogue(OTHER_BUNDLE), catalogue())
+    wishes: list[dict[str, Any]] = [{"bundle_id": BUNDLE}, wish, {}]
     with pytest.raises(InvalidArgumentError) as error:
-        await world.api.personal_batch(requests, None)
-    assert fields(error) == [f"requests[1].{field}" for field in FIELDS]
+        await world.api.personal_batch([PersonalRequest(user_id=100, **one) for one in wishes], None)
+    assert fields(error) == [f"requests[1].{field}" for field in named]
+    assert not world.candidates.queries
 
 
 def test_the_error_names_the_genre_and_those_that_there_are() -> None:
@@ -77,15 +83,6 @@ async def test_a_bundle_that_is_not_served_is_refused() -> None:
     with pytest.raises(InvalidArgumentError) as error:
         await world.api.personal(PersonalRequest(user_id=100, bundle_id="gone"), None)
     assert [(one.field, one.description) for one in error.value.violations] == [("bundle_id", RULE)]
-    assert not world.candidates.queries
-
-
-async def test_a_batch_names_the_request_for_a_bundle() -> None:
-    world = World(catalogue(OTHER_BUNDLE), catalogue())
-    requests = [PersonalRequest(user_id=100, bundle_id=bundle_id) for bundle_id in (BUNDLE, "gone", "")]
-    with pytest.raises(InvalidArgumentError) as error:
-        await world.api.personal_batch(requests, None)
-    assert [one.field for one in error.value.violations] == ["requests[1].bundle_id"]
     assert not world.candidates.queries
 
 

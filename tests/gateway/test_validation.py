@@ -41,10 +41,6 @@ DECODE: Mapping[type[Message], Callable[[Any], object]] = {
 MAX_INT32 = 2**31 - 1
 
 
-def history(*movie_ids: int, rating: float | None = None) -> list[public.RatedMovie]:
-    return [public.RatedMovie(movie_id=movie_id, rating=rating) for movie_id in movie_ids]
-
-
 def popular(**fields: Any) -> public.ListPopularMoviesRequest:
     return public.ListPopularMoviesRequest(**fields)
 
@@ -119,7 +115,7 @@ def test_all_violations_are_named_at_once() -> None:
         limit=-1,
         filter=public.MovieFilter(genres=[""], min_year=1, max_year=9999),
         exclude_movie_ids=[0],
-        history=history(1, 1, rating=float("nan")),
+        history=[public.RatedMovie(movie_id=1, rating=float("nan"))] * 2,
         diversity=float("nan"),
         explain_features=-1,
         because_of=-1,

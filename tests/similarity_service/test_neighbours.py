@@ -91,10 +91,9 @@ def test_movie_whose_factors_are_not_finite_is_cold(bad: float) -> None:
 
 def test_golden_values_are_checked() -> None:
     index().check(GoldenSimilar(movie_id=10, movie_ids=(20, 30), scores=(1.0, 0.6)))
-    with pytest.raises(BundleError, match="golden"):
-        index().check(GoldenSimilar(movie_id=10, movie_ids=(20, 30), scores=(1.0, 0.61)))
-    with pytest.raises(BundleError, match="golden"):
-        index().check(GoldenSimilar(movie_id=10, movie_ids=(30, 20), scores=(1.0, 0.6)))
+    for movie_ids, scores in (((20, 30), (1.0, 0.61)), ((30, 20), (1.0, 0.6))):
+        with pytest.raises(BundleError, match="golden"):
+            index().check(GoldenSimilar(movie_id=10, movie_ids=movie_ids, scores=scores))
 
 
 def test_computed_neighbours_are_those_of_training(bundle_root: Path) -> None:
