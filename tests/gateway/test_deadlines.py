@@ -1,5 +1,6 @@
 """Budgets, on a clock that only the test moves."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -13,18 +14,7 @@ STAGES = {StageName.CANDIDATE: StageBudget(0.15, 0.4), StageName.RANKING: StageB
 PRODUCTION = replace(BUDGETS, stages=STAGES)
 
 
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        """Monotonic seconds."""
-        return self.now
-
-
-def arriving(client_seconds: float | None, clock: Clock) -> Deadline:
+def arriving(client_seconds: float | None, clock: Callable[[], float] = lambda: 1000.0) -> Deadline:
     return Deadline.on_arrival(client_seconds, 0.8, reserve=0.02, clock=clock)
 
 
@@ -41,17 +31,17 @@ def arriving(client_seconds: float | None, clock: Clock) -> Deadline:
 def test_a_stage_gets_its_share_of_what_is_left(
     client_seconds: float | None, candidate_seconds: float
 ) -> None:
-    given = arriving(client_seconds, Clock()).stage_seconds(StageName.CANDIDATE, PRODUCTION)
+    given = arriving(client_seconds).stage_seconds(StageName.CANDIDATE, PRODUCTION)
     assert given == pytest.approx(candidate_seconds)
 
 
 def test_the_next_stage_gets_its_share_of_the_rest_or_is_not_asked() -> None:
-    clock = Clock()
-    deadline = arriving(None, clock)
+    now = 1000.0
+    deadline = arriving(None, lambda: now)
     assert deadline.stage_seconds(StageName.RANKING, PRODUCTION) == pytest.approx(0.25)
-    clock.now += 0.58
+    now += 0.58
     assert deadline.stage_seconds(StageName.RANKING, PRODUCTION) == pytest.approx(0.8 * 0.2)
-    clock.now += 0.2
+    now += 0.2
     with pytest.raises(StageError) as caught:
         deadline.stage_seconds(StageName.RANKING, PRODUCTION)
     assert caught.value.failure == StageFailure(
@@ -63,7 +53,7 @@ def test_the_next_stage_gets_its_share_of_the_rest_or_is_not_asked() -> None:
 @pytest.mark.parametrize(("left", "remaining_ms"), [(0.0199, "19"), (0.001, "1"), (0.0, "0"), (-3.0, "0")])
 def test_with_less_than_the_reserve_nothing_is_begun(left: float, remaining_ms: str) -> None:
     with pytest.raises(DeadlineError) as caught:
-        arriving(left, Clock())
+        arriving(left)
     assert caught.value.reason is Reason.DEADLINE_TOO_SHORT
     assert caught.value.metadata == {"remaining_ms": remaining_ms}
 

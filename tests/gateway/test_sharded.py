@@ -5,11 +5,12 @@ from typing import Any
 
 from typing_extensions import override
 
-from gateway.stages.monitor import StageMonitor, StageStatus
+from gateway.stages.monitor import StageStatus
 from gateway.stages.sharded import ShardedStage, ShardsMonitor
 from serving.shards import shard_of
 from serving.stages.candidate import CandidateQuery
 from serving.stages.stage import FallbackReason, Stage, StageName
+from tests.gateway.small_world import StubMonitor
 
 
 @dataclass
@@ -45,17 +46,6 @@ async def test_queries_about_nobody_are_spread() -> None:
     assert await asked(0, 0, 0, 0, 0, 0) == [[0, 0]] * 3
 
 
-@dataclass(frozen=True)
-class Fixed(StageMonitor):
-    """Tells one state."""
-
-    state: StageStatus
-
-    @override
-    async def status(self) -> StageStatus:
-        return self.state
-
-
 async def test_the_shard_that_is_not_well_speaks_for_all() -> None:
     well, away, left_alone = (
         StageStatus(StageName.CANDIDATE, serving, reason, bundle_id)
@@ -71,4 +61,4 @@ async def test_the_shard_that_is_not_well_speaks_for_all() -> None:
         ((well, left_alone), left_alone),
         ((away, left_alone), away),
     ):
-        assert await ShardsMonitor([Fixed(state) for state in states]).status() is told
+        assert await ShardsMonitor([StubMonitor(state) for state in states]).status() is told

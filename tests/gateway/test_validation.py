@@ -124,19 +124,9 @@ def test_all_violations_are_named_at_once() -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         decode_batch(batch(personal(), broken))
     assert [v.field.removeprefix("requests[1].") for v in caught.value.violations] == [
-        "user_id",
-        "limit",
-        "filter.genres[0]",
-        "filter.min_year",
-        "filter.max_year",
-        "exclude_movie_ids[0]",
-        "history[0].rating",
-        "history[1].rating",
-        "history[1].movie_id",
-        "diversity",
-        "explain_features",
-        "fallback_policy",
-        "because_of",
+        *("user_id", "limit", "filter.genres[0]", "filter.min_year", "filter.max_year"),
+        *("exclude_movie_ids[0]", "history[0].rating", "history[1].rating", "history[1].movie_id"),
+        *("diversity", "explain_features", "fallback_policy", "because_of"),
     ]
 
 

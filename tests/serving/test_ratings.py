@@ -39,12 +39,8 @@ RATINGS = Ratings(
         ([(0, 1, NO_TIME)], [(1, 2, 5), (2, 3, NO_TIME)], [(1, 2, 5), (0, 1, NO_TIME), (2, 3, NO_TIME)]),
     ],
     ids=[
-        "by time",
-        "newer wins though rated later",
-        "newer wins though rated earlier",
-        "one time keeps the order",
-        "unknown times last",
-        "unknown times last on both sides",
+        *("by time", "newer wins though rated later", "newer wins though rated earlier"),
+        *("one time keeps the order", "unknown times last", "unknown times last on both sides"),
     ],
 )
 def test_joined_by(
