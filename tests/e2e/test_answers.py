@@ -200,6 +200,23 @@ def test_a_movie_that_nobody_rated_is_compared_by_genre(
     assert faults(answer, expected, published) == []
 
 
+def test_every_server_counts(system: System, rest: Rest, oracle: Oracle) -> None:
+    counters: list[tuple[str, str, dict[str, str]]] = [
+        ("gateway", "requests_total", {"method": "ListPersonalMovies", "code": "OK"}),
+        ("gateway", "requests_total", {"method": "ListSimilarMovies", "code": "OK"}),
+        ("gateway", "answers_total", {"method": "ListPersonalMovies", "model": "two_stage"}),
+        ("gateway", "answers_total", {"method": "ListSimilarMovies", "model": "als_cosine"}),
+        ("candidate", "requests_total", {"method": "GenerateCandidates", "code": "OK"}),
+        ("ranking", "requests_total", {"method": "RankMovies", "code": "OK"}),
+        ("similarity", "requests_total", {"method": "FindSimilarMovies", "code": "OK"}),
+    ]
+    before = [system.counted(server, name, **labels) for server, name, labels in counters]
+    rest.personal(("user_id", USER))
+    rest.similar(oracle.popular()[0][0])
+    after = [system.counted(server, name, **labels) for server, name, labels in counters]
+    assert after == [value + 1 for value in before]
+
+
 # What the demo makes of it
 
 

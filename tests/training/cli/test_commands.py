@@ -1,12 +1,11 @@
 """The commands as people meet them: help, locks, and errors in words."""
 
-import errno
 import os
-import shutil
 import socket
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,6 +146,24 @@ def write_tastes(folder: Path, *, title: str = "Film") -> None:
     (folder / "movies.csv").write_text(text, encoding="utf-8")
 
 
+@contextmanager
+def unremovable(folder: Path) -> Iterator[None]:
+    """Makes a folder that cannot be removed while the block runs."""
+    inner = folder / "inner"
+    inner.mkdir(parents=True)
+    if os.geteuid() == 0:  # whom no permission keeps from it
+        if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", inner], check=False).returncode:  # noqa: S607
+            pytest.skip("no right to mount")
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", inner], check=True)  # noqa: S607
+    else:
+        folder.chmod(0o500)
+        yield
+        folder.chmod(0o700)
+
+
 def test_what_fails_once_the_bundle_is_served_does_not_undo_its_publication(
     root: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,18 +171,11 @@ def test_what_fails_once_the_bundle_is_served_does_not_undo_its_publication(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     write_tastes(no_data)
     old = [root / "bundles" / f"old-{age}" for age in range(5)]
-    for age, folder in enumerate(old):
-        folder.mkdir(parents=True)
-        os.utime(folder, (1_000 - age, 1_000 - age))
-    removed = shutil.rmtree
-
-    def remove(path: Path, **options: Any) -> None:
-        if Path(path) == old[3]:
-            raise OSError(errno.EBUSY, "Device or resource busy")
-        removed(path, **options)
-
-    monkeypatch.setattr(shutil, "rmtree", remove)
-    trained = run("train", "--data-dir", no_data, "--bundle-root", root, "--force", *QUICK)
+    with unremovable(old[3]):
+        for age, folder in enumerate(old):
+            folder.mkdir(exist_ok=True)
+            os.utime(folder, (1_000 - age, 1_000 - age))
+        trained = run("train", "--data-dir", no_data, "--bundle-root", root, "--force", *QUICK)
     assert trained.exit_code == 0, trained.output
     bundle_id = BundleStore(root).pointer().bundle_id
     assert f"Published bundle {bundle_id} in " in trained.stdout

@@ -13,7 +13,7 @@ from serving.bundle.manifest import SERVED_FOLDERS, Manifest
 from serving.bundle.store import BundleError, BundleStore
 from serving.bundle.trial import try_loading
 from serving.features.sets import FeatureSet, feature_hash, feature_names, names_of_groups
-from serving.movies import MOVIELENS_GENRES
+from serving.movies import MOVIELENS_GENRES, Movies
 from tests.conftest import Trained
 from tests.serving.republished import republished
 from tests.training.small import JOB, N_USERS, PROGRESS, RECIPE, build_of, ratings_of, tastes
@@ -99,6 +99,28 @@ def test_publishing_again_changes_nothing(store: BundleStore, bundle_id: str) ->
     before = state()
     assert publish(store.root, build(), PROGRESS) == bundle_id
     assert state() == before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(RECIPE, seed=1),
+        replace(RECIPE, als=replace(RECIPE.als, alpha=6.0)),
+        replace(RECIPE, ranker=replace(RECIPE.ranker, learning_rate=0.2)),
+        replace(RECIPE, feature_groups=FeatureSet.REFERENCE.groups),
+        None,
+    ],
+    ids=["seed", "als", "ranker", "features", "catalogue"],
+)
+def test_another_recipe_or_catalogue_gives_another_bundle(
+    bundle_id: str, tmp_path: Path, other: Recipe | None
+) -> None:
+    one = build(other or RECIPE)
+    if other is None:
+        movies, years = one.table.movies, one.table.movies.years.copy()
+        years[0] = 1999
+        one = replace(one, table=replace(one.table, movies=Movies(movies.ids, years, movies.genre_bits)))
+    assert publish(tmp_path, one, PROGRESS) != bundle_id
 
 
 @pytest.mark.parametrize(
