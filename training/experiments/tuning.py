@@ -16,10 +16,12 @@ from typing import Final
 
 import numpy as np
 import optuna
+from sqlalchemy.exc import DBAPIError
 
 from serving.fold_in import AlsParameters, Confidence
 from serving.ratings import Ratings
 from serving.retrieval import best_first
+from training.errors import TrainingError
 from training.evaluation.judging import mean_ndcg
 from training.evaluation.splits import Split, split
 from training.experiments.studies import Parameters, Study, Trial
@@ -35,6 +37,10 @@ _MOST_USERS: Final = 2_000
 _RANKER_FIELDS: Final = ("learning_rate", "depth", "negatives")
 _MOST_TREES: Final = 300
 """Of a trial's ranker: `train` goes beyond them only where its curve still rises there."""
+
+
+class StudiesError(TrainingError):
+    """The database of the studies cannot be used. The message says why, and what is to be done."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ def tune(ratings: Ratings, job: JobContext, bounds: Bounds) -> dict[str, Study]:
         By stage: als, ranker.
 
     Raises:
+        StudiesError: the database cannot be used.
         TooFewUsersError: the validation part judges nobody, or nobody gives the ranker a group.
     """
     recipe = job.recipe
@@ -187,23 +194,27 @@ def _run(
     advance: Callable[[], None],
 ) -> Study:
     """Tries parameters until there are enough trials, or `end` on the monotonic clock has come."""
-    study = optuna.create_study(
-        storage=f"sqlite:///{bounds.storage}",
-        study_name=bounds.name,
-        sampler=optuna.samplers.TPESampler(seed=seed),
-        direction="maximize",
-        load_if_exists=True,
-    )
-
-    def objective(trial: optuna.Trial) -> float:
-        # Not enqueued: the defaults need not lie within the bounds of the search.
-        first = not study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
-        parameters = dict(defaults if first else suggest(trial))
-        trial.set_user_attr("parameters", parameters)
-        return quality(parameters)
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{bounds.storage}",
+            study_name=bounds.name,
+            sampler=optuna.samplers.TPESampler(seed=seed),
+            direction="maximize",
+            load_if_exists=True,
+        )
+    except DBAPIError as error:
+        raise StudiesError(
+            f"{bounds.storage} cannot be used: {error.orig}; without the file the search begins anew"
+        ) from error
 
     def complete() -> list[optuna.trial.FrozenTrial]:
         return study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+
+    def objective(trial: optuna.Trial) -> float:
+        # Not enqueued: the defaults need not lie within the bounds of the search.
+        parameters = dict(suggest(trial) if complete() else defaults)
+        trial.set_user_attr("parameters", parameters)
+        return quality(parameters)
 
     for _ in complete():
         advance()

@@ -91,7 +91,7 @@ class Evaluation:
             }
             validation = _of_arrays(of_validation) if of_validation else None
             return replace(_of_arrays(arrays), validation=validation)
-        except (BadZipFile, KeyError, OSError, ValueError):
+        except (BadZipFile, EOFError, KeyError, OSError, ValueError):
             return None
 
 

@@ -23,6 +23,7 @@ def published_last(root: Path, registry: Registry, tracking_uri: str | None) -> 
         tracking_uri: of the registry; None: it is the one of the folder.
 
     Raises:
+        KeptRecordError: what was published last cannot be told.
         RegistryError: there is no candidate, or it is another bundle; the message says why and what is to
             be done.
     """

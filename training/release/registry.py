@@ -99,7 +99,9 @@ def limited_requests(*, seconds: int) -> Iterator[None]:
 
 def root_cause(error: BaseException) -> str:
     """What began it, in short, without the names and passwords of URIs that libraries quote."""
-    while (cause := error.__cause__ or error.__context__) is not None:
+    while (
+        cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    ) is not None:
         error = cause
     return _CREDENTIALS.sub("://", (str(error).splitlines() or [type(error).__name__])[0])
 

@@ -8,11 +8,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Final
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from training.errors import TrainingError
 
 _FOLDER: Final = "unrecorded"
 _RECORD: Final = "record.json"
 _FILES: Final = "files"
+
+
+class KeptRecordError(TrainingError):
+    """A record that is kept cannot be read. The message says which, and what is to be done."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +105,16 @@ def read_kept(root: Path, key: str) -> Unrecorded:
     """A record that was kept.
 
     Raises:
-        ValueError: another version wrote it.
+        KeptRecordError: another version wrote it, or it is damaged.
     """
-    kept = _KEPT.validate_json((root / _FOLDER / key / _RECORD).read_bytes())
+    folder = root / _FOLDER / key
+    try:
+        kept = _KEPT.validate_json((folder / _RECORD).read_bytes())
+    except (OSError, ValidationError):
+        raise KeptRecordError(
+            f"the record of a run in {folder} cannot be read: another version wrote it, or it is damaged. "
+            "Move the folder away, and the run is forgotten"
+        ) from None
     record = kept.record
     artifacts = tuple(path for one in record.artifacts if (path := root / one).exists())
     bundle = None if record.bundle is None else root / record.bundle

@@ -244,6 +244,13 @@ def test_a_folder_that_cannot_be_made_is_said_before_the_search(
     assert searches == []
 
 
+def test_a_file_that_holds_no_studies_is_named(run: Any, root: Path, few_data: Path) -> None:
+    root.mkdir(exist_ok=True)
+    (root / "tuning.db").write_bytes(b"no database, but something to keep" * 100)
+    said = run("tune", "--threads", "1", "--trials", "1", data=few_data, status=1)
+    assert f"{root / 'tuning.db'} cannot be used: file is not a database" in said.stderr
+
+
 @pytest.mark.long
 def test_what_tuning_finds_is_what_training_takes(run: Any, root: Path, few_data: Path) -> None:
     options = ("tune", "--threads", "1", "--minutes", "5")

@@ -121,6 +121,8 @@ def test_a_damaged_evaluation_is_none(tmp_path: Path) -> None:
     file = tmp_path / "evaluation.npz"
     file.write_bytes(file.read_bytes()[:100])
     assert Evaluation.read(tmp_path) is None
+    file.write_bytes(b"")  # as a disk that was full, or lost its power, may leave it
+    assert Evaluation.read(tmp_path) is None
 
 
 def test_a_recipe_comes_back_out_of_the_manifest(own_bundle_root: BundleStore, trained: Trained) -> None:

@@ -237,6 +237,19 @@ def test_a_bundle_that_the_store_did_not_take_is_registered_later(
     assert not list((root / "unrecorded").iterdir())
 
 
+def test_a_record_that_cannot_be_read_is_named(root: Path, tmp_path: Path) -> None:
+    track(root, record(tmp_path), None)
+    kept = root / "unrecorded" / str(10**19)
+    kept.mkdir()
+    for content in ("{}", "", "[]"):
+        (kept / "record.json").write_text(content)
+        for command in ("promote", "sync-runs"):
+            result = CliRunner().invoke(app, [command, "--bundle-root", str(root)])
+            assert result.exit_code == 1, result.output
+            assert f"the record of a run in {kept} cannot be read" in result.output
+            assert "Traceback" not in result.output
+
+
 def test_a_record_that_was_written_in_part_is_completed(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,7 +45,13 @@ def check_columns(folder: Path, layout: Layout, dialect: Dialect, problems: Prob
     links = folder / LINKS
     if layout.has_header:
         movies = folder / layout.movies
-        _check_names(layout.ratings, _names_of(folder / layout.ratings, layout), layout.columns, problems)
+        ratings = folder / layout.ratings
+        try:
+            names = header_of(ratings) if layout.separator else parquet_names(ratings)
+        except pa.ArrowException as error:  # the first file is no parquet
+            problems.add(layout.ratings, str(error).partition("\n")[0])
+        else:
+            _check_names(layout.ratings, names, layout.columns, problems)
         _check_names(layout.movies, header_of(movies), columns_of(movies, MOVIE_COLUMNS, dialect), problems)
     else:
         if dialect.columns:
@@ -56,15 +62,6 @@ def check_columns(folder: Path, layout: Layout, dialect: Dialect, problems: Prob
             problems.add(layout.ratings, f"wrong columns: expected {expected!r}, found {first!r}")
     if links.is_file():
         _check_names(LINKS, header_of(links), columns_of(links, LINK_COLUMNS, dialect), problems)
-
-
-def _names_of(path: Path, layout: Layout) -> list[str]:
-    if layout.separator:
-        return header_of(path)
-    try:
-        return parquet_names(path)
-    except pa.ArrowException:  # no parquet; reading says which file
-        return list(layout.columns)
 
 
 def _check_names(file: str, found: Sequence[str], expected: Sequence[str], problems: Problems) -> None:

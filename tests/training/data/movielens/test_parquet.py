@@ -148,6 +148,16 @@ def test_a_file_that_is_no_parquet_is_told(folder: Path) -> None:
     assert line.startswith("ratings.parquet/part-9.parquet: ")
 
 
+@pytest.mark.parametrize("name", ["ratings.parquet", "ratings.parquet/a.parquet"])
+def test_a_first_file_that_is_no_parquet_is_told(folder: Path, name: str) -> None:
+    if "/" in name:
+        write(folder, RATINGS)
+    (folder / name).write_text("userId,movieId\n1,1\n")
+    (line,) = told(folder)
+    assert line.startswith("ratings.parquet: ")
+    assert str(folder / name) in line
+
+
 def test_another_file_in_the_folder_is_another_data_set(folder: Path, tmp_path: Path) -> None:
     write(folder, RATINGS[:4])
     source = DatasetFolder("mine", folder, "here", Dialect())
