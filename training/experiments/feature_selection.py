@@ -13,9 +13,9 @@ from serving.features.sets import FeatureGroups, FeatureSet, names_of_groups
 from training.checkpoints import Arrays
 from training.evaluation.splits import ENOUGH_USERS
 from training.experiments.validation_lists import ValidationLists
-from training.models.ranker import Groups, ranker_seeds
+from training.models.ranker import Groups, fit_ranker, ranker_seeds
 from training.models.ranker_groups import LEAST_GROUPS
-from training.models.ranker_selection import LOSS_SHARE, estimated_seconds, fit_trees
+from training.models.ranker_selection import LOSS_SHARE, estimated_seconds
 from training.models.recipe import Loss
 
 _ALWAYS: Final = frozenset({*FeatureSet.REFERENCE.groups, PlaceFeatures})
@@ -104,7 +104,7 @@ def tried(lists: ValidationLists, groups: FeatureGroups) -> Arrays:
     def fit_and_judge() -> Arrays:
         learned_from = lists.groups_with(groups)
         rankers = [
-            fit_trees(learned_from, Loss.LOGLOSS, _TREES, job.with_recipe(feature_groups=groups), seed=seed)
+            fit_ranker(learned_from, Loss.LOGLOSS, _TREES, job.with_recipe(feature_groups=groups), seed=seed)
             for seed in ranker_seeds(job.recipe.seed)
         ]
         features = lists.features[:, lists.columns(groups)]

@@ -84,12 +84,7 @@ def tune(ratings: Ratings, job: JobContext, bounds: Bounds) -> dict[str, Study]:
     def als_ndcg(parameters: Parameters) -> float:
         chosen = _als_parameters(parameters)
         model = Als.fit(
-            judged.train,
-            job.n_movies,
-            chosen,
-            seed=recipe.seed,
-            engine=job.engine,
-            users=judged.users,
+            judged.train, job.n_movies, chosen, seed=recipe.seed, engine=job.engine, users=judged.users
         )
         found = model.candidates(judged.users, judged.train, recipe.n_candidates)
         return mean_ndcg([candidates.movie_rows for candidates in found], judged)
@@ -165,15 +160,8 @@ def _ranker_quality(judged: Split, job: JobContext) -> Callable[[Parameters], fl
             ]
         )
         require_groups(np.unique(groups.group_ids).size, recipe)
-        model = fit_ranker(
-            groups,
-            loss,
-            chosen,
-            iterations=min(chosen.iterations, _MOST_TREES),
-            feature_names=stage.tables.names,
-            seed=recipe.seed,
-            threads=recipe.threads,
-        )
+        trees = min(chosen.iterations, _MOST_TREES)
+        model = fit_ranker(groups, loss, trees, job.with_recipe(ranker=chosen), seed=recipe.seed)
         lists = []
         for own, matrix in zip(found, features, strict=True):
             scores = model.predict(matrix, "RawFormulaVal") if len(matrix) else np.empty(0)

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from catboost import CatBoost, Pool, sum_models
 
-from training.models.recipe import Loss, RankerParameters
+from serving.features.sets import feature_names
+from training.models.job_context import JobContext
+from training.models.recipe import Loss
 
 _REGULARIZATION: Final[Mapping[Loss, Mapping[str, float]]] = MappingProxyType(
     {
@@ -83,26 +85,19 @@ class Groups:
 def fit_ranker(
     groups: Groups,
     loss: Loss,
-    parameters: RankerParameters,
-    *,
     iterations: int,
+    job: JobContext,
+    *,
     seed: int,
-    threads: int,
-    feature_names: tuple[str, ...],
     held_out: Groups | None = None,
 ) -> CatBoost:
-    """Trains on all groups; the result depends on seed and threads.
+    """Trains so many trees on all groups, with all else but the seed as the job's recipe says.
 
-    Args:
-        groups: what it learns from.
-        loss: what it minimises.
-        parameters: of the model.
-        iterations: trees; fewer where it stops early.
-        seed: of CatBoost.
-        threads: of CatBoost.
-        feature_names: kept in the model; they change nothing else.
-        held_out: what early stopping looks at, if the parameters ask for it.
+    The result depends on the recipe's threads as well. Early stopping, if it is asked for, looks at
+    `held_out`.
     """
+    parameters = job.recipe.ranker
+    names = feature_names(job.recipe.feature_groups, job.table.movies.genres)
     model = CatBoost(
         {
             "loss_function": loss.value,
@@ -110,7 +105,7 @@ def fit_ranker(
             "learning_rate": parameters.learning_rate,
             "depth": parameters.depth,
             "random_seed": seed,
-            "thread_count": threads,
+            "thread_count": job.recipe.threads,
             "border_count": 64,
             **_REGULARIZATION[loss],
             "nan_mode": "Min",
@@ -119,26 +114,26 @@ def fit_ranker(
         }
     )
     if held_out is None or parameters.early_stopping_rounds is None:
-        model.fit(_pool(groups, feature_names))
+        model.fit(_pool(groups, names))
     else:
         model.set_params(eval_metric="NDCG:top=10;type=Base")
         model.fit(
-            _pool(groups, feature_names),
-            eval_set=_pool(held_out, feature_names),
+            _pool(groups, names),
+            eval_set=_pool(held_out, names),
             early_stopping_rounds=parameters.early_stopping_rounds,
             use_best_model=False,  # the trees are chosen by the mean over three neighbouring numbers
         )
     return model
 
 
-def _pool(groups: Groups, feature_names: tuple[str, ...]) -> Pool:
+def _pool(groups: Groups, names: tuple[str, ...]) -> Pool:
     # The pool locks the array it is given: our groups are used again.
     return Pool(
         groups.features.copy(order="F"),
         label=groups.labels,
         group_id=groups.group_ids,
         group_weight=groups.weights,
-        feature_names=list(feature_names),
+        feature_names=list(names),
     )
 
 

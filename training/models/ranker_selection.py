@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from catboost import CatBoost
 
-from serving.features.sets import feature_names
 from serving.retrieval import best_first
 from training.checkpoints import Arrays
 from training.evaluation.metrics import hits, ndcg
@@ -134,7 +133,8 @@ def _by_trees(groups: Groups, validation: Groups, loss: Loss, job: JobContext) -
 
 def _judged(groups: Groups, validation: Groups, loss: Loss, grid: Sequence[int], job: JobContext) -> Arrays:
     rankers = [
-        fit_trees(groups, loss, grid[-1], job, seed=seed, held_out=validation) for seed in _seeds(groups, job)
+        fit_ranker(groups, loss, grid[-1], job, seed=seed, held_out=validation)
+        for seed in _seeds(groups, job)
     ]
     return {"ndcg": ndcg_by_trees(rankers, validation, grid)}
 
@@ -159,23 +159,6 @@ def _better(qualities: Mapping[Loss, NdcgByTrees], chosen: Mapping[Loss, int]) -
     """YetiRank if its lead is more than a standard error, else Logloss."""
     ours, other = (qualities[loss].ndcg[:, chosen[loss]] for loss in (Loss.LOGLOSS, Loss.YETI_RANK))
     return Loss.YETI_RANK if is_worth(other - ours) else Loss.LOGLOSS
-
-
-def fit_trees(
-    groups: Groups, loss: Loss, iterations: int, job: JobContext, *, seed: int, held_out: Groups | None = None
-) -> CatBoost:
-    """Fits a ranker of so many trees, with all else but the seed as the job says; see `fit_ranker`."""
-    recipe = job.recipe
-    return fit_ranker(
-        groups,
-        loss,
-        recipe.ranker,
-        iterations=iterations,
-        seed=seed,
-        threads=recipe.threads,
-        feature_names=feature_names(recipe.feature_groups, job.table.movies.genres),
-        held_out=held_out,
-    )
 
 
 def ndcg_by_trees(

@@ -14,9 +14,9 @@ from serving.retrieval import best_first
 from training.checkpoints import Arrays
 from training.models.first_stage import FirstStage
 from training.models.job_context import JobContext
-from training.models.ranker import Groups, mean_ranker, model_bytes, model_of, ranker_seeds
+from training.models.ranker import Groups, fit_ranker, mean_ranker, model_bytes, model_of, ranker_seeds
 from training.models.ranker_groups import ranker_groups
-from training.models.ranker_selection import RankerChoice, fit_trees
+from training.models.ranker_selection import RankerChoice
 
 _USERS_PER_PREDICTION: Final = 100
 
@@ -85,7 +85,7 @@ def _fit_ranker(groups: Groups, job: JobContext, choice: RankerChoice) -> CatBoo
     seeds = ranker_seeds(job.recipe.seed)
 
     def trees() -> Arrays:
-        rankers = [fit_trees(groups, choice.loss, choice.iterations, job, seed=seed) for seed in seeds]
+        rankers = [fit_ranker(groups, choice.loss, choice.iterations, job, seed=seed) for seed in seeds]
         return {"cbm": model_bytes(mean_ranker(rankers))}
 
     with job.progress.step(f"Ranker: {len(seeds)} times {choice.iterations} trees, {choice.loss}"):

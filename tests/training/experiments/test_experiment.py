@@ -11,12 +11,12 @@ from catboost import CatBoost
 from serving.ratings import Ratings
 from tests.training.small import HERE, JOB, PROGRESS, RECIPE, ratings_of, table_of, tastes
 from training.checkpoints import Checkpoints
-from training.experiments.experiment import measure, measure_seeds
+from training.experiments.experiment import measure
 from training.experiments.tuning import Bounds, tune
 from training.models.job_context import JobContext
 from training.models.ranker import Groups, fit_ranker
 from training.models.ranker_groups import TooFewUsersError
-from training.models.recipe import Loss, RankerParameters
+from training.models.recipe import Loss
 
 
 def short_histories(n_ratings: int) -> Ratings:
@@ -53,9 +53,9 @@ def test_a_search_tries_the_ranker_that_training_takes(
 ) -> None:
     fitted = []
 
-    def remember(groups: Groups, loss: Loss, parameters: RankerParameters, **rest: Any) -> CatBoost:
-        fitted.append((loss, rest["iterations"]))
-        return fit_ranker(groups, loss, parameters, **rest)
+    def remember(groups: Groups, loss: Loss, trees: int, *rest: Any, **options: Any) -> CatBoost:
+        fitted.append((loss, trees))
+        return fit_ranker(groups, loss, trees, *rest, **options)
 
     monkeypatch.setattr("training.experiments.tuning.fit_ranker", remember)
     for name, only_loss in (("open", None), ("asked for", Loss.YETI_RANK)):
@@ -87,7 +87,7 @@ def test_the_regularization_of_ease_is_looked_for_once(
 ) -> None:
     """Other seeds, and the gate, meet it again."""
     job = replace(JOB, checkpoints=Checkpoints(tmp_path))
-    first, second = measure_seeds(tastes(), job, [0, 1])
+    first, second = (measure(tastes(), job.part(f"{seed}").with_recipe(seed=seed)) for seed in (0, 1))
     assert first.ease_ndcg
     assert second.ease_ndcg == first.ease_ndcg
     monkeypatch.setattr("training.experiments.experiment.choose_ease_regularization", None)

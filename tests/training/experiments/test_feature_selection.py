@@ -133,6 +133,6 @@ def test_seconds_are_estimated_and_bound_what_rankers_learn_from(
     assert 6 <= np.unique(lists.learned_from.group_ids).size < 50
     once = chosen(ratings, kept)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.experiments.feature_selection.fit_trees", None)
+        patch.setattr("training.experiments.feature_selection.fit_ranker", None)
         again = chosen(ratings, kept)
     assert once == again

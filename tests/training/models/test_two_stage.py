@@ -54,8 +54,8 @@ def planted(n_groups: int = 12, *, seed: int = 0) -> Groups:
 
 
 def fitted(groups: Groups, loss: Loss = Loss.LOGLOSS, *, iterations: int = 5, **options: Any) -> Any:
-    defaults: dict[str, Any] = {"parameters": RECIPE.ranker, "seed": 0, "threads": 1, "feature_names": NAMES}
-    return fit_ranker(groups, loss, iterations=iterations, **(defaults | options))
+    defaults: dict[str, Any] = {"job": JOB, "seed": 0}
+    return fit_ranker(groups, loss, iterations, **(defaults | options))
 
 
 def test_a_stage_that_saw_the_labels_is_refused() -> None:
@@ -235,7 +235,7 @@ def test_a_fit_stops_early_where_the_validation_part_gains_nothing(loss: Loss) -
     parameters = RankerParameters(iterations=400, depth=2, early_stopping_rounds=5)
     learned, held_out = planted(12), planted(6, seed=1)
     stopped, whole = (
-        fitted(learned, loss, iterations=400, parameters=parameters, held_out=groups)
+        fitted(learned, loss, iterations=400, job=JOB.with_recipe(ranker=parameters), held_out=groups)
         for groups in (held_out, None)
     )
     assert whole.tree_count_ == 400

@@ -327,7 +327,7 @@ def test_a_ranker_that_learned_from_shuffled_labels_does_not_pass_the_gate(
     def fit_on_noise(groups: ranker.Groups, *arguments: Any, **options: Any) -> Any:
         return honest_fit(replace(groups, labels=rng.permutation(groups.labels)), *arguments, **options)
 
-    monkeypatch.setattr("training.models.ranker_selection.fit_ranker", fit_on_noise)
+    monkeypatch.setattr("training.models.two_stage.fit_ranker", fit_on_noise)
     monkeypatch.setattr("training.experiments.experiment.choose_ranker", lambda *_: CHOICE)
     few_features = replace(RECIPE, feature_groups=FeatureSet.REFERENCE.groups)
     shuffled = measure(clean.ratings, JobContext(table, few_features, PROGRESS, HERE))
