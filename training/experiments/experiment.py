@@ -148,20 +148,6 @@ def measure(
     )
 
 
-def measure_seeds(
-    ratings: Ratings, job: JobContext, seeds: Sequence[int], *, variants: bool = False
-) -> list[Measurement]:
-    """One measurement per seed, each in a part of the job of its own."""
-    return [
-        measure(
-            ratings,
-            job.part(f"seed-{seed}").with_recipe(seed=seed),
-            variants=variants,
-        )
-        for seed in seeds
-    ]
-
-
 def _chosen(
     past: Ratings, job: JobContext, choice: RankerChoice | None
 ) -> tuple[FeatureSelection | None, RankerChoice]:

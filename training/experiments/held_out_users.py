@@ -7,17 +7,16 @@ from typing import Final
 import numpy as np
 from scipy.sparse import csr_array
 
-from serving.fold_in import AlsParameters, FoldIn
+from serving.fold_in import FoldIn
 from serving.ids import Rows
 from serving.ratings import LIKED, History, Ratings
 from training.data.ease import Ease
 from training.data.popularity import MovieStatistics, popularity
-from training.engine.engine import Engine
 from training.evaluation.metrics import capped_recall, hits
 from training.experiments.regularization import best_regularization
 from training.models.als_shards import fit_item_factors
+from training.models.job_context import JobContext
 from training.models.lists import best_unseen
-from training.progress import Progress
 
 CUTOFF: Final = 20
 _PARTS: Final = 5
@@ -37,40 +36,27 @@ class StrongGeneralisation:
 
 
 def strong_generalisation(
-    ratings: Ratings,
-    n_movies: int,
-    parameters: AlsParameters,
-    ease_ndcg: Mapping[float, float],
-    *,
-    seed: int,
-    engine: Engine,
-    progress: Progress,
+    ratings: Ratings, job: JobContext, ease_ndcg: Mapping[float, float]
 ) -> StrongGeneralisation:
     """Holds a fifth of the users out whole; where there are few, each fifth once.
 
     A random 80 % of a held-out user's ratings come as a request's history, and ALS folds them in as the
     candidate service does. What the user liked among the others, of movies rated in training, is
-    relevant.
-
-    Args:
-        ratings: all there are.
-        n_movies: rows of the catalogue.
-        parameters: of ALS.
-        ease_ndcg: by λ of EASE, the best is taken; no EASE when empty.
-        seed: of ALS and of all that is drawn.
-        engine: where ALS is fitted.
-        progress: shows the steps.
+    relevant. EASE takes the best λ of `ease_ndcg`; there is none where that is empty.
     """
-    rng = np.random.default_rng(seed)
+    recipe, n_movies = job.recipe, job.n_movies
+    rng = np.random.default_rng(recipe.seed)
     part_of = rng.permutation(len(ratings.users)) % _PARTS
     parts = range(_PARTS if part_of.size < _FEW_USERS else 1)
     recalls: dict[str, list[float]] = {}
-    with progress.step("Users held out whole", len(parts)) as advance:
+    with job.progress.step("Users held out whole", len(parts)) as advance:
         for part in parts:
             held_out = part_of == part
             trained = ratings.where(np.repeat(~held_out, ratings.counts()))
-            item_factors = fit_item_factors(trained, n_movies, parameters, seed=seed, engine=engine)
-            fold_in = FoldIn(item_factors, parameters)
+            item_factors = fit_item_factors(
+                trained, n_movies, recipe.als, seed=recipe.seed, engine=job.engine
+            )
+            fold_in = FoldIn(item_factors, recipe.als)
             cold = np.flatnonzero(~item_factors.any(axis=1)).astype(np.int32)
             popular = popularity(MovieStatistics.of(trained, n_movies))
             ease = Ease.fit(trained, n_movies, best_regularization(ease_ndcg)) if ease_ndcg else None

@@ -8,7 +8,7 @@ from training.checkpoints import Checkpoints
 from training.data.preparation import Prepared
 from training.engine.local import LocalEngine
 from training.evaluation.splits import SplitProtocol
-from training.experiments.experiment import Measurement, measure_seeds
+from training.experiments.experiment import Measurement, measure
 from training.experiments.held_out_users import strong_generalisation
 from training.models.job_context import JobContext
 from training.models.ranker_groups import TooFewUsersError
@@ -29,29 +29,24 @@ def evaluate(
 ) -> None:
     """Measures, and prints the table of each protocol as soon as it is measured.
 
-    One that was killed goes on where it was: what was fitted before is not fitted again.
-
-    Args:
-        root: where what is fitted is kept until the end.
-        prepared: the data.
-        recipe: what is measured, but for protocol and seed.
-        protocols: at least one; a later one that the data are too few for is left out.
-        seeds: at least one.
-        progress: shows the steps; its console gets the tables.
-        variants: as for `measure`.
+    One that was killed goes on where it was: what was fitted before is kept in `root` until the end, and not
+    fitted again. Of the protocols, a later one that the data are too few for is left out.
 
     Raises:
         TooFewUsersError: the data are too few for the first protocol.
     """
-    clean, table, console = prepared.clean, prepared.table, progress.console
+    clean, console = prepared.clean, progress.console
     checkpoints = Checkpoints.of(root, "evaluate", prepared.inputs, clean.digest, repr(recipe))
-    job = JobContext(table, recipe, progress, LocalEngine(recipe.threads), checkpoints)
+    job = JobContext(prepared.table, recipe, progress, LocalEngine(recipe.threads), checkpoints)
     first: Measurement | None = None
     for protocol in protocols:
         console.print(f"Measuring under '{protocol}'")
-        part = replace(job.part(protocol), recipe=replace(recipe, protocol=protocol))
+        part = job.part(protocol).with_recipe(protocol=protocol)
         try:
-            runs = measure_seeds(clean.ratings, part, seeds, variants=variants)
+            runs = [
+                measure(clean.ratings, part.part(f"seed-{seed}").with_recipe(seed=seed), variants=variants)
+                for seed in seeds
+            ]
         except TooFewUsersError as error:
             if first is None:
                 raise
@@ -60,14 +55,6 @@ def evaluate(
         print_measurements(console, runs, prepared.dataset_tag)
         first = first or runs[0]
     if first is not None:
-        strong = strong_generalisation(
-            clean.ratings,
-            job.n_movies,
-            first.recipe.als,
-            first.ease_ndcg,
-            seed=0,
-            engine=job.engine,
-            progress=progress,
-        )
-        print_held_out_users(console, strong)
+        found = strong_generalisation(clean.ratings, replace(job, recipe=first.recipe), first.ease_ndcg)
+        print_held_out_users(console, found)
     checkpoints.forget()

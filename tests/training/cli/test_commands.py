@@ -23,7 +23,7 @@ from tests.training.small import PROGRESS, RECIPE, build_of, table_of, tastes
 from training.cli import single_models
 from training.cli.train import app
 from training.evaluation.splits import SplitProtocol
-from training.experiments.experiment import measure_seeds
+from training.experiments.experiment import measure
 from training.jobs import evaluate
 from training.models.job_context import JobContext
 from training.models.ranker_groups import TooFewUsersError
@@ -265,9 +265,9 @@ def test_evaluating_leaves_out_a_protocol_that_the_data_are_too_few_for(
     def measured(ratings: Ratings, job: JobContext, *rest: Any, **options: Any) -> Any:
         if job.recipe.protocol is SplitProtocol.TIME:
             raise TooFewUsersError("only 3 users")
-        return measure_seeds(ratings, job, *rest, **options)
+        return measure(ratings, job, *rest, **options)
 
-    monkeypatch.setattr(evaluate, "measure_seeds", measured)
+    monkeypatch.setattr(evaluate, "measure", measured)
     options = ("--data-dir", no_data, "--bundle-root", tmp_path / "bundles", "--seeds", "1", *QUICK)
     both = run("evaluate", *options)
     assert both.exit_code == 0, both.output

@@ -6,9 +6,8 @@ import pytest
 
 from serving.ids import IdMap
 from serving.ratings import Ratings
-from tests.training.small import PROGRESS, ratings_of
+from tests.training.small import JOB, ratings_of
 from training.data.ease import Ease, likes
-from training.engine.local import LocalEngine
 from training.evaluation.splits import SplitProtocol, split
 from training.experiments.baselines import baseline_lists, choose_ease_regularization, lists_by_scores
 from training.experiments.held_out_users import strong_generalisation
@@ -92,9 +91,7 @@ def test_held_out_users_are_served_from_their_history() -> None:
     rng = np.random.default_rng(0)
     movies = [rng.permutation(30)[:24] + 30 * (user % 2) for user in range(60)]
     ratings = ratings_of(*([(movie, 5.0, 0) for movie in liked] for liked in movies))
-    found = strong_generalisation(
-        ratings, 60, DEFAULT_PARAMETERS, {10.0: 1.0}, seed=0, engine=LocalEngine(1), progress=PROGRESS
-    )
+    found = strong_generalisation(ratings, JOB.with_recipe(als=DEFAULT_PARAMETERS), {10.0: 1.0})
     assert found.users == 60
     assert found.recall["als"] == found.recall["ease"] == 1.0, "11 unseen movies of the taste, 20 places"
     assert found.recall["popularity"] < 0.9
