@@ -22,7 +22,7 @@ from serving.ratings import LIKED, History, Ratings
 from training.data.popularity import MovieStatistics, popularity
 from training.data.trending import trending
 from training.engine.local import LocalEngine
-from training.evaluation.judging import ndcg_at_10, paired_interval
+from training.evaluation.judging import interval, ndcg_at_10
 from training.evaluation.metrics import capped_recall, hits
 from training.evaluation.splits import SplitProtocol, split
 from training.models.als_shards import fit_item_factors
@@ -51,7 +51,7 @@ def main() -> None:
 
 def show(title: str, ours: npt.NDArray[np.float64], popular: npt.NDArray[np.float64]) -> None:
     """Prints means over users, and the interval of their difference."""
-    low, high = paired_interval(ours, popular)
+    low, high = interval(ours - popular)
     print(  # noqa: T201
         f"{title}: {ours.mean():.3f}, popular {popular.mean():.3f}, "
         f"difference {(ours - popular).mean():+.3f} [{low:+.3f}, {high:+.3f}], {ours.size} users"

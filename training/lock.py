@@ -25,12 +25,8 @@ def alone(root: Path) -> Iterator[None]:
     Raises:
         BusyError: another job holds it.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(root / _LOCK, timeout=0):
-            yield
-    except Timeout:
-        raise BusyError(f"Another training job is at work in {root}.") from None
+    with _held(root / _LOCK, f"Another training job is at work in {root}."):
+        yield
 
 
 @contextmanager
@@ -40,9 +36,15 @@ def moving_pointer(root: Path) -> Iterator[None]:
     Raises:
         BusyError: another move does not come to an end.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    with _held(root / _POINTER_LOCK, f"Something else is moving the pointer in {root}.", _POINTER_SECONDS):
+        yield
+
+
+@contextmanager
+def _held(lock: Path, refusal: str, seconds: float = 0.0) -> Iterator[None]:
+    lock.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(root / _POINTER_LOCK, timeout=_POINTER_SECONDS):
+        with FileLock(lock, timeout=seconds):
             yield
     except Timeout:
-        raise BusyError(f"Something else is moving the pointer in {root}.") from None
+        raise BusyError(refusal) from None

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -33,6 +33,7 @@ _ANSWER_SECONDS: Final = 30
 _TERMINATED: Final = 128 + signal.SIGTERM
 
 _logger = structlog.get_logger(__name__)
+_Value = TypeVar("_Value")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--bundle-root", type=Path, required=True, help="folder that the servers read")
     parser.add_argument(
         "--tracking-uri",
-        type=_tracking_uri,
+        type=_if_set(require_tracking_uri),
         default=os.environ.get("MLFLOW_TRACKING_URI"),
         help="MLflow server with the registry; default: MLFLOW_TRACKING_URI, else a store beside the bundles",
     )
@@ -58,14 +59,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--bundle-key",
-        type=_bundle_key,
+        type=_if_set(lambda file: TrustedKeys.read(Path(file))),
         default=os.environ.get("MOVIEREC_BUNDLE_KEY_FILE"),
         metavar="FILE",
         help="public keys in PEM: what none of them signed is refused (default: MOVIEREC_BUNDLE_KEY_FILE)",
     )
     parser.add_argument(
         "--user-shard",
-        type=_user_shard,
+        type=_if_set(UserShard.of_text),
         default=os.environ.get("MOVIEREC_USER_SHARD"),
         metavar="K/N",
         help="whose users the server beside it serves; no other comes (default: MOVIEREC_USER_SHARD, or all)",
@@ -104,32 +105,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if options.until_synced else 0
 
 
-def _tracking_uri(uri: str) -> str | None:
-    if not uri:
-        return None
-    try:
-        require_tracking_uri(uri)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return uri
+def _if_set(read: Callable[[str], _Value]) -> Callable[[str], _Value | None]:
+    """Reads an option, or a variable that may be empty, and says in the command's words what is wrong."""
 
+    def value_of(text: str) -> _Value | None:
+        try:
+            return read(text) if text else None
+        except (KeyFileError, ValueError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
 
-def _bundle_key(file: str) -> TrustedKeys | None:
-    if not file:
-        return None
-    try:
-        return TrustedKeys.read(Path(file))
-    except KeyFileError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _user_shard(text: str) -> UserShard | None:
-    if not text:
-        return None
-    try:
-        return UserShard.of_text(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return value_of
 
 
 class _StoppedError(Exception):

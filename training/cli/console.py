@@ -40,10 +40,8 @@ def failing_clearly() -> Iterator[None]:
         message = _words_for(error)
         if message is None:
             raise
-    else:
-        return
-    typer.echo(printable(message), err=True)
-    raise typer.Exit(1)
+        typer.echo(printable(message), err=True)
+        raise typer.Exit(1) from None
 
 
 def _words_for(error: Exception) -> str | None:

@@ -185,10 +185,9 @@ def _tracking_uri(uri: str | None) -> str | None:
     from training.release.registry import require_tracking_uri
 
     try:
-        require_tracking_uri(uri)
+        return require_tracking_uri(uri)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    return uri
 
 
 TrackingUri: TypeAlias = Annotated[

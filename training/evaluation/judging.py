@@ -156,11 +156,6 @@ def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def paired_interval(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean difference over users; the same users on both sides."""
-    return interval(ours - theirs)
-
-
 @dataclass(frozen=True)
 class Lift:
     """How much better one model is than another, in nDCG@10 on the same users."""
@@ -185,8 +180,8 @@ def lift(qualities: Mapping[str, Quality], model: str, over: str) -> Lift:
 
 def lift_of(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], *, model: str, over: str) -> Lift:
     """The lift of one model over another, from each user's nDCG@10; shape (n_users,) each, not empty."""
-    low, high = paired_interval(ours, theirs)
-    return Lift(model=model, over=over, mean=float((ours - theirs).mean()), low=low, high=high)
+    gains = ours - theirs
+    return Lift(model, over, float(gains.mean()), *interval(gains))
 
 
 @dataclass(frozen=True)

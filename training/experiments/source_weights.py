@@ -12,7 +12,7 @@ from serving.features.sets import FeatureSet
 from serving.ratings import Ratings
 from serving.sources import ALS_ALONE, SourceWeights, fused
 from training.checkpoints import Arrays
-from training.evaluation.judging import paired_interval
+from training.evaluation.judging import interval
 from training.evaluation.splits import Split
 from training.experiments.regularization import validation_part
 from training.models.first_stage import FirstStage
@@ -61,7 +61,7 @@ def choose_source_weights(past: Ratings, job: JobContext) -> SourceChoice:
     found = job.checkpoints.step("source-weights", recalls)["recall"]
     means = dict(zip(grid, found.mean(axis=1).tolist(), strict=True))
     best = max(means, key=means.__getitem__)
-    low, high = paired_interval(_best_of_others(found), found[grid.index(ALS_ALONE)])
+    low, high = interval(_best_of_others(found) - found[grid.index(ALS_ALONE)])
     pays = low > 0 or means[ALS_ALONE] < means[POPULARITY_ALONE]
     return SourceChoice(recall=means, chosen=best if pays else ALS_ALONE, low=low, high=high)
 

@@ -52,8 +52,8 @@ class NothingRecordedError(RegistryError):
     """There is no local store: nothing was published beside it, and there is no champion."""
 
 
-def require_tracking_uri(uri: str) -> None:
-    """Refuses what MLflow would take for a path, or what has no place for the artefacts.
+def require_tracking_uri(uri: str) -> str:
+    """The URI; refuses what MLflow would take for a path, or what has no place for the artefacts.
 
     Raises:
         ValueError: the message says what a tracking URI is, and does not quote it: it may hold a password.
@@ -73,6 +73,7 @@ def require_tracking_uri(uri: str) -> None:
             "MLFLOW_TRACKING_URI or --tracking-uri must begin with http:// or https:// and name a host, or "
             "with sqlite:/// and name a file, such as http://localhost:5000"
         )
+    return uri
 
 
 @contextmanager

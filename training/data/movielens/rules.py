@@ -1,6 +1,6 @@
 """The rules that each field must keep."""
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -30,35 +30,20 @@ def failures_of(schema: DataFrameSchema, frame: pd.DataFrame) -> dict[str, list[
 
 
 def _within(low: float, high: float, rule: str) -> Check:
-    def is_within(column: "pd.Series[Any]") -> "pd.Series[bool]":
-        return column.between(low, high)
-
-    return Check(is_within, error=rule, ignore_na=False)  # NaN is within nothing
-
-
-def _once(ids: "pd.Series[Any]") -> "pd.Series[bool]":
-    return (ids < 1) | ~ids.duplicated(keep=False)  # those below 1 break another rule
-
-
-def _filled(texts: "pd.Series[str]") -> "pd.Series[bool]":
-    return texts.str.strip() != ""
-
-
-def _short(texts: "pd.Series[str]") -> "pd.Series[bool]":
-    return texts.str.len() <= MAX_TITLE_CHARACTERS
-
-
-def _without_controls(texts: "pd.Series[str]") -> "pd.Series[bool]":
-    return ~texts.str.contains(_CONTROL)
+    return Check.in_range(low, high, error=rule, ignore_na=False)  # NaN is within nothing
 
 
 USER_ID: Final = _within(1, np.inf, "must be a whole number from 1")
 MOVIE_ID: Final = _within(1, MAX_MOVIE_ID, f"must be a whole number from 1 to {MAX_MOVIE_ID}")
-ONE_ROW: Final = Check(_once, error="must be there only once")
+ONE_ROW: Final = Check(  # ids below 1 break another rule
+    lambda ids: (ids < 1) | ~ids.duplicated(keep=False), error="must be there only once"
+)
 TITLE: Final = (
-    Check(_filled, error="must not be empty"),
-    Check(_short, error=f"must have at most {MAX_TITLE_CHARACTERS} characters"),
-    Check(_without_controls, error="must not hold control characters"),
+    Check(lambda texts: texts.str.strip() != "", error="must not be empty"),
+    Check.str_length(
+        max_value=MAX_TITLE_CHARACTERS, error=f"must have at most {MAX_TITLE_CHARACTERS} characters"
+    ),
+    Check(lambda texts: ~texts.str.contains(_CONTROL), error="must not hold control characters"),
 )
 TMDB_ID: Final = _within(0, MAX_MOVIE_ID, "must be a whole number or empty")
 TIME: Final = _within(0, MAX_TIME, f"must be whole seconds from 0 to {MAX_TIME}, or a time of ISO 8601")
