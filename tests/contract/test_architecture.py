@@ -27,7 +27,7 @@ FORBIDDEN = (
     (PROCESSES, "serving.ids", "training.data.movielens.ratings"),
     (FLOORS, "training.models.svd", "training.publish.gate"),
     (FLOORS, "training.errors", "training.progress"),
-    (FLOORS, "training.experiments.single", "training.cli.options"),
+    (FLOORS, "training.experiments.studies", "training.cli.options"),
     (FLOORS, "training.jobs.evaluate", "training.cli.options"),
     (FLOORS, "training.data.movielens.titles", "training.release.roll_out"),
     (FLOORS, "training.progress", "training.lock"),

@@ -101,35 +101,28 @@ def train_popularity(
     """Measure plain popularity: the baseline of all, and what unknown users get."""
     import pandas as pd
 
-    from training.data.popularity import MovieStatistics, popularity
+    from training.data.popularity import MovieStatistics
     from training.models.recommenders import PopularityRecommender
 
     with _single(options) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
-        weights = {"rating_weight": rating_weight, "count_weight": count_weight}
+        weights = {"min_ratings": min_ratings, "rating_weight": rating_weight, "count_weight": count_weight}
 
         def fit(past: Ratings) -> PopularityRecommender:
-            return PopularityRecommender.fit(
-                past,
-                table,
-                min_ratings=min_ratings,
-                rating_weight=rating_weight,
-                count_weight=count_weight,
-            )
+            return PopularityRecommender.fit(past, table, **weights)
 
         metrics = job.measure(fit, chosen_protocol(ratings, protocol))
         statistics = MovieStatistics.of(ratings, len(table.movies.ids))
         frame = pd.DataFrame(
             {
                 "movieId": table.movies.ids.ids,
-                "popularity": popularity(statistics, min_ratings=min_ratings, **weights),
+                "popularity": fit(ratings).catalogue.popularity,
                 "num_ratings": statistics.counts,
                 "avg_rating": statistics.means,
             }
         )
         frame.to_parquet(job.folder / "popularity.parquet", index=False)
-        parameters = {"min_ratings": min_ratings, "seed": options.seed, **weights}
-        job.track("popularity_baseline", "popularity", parameters, metrics)
+        job.track("popularity_baseline", "popularity", {"seed": options.seed, **weights}, metrics)
 
 
 @app.command()
@@ -215,12 +208,7 @@ def train_als(
 
 @app.command()
 @with_option_groups
-def build_similarity(
-    *,
-    options: JobOptions,
-    als: AlsOptions,
-    threads: Threads = 2,
-) -> None:
+def build_similarity(*, options: JobOptions, als: AlsOptions, threads: Threads = 2) -> None:
     """Fit ALS on all ratings and write each movie's nearest to exports/similarity_index.parquet.
 
     Movies that nobody rated are near those with the same genres. A published bundle has its own index.
@@ -252,16 +240,9 @@ def build_similarity(
             "movies_by_factors": float(np.count_nonzero(np.any(model.item_factors, axis=1))),
             "movies_without_neighbours": float(np.count_nonzero((neighbours.movie_rows < 0).all(axis=1))),
         }
-        job.progress.console.print(
-            f"{n_movies:,} movies, {metrics['movies_by_factors']:,.0f} of them by ALS factors, in "
-            f"{exports / name}",
-        )
-        job.track(
-            "similarity_index",
-            "similarity",
-            asdict(parameters) | {"seed": options.seed},
-            metrics,
-        )
+        by_factors = f"{metrics['movies_by_factors']:,.0f} of them by ALS factors"
+        job.progress.console.print(f"{n_movies:,} movies, {by_factors}, in {exports / name}")
+        job.track("similarity_index", "similarity", asdict(parameters) | {"seed": options.seed}, metrics)
 
 
 def _exports(root: Path) -> Path:

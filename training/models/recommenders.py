@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +95,9 @@ class ScoredMovies:
     """One per movie, or none at all."""
 
 
+_NOTHING: Final = ScoredMovies(np.empty(0, np.int32), np.empty(0))
+
+
 @dataclass(frozen=True)
 class FilledList:
     """A user's list: the model's own movies, and behind them what is popular. Arrays of one length."""
@@ -131,10 +134,7 @@ class Recommender(ABC):
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Loads a bundle.
-
-        Args:
-            path: a root with bundles, of which the current one is taken; or the folder of one bundle.
+        """Loads a bundle: the current one of a root with bundles, or that whose folder it is.
 
         Raises:
             BundleError: there is no bundle, or it is damaged.
@@ -157,17 +157,10 @@ class Recommender(ABC):
     def recommend(self, user_id: int, n: int = 10, *, explain: bool = False) -> list[Recommendation]:
         """The best unseen movies, best first; what the model leaves open is filled with what is popular.
 
-        Args:
-            user_id: anybody; an unknown one gets what is popular.
-            n: movies to return; fewer come back when fewer are left.
-            explain: whether to say what moved each score most.
+        So an unknown user gets what is popular. Fewer than `n` come back when fewer are left.
         """
         row = self.catalogue.ratings.users.row(user_id)
-        own = (
-            self.scored(row, n, explain=explain)
-            if row >= 0
-            else ScoredMovies(np.empty(0, np.int32), np.empty(0))
-        )
+        own = self.scored(row, n, explain=explain) if row >= 0 else _NOTHING
         filled = self._filled(row, own, n)
         return [
             self._item(
@@ -184,7 +177,7 @@ class Recommender(ABC):
         catalogue, rows, scores = self.catalogue, own.movie_rows, own.scores.astype(np.float64, copy=False)
         if rows.size < n:
             seen = catalogue.ratings.of(user_row).movie_rows if user_row >= 0 else rows[:0]
-            fill = most_popular(catalogue, np.concatenate([seen, rows]), n - rows.size)
+            fill = best_unseen(catalogue.popularity, np.concatenate([seen, rows]), n - rows.size)
             rows = np.concatenate([rows, fill])
             scores = np.concatenate([scores, catalogue.popularity[fill]])
         return FilledList(rows, scores, own.movie_rows.size)
@@ -206,33 +199,15 @@ class Recommender(ABC):
         return self.catalogue.titles[self.catalogue.movies.ids.row(movie_id)]
 
 
-def most_popular(catalogue: CatalogueContext, blocked: Rows, limit: int) -> Rows:
-    """Rows of the most popular movies that are not blocked, as the gateway orders them."""
-    return best_unseen(catalogue.popularity, blocked, limit)
-
-
 class PopularityRecommender(Recommender):
     """The same for everybody, but for what each has seen."""
 
     name = POPULARITY
 
     @classmethod
-    def fit(
-        cls,
-        ratings: Ratings,
-        table: MovieTable,
-        *,
-        rating_weight: float = 1.0,
-        count_weight: float = 1.0,
-        min_ratings: int = 1,
-    ) -> "PopularityRecommender":
-        """Counts ratings: see `training.data.popularity`."""
-        scores = popularity(
-            MovieStatistics.of(ratings, len(table.movies.ids)),
-            rating_weight=rating_weight,
-            count_weight=count_weight,
-            min_ratings=min_ratings,
-        )
+    def fit(cls, ratings: Ratings, table: MovieTable, **weights: Any) -> Self:
+        """Counts ratings; `weights` are those of `training.data.popularity`."""
+        scores = popularity(MovieStatistics.of(ratings, len(table.movies.ids)), **weights)
         return cls(CatalogueContext(table.movies, table.titles, ratings, scores))
 
     @classmethod
@@ -242,8 +217,9 @@ class PopularityRecommender(Recommender):
 
     @override
     def scored(self, user_row: int, limit: int, *, explain: bool) -> ScoredMovies:
-        rows = most_popular(self.catalogue, self.catalogue.ratings.of(user_row).movie_rows, limit)
-        return ScoredMovies(rows, self.catalogue.popularity[rows])
+        scores = self.catalogue.popularity
+        rows = best_unseen(scores, self.catalogue.ratings.of(user_row).movie_rows, limit)
+        return ScoredMovies(rows, scores[rows])
 
 
 class SVDRecommender(Recommender):
@@ -259,9 +235,7 @@ class SVDRecommender(Recommender):
         )
 
     @classmethod
-    def fit(
-        cls, ratings: Ratings, table: MovieTable, *, n_factors: int = 50, seed: int = 0
-    ) -> "SVDRecommender":
+    def fit(cls, ratings: Ratings, table: MovieTable, *, n_factors: int = 50, seed: int = 0) -> Self:
         """Factorises the ratings."""
         model = Svd.fit(ratings, len(table.movies.ids), n_factors=n_factors, seed=seed)
         return cls(CatalogueContext.of(ratings, table), model)
@@ -291,14 +265,8 @@ class ALSRecommender(Recommender):
 
     @classmethod
     def fit(
-        cls,
-        ratings: Ratings,
-        table: MovieTable,
-        parameters: AlsParameters,
-        *,
-        seed: int = 0,
-        engine: Engine,
-    ) -> "ALSRecommender":
+        cls, ratings: Ratings, table: MovieTable, parameters: AlsParameters, *, seed: int = 0, engine: Engine
+    ) -> Self:
         """Fits the factors."""
         model = Als.fit(ratings, len(table.movies.ids), parameters, seed=seed, engine=engine)
         return cls(CatalogueContext.of(ratings, table), model)
