@@ -134,10 +134,8 @@ class Verdict:
 def judge_challenger(challenger: Evaluation, champion: Evaluation | None, remark: str = "") -> Verdict:
     """Applies the rules: a difference refuses where its whole paired interval is beyond the limit.
 
-    Args:
-        challenger: what would be published.
-        champion: what is served now, judged on the same split; None if there is nothing to compare with.
-        remark: why there is nothing, or where the champion's numbers come from.
+    Without a champion, judged on the same split, there is nothing to compare with. `remark` says why, or
+    where its numbers come from.
     """
     if not challenger.user_ids.size:
         return Verdict(
@@ -146,19 +144,18 @@ def judge_challenger(challenger: Evaluation, champion: Evaluation | None, remark
     refusals = _below_baselines(challenger)
     over = None
     if champion is not None:
-        over = _over(challenger, champion)
+        over, worse = _over_champion(challenger, champion)
+        refusals += worse
         ours, theirs = challenger.ndcg["two_stage"], champion.ndcg["two_stage"]
         remark = (
             f"{remark}nDCG@10 {ours.mean():.4f} against {theirs.mean():.4f} of what is served, on the same "
             f"{theirs.size} users: {over}"
         )
-        refusals += _below_champion(challenger, champion, over)
     validation = challenger.validation
     if validation is not None:
         on_validation = _below_baselines(validation)
         if champion is not None and champion.validation is not None:
-            over_validation = _over(validation, champion.validation)
-            on_validation += _below_champion(validation, champion.validation, over_validation)
+            on_validation += _over_champion(validation, champion.validation)[1]
         refusals += [f"on the validation part, {refusal}" for refusal in on_validation]
     return Verdict(refusals=tuple(refusals), remark=remark, over_served=over)
 
@@ -169,50 +166,29 @@ def _below_baselines(challenger: Evaluation) -> list[str]:
     refusals = []
     for model, words in (("popularity", "popularity"), ("als", "ALS alone")):
         theirs = challenger.ndcg[model]
-        if (
-            ours.size >= LEAST_USERS
-            and (over := lift_of(ours, theirs, model="two_stage", over=model)).high < 0
-        ):
+        over = lift_of(ours, theirs, model="two_stage", over=model)
+        if ours.size >= LEAST_USERS and over.high < 0:
             refusals.append(f"nDCG@10 {ours.mean():.4f} is below {words}, {theirs.mean():.4f}: {over}")
     return refusals
 
 
-def _below_champion(challenger: Evaluation, champion: Evaluation, over: Lift) -> list[str]:
-    """The refusal of what is worse than what is served by more than is tolerated, if it is.
-
-    Args:
-        challenger: what would be published.
-        champion: what is served.
-        over: the lift of the one over the other, which takes long to compute.
-    """
+def _over_champion(challenger: Evaluation, champion: Evaluation) -> tuple[Lift, list[str]]:
+    """The lift over what is served, and the refusal of what is worse by more than is tolerated, if it is."""
     ours, theirs = challenger.ndcg["two_stage"], champion.ndcg["two_stage"]
+    over = lift_of(ours, theirs, model="two_stage", over=SERVED)
     if ours.size < LEAST_USERS or over.high >= -TOLERANCE * theirs.mean():
-        return []
+        return over, []
     refusal = (
         f"nDCG@10 {ours.mean():.4f} is more than {TOLERANCE:.0%} below what is served, {theirs.mean():.4f}, "
         f"whatever chance may explain: {over}"
     )
-    return [refusal]
-
-
-def _over(challenger: Evaluation, champion: Evaluation) -> Lift:
-    ours, theirs = challenger.ndcg["two_stage"], champion.ndcg["two_stage"]
-    return lift_of(ours, theirs, model="two_stage", over=SERVED)
+    return over, [refusal]
 
 
 def pass_gate(
-    store: BundleStore,
-    measurement: Measurement,
-    ratings: Ratings,
-    job: JobContext,
+    store: BundleStore, measurement: Measurement, ratings: Ratings, job: JobContext
 ) -> tuple[Evaluation, Verdict]:
-    """Judges a new recipe beside the one that is served.
-
-    Args:
-        store: holds the champion, if there is one.
-        measurement: of the new recipe.
-        ratings: what it was measured on.
-        job: the new recipe's; the champion's may have to be trained in it.
+    """Judges a new recipe beside the one that is served, whose recipe may have to be trained on `ratings`.
 
     Returns:
         What to keep with the new bundle, and the verdict.

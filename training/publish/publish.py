@@ -111,15 +111,8 @@ def publish(
 ) -> str:
     """Publishes a bundle and points to it, once servers have taken the one before.
 
-    What the steps of the job took goes into its `build.json`.
-
-    Args:
-        root: of the bundles.
-        build: what the bundle is made from.
-        progress: shows the steps.
-        settle_seconds: how long servers take to follow the pointer.
-        key: signs the bundle; None: nobody does.
-        check: asked with the published bundle before the pointer moves to it; raises to prevent that.
+    What the steps of the job took goes into its `build.json`. `check` is asked with the published bundle
+    before the pointer moves to it, and raises to prevent that.
 
     Returns:
         The bundle_id; equal contents have equal ids, and publishing them again changes nothing.
@@ -138,20 +131,25 @@ def publish(
     store = BundleStore(root, trusted=None if key is None else key.public)
     store.require_space(size_of(build))
     with store.staging() as staging:
-        golden, shards = _write(staging, build, progress)
-        files = file_records(staging)
+        ranker, neighbours = _write_contents(staging, build, progress)
+        _link_shared(staging, build)
+        with progress.step("Tables for analysts"):
+            _write_analysts_tables(staging / "exports", build, neighbours)
+        files, tables = file_records(staging), build.two_stage.stage.tables
         manifest = Manifest(
             bundle_id=bundle_id_of(files),
             files=files,
             dataset_tag=build.dataset_tag,
-            features=_feature_record(build),
+            features=FeatureRecord(
+                groups=names_of_groups(tables.kinds), names=tables.names, hash=tables.hash
+            ),
             n_candidates=build.recipe.n_candidates,
             recipe=recipe_record(build.recipe, build.two_stage.choice),
             metrics=build.metrics,
             quality=build.quality,
             libraries={name: version(name) for name in LIBRARIES},
-            golden=golden,
-            shards=shards,
+            golden=_golden(build, ranker, neighbours),
+            shards=_shard_records(build, ranker),
             scan_share=build.two_stage.stage.scan_share(),
         )
         (staging / "build.json").write_bytes(
@@ -188,15 +186,6 @@ def size_of(build: Build) -> int:
     return sum(array.nbytes for array in arrays) + neighbours
 
 
-def _write(staging: Path, build: Build, progress: Progress) -> tuple[Golden, tuple[ShardRecord, ...]]:
-    """Fills all folders: contents first, as links and tables are made of them."""
-    ranker, neighbours = _write_contents(staging, build, progress)
-    _link_shared(staging, build)
-    with progress.step("Tables for analysts"):
-        _write_analysts_tables(staging / "exports", build, neighbours)
-    return _golden(build, ranker, neighbours), _shard_records(build, ranker)
-
-
 def _write_contents(
     staging: Path, build: Build, progress: Progress
 ) -> tuple[RankerContent, NeighboursContent]:
@@ -213,7 +202,8 @@ def _write_contents(
     record = SourcesRecord(stage.sources.weights, build.recipe.least_history)
     write_sources(candidate, record, stage.sources.transitions)
     with progress.step("Leaf tables, checked against CatBoost's SHAP values"):
-        ranker = ranker_content(build.two_stage)
+        model, sample = build.two_stage.ranker, stage.sample_features()
+        ranker = RankerContent(model, stage.tables, build_leaf_tables(model, sample))
     ranker.write(staging / "ranking")
     with progress.step("Similarity index", len(movies.ids)) as advance:
         neighbours = build_index(
@@ -273,15 +263,6 @@ def _link_if_equal(kept: Path, other: Path) -> None:
     if kept.is_file() and other.is_file() and filecmp.cmp(kept, other, shallow=False):
         other.unlink()
         os.link(kept, other)
-
-
-def ranker_content(two_stage: TwoStage) -> RankerContent:
-    """What the ranking service loads."""
-    return RankerContent(
-        model=two_stage.ranker,
-        tables=two_stage.stage.tables,
-        leaf_tables=build_leaf_tables(two_stage.ranker, two_stage.stage.sample_features()),
-    )
 
 
 def _golden(build: Build, ranker: RankerContent, neighbours: NeighboursContent) -> Golden:
@@ -356,13 +337,4 @@ def _first(found: FusedCandidates, limit: int) -> FusedCandidates:
         found.scores[:limit],
         found.fused_scores[:limit],
         {source: ranks[:limit] for source, ranks in found.source_ranks.items()},
-    )
-
-
-def _feature_record(build: Build) -> FeatureRecord:
-    tables = build.two_stage.stage.tables
-    return FeatureRecord(
-        groups=names_of_groups(tables.kinds),
-        names=tables.names,
-        hash=tables.hash,
     )
