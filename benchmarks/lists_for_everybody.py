@@ -1,17 +1,17 @@
-"""What the lists for everybody are worth: `python -m benchmarks.lists_for_everybody`.
+"""What the lists for everybody are worth: `python -m benchmarks.lists_for_everybody --help`.
 
 Trending against popularity of all time: what users like after a moment, by nDCG@10, as under the protocol
 `time`. Movies to ask a newcomer about against the most popular ones: recall@20 of ALS for users who were held
 out whole, after five answers.
 """
 
-import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
 import numpy.typing as npt
+import typer
 
 from serving.bundle.catalogue import read_movies
 from serving.bundle.factors import read_ratings, read_user_factors
@@ -27,20 +27,18 @@ from training.evaluation.metrics import capped_recall, hits
 from training.evaluation.splits import SplitProtocol, split
 from training.models.als_shards import fit_item_factors
 from training.models.lists import best_unseen
-from training.models.taste import taste_movies
+from training.models.taste import TASTE_MOVIES, taste_movies
 
 ANSWERS: Final = 5
-ASKED: Final = 30
 CUTOFF: Final = 20
 PARTS: Final = 5
 
 
-def main() -> None:
+def main(
+    bundle_root: Annotated[Path, typer.Option(help="Directory of a published bundle.")] = Path("artifacts"),
+) -> None:
     """Measures on the ratings of the current bundle, and prints."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.lists_for_everybody", description=__doc__)
-    parser.add_argument("--bundle-root", type=Path, default=Path("artifacts"))
-    options = parser.parse_args()
-    store = BundleStore(options.bundle_root)
+    store = BundleStore(bundle_root)
     folder = store.folder(store.pointer().bundle_id, "candidate")
     ratings, n_movies = read_ratings(folder), len(read_movies(folder).ids)
     _, parameters = read_user_factors(folder)
@@ -52,7 +50,7 @@ def main() -> None:
 def show(title: str, ours: npt.NDArray[np.float64], popular: npt.NDArray[np.float64]) -> None:
     """Prints means over users, and the interval of their difference."""
     low, high = interval(ours - popular)
-    print(  # noqa: T201
+    typer.echo(
         f"{title}: {ours.mean():.3f}, popular {popular.mean():.3f}, "
         f"difference {(ours - popular).mean():+.3f} [{low:+.3f}, {high:+.3f}], {ours.size} users"
     )
@@ -92,7 +90,7 @@ def of_answers(
         scores = popularity(statistics)
         asked = {
             "taste": taste_movies(item_factors, scores, statistics.counts),
-            "popular": np.argsort(-scores, kind="stable")[:ASKED].astype(np.int32),
+            "popular": np.argsort(-scores, kind="stable")[:TASTE_MOVIES].astype(np.int32),
         }
         for recalls in _recalls(
             ratings,
@@ -154,4 +152,4 @@ def _scores(
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
