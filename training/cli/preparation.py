@@ -22,9 +22,6 @@ def prepared_data(
 
     progress = Progress(open_console())
     with failing_clearly(), alone(data.bundle_root):
-        yield (
-            prepare(
-                data.resolve(), data.bundle_root, sample=sample, dataset_tag=dataset_tag, progress=progress
-            ),
-            progress,
-        )
+        dataset, root = data.resolve(), data.bundle_root
+        prepared = prepare(dataset, root, sample=sample, dataset_tag=dataset_tag, progress=progress)
+        yield prepared, progress

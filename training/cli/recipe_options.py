@@ -213,12 +213,6 @@ class ParametersError(TrainingError):
     """A file of parameters that cannot be used."""
 
 
-def regularization_is_open(options: AlsOptions, found: Asked = MappingProxyType({})) -> bool:
-    """Whether λ of ALS is to be chosen: nobody asked for one, nor for the preset of another project."""
-    given = {**found, **_given(options.asked)}
-    return options.preset is Preset.DEFAULT and "regularization" not in given
-
-
 def als_of_options(options: AlsOptions, found: Asked = MappingProxyType({})) -> AlsParameters:
     """Parameters of ALS: the preset, but for what was `found` in a file and what was asked for."""
     is_reference = options.preset is Preset.REFERENCE
@@ -257,13 +251,15 @@ class RecipeOptions:
                 "--source-weights: transitions need times, and these ratings have none: give them 0"
             )
         found = self._file.found
+        als_found, is_default = found.get("als", {}), self.als.preset is Preset.DEFAULT
+        als_given = {**als_found, **_given(self.als.asked)}
         features = self.features or FeatureSet.EXTENDED
         if not ratings.is_timed and features is FeatureSet.EXTENDED:
             features = FeatureSet.UNTIMED
         untimed = FeatureSet.UNTIMED.groups
         groups = tuple(group for group in features.groups if ratings.is_timed or group in untimed)
         return Recipe(
-            als=als_of_options(self.als, found.get("als", {})),
+            als=als_of_options(self.als, als_found),
             ranker=replace(
                 default_ranker(len(ratings)), **{**found.get("ranker", {}), **_given(self.ranker.asked)}
             ),
@@ -272,9 +268,9 @@ class RecipeOptions:
             protocol=chosen_protocol(ratings, protocol),
             seed=seed,
             threads=self.threads,
-            choose_regularization=regularization_is_open(self.als, found.get("als", {})),
+            choose_regularization=is_default and "regularization" not in als_given,
             sources=self.source_weights or ALS_ALONE,
-            choose_sources=self.source_weights is None and self.als.preset is Preset.DEFAULT,
+            choose_sources=self.source_weights is None and is_default,
             n_candidates=self.n_candidates,
         )
 

@@ -24,9 +24,9 @@ from training.cli.preparation import prepared_data
 from training.cli.recipe_options import (
     AlsOptions,
     NCandidates,
+    RecipeOptions,
     als_of_options,
     chosen_protocol,
-    regularization_is_open,
 )
 from training.lock import alone
 from training.progress import Progress
@@ -167,26 +167,20 @@ def train_als(
     from training.evaluation.splits import judged_split
     from training.experiments.regularization import best_regularization, choose_als_regularization
     from training.models.als import Als
+    from training.models.job_context import JobContext
     from training.models.recommenders import ALSRecommender
 
     with _single(options) as job:
-        ratings, table = job.prepared.clean.ratings, job.prepared.table
-        parameters, engine = als_of_options(als), LocalEngine(threads)
-        chosen = chosen_protocol(ratings, protocol)
-        if regularization_is_open(als):
-            with job.progress.step("Regularization of ALS, on a validation part"):
-                tried = choose_als_regularization(
-                    judged_split(ratings, chosen).train,
-                    len(table.movies.ids),
-                    parameters,
-                    chosen,
-                    seed=options.seed,
-                    engine=engine,
-                )
+        ratings, table, engine = job.prepared.clean.ratings, job.prepared.table, LocalEngine(threads)
+        recipe = RecipeOptions(als=als).recipe(ratings, protocol, seed=options.seed)
+        parameters = recipe.als
+        if recipe.choose_regularization:
+            past = judged_split(ratings, recipe.protocol).train
+            tried = choose_als_regularization(past, JobContext(table, recipe, job.progress, engine))
             parameters = replace(parameters, regularization=best_regularization(tried))
         metrics = job.measure(
             lambda past: ALSRecommender.fit(past, table, parameters, seed=options.seed, engine=engine),
-            chosen,
+            recipe.protocol,
             n_candidates,
         )
         model = Als.fit(ratings, len(table.movies.ids), parameters, seed=options.seed, engine=engine)

@@ -109,7 +109,7 @@ def measure(
         )
     als_ndcg: Mapping[float, float] = {}
     if job.recipe.choose_regularization:
-        als_ndcg = _als_ndcg(test.train, job)
+        als_ndcg = choose_als_regularization(test.train, job)
         als = replace(job.recipe.als, regularization=best_regularization(als_ndcg))
         job = job.with_recipe(als=als)
     sources = None
@@ -162,20 +162,6 @@ def _chosen(
             lists.groups_with(kept), lists.lists_with(kept), job.with_recipe(feature_groups=kept)
         )
     return selection, choice
-
-
-def _als_ndcg(past: Ratings, job: JobContext) -> dict[float, float]:
-    recipe = job.recipe
-    with job.progress.step("Regularization of ALS, on a validation part"):
-        return choose_als_regularization(
-            past,
-            job.n_movies,
-            recipe.als,
-            recipe.protocol,
-            seed=recipe.seed,
-            engine=job.engine,
-            checkpoints=job.checkpoints,
-        )
 
 
 def _ease_ndcg(past: Ratings, job: JobContext) -> dict[float, float]:

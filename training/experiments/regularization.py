@@ -6,13 +6,12 @@ from typing import Final
 
 import numpy as np
 
-from serving.fold_in import AlsParameters
 from serving.ratings import Ratings
-from training.checkpoints import NO_CHECKPOINTS, Arrays, Checkpoints
-from training.engine.engine import Engine
+from training.checkpoints import Arrays
 from training.evaluation.judging import mean_ndcg
 from training.evaluation.splits import ENOUGH_USERS, Split, SplitProtocol, split
 from training.models.als import Als
+from training.models.job_context import JobContext
 
 GRID_FACTOR: Final = 2.0
 """From one λ of a grid to the next."""
@@ -22,41 +21,25 @@ _MOST_JUDGED: Final = 3_000
 _JUDGED: Final = 10
 
 
-def choose_als_regularization(
-    past: Ratings,
-    n_movies: int,
-    parameters: AlsParameters,
-    protocol: SplitProtocol,
-    *,
-    seed: int,
-    engine: Engine,
-    checkpoints: Checkpoints = NO_CHECKPOINTS,
-) -> dict[float, float]:
-    """Fits ALS with each λ of a grid around that of `parameters`, and judges it on a validation part.
+def choose_als_regularization(past: Ratings, job: JobContext) -> dict[float, float]:
+    """Fits ALS with each λ of a grid around that of the recipe, and judges it on a validation part.
 
-    Args:
-        past: all but the test part.
-        n_movies: rows of the catalogue.
-        parameters: all others are kept.
-        protocol: how the test part was cut off.
-        seed: of ALS.
-        engine: where ALS is fitted; the result does not depend on it.
-        checkpoints: finished steps of the job.
+    It is cut off `past`, all but the test part, by the protocol that cut off that one.
 
     Returns:
         nDCG@10 by λ, ascending.
     """
-    judged, _ = validation_part(past, protocol)
+    recipe, checkpoints = job.recipe, job.checkpoints
+    judged, _ = validation_part(past, recipe.protocol)
 
     def ndcg_of(regularization: float) -> float:
         def judge() -> Arrays:
-            chosen = replace(parameters, regularization=regularization)
             als = Als.fit(
                 judged.train,
-                n_movies,
-                chosen,
-                seed=seed,
-                engine=engine,
+                job.n_movies,
+                replace(recipe.als, regularization=regularization),
+                seed=recipe.seed,
+                engine=job.engine,
                 users=judged.users,
                 checkpoints=checkpoints,
             )
@@ -65,7 +48,8 @@ def choose_als_regularization(
 
         return float(checkpoints.step(f"als-regularization-{regularization:g}", judge)["ndcg"])
 
-    return search_grid(judged, parameters.regularization, ndcg_of)
+    with job.progress.step("Regularization of ALS, on a validation part"):
+        return search_grid(judged, recipe.als.regularization, ndcg_of)
 
 
 def validation_part(past: Ratings, protocol: SplitProtocol) -> tuple[Split, SplitProtocol]:

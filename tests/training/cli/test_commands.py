@@ -20,7 +20,7 @@ from serving.bundle.store import BundleStore
 from serving.ratings import Ratings
 from tests.training.release.candidate import holder_of
 from tests.training.small import PROGRESS, RECIPE, build_of, table_of, tastes
-from training.cli import single_models
+from training.cli import recipe_options
 from training.cli.train import app
 from training.evaluation.splits import SplitProtocol
 from training.experiments.experiment import measure
@@ -223,7 +223,7 @@ def test_a_fit_without_a_finite_solution_is_said_in_words(
     tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch, alpha: float
 ) -> None:
     write_tastes(no_data)
-    monkeypatch.setattr(single_models, "als_of_options", lambda *_: replace(RECIPE.als, alpha=alpha))
+    monkeypatch.setattr(recipe_options, "als_of_options", lambda *_: replace(RECIPE.als, alpha=alpha))
     result = run("train-als", "--data-dir", no_data, "--bundle-root", tmp_path / "bundles")
     assert_said_in_words(result, f"ALS has no finite solution with alpha = {alpha:g}, ")
     assert result.stderr.count("\n") == 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from serving.ratings import Ratings
-from tests.training.small import N_MOVIES, RECIPE, ratings_of, tastes
+from tests.training.small import JOB, N_MOVIES, RECIPE, ratings_of, table_of, tastes
 from training.checkpoints import Checkpoints
 from training.engine.local import LocalEngine
 from training.evaluation.judging import mean_ndcg
@@ -90,9 +90,7 @@ def test_als_finds_a_regularization_ten_times_that_of_the_recipe() -> None:
     """And it is right: on the test part, which it never saw, it is better than where the grid began."""
     ratings = noisy(400, 200)
     test = judged_split(ratings, SplitProtocol.USER)
-    tried = choose_als_regularization(
-        test.train, 200, RECIPE.als, SplitProtocol.USER, seed=0, engine=LocalEngine(1)
-    )
+    tried = choose_als_regularization(test.train, replace(JOB, table=table_of(200)))
     chosen = best_regularization(tried)
     assert chosen >= 10 * RECIPE.als.regularization
     assert als_ndcg(test, 200, chosen) > 1.1 * als_ndcg(test, 200, RECIPE.als.regularization)
@@ -102,15 +100,7 @@ def test_a_resumed_job_fits_nothing_twice(tmp_path: Path, monkeypatch: pytest.Mo
     past = tastes()
 
     def choose() -> dict[float, float]:
-        return choose_als_regularization(
-            past,
-            N_MOVIES,
-            RECIPE.als,
-            SplitProtocol.USER,
-            seed=0,
-            engine=LocalEngine(1),
-            checkpoints=Checkpoints.of(tmp_path, "job"),
-        )
+        return choose_als_regularization(past, replace(JOB, checkpoints=Checkpoints.of(tmp_path, "job")))
 
     first = choose()
     monkeypatch.setattr(als, "fit_item_factors", None)
