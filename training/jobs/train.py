@@ -26,7 +26,7 @@ from training.progress import Progress
 from training.publish.gate import pass_gate
 from training.publish.publish import Build, publish
 from training.report.findings import warnings_of
-from training.report.report import Subject, render_report
+from training.report.report import render_report
 from training.report.tables import print_measurements
 
 SERVER_LOADERS: Final = (
@@ -90,10 +90,7 @@ def train_and_publish(
             "nobody can be recommended anything: each user whose taste is known has rated every movie"
         )
     with progress.step("Report"):
-        subject = Subject(
-            dataset_tag=prepared.dataset_tag, source=prepared.source, table=table, cleaning=clean.counts
-        )
-        report = render_report(subject, measurement, two_stage, tuning, verdict)
+        report = render_report(prepared, measurement, two_stage, tuning, verdict)
     build = Build(
         two_stage=two_stage,
         table=table,

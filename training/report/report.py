@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any, Final
@@ -12,8 +11,7 @@ import numpy.typing as npt
 from catboost import Pool
 from jinja2 import Environment, StrictUndefined
 
-from training.data.movielens.cleaning import CleaningCounts
-from training.data.movielens.movies import MovieTable
+from training.data.preparation import Prepared
 from training.evaluation.judging import CUTOFFS, Lift, Quality, interval, shown_metrics
 from training.experiments.experiment import Measurement
 from training.experiments.studies import Tuning
@@ -35,19 +33,8 @@ from training.report.findings import (
 _LIBRARIES: Final = ("movierec", "numpy", "scipy", "implicit", "catboost", "shap", "matplotlib")
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What was trained on."""
-
-    dataset_tag: str
-    source: str
-    """Where the data set came from, in words."""
-    table: MovieTable
-    cleaning: CleaningCounts
-
-
 def render_report(
-    subject: Subject,
+    prepared: Prepared,
     measurement: Measurement,
     served: TwoStage,
     tuning: Tuning | None = None,
@@ -55,12 +42,8 @@ def render_report(
 ) -> str:
     """The page as one HTML text, with its styles and figures inside.
 
-    Args:
-        subject: the data.
-        measurement: of the recipe, on the past and the future.
-        served: the same recipe trained on all ratings: what the bundle holds.
-        tuning: where the recipe's parameters came from, if from a search.
-        verdict: the gate's, if it was asked.
+    What is `served` is the measured recipe, trained on all ratings. `tuning` is the search that found its
+    parameters, if one did, and the verdict is that of the gate, if it was asked.
     """
     qualities = merged([measurement])
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -73,7 +56,8 @@ def render_report(
     sample = served.stage.sample_features()
     refit_scores = candidate_scores(served.stage, np.arange(len(served.stage.ratings.users), dtype=np.int32))
     return template.render(
-        subject=subject,
+        prepared=prepared,
+        cleaning=prepared.clean.counts,
         measurement=measurement,
         ratings=served.stage.ratings,
         rated_movies=np.unique(served.stage.ratings.movie_rows).size,

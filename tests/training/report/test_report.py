@@ -20,6 +20,7 @@ from tests.training.small import HERE, PROGRESS
 from training.data.movielens.cleaning import CleanRatings
 from training.data.movielens.data_set import read_data_set
 from training.data.movielens.movies import MovieTable
+from training.data.preparation import Prepared
 from training.engine.local import LocalEngine
 from training.evaluation.judging import Lift, Quality, lift
 from training.evaluation.splits import ENOUGH_USERS, SplitProtocol, split
@@ -37,7 +38,7 @@ from training.publish.gate import Evaluation, judge_challenger
 from training.publish.publish import Build, publish
 from training.report.figures import decile_coverage
 from training.report.findings import sources_sentence, warnings_of
-from training.report.report import Subject, render_report
+from training.report.report import render_report
 from training.report.tables import print_measurements
 
 CURVES = tuple(
@@ -75,14 +76,14 @@ def measured(sample: tuple[MovieTable, CleanRatings]) -> tuple[Measurement, TwoS
 
 
 @pytest.fixture(scope="module")
-def subject(sample: tuple[MovieTable, CleanRatings]) -> Subject:
+def prepared(sample: tuple[MovieTable, CleanRatings]) -> Prepared:
     table, clean = sample
-    return Subject(clean.tag("sample"), "generated", table, clean.counts)
+    return Prepared(table, clean, clean.tag("sample"), "generated", "sample-0")
 
 
 @pytest.fixture(scope="module")
-def page(subject: Subject, measured: tuple[Measurement, TwoStage]) -> str:
-    return render_report(subject, *measured)
+def page(prepared: Prepared, measured: tuple[Measurement, TwoStage]) -> str:
+    return render_report(prepared, *measured)
 
 
 def is_warned(measurement: Measurement, words: str) -> bool:
@@ -170,7 +171,7 @@ def test_seeds_with_other_sources_have_one_table(measured: tuple[Measurement, Tw
 
 
 def test_what_stage_one_leaves_is_said_of_what_it_hands_over(
-    page: str, subject: Subject, measured: tuple[Measurement, TwoStage]
+    page: str, prepared: Prepared, measured: tuple[Measurement, TwoStage]
 ) -> None:
     """Of several sources it hands over more than ALS alone would."""
     alone = measured[0].qualities["als"]
@@ -183,7 +184,7 @@ def test_what_stage_one_leaves_is_said_of_what_it_hands_over(
         },
         profiles={**measured[0].profiles, "candidates": measured[0].profiles["als"]},
     )
-    merged = render_report(subject, several, measured[1])
+    merged = render_report(prepared, several, measured[1])
     captions = [
         one[one.index("Stage two can only reorder") :].split("</figcaption>")[0] for one in (page, merged)
     ]
@@ -276,7 +277,9 @@ def test_few_judged_users_allow_no_conclusion(measured: tuple[Measurement, TwoSt
     assert warnings_of([few]) == ["Only 28 users can be judged under 'user': much may be chance."]
 
 
-def test_a_report_of_nobody_judged_says_so(subject: Subject, measured: tuple[Measurement, TwoStage]) -> None:
+def test_a_report_of_nobody_judged_says_so(
+    prepared: Prepared, measured: tuple[Measurement, TwoStage]
+) -> None:
     measurement = measured[0]
     nobody = {
         model: Quality({name: values[:0] for name, values in quality.per_user.items()}, quality.coverage)
@@ -284,7 +287,7 @@ def test_a_report_of_nobody_judged_says_so(subject: Subject, measured: tuple[Mea
     }
     judged = measurement.judged.only(np.arange(0))
     empty = replace(measurement, judged=judged, qualities=nobody, validation={})
-    assert "Only 0 users can be judged under" in render_report(subject, empty, measured[1])
+    assert "Only 0 users can be judged under" in render_report(prepared, empty, measured[1])
 
 
 def test_a_leak_that_no_guard_sees_shows_as_a_ranker_below_stage_one(
@@ -316,7 +319,7 @@ def test_a_leak_that_no_guard_sees_shows_as_a_ranker_below_stage_one(
 @pytest.mark.row(49)
 def test_a_ranker_that_learned_from_shuffled_labels_does_not_pass_the_gate(
     sample: tuple[MovieTable, CleanRatings],
-    subject: Subject,
+    prepared: Prepared,
     measured: tuple[Measurement, TwoStage],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -338,7 +341,7 @@ def test_a_ranker_that_learned_from_shuffled_labels_does_not_pass_the_gate(
     assert "below ALS alone" in refusals
     assert "more than 2% below what is served" in refusals
 
-    forced = render_report(subject, shuffled, measured[1], verdict=verdict)
+    forced = render_report(prepared, shuffled, measured[1], verdict=verdict)
     over = verdict.over_served
     assert over is not None
     assert f"<td>[{over.low:+.3f}, {over.high:+.3f}]</td>\n<td>worse</td>" in forced
