@@ -2,17 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import dataset, types
 
 from training.data.movielens.problems import Problems, lines_in_words
-
-_FORMAT: Final = "parquet"
-_PARTITIONING: Final = "hive"
-"""Folders may be named `column=value`."""
 
 
 def parquet_names(path: Path) -> list[str]:
@@ -28,12 +24,9 @@ def parquet_names(path: Path) -> list[str]:
 def read_parquet(
     path: Path, columns: Sequence[str], problems: Problems
 ) -> tuple[Any, Callable[[Sequence[int]], str]]:
-    """User, movie, rating and time of each row as an Arrow table; without the files that cannot be read.
+    """User, movie, rating and time, where there is one, of each row as an Arrow table.
 
-    Args:
-        path: the file or folder.
-        columns: their names; without the last where there are no times.
-        problems: is told of files that cannot be read, and of columns of a wrong type.
+    Files that cannot be read, or have columns of a wrong type, are left out and told to `problems`.
 
     Returns:
         The table, and what to call rows of it, counted from 1: ` row 7`, or ` row 7 of part-0.parquet`.
@@ -65,7 +58,8 @@ class _TypeError(Exception):
 
 
 def _dataset(path: Path) -> Any:
-    return dataset.dataset(str(path), format=_FORMAT, partitioning=_PARTITIONING)
+    # Folders may be named `column=value`.
+    return dataset.dataset(str(path), format="parquet", partitioning="hive")
 
 
 def _table(fragment: Any, readers: Mapping[str, Callable[[str, Any], Any]]) -> Any:

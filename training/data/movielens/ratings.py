@@ -48,12 +48,7 @@ class RatingColumns:
 
     def where(self, mask: npt.NDArray[np.bool_]) -> "RatingColumns":
         """The ratings that `mask` keeps."""
-        return RatingColumns(
-            user_ids=self.user_ids[mask],
-            movie_ids=self.movie_ids[mask],
-            stars=self.stars[mask],
-            times=self.times[mask],
-        )
+        return RatingColumns(**{name: array[mask] for name, array in vars(self).items()})
 
 
 def read_ratings(
@@ -61,11 +56,7 @@ def read_ratings(
 ) -> tuple[RatingColumns, int]:
     """The ratings that are in range, and how many are not. What is not tolerable goes to `problems`.
 
-    Args:
-        path: the file.
-        layout: what is in it. Without a column of times, all times are 0.
-        scale: lowest and highest rating; None: that of MovieLens.
-        problems: where to.
+    Without a column of times, all times are 0. `scale` is the lowest and highest rating; None: as MovieLens.
     """
     advice = "; another scale is told by --rating-scale LOW:HIGH" if scale is None else ""
     scale = scale or MOVIELENS_SCALE
@@ -141,12 +132,8 @@ def _read_fast(path: Path, layout: Layout) -> Any:
 def _read_arrow(path: Path, layout: Layout, types: Sequence[Any], *, skip: Any = None) -> Any:
     """The columns as an Arrow table, one row a line; an empty line is a row of nulls.
 
-    Args:
-        path: the file.
-        layout: what is in it.
-        types: of the columns.
-        skip: is told of lines with the wrong number of fields; without it they raise `ArrowInvalid`, as
-            does what does not fit `types`.
+    What does not fit `types` raises `ArrowInvalid`, and so does a line with the wrong number of fields,
+    unless `skip` is there to be told of it.
     """
     source: Any = str(path)
     separator = layout.separator
