@@ -27,12 +27,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 class Checkpoints:
-    """Remembers steps in a folder.
-
-    Args:
-        folder: of one key; None remembers nothing.
-        prefix: of the names of steps.
-    """
+    """Remembers steps in the folder of one key, or nothing without one; names begin with a prefix."""
 
     def __init__(self, folder: Path | None = None, prefix: str = "") -> None:
         self._folder = folder

@@ -32,11 +32,7 @@ class Step:
 
 
 class Progress:
-    """Shows steps on a console, and remembers what each took.
-
-    Args:
-        console: where; a quiet one shows nothing.
-    """
+    """Shows steps on a console, where that is not quiet, and remembers what each took."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

@@ -14,11 +14,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # all but the ne
 
 
 class Terminal(Console):
-    """A console for data: brackets and colons mean nothing, and control characters are printed escaped.
-
-    Args:
-        width: in columns; that of the terminal when None.
-    """
+    """A console for data: brackets and colons mean nothing, and control characters are printed escaped."""
 
     def __init__(self, width: int | None = None) -> None:
         accept_any_character()

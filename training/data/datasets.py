@@ -44,15 +44,9 @@ def resolve(
 ) -> DatasetFolder:
     """Finds a data set, and gets one if there is none.
 
-    In this order: `chosen`; the folder of `download` in `root`; the download; and, only if the network
-    does not answer, a generated sample. What is there but broken is an error, never passed over.
-
-    Args:
-        chosen: what `--data-dir` or `MOVIEREC_DATA_DIR` names, if one does: a folder, or
-            `s3://BUCKET/PREFIX`, which is copied to `root` each time.
-        dialect: how its files are written.
-        root: where data sets are kept.
-        download: what to get.
+    In this order: `chosen`, a folder, or `s3://BUCKET/PREFIX`, which is copied to `root` each time; the
+    folder of `download` in `root`; the download; and, only if the network does not answer, a generated
+    sample. What is there but broken is an error, never passed over.
 
     Raises:
         DataError: what there is, or what the server sent, is not the data set.

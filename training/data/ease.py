@@ -58,13 +58,9 @@ class Ease:
         return cls(regularization, matrix, inverse, diagonal, liked)
 
     def scores(self, own: csr_array) -> npt.NDArray[np.float64]:
-        """Scores for the likes of some users, trained on or not.
+        """Scores for the likes of some users, trained on or not; -inf for a movie that nobody liked.
 
-        Args:
-            own: shape (n, n_movies), as `likes` gives them.
-
-        Returns:
-            Shape (n, n_movies); -inf for a movie that nobody liked.
+        Shape (n, n_movies), as that of `own`, which is as `likes` gives it.
         """
         mine = own[:, self.liked]
         dense = mine.toarray()

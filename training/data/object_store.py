@@ -28,11 +28,7 @@ def address_of(chosen: Path | str) -> str | None:
 
 
 def copy_data_set(address: str, root: Path) -> Path:
-    """Brings what a data set is made of from an object store, and nothing else that lies there.
-
-    Args:
-        address: as `address_of` gives it.
-        root: where copies are kept.
+    """Brings what a data set is made of from an object store to `root`, and nothing else that lies there.
 
     Raises:
         DataError: there is no such address, or the store gives no answer.

@@ -46,14 +46,10 @@ class Preprocessed:
 
 
 def preprocess(dataset: DatasetFolder, root: Path) -> Preprocessed:
-    """Reads the parquet files of this data set, or cleans it and writes them.
+    """Reads the parquet files of this data set below `root`, or cleans it and writes them there.
 
     They are known by the bytes of the inputs, by their dialect, and by the bytes of the modules that clean
     them. What is read back is the same to the bit; what is not is written again.
-
-    Args:
-        dataset: what to read.
-        root: the artefacts' folder; the files are kept below it.
 
     Raises:
         DataError: the data set cannot be used.

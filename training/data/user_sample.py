@@ -16,11 +16,8 @@ def active_and_idle(ratings: Ratings, share: float = SHARE) -> Ratings:
     """Ratings of a share of the users, drawn evenly over their activity; always the same ones.
 
     Users are put in the order of their number of ratings and cut into as many strata as users are wanted;
-    each stratum gives one at random, so that the share of active and of idle users stays.
-
-    Args:
-        ratings: of all users, each with at least one rating.
-        share: of the users to keep, above 0, at most 1; at least one user is kept.
+    each stratum gives one at random, so that the share of active and of idle users stays. The
+    share of users is above 0, at most 1; at least one is kept.
     """
     counts = ratings.counts()
     by_activity = np.argsort(counts, kind="stable")

@@ -23,11 +23,7 @@ class WorkerError(TrainingError):
 
 
 class LocalEngine(Engine):
-    """Works on this machine.
-
-    Args:
-        workers: threads, or processes; no answer depends on it.
-    """
+    """Works on this machine, with so many threads, or processes; no answer depends on their number."""
 
     def __init__(self, workers: int) -> None:
         self._workers = workers

@@ -74,11 +74,7 @@ class _SparkShards(Shards):
     Work is let go of once its shards are collected: that of ALS holds all factors, and there is another in
     each half of an iteration.
 
-    Args:
-        context: of the session.
-        size: number of shards.
-        partitions: gives an RDD that holds the shards at these places, and the numbers of their partitions.
-        works: what is done to each shard, in turn.
+    `partitions` gives an RDD that holds the shards at some places, and the numbers of their partitions.
     """
 
     def __init__(

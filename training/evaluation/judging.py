@@ -77,12 +77,9 @@ class Quality:
 
 
 def judge(lists: Sequence[Rows], split: Split, *, candidates: int) -> Quality:
-    """Judges lists against what the split's users liked later.
+    """Judges each user's list, best first and without seen movies, against what the user liked later.
 
-    Args:
-        lists: per judged user, best first, seen movies left out.
-        split: whose future judges.
-        candidates: recall is measured at this depth too, where a list is that long.
+    Recall is measured at the depth of `candidates` too, where a list is that long.
     """
     shown = max((int(ours.max(initial=-1)) for ours in lists), default=-1) + 1  # maybe behind the last rated
     counts = np.bincount(split.train.movie_rows, minlength=shown)
@@ -196,11 +193,7 @@ class Segment:
 
 
 def by_history_length(lengths: npt.NDArray[np.int64]) -> list[Segment]:
-    """Thirds of the users by ratings in the past; fewer parts where many lengths are equal.
-
-    Args:
-        lengths: shape (n_users,).
-    """
+    """Thirds of the users by ratings in the past, shape (n_users,); fewer parts where many are equal."""
     if not lengths.size:
         return []
     borders = np.quantile(lengths, (1 / 3, 2 / 3), method="lower")

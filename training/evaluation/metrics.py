@@ -79,16 +79,10 @@ def capped_recall(found: Hits, n_relevant: Counts, k: int) -> Values:
 
 
 def self_information(users_per_movie: npt.NDArray[np.int64], n_users: int) -> npt.NDArray[np.float64]:
-    """How surprising each movie is, in bits: -log2 of the share of users who rated it.
+    """How surprising each movie is, in bits: -log2 of the share of users who rated it, shape (n_movies,).
 
-    One that nobody rated counts as rated by one user: no list is infinitely novel.
-
-    Args:
-        users_per_movie: shape (n_movies,), in what was learned from.
-        n_users: users with a rating in it.
-
-    Returns:
-        Shape (n_movies,).
+    One that nobody rated counts as rated by one user: no list is infinitely novel. `n_users` are those with a
+    rating in what was learned from.
     """
     return np.abs(np.log2(np.maximum(users_per_movie, 1) / n_users))  # abs: no -0 for a movie that all rated
 

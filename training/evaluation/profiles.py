@@ -32,13 +32,7 @@ class ListProfile:
 
 
 def profile_of(lists: Sequence[Rows], judged: Split, movies: Movies) -> ListProfile:
-    """The profile of one model's lists.
-
-    Args:
-        lists: per judged user, best first.
-        judged: whose past says what is popular and what each user liked.
-        movies: the catalogue.
-    """
+    """The profile of one model's lists; the split's past says what is popular and what each user liked."""
     shown = [movies_of_list[:CUTOFF] for movies_of_list in lists]
     percentiles = _percentiles(np.bincount(judged.train.movie_rows, minlength=len(movies.ids)))
     shares = movies.genre_flags().astype(np.float64)

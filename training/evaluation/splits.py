@@ -63,13 +63,9 @@ class Split:
 def split(
     ratings: Ratings, protocol: SplitProtocol, past_share: float = 0.8, *, liked: float = LIKED
 ) -> Split:
-    """Cuts off the future.
+    """Cuts off the future: the past is a share of each user's ratings (`user`) or of all ratings (`time`).
 
-    Args:
-        ratings: in canonical order, each user's oldest first.
-        protocol: how to cut.
-        past_share: share of each user's ratings (`user`) or of all ratings (`time`) that is the past.
-        liked: ratings from here on count as likes.
+    Ratings are in canonical order, each user's oldest first. From `liked` stars on they count as likes.
     """
     counts = ratings.counts()
     if protocol is SplitProtocol.USER:

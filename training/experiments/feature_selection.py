@@ -118,11 +118,9 @@ def tried(lists: ValidationLists, groups: FeatureGroups) -> Arrays:
 
 
 def by_importance(lists: ValidationLists, importance: npt.NDArray[np.float64]) -> list[type[FeatureGroup]]:
-    """The groups that may go, the least important first, ties in column order.
+    """The recipe's groups that may go, the least important first, ties in column order.
 
-    Args:
-        lists: with all groups of features of the recipe.
-        importance: of each of their features, shape (n_features,).
+    `importance` is that of each feature of all its groups, shape (n_features,).
     """
     every = lists.job.recipe.feature_groups
     sums = {group: importance[lists.columns((group,))].sum() for group in every}

@@ -49,12 +49,8 @@ def measure_short_histories(past: Ratings, two_stage: TwoStage, job: JobContext)
     """Holds a fifth of the users out whole and judges lists for the first few ratings of each.
 
     What each liked later is relevant, of movies that the others have rated. Stage one is fitted on the others
-    alone; the ranker is the one at hand, which tells users apart by their histories only.
-
-    Args:
-        past: all but the test part.
-        two_stage: whose ranker is taken.
-        job: the two-stage recommender's.
+    alone; the ranker is that of `two_stage`, which tells users apart by their histories only. `past` is all
+    but the test part.
     """
 
     def judged() -> Arrays:

@@ -46,9 +46,7 @@ def choose_source_weights(past: Ratings, job: JobContext) -> SourceChoice:
     chance, or where ALS alone is below popularity alone: candidates never hold less than what is popular
     does. Where fewer than 20 users judge, ALS stays alone.
 
-    Args:
-        past: all but the test part.
-        job: the two-stage recommender's, with the λ of ALS that was chosen.
+    `past` is all but the test part, and the job has the λ of ALS that was chosen.
     """
     judged = validation_part(past, job.recipe.protocol)[0].sample(_MOST_JUDGED)
     if judged.users.size < _LEAST_JUDGED:
@@ -79,8 +77,7 @@ def _best_of_others(recall: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def weights_grid(*, with_transitions: bool) -> list[SourceWeights]:
     """Each source weighs 0, 1/4, 1/2 or 1, and the strongest 1; ALS alone comes first.
 
-    Args:
-        with_transitions: whether ratings have an order, without which there is nothing soon after another.
+    Where ratings have no order there are no transitions: nothing is soon after another.
     """
     grid = [
         SourceWeights(als, transitions, popularity)

@@ -65,10 +65,7 @@ class Tuning:
 def study_name(inputs: str, digest: str, recipe: Recipe) -> str:
     """Name of the studies of a recipe: trials of another recipe, or of other data, do not compare.
 
-    Args:
-        inputs: of the preprocessed data, whose catalogue counts as well.
-        digest: of the ratings, which may be a sample of these.
-        recipe: has the defaults that the search begins with.
+    The catalogue counts by `inputs`, and by `digest` which of its ratings are a sample.
     """
     return hashlib.sha256("\0".join((inputs, digest, repr(recipe))).encode()).hexdigest()[:16]
 

@@ -58,12 +58,9 @@ class Bounds:
 
 
 def tune(ratings: Ratings, job: JobContext, bounds: Bounds) -> dict[str, Study]:
-    """Runs both studies, or goes on with them.
+    """Runs both studies, or goes on with them, from the defaults of the job's recipe on.
 
-    Args:
-        ratings: all; the test part is cut off and not looked at.
-        job: its recipe has the defaults, and protocol, seed and threads.
-        bounds: of the search.
+    Of all ratings, the test part is cut off and not looked at.
 
     Returns:
         By stage: als, ranker.

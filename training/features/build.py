@@ -10,14 +10,10 @@ from training.engine.engine import Engine
 
 
 def build(group: type[FeatureGroup], ratings: Ratings, table: MovieTable, engine: Engine) -> Arrays:
-    """What `group`, which has arrays of its own, needs: built from `ratings` alone.
+    """What `group`, which has arrays of its own, needs: built from `ratings` alone, at least one.
 
-    Args:
-        group: a module of this package with the name of its module has a function `build`; what needs no
-            engine ignores it.
-        ratings: the history; there is at least one.
-        table: the catalogue.
-        engine: where it is done; the result does not depend on it.
+    The module of this package that is named as that of the group has a function `build`, whose result does
+    not depend on the engine.
     """
     module = group.__module__.rpartition(".")[2]
     arrays: Arrays = import_module(f"training.features.{module}").build(ratings, table, engine)

@@ -49,17 +49,9 @@ class Als:
         """Fits on all ratings given.
 
         A job meets some histories twice: the one that it measures on is an inner cut of the one that it
-        serves, and λ is chosen on that of the sources. The factors are then found in `checkpoints`.
-
-        Args:
-            ratings: what may be learned from.
-            n_movies: rows of the catalogue.
-            parameters: of the model.
-            seed: of the random start.
-            engine: where it is done; the result does not depend on it.
-            progress: called after each iteration.
-            users: rows of those whose vectors are wanted; all when None.
-            checkpoints: finished steps of the job, all of one catalogue.
+        serves, and λ is chosen on that of the sources. The factors are then found in `checkpoints`, which are
+        all of one catalogue. `progress` is called after each iteration. `users` are the rows of those whose
+        vectors are wanted, or None for all. The result does not depend on the engine.
 
         Raises:
             FitError: there is no finite solution.
@@ -91,13 +83,6 @@ class Als:
         implicit ends on an item step and solves approximately, so that its user vectors are not those
         that folding a history in would give. Each takes half a millisecond: where users are many, those
         who are not asked for are left out.
-
-        Args:
-            item_factors: shape (n_movies, n_factors), as fitted on `ratings`.
-            ratings: of the users.
-            parameters: of the model.
-            engine: where it is done; the result does not depend on it.
-            users: rows of those whose vectors are wanted; all when None.
 
         Raises:
             FitError: there is no finite solution.

@@ -128,15 +128,7 @@ def fit_item_factors(
 ) -> npt.NDArray[np.float32]:
     """Item factors, shape (n_movies, n_factors); a zero row for a movie without ratings.
 
-    The same bits on every engine.
-
-    Args:
-        ratings: what may be learned from.
-        n_movies: rows of the catalogue.
-        parameters: of the model.
-        seed: of the random start.
-        engine: where it is done.
-        progress: called after each iteration.
+    The same bits on every engine. `progress` is called after each iteration.
 
     Raises:
         FitError: there is no finite solution.

@@ -63,15 +63,7 @@ def fill(
     """Writes a row per user, in ascending user_id, to a file that appears when it is whole.
 
     What is finished is kept beside the file: a job that was killed goes on where it was, and ends with the
-    same bytes, whatever the engine.
-
-    Args:
-        bundle: its folder.
-        n_users: of the bundle.
-        limit: movies per list.
-        out: the file.
-        engine: makes the lists.
-        advance: called after each of `n_shards(n_users)` parts.
+    same bytes, whatever the engine. `advance` is called after each of `n_shards(n_users)` parts.
 
     Returns:
         Lists that were made now, and not found.

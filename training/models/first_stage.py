@@ -43,15 +43,11 @@ class FirstStage:
 
     @classmethod
     def fit(cls, ratings: Ratings, job: JobContext, what: str, *, users: Rows | None = None) -> "FirstStage":
-        """Fits ALS and what features are computed from on `ratings` alone.
+        """Fits ALS and what features are computed from on `ratings` alone; `what` names them to who watches.
 
-        What was fitted on the same history before is found in the job's checkpoints, as by `Als.fit`.
-
-        Args:
-            ratings: the history.
-            job: with all groups of features that the ranker will see, and all sources that are asked.
-            what: names the history to whoever watches.
-            users: rows of those for whom candidates will be wanted; all when None.
+        What was fitted on the same history before is found in the job's checkpoints, as by `Als.fit`. The job
+        has all groups of features that the ranker will see, and all sources that are asked. `users` are the
+        rows of those for whom candidates will be wanted, or None for all.
         """
         recipe, table, n_movies = job.recipe, job.table, job.n_movies
         digest = ratings_digest(ratings, table.movies.ids)

@@ -10,13 +10,7 @@ from serving.retrieval import best
 
 
 def best_unseen(scores: npt.NDArray[np.floating], seen: Rows, limit: int) -> Rows:
-    """The movies with the highest scores, best first.
-
-    Args:
-        scores: shape (n_movies,); -inf for what must not be recommended.
-        seen: rows that are left out as well.
-        limit: movies at the most.
-    """
+    """The movies with the highest of `scores`, shape (n_movies,), but for those seen, and those at -inf."""
     allowed = scores > -np.inf
     allowed[seen] = False
     rows = np.flatnonzero(allowed).astype(np.int32)

@@ -68,10 +68,8 @@ def choose_ranker(groups: Groups, validation: Groups, job: JobContext) -> Ranker
     Logloss is taken. Where a share of the recipe's `selection_seconds` suffices to try YetiRank, that is
     taken if it is better by more than a standard error of the difference.
 
-    Args:
-        groups: what rankers learn from.
-        validation: whole lists of candidates, of users who liked some of them later than what `groups` tell.
-        job: with the feature groups that the columns of both are.
+    `validation` are whole lists of candidates, of users who liked some of them later than what `groups` tell.
+    The columns of both are those of the job's groups of features.
     """
     parameters = job.recipe.ranker
     if min(np.unique(part.group_ids).size for part in (groups, validation)) < LEAST_GROUPS:

@@ -24,14 +24,11 @@ def build_index(
     *,
     threads: int = 1,
 ) -> NeighboursContent:
-    """Cosine neighbours among movies with ALS factors; shared genres for the others.
+    """Cosine neighbours among movies with ALS factors; shared genres for the others, whose factors are 0.
 
-    Args:
-        item_factors: shape (n_movies, n_factors); a zero row for a cold movie.
-        movies: the catalogue.
-        popularity: shape (n_movies,): among equally many shared genres, the more popular comes first.
-        progress: called after each movie.
-        threads: that multiply; the result does not depend on it.
+    Factors have the shape (n_movies, n_factors), popularity (n_movies,): among equally many shared genres,
+    the more popular movie comes first. `progress` is called after each movie. The result does not depend on
+    the number of threads.
     """
     n_movies = len(movies.ids)
     width = min(NEIGHBOURS, n_movies - 1)

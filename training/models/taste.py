@@ -20,15 +20,9 @@ def taste_movies(
 
     Of the 100 most popular movies that have factors, the most popular one comes first. The next one is always
     that with the most of `(1 - c) · √n`: c is its highest cosine to those already chosen, n its ratings. An
-    answer to it tells what the others do not, and many people have one.
+    answer to it tells what the others do not, and many people have one. There are at most 30.
 
-    Args:
-        item_factors: of ALS, shape (n_movies, n_factors); zero rows for cold movies.
-        popularity: shape (n_movies,).
-        rating_counts: shape (n_movies,).
-
-    Returns:
-        Rows, at most 30.
+    Factors have the shape (n_movies, n_factors), zeros for cold movies, the others (n_movies,).
     """
     lengths = np.linalg.norm(item_factors, axis=1)
     order = np.argsort(-popularity, kind="stable")

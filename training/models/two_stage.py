@@ -61,14 +61,7 @@ class TwoStage:
 def fit_two_stage(
     past: Ratings, job: JobContext, choice: RankerChoice, *, users: Rows | None = None
 ) -> TwoStage:
-    """Trains on `past` alone.
-
-    Args:
-        past: what may be learned from.
-        job: how, and of which movies.
-        choice: loss and trees.
-        users: rows of those whom it will recommend to; all when None.
-    """
+    """Trains on `past` alone; `users` are the rows of those whom it will recommend to, or None for all."""
     groups, inner_scores = ranker_groups(past, job)
     ranker = _fit_ranker(groups, job, choice)
     stage = FirstStage.fit(past, job, "all of the past", users=users)

@@ -26,15 +26,7 @@ def write_exports(
     neighbours: NeighboursContent,
     summary: Mapping[str, object],
 ) -> None:
-    """Writes all of it.
-
-    Args:
-        folder: `exports/` of a bundle that is being made.
-        two_stage: trained on all ratings.
-        table: the catalogue.
-        neighbours: the similarity index.
-        summary: what `training_summary.json` says.
-    """
+    """Writes all of it; `summary` is what `training_summary.json` says."""
     folder.mkdir(parents=True, exist_ok=True)
     stage = two_stage.stage
     histories = [stage.ratings.of(row) for row in range(len(stage.ratings.users))]

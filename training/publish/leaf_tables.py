@@ -23,9 +23,7 @@ class LeafTablesError(Exception):
 def build_leaf_tables(model: CatBoost, sample: npt.NDArray[np.float32]) -> LeafTables:
     """Reads the trees from the model's JSON export and writes down each leaf's SHAP values.
 
-    Args:
-        model: symmetric trees over numeric features.
-        sample: shape (n_rows, n_features): rows to check against CatBoost's own values.
+    They are checked against CatBoost's own on the rows of `sample`, shape (n_rows, n_features).
 
     Raises:
         LeafTablesError: a tree is not symmetric or numeric, NaN is not on the "not greater" side, or a

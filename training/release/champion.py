@@ -34,12 +34,7 @@ def bring_down(
 
     The pointer says what the registry says, time of the promotion and previous bundle included: servers that
     each have a folder of their own follow one order of roll-out, also those that start in the middle of it.
-
-    Args:
-        registry: names the champion.
-        store: of the servers' bundles. The caller holds the lock of its root.
-        settle_seconds: how long servers take to follow the pointer; not less than their settle delay.
-        wait: called with the seconds that are left of that.
+    The caller holds the lock of the store's root; `settle_seconds` and `wait` are those of `roll_out`.
 
     Returns:
         The bundle_id that came or that the pointer was moved to; None if nothing was to be done.

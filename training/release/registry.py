@@ -108,11 +108,7 @@ def root_cause(error: BaseException) -> str:
 
 
 class Registry:
-    """Versions of the model in one MLflow store.
-
-    Args:
-        tracking_uri: of a server, or of an SQLite store.
-    """
+    """Versions of the model in one MLflow store, that of a server or an SQLite file."""
 
     def __init__(self, tracking_uri: str) -> None:
         self.client = MlflowClient(tracking_uri=tracking_uri)
@@ -143,12 +139,7 @@ class Registry:
     def register(self, run_id: str, tags: Mapping[str, str]) -> str:
         """Registers the bundle among a run's artefacts, once; the candidate is what was published last.
 
-        Args:
-            run_id: of the run.
-            tags: of the version; `bundle_id` and `published_at` are among them.
-
-        Returns:
-            The version.
+        The tags of the version, which is returned, have `bundle_id` and `published_at` among them.
         """
         known = {model.name for model in self.client.search_registered_models(f"name = '{MODEL}'")}
         if MODEL not in known:
@@ -201,11 +192,8 @@ class Registry:
     def seconds_to_settle(self, version: ModelVersion, *, now: float) -> float:
         """How long servers still take to follow the last promotion, before that of a version may come.
 
-        They hold two bundles, which may change places at any time; a third has to wait.
-
-        Args:
-            version: what would become the champion.
-            now: Unix seconds.
+        They hold two bundles, which may change places at any time; a third has to wait. `now` is in Unix
+        seconds.
         """
         champion = self.aliased(CHAMPION)
         promoted = None if champion is None else promoted_at(champion)

@@ -55,13 +55,7 @@ class ServerError(TrainingError):
 
 
 def track(root: Path, record: RunRecord, tracking_uri: str | None) -> None:
-    """Writes a run into the local store and sends all that the server does not have yet.
-
-    Args:
-        root: holds the local store, `mlflow.db`, and its artefacts in `mlruns`.
-        record: the run.
-        tracking_uri: of a server; None: there is only the local store.
-    """
+    """Writes a run into the local store and sends all that the server does not have yet, if there is one."""
     try:
         keep(root, record, unsent=tracking_uri is not None)
     except OSError as error:  # a full disk
@@ -112,12 +106,7 @@ def send_runs(root: Path, tracking_uri: str, *, patient: bool) -> int:
     """Sends runs that a server was meant to have and does not have yet, the oldest first.
 
     What was sent in part, as a job was killed, is completed. One that the server refuses stops none of the
-    others.
-
-    Args:
-        root: holds the local store.
-        tracking_uri: of the server.
-        patient: whether to wait for slow answers; else the first silence ends it.
+    others. Without patience for slow answers, the first silence ends it.
 
     Returns:
         How many runs were sent.

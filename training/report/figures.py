@@ -180,12 +180,7 @@ def trials(studies: Mapping[str, Study]) -> str:
 def feature_importance(
     features: Sequence[tuple[FeatureGroup, Feature]], importance: npt.NDArray[np.float64]
 ) -> str:
-    """The features that move the ranker's score most, coloured by what they are about.
-
-    Args:
-        features: each with its group.
-        importance: shape (n_features,).
-    """
+    """The features that move the ranker's score most, coloured by what they are about."""
     best = [(*features[place], importance.item(place)) for place in (-importance).argsort()[:_SHOWN_FEATURES]]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 0.9 + 0.27 * len(best)), layout="constrained")

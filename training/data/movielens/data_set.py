@@ -23,10 +23,7 @@ def read_data_set(
 ) -> tuple[MovieTable, CleanRatings]:
     """Reads the catalogue and the ratings, checks both, and cleans the ratings.
 
-    Args:
-        folder: holds files in one of `LAYOUTS`.
-        dialect: how they are written, where not as MovieLens does.
-        now: Unix seconds of the present; the clock's, unless told.
+    The present is `now`, in Unix seconds, or what the clock says.
 
     Raises:
         DataError: all that is wrong, in all files at once; wrong columns before all else.

@@ -18,13 +18,9 @@ _NAME: Final = LIMITS["filter.genres[]"]
 
 
 def check_genres(file: str, texts: "pd.Series[str]", separator: str | None, problems: Problems) -> None:
-    """Tells `problems` which lines have genres that cannot be read or kept.
+    """Tells `problems` which lines, the index of `texts`, have genres that cannot be read or kept.
 
-    Args:
-        file: name of the movies file.
-        texts: genres of each movie; the index is the line.
-        separator: what stands between two; None: nobody said, and what looks like another one is refused.
-        problems: where to.
+    Where nobody said what separates two, what looks like another separator is refused.
     """
     if separator is None:
         is_usual = texts.str.contains(SEPARATOR, regex=False).any()
@@ -67,9 +63,6 @@ def catalogue_genres(lists: Iterable[Iterable[str]]) -> tuple[str, ...]:
     """The genres of a catalogue: those of MovieLens where it has no other ones, else its own, sorted.
 
     Names that differ in case alone are one genre, spelled as MovieLens does or as most movies do.
-
-    Args:
-        lists: genres of each movie.
     """
     spellings = {name.casefold(): name for name in MOVIELENS_GENRES}
     own: dict[str, str] = {}

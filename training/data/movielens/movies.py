@@ -47,13 +47,7 @@ class MovieTable:
 
 
 def read_movies(path: Path, dialect: Dialect, problems: Problems) -> pd.DataFrame:
-    """Columns movieId, title, genres (tuples of names); the index is the line.
-
-    Args:
-        path: the file.
-        dialect: how it is written.
-        problems: is told what is wrong.
-    """
+    """Columns movieId, title, genres (tuples of names); the index is the line."""
     columns = columns_of(path, MOVIE_COLUMNS, dialect)
     movies = _read_by_movie(path, columns, problems)
     movie_id, title, _ = columns
