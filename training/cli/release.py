@@ -144,12 +144,16 @@ def sync_runs(*, tracking_uri: TrackingUri = None, bundle_root: BundleRoot = ROO
     from training.release.tracking import send_runs, write_records
 
     open_console()
+    status = 0
     with failing_clearly(), alone(bundle_root):
         try:
-            typer.echo(f"{write_records(bundle_root)} runs recorded")
-        finally:  # what the store does not take stops nothing that it holds
-            if tracking_uri is not None:
-                typer.echo(f"{send_runs(bundle_root, tracking_uri, patient=True)} runs sent")
+            with failing_clearly():
+                typer.echo(f"{write_records(bundle_root)} runs recorded")
+        except typer.Exit as told:  # what the store does not take stops nothing that it holds
+            status = told.exit_code
+        if tracking_uri is not None:
+            typer.echo(f"{send_runs(bundle_root, tracking_uri, patient=True)} runs sent")
+    raise typer.Exit(status)
 
 
 @app.command()

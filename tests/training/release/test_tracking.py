@@ -237,8 +237,8 @@ def test_a_bundle_that_the_store_did_not_take_is_registered_later(
     assert not list((root / "unrecorded").iterdir())
 
 
-def test_a_record_that_cannot_be_read_is_named(root: Path, tmp_path: Path) -> None:
-    track(root, record(tmp_path), None)
+def test_a_record_that_cannot_be_read_is_named(root: Path, tmp_path: Path, down: str) -> None:
+    track(root, record(tmp_path), down)
     kept = root / "unrecorded" / str(10**19)
     kept.mkdir()
     for content in ("{}", "", "[]"):
@@ -248,6 +248,12 @@ def test_a_record_that_cannot_be_read_is_named(root: Path, tmp_path: Path) -> No
             assert result.exit_code == 1, result.output
             assert f"the record of a run in {kept} cannot be read" in result.output
             assert "Traceback" not in result.output
+    result = CliRunner().invoke(app, ["sync-runs", "--bundle-root", str(root), "--tracking-uri", down])
+    assert result.exit_code == 1
+    recorded, sent = result.stderr.splitlines()
+    assert f"the record of a run in {kept} cannot be read" in recorded
+    assert sent.startswith("the MLflow server ")
+    assert "Connection refused" in sent
 
 
 def test_a_record_that_was_written_in_part_is_completed(
