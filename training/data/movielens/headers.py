@@ -67,7 +67,7 @@ def check_columns(folder: Path, layout: Layout, dialect: Dialect, problems: Prob
 def _check_names(file: str, found: Sequence[str], expected: Sequence[str], problems: Problems) -> None:
     missing = [name for name in expected if name not in found]
     if missing or len(set(found)) < len(found):
-        names = ", ".join(found) or "none: the first line is empty"
+        names = ", ".join(found) or ("none: the first line is empty" if file.endswith(".csv") else "none")
         advice = f". {_advice(missing)}" if found and missing else ""
         problems.add(file, f"wrong columns: expected {', '.join(expected)}; found {names}{advice}")
 

@@ -158,6 +158,12 @@ def test_a_first_file_that_is_no_parquet_is_told(folder: Path, name: str) -> Non
     assert str(folder / name) in line
 
 
+def test_a_folder_without_files_has_no_columns(folder: Path) -> None:
+    (folder / "ratings.parquet").mkdir()
+    (line,) = told(folder)
+    assert line.endswith("; found none")
+
+
 def test_another_file_in_the_folder_is_another_data_set(folder: Path, tmp_path: Path) -> None:
     write(folder, RATINGS[:4])
     source = DatasetFolder("mine", folder, "here", Dialect())
