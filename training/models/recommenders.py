@@ -19,7 +19,7 @@ from serving.bundle.factors import read_item_factors, read_ratings, read_user_fa
 from serving.bundle.manifest import MANIFEST_NAME
 from serving.bundle.ranker import RankerContent
 from serving.bundle.sources import read_sources
-from serving.bundle.store import BundleStore
+from serving.bundle.store import BundleError, BundleStore
 from serving.explanations import Explanation
 from serving.fold_in import AlsParameters
 from serving.ids import Rows
@@ -117,7 +117,12 @@ def bundle_at(path: Path) -> tuple[BundleStore, str]:
     """
     if (path / MANIFEST_NAME).is_file():
         folder = path.resolve()
-        return BundleStore(folder.parent.parent), folder.name
+        store = BundleStore(folder.parent.parent)
+        if store.path(folder.name) != folder:
+            raise BundleError(
+                f"{path} holds a bundle, but is asked only where it lies below a root, in `bundles`"
+            )
+        return store, folder.name
     store = BundleStore(path)
     return store, store.pointer().bundle_id
 

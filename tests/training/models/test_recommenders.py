@@ -1,5 +1,6 @@
 """What Python gets is what servers answer: compared with their own domain code, on one bundle."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,12 @@ def test_nothing_seen_nothing_twice_and_the_whole_catalogue_at_the_most(
     assert len(items) == len({item.movie_id for item in items}) == len(movies.ids) - len(seen)
     assert not seen & {item.movie_id for item in items}
     assert all(item.title and np.isfinite(item.score) for item in items)
+
+
+def test_a_bundle_outside_of_a_root_is_told(trained: Trained, tmp_path: Path) -> None:
+    shutil.copytree(trained.root / "bundles" / trained.bundle_id, tmp_path / "bundle")
+    with pytest.raises(BundleError, match="where it lies below a root, in `bundles`"):
+        ALSRecommender.load(tmp_path / "bundle")
 
 
 def test_one_bundle_can_be_named(trained: Trained, user_ids: list[int]) -> None:
