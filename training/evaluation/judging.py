@@ -169,12 +169,6 @@ class Lift:
         return f"{self.mean:+.4f}, paired 95 % interval [{self.low:+.4f}, {self.high:+.4f}]"
 
 
-def lift(qualities: Mapping[str, Quality], model: str, over: str) -> Lift:
-    """The mean difference per user, and its interval."""
-    ours, theirs = (qualities[name].per_user["ndcg_at_10"] for name in (model, over))
-    return lift_of(ours, theirs, model=model, over=over)
-
-
 def lift_of(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], *, model: str, over: str) -> Lift:
     """The lift of one model over another, from each user's nDCG@10; shape (n_users,) each, not empty."""
     gains = ours - theirs

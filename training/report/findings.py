@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from serving.sources import ALS_ALONE, SourceWeights
-from training.evaluation.judging import Lift, Quality, lift
+from training.evaluation.judging import Lift, Quality, lift_of
 from training.evaluation.splits import ENOUGH_USERS
 from training.experiments.experiment import Measurement
 from training.experiments.regularization import best_regularization
@@ -54,10 +54,11 @@ def merged(runs: Sequence[Measurement]) -> dict[str, Quality]:
 
 def lifts(qualities: Mapping[str, Quality]) -> list[Lift]:
     """Of two-stage over whatever it must beat; none where nobody is judged."""
-    if not qualities["two_stage"].per_user["ndcg_at_10"].size:
+    ndcg = {model: quality.per_user["ndcg_at_10"] for model, quality in qualities.items()}
+    if not ndcg["two_stage"].size:
         return []
-    wanted = ("als", "ease", "popularity", "two_stage_reference")
-    return [lift(qualities, "two_stage", other) for other in wanted if other in qualities]
+    wanted = [model for model in ("als", "ease", "popularity", "two_stage_reference") if model in ndcg]
+    return [lift_of(ndcg["two_stage"], ndcg[other], model="two_stage", over=other) for other in wanted]
 
 
 def warnings_of(runs: Sequence[Measurement]) -> list[str]:

@@ -22,7 +22,7 @@ from training.data.movielens.data_set import read_data_set
 from training.data.movielens.movies import MovieTable
 from training.data.preparation import Prepared
 from training.engine.local import LocalEngine
-from training.evaluation.judging import Lift, Quality, lift
+from training.evaluation.judging import Lift, Quality
 from training.evaluation.splits import ENOUGH_USERS, SplitProtocol, split
 from training.experiments.experiment import Measurement, measure
 from training.experiments.short_histories import ShortHistories
@@ -37,7 +37,7 @@ from training.models.two_stage import TwoStage, fit_two_stage
 from training.publish.gate import Evaluation, judge_challenger
 from training.publish.publish import Build, publish
 from training.report.figures import decile_coverage
-from training.report.findings import sources_sentence, warnings_of
+from training.report.findings import lifts, sources_sentence, warnings_of
 from training.report.report import render_report
 from training.report.tables import print_measurements
 
@@ -107,7 +107,7 @@ def test_report_shows_the_numbers_of_the_measurement(
         for name in ("ndcg_at_10", "recall_at_10", "coverage_at_10", "recall_at_300", "ceiling_ndcg_at_10"):
             assert any(f"{means[name]:.3f}" in cell for cell in row[1:]), (title, name)
         assert row[-1] == f"{measurement.validation[model].means()['ndcg_at_10']:.3f}"
-    over_als = lift(measurement.qualities, "two_stage", "als")
+    over_als, *_ = lifts(measurement.qualities)
     assert f"[{over_als.low:+.3f}, {over_als.high:+.3f}]" in page
 
 
