@@ -250,7 +250,7 @@ class RecipeOptions:
             raise ParametersError(
                 "--source-weights: transitions need times, and these ratings have none: give them 0"
             )
-        found = self._file.found
+        found, _ = self._file
         als_found, is_default = found.get("als", {}), self.als.preset is Preset.DEFAULT
         als_given = {**als_found, **_given(self.als.asked)}
         features = self.features or FeatureSet.EXTENDED
@@ -280,11 +280,11 @@ class RecipeOptions:
         Raises:
             ParametersError: the file holds something else.
         """
-        return self._file.tuning
+        return self._file[1]
 
     @cached_property
-    def _file(self) -> "_ParametersFile":
-        return _ParametersFile({}, None) if self.params is None else _read(self.params)
+    def _file(self) -> "tuple[Mapping[str, Asked], Tuning | None]":
+        return ({}, None) if self.params is None else _read(self.params)
 
 
 def _given(asked: Asked) -> dict[str, Any]:
@@ -315,17 +315,8 @@ def protocols(ratings: Ratings, protocol: SplitProtocol | None) -> Sequence[Spli
     return list(SplitProtocol) if ratings.is_timed else [SplitProtocol.USER]
 
 
-@dataclass(frozen=True)
-class _ParametersFile:
-    """What a file of parameters holds; without one, nothing."""
-
-    found: Mapping[str, Asked]
-    """By stage: als, ranker."""
-    tuning: "Tuning | None"
-    """The search that found them; None: somebody wrote the file by hand."""
-
-
-def _read(path: Path) -> _ParametersFile:
+def _read(path: Path) -> "tuple[Mapping[str, Asked], Tuning | None]":
+    """Parameters by stage, als and ranker, and the search that found them; None: a person wrote the file."""
     from pydantic import ValidationError
 
     from training.experiments.studies import Tuning
@@ -351,7 +342,7 @@ def _read(path: Path) -> _ParametersFile:
             except ValidationError as error:
                 (reason,) = error.errors()
                 raise ParametersError(f"{path}: {stage}, {name}: {reason['msg']}") from error
-    return _ParametersFile(found, tuning)
+    return found, tuning
 
 
 def _adapter(kind: Any, limits: tuple[float, float] | None) -> "TypeAdapter[Any]":
