@@ -7,15 +7,17 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 
 from serving.bundle import SETTLE_SECONDS
@@ -39,6 +41,7 @@ PUBLISHED_TAG: Final = "published_at"
 BUNDLE_ARTIFACT: Final = "bundle"
 """Folder of a run's artefacts that holds the bundle."""
 
+_Found = TypeVar("_Found")
 _CREDENTIALS: Final = re.compile(r"://[^\s/]*@")
 
 _logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
@@ -247,7 +250,19 @@ class Registry:
 
     def _versions(self, condition: str = "") -> list[ModelVersion]:
         where = f"name = '{MODEL}'" + (f" and {condition}" if condition else "")
-        return list(self.client.search_model_versions(where, max_results=1_000))
+        return all_pages(partial(self.client.search_model_versions, where))
+
+
+def all_pages(search: Callable[..., PagedList[_Found]]) -> list[_Found]:
+    """What a search of MLflow finds, page by page: it takes a `page_token`."""
+    found: list[_Found] = []
+    token: str | None = None
+    while True:
+        page = search(page_token=token)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found
 
 
 def published_at(version: ModelVersion) -> float:

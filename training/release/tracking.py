@@ -8,6 +8,7 @@ few seconds, once.
 
 import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from training.release.registry import (
     BUNDLE_TAG,
     PUBLISHED_TAG,
     Registry,
+    all_pages,
     limited_requests,
     published_at,
     root_cause,
@@ -215,16 +217,8 @@ class _Local:
             if self.client.search_runs([deleted.experiment_id], _UNSENT, run_view_type=ViewType.DELETED_ONLY):
                 self.client.restore_experiment(deleted.experiment_id)
         experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
-        found: list[Run] = []
-        token: str | None = None
-        while True:
-            page = self.client.search_runs(
-                experiments, _UNSENT, order_by=["attributes.start_time ASC"], page_token=token
-            )
-            found.extend(page)
-            token = page.token
-            if not token:
-                return sorted(found, key=lambda run: (_PARENT_TAG in run.data.tags, run.info.start_time))
+        found = all_pages(partial(self.client.search_runs, experiments, _UNSENT))
+        return sorted(found, key=lambda run: (_PARENT_TAG in run.data.tags, run.info.start_time))
 
 
 class _Sender:

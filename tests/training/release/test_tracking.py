@@ -113,6 +113,23 @@ def test_the_latest_bundle_is_the_candidate_until_it_is_promoted(root: Path, tmp
         registry.version_of("b3")
 
 
+def test_versions_are_found_on_every_page(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bundle_id in ("b1", "b2", "b3"):
+        track(root, record(tmp_path, bundle_id=bundle_id), None)
+    search = MlflowClient.search_model_versions
+
+    def one_at_a_time(*arguments: Any, **options: Any) -> Any:
+        return search(*arguments, **(options | {"max_results": 1}))
+
+    monkeypatch.setattr(MlflowClient, "search_model_versions", one_at_a_time)
+    registry = Registry(local_store(root))
+    for bundle_id in ("b1", "b2", "b3"):
+        assert registry.holds(bundle_id)
+        assert registry.version_of(bundle_id).tags["bundle_id"] == bundle_id
+
+
 def test_an_empty_registry_has_nothing_to_promote(root: Path) -> None:
     with pytest.raises(RegistryError, match="no version is the candidate"):
         published_last(root, Registry(local_store(root)), None)
