@@ -324,9 +324,11 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--user-shards must be from 1 to {MAX_USER_SHARDS}")
     if chosen.place is not None:
         place = PLACES[chosen.place]
-        sys.stdout.write(
-            render(sharded(place, chosen.user_shards) if chosen.user_shards > 1 else place, options)
-        )
+        if chosen.user_shards > 1:
+            if not place.stages:
+                parser.error("--user-shards: the demo has no shards")
+            place = sharded(place, chosen.user_shards)
+        sys.stdout.write(render(place, options))
     elif options == Options() and chosen.user_shards == 1:
         for path, place in GENERATED.items():
             path.write_text(render(place), encoding="utf-8")

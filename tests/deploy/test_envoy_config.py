@@ -186,6 +186,7 @@ def test_printed_for_operators(capsys: pytest.CaptureFixture[str], monkeypatch: 
         (["demo", "--jwks", "/keys.json"], "need each other"),
         (["--edge-tls"], "options need a place"),
         (["demo", "--collector", "4317"], "must be HOST:PORT"),
+        (["demo", "--user-shards", "2"], "the demo has no shards"),
     ],
 )
 def test_options_that_do_not_fit(
