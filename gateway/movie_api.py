@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
+from gateway.fallback import Outcome
 from gateway.lists.bundles import require_bundles
 from gateway.lists.catalogue import Catalogue, Catalogues, catalogue_with
 from gateway.lists.genres import require_genres
-from gateway.lists.list_builder import ListAnswer
+from gateway.lists.list_builder import ListAnswer, StageOutcome
 from gateway.lists.personal_pipeline import PersonalPipeline
 from gateway.lists.popular import popular_list
 from gateway.lists.recent_lists import ModelMix, RecentLists
@@ -176,6 +177,9 @@ class MovieApi:
         deadline = self._begin(client_seconds)
         require_genres(self._catalogues, {"": request.movie_filter})
         seen, failure = await self._seen_elsewhere(request.exclude_seen_by_user_id, deadline)
+        StageOutcome(
+            Outcome.CANDIDATES_FAILED, request.fallback_policy, filtered=False, failure=failure
+        ).refuse_if_denied()
         answer = _weakened(await self._similar_lists.answer(request, deadline, seen), failure)
         self._report(Method.SIMILAR, answer, StageName.SIMILARITY)
         return answer
@@ -248,9 +252,9 @@ class MovieApi:
     async def status(self, client_seconds: float | None) -> StatusAnswer:
         """What serves now, and what the latest lists were made by."""
         self._begin(client_seconds)
-        catalogues = self._catalogues.held()
+        catalogues, since = self._catalogues.held(), self._catalogues.current_since()
         stages = await asyncio.gather(*(monitor.status() for monitor in self._monitors))
-        return StatusAnswer(catalogues, self._catalogues.current_since(), stages, self._recent_lists.mix())
+        return StatusAnswer(catalogues, since, stages, self._recent_lists.mix())
 
     async def _seen_elsewhere(
         self, user_id: int | None, deadline: Deadline

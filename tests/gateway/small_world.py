@@ -138,6 +138,7 @@ class HeldCatalogues(Catalogues):
     """Those that a test puts here, the current one first."""
 
     catalogues: list[Catalogue] = field(default_factory=list)
+    since: float = 1_000.5
 
     @override
     def get(self) -> Catalogue:
@@ -155,7 +156,7 @@ class HeldCatalogues(Catalogues):
 
     @override
     def current_since(self) -> float:
-        return 1_000.5
+        return self.since
 
 
 async def settle() -> None:

@@ -5,10 +5,21 @@ from typing import Any
 
 import pytest
 
+from gateway.fallback import FallbackPolicy
 from gateway.lists.list_builder import ListAnswer
 from gateway.requests import PopularRequest, SimilarRequest
-from serving.errors import DeadlineError, NotFoundError
-from tests.gateway.small_world import BUDGETS, BUNDLE, OTHER_BUNDLE, POPULARITY, World, catalogue, ids
+from serving.errors import DeadlineError, NotFoundError, UnavailableError
+from serving.stages.stage import StageName
+from tests.gateway.small_world import (
+    BUDGETS,
+    BUNDLE,
+    OTHER_BUNDLE,
+    POPULARITY,
+    World,
+    catalogue,
+    failing,
+    ids,
+)
 
 BY_POPULARITY = [1, 2, 5, 3, 8, 6, 4, 7]
 
@@ -43,6 +54,14 @@ async def test_without_time_to_ask_what_was_seen_the_list_is_degraded() -> None:
         await world.api.similar(SimilarRequest(movie_id=1, exclude_seen_by_user_id=100), BUDGETS.reserve),
     ]
     assert [(answer.degraded, answer.reason) for answer in answers] == [(True, "DEPENDENCY_TIMEOUT")] * 2
+
+
+async def test_who_denies_fallbacks_gets_no_list_that_may_have_seen_movies() -> None:
+    world = World(replace(catalogue(), seen=None, ratings=None))
+    world.candidates.answer = failing(StageName.CANDIDATE)
+    request = SimilarRequest(movie_id=1, exclude_seen_by_user_id=100, fallback_policy=FallbackPolicy.DENY)
+    with pytest.raises(UnavailableError, match="candidate"):
+        await world.api.similar(request, None)
 
 
 async def test_a_movie_that_only_the_bundle_before_has() -> None:

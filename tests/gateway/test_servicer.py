@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from grpc import StatusCode, aio
+from typing_extensions import override
 
 from gateway.lists.why import Verdict
 from gateway.stages.monitor import StageStatus
@@ -17,7 +18,16 @@ from serving.rpc.metrics import LATENCY_BUCKETS
 from serving.stages.candidate import LikedMovies, UserVector
 from serving.stages.stage import FallbackReason, StageName
 from tests.gateway.served import served
-from tests.gateway.small_world import BUNDLE, OTHER_BUNDLE, World, candidates, catalogue, failing
+from tests.gateway.small_world import (
+    BUNDLE,
+    OTHER_BUNDLE,
+    StubMonitor,
+    World,
+    candidates,
+    catalogue,
+    failing,
+    neighbours,
+)
 from tests.serving.stage_under_test import failure, info_of, violations_of
 
 
@@ -281,6 +291,22 @@ async def test_users_can_be_turned_off(api: MovieServiceStub, world: World) -> N
     world.catalogues.catalogues = [replace(world.catalogues.get(), ratings=None)]
     call = api.GetUser(public.GetUserRequest())
     await refused(call, StatusCode.UNIMPLEMENTED, Reason.METHOD_DISABLED)
+
+
+async def test_a_bundle_that_arrives_while_stages_are_asked_keeps_its_own_time() -> None:
+    """The status named one bundle, and when the next began to serve."""
+
+    class Arrival(StubMonitor):
+        @override
+        async def status(self) -> StageStatus:
+            world.catalogues.since += 1
+            world.catalogues.catalogues = [catalogue(OTHER_BUNDLE)]
+            return self.says
+
+    world = World()
+    before = (world.catalogues.since, BUNDLE)
+    status = await world.gateway(monitors=[Arrival(world.monitors[0].says)]).status(None)
+    assert (status.since, status.catalogues[0].bundle_id) == before
 
 
 async def test_the_status(api: MovieServiceStub, world: World) -> None:
