@@ -1,4 +1,4 @@
-"""What the fields of requests may hold: the one table that gateway, stages and API document read."""
+"""What the fields of requests may hold: the tables that gateway, stages and API document read."""
 
 import math
 from collections.abc import Mapping
@@ -64,14 +64,6 @@ class Limits:
         return self.measure.format(low=self.low, high=self.high)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A field's limits in requests of clients, and in queries to stages where those are wider."""
-
-    public: Limits | None = None
-    stage: Limits | None = None
-
-
 _ID: Final = Limits(1, _MAX_INT32)
 _RANK: Final = Limits(0, _MAX_INT32)
 _FINITE: Final = Limits(-math.inf, math.inf, Measure.FINITE)
@@ -85,76 +77,69 @@ _MOVIES_OF_A_LIST: Final = Limits(1, 1_000)
 N_CANDIDATES: Final = Limits(MAX_LIMIT, _MOVIES_OF_A_LIST.high)
 """How many a recipe may say: enough for the longest list, and no more than a call to ranking may hold."""
 
-_TABLE: Final[Mapping[str, _Row]] = MappingProxyType(
+LIMITS: Final[Mapping[str, Limits]] = MappingProxyType(
     {
-        "movie_id": _Row(_ID),
-        "user_id": _Row(Limits(1, _MAX_INT64), stage=Limits(0, _MAX_INT64)),
-        "exclude_seen_by_user_id": _Row(Limits(1, _MAX_INT64)),
-        "limit": _Row(Limits(0, _MAX_INT32), stage=_MOVIES_OF_A_LIST),
-        "CandidateQuery.limit": _Row(stage=Limits(0, 1_000)),  # 0: as many as the bundle says
-        "RankingQuery.limit": _Row(stage=Limits(0, 1_000)),  # 0: all movies of the query
-        "query": _Row(Limits(1, 100, Measure.CHARACTERS, pattern=_PRINTABLE, pattern_rule=_PRINTABLE_RULE)),
-        "offset": _Row(Limits(0, 100_000)),
-        "exclude_movie_ids": _Row(
-            Limits(0, 1_000, Measure.ENTRIES),
-            stage=Limits(0, 100_000, Measure.ENTRIES),  # what a user has seen
+        "movie_id": _ID,
+        "user_id": Limits(1, _MAX_INT64),
+        "exclude_seen_by_user_id": Limits(1, _MAX_INT64),
+        "limit": Limits(0, _MAX_INT32),
+        "query": Limits(1, 100, Measure.CHARACTERS, pattern=_PRINTABLE, pattern_rule=_PRINTABLE_RULE),
+        "offset": Limits(0, 100_000),
+        "exclude_movie_ids": Limits(0, 1_000, Measure.ENTRIES),
+        "exclude_movie_ids[]": _ID,
+        "history": Limits(0, 500, Measure.ENTRIES, unique=True),
+        "history[].movie_id": _ID,
+        "history[].rating": Limits(0.5, 5),
+        "history[].rate_time": Limits(-62_135_596_800, 253_402_300_799, Measure.SECONDS),  # any Timestamp
+        "diversity": Limits(0, 1),
+        "explain_features": Limits(0, 100),
+        "because_of": Limits(0, 3),
+        "filter.genres": _GENRES,
+        "filter.genres[]": _GENRE,
+        "filter.exclude_genres": _GENRES,
+        "filter.exclude_genres[]": _GENRE,
+        "filter.min_year": _YEAR,
+        "filter.max_year": _YEAR,
+        "requests": Limits(1, 100, Measure.ENTRIES),
+        "bundle_id": Limits(
+            0,
+            math.inf,  # the pattern's own
+            Measure.CHARACTERS,
+            pattern=BUNDLE_ID_PATTERN,
+            pattern_rule="must be empty, or 1 to 64 letters, digits, '_' or '-', no sign first",
         ),
-        "exclude_movie_ids[]": _Row(_ID),
-        "history": _Row(Limits(0, 500, Measure.ENTRIES, unique=True)),
-        "history[].movie_id": _Row(_ID),
-        "history[].rating": _Row(Limits(0.5, 5)),
-        "history[].rate_time": _Row(
-            Limits(-62_135_596_800, 253_402_300_799, Measure.SECONDS)  # any Timestamp
-        ),
-        "diversity": _Row(Limits(0, 1)),
-        "explain_features": _Row(Limits(0, 100)),
-        "because_of": _Row(Limits(0, 3)),
-        "filter.genres": _Row(_GENRES),
-        "filter.genres[]": _Row(_GENRE),
-        "filter.exclude_genres": _Row(_GENRES),
-        "filter.exclude_genres[]": _Row(_GENRE),
-        "filter.min_year": _Row(_YEAR),
-        "filter.max_year": _Row(_YEAR),
-        "requests": _Row(Limits(1, 100, Measure.ENTRIES)),
-        "queries": _Row(stage=Limits(1, 100, Measure.ENTRIES)),
-        "bundle_id": _Row(
-            Limits(
-                0,
-                math.inf,  # the pattern's own
-                Measure.CHARACTERS,
-                pattern=BUNDLE_ID_PATTERN,
-                pattern_rule="must be empty, or 1 to 64 letters, digits, '_' or '-', no sign first",
-            )
-        ),
-        "movie_ids": _Row(stage=Limits(1, 1_000, Measure.ENTRIES, unique=True)),
-        "movie_ids[]": _Row(stage=_ID),
-        "retrieval_scores": _Row(stage=Limits(0, 1_000, Measure.ENTRIES)),
-        "retrieval_scores[]": _Row(stage=_FINITE),
-        "transitions_ranks": _Row(stage=Limits(0, 1_000, Measure.ENTRIES)),
-        "transitions_ranks[]": _Row(stage=_RANK),
-        "popularity_ranks": _Row(stage=Limits(0, 1_000, Measure.ENTRIES)),
-        "popularity_ranks[]": _Row(stage=_RANK),
-        "probe_movie_ids": _Row(stage=Limits(0, 10, Measure.ENTRIES, unique=True)),
-        "probe_movie_ids[]": _Row(stage=_ID),
-        "probes": _Row(stage=Limits(0, 10, Measure.ENTRIES, unique=True)),
-        "probes[].movie_id": _Row(stage=_ID),
-        "probes[].retrieval_score": _Row(stage=_FINITE),
-        "probes[].retrieval_rank": _Row(stage=_ID),
-        "probes[].transitions_rank": _Row(stage=_RANK),
-        "probes[].popularity_rank": _Row(stage=_RANK),
     }
 )
-"""By field; `[]` stands for any entry of a list. What holds for one message only begins with its name."""
-
-LIMITS: Final[Mapping[str, Limits]] = MappingProxyType(
-    {field: row.public for field, row in _TABLE.items() if row.public is not None}
-)
-"""Of requests to the gateway. The API document takes its limits from here."""
+"""Of requests to the gateway, by field; `[]` stands for any entry of a list. The API document reads them."""
 
 STAGE_LIMITS: Final[Mapping[str, Limits]] = MappingProxyType(
-    {field: limits for field, row in _TABLE.items() if (limits := row.stage or row.public) is not None}
+    {
+        **LIMITS,  # and at least what the gateway lets through:
+        "user_id": Limits(0, _MAX_INT64),
+        "limit": _MOVIES_OF_A_LIST,
+        "CandidateQuery.limit": Limits(0, 1_000),  # 0: as many as the bundle says
+        "RankingQuery.limit": Limits(0, 1_000),  # 0: all movies of the query
+        "exclude_movie_ids": Limits(0, 100_000, Measure.ENTRIES),  # what a user has seen
+        "queries": Limits(1, 100, Measure.ENTRIES),
+        "movie_ids": Limits(1, 1_000, Measure.ENTRIES, unique=True),
+        "movie_ids[]": _ID,
+        "retrieval_scores": Limits(0, 1_000, Measure.ENTRIES),
+        "retrieval_scores[]": _FINITE,
+        "transitions_ranks": Limits(0, 1_000, Measure.ENTRIES),
+        "transitions_ranks[]": _RANK,
+        "popularity_ranks": Limits(0, 1_000, Measure.ENTRIES),
+        "popularity_ranks[]": _RANK,
+        "probe_movie_ids": Limits(0, 10, Measure.ENTRIES, unique=True),
+        "probe_movie_ids[]": _ID,
+        "probes": Limits(0, 10, Measure.ENTRIES, unique=True),
+        "probes[].movie_id": _ID,
+        "probes[].retrieval_score": _FINITE,
+        "probes[].retrieval_rank": _ID,
+        "probes[].transitions_rank": _RANK,
+        "probes[].popularity_rank": _RANK,
+    }
 )
-"""Of requests to a stage: at least what the gateway lets through."""
+"""Of requests to a stage. What holds for one message only begins with its name."""
 
 UNLESS: Final[Mapping[str, str]] = MappingProxyType({"user_id": "history"})
 """Fields that a request must have, unless it has the other one. Holds where a request knows both."""
