@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from gateway.bundle_report import BundleReport
 from gateway.codec import REASONS
 from gateway.lists.catalogue import Catalogue
 from gateway.movie_api import StatusAnswer
 from gateway.stages.monitor import StageStatus
 from movierec.gateway.v1 import movie_service_pb2 as public
+from serving.bundle.manifest import Manifest
 
 _METRICS: Final = frozenset({"ndcg_at_10", "recall_at_10", "coverage_at_10"})
 """Those that are shown."""
@@ -40,24 +40,25 @@ def _stage(status: StageStatus) -> public.StageStatus:
 
 
 def _bundle(catalogue: Catalogue) -> public.ServedBundle:
-    report = catalogue.report
-    quality = report.quality
+    manifest, quality = catalogue.manifest, catalogue.manifest.quality
     return public.ServedBundle(
         bundle_id=catalogue.bundle_id,
-        dataset_tag=report.dataset_tag,
-        protocol=report.protocol,
+        dataset_tag=manifest.dataset_tag,
+        protocol=str(manifest.recipe.get("protocol", "")),
         judged_users=None if quality is None else quality.judged_users,
         models=[
-            _model(report, model) for model, metrics in report.metrics.items() if metrics.keys() >= _METRICS
+            _model(manifest, model)
+            for model, metrics in manifest.metrics.items()
+            if metrics.keys() >= _METRICS
         ],
         warnings=() if quality is None else quality.warnings,
     )
 
 
-def _model(report: BundleReport, model: str) -> public.ModelQuality:
-    metrics = report.metrics[model]
-    interval = None if report.quality is None else report.quality.ndcg_at_10.get(model)
-    low, high = (None, None) if interval is None else interval
+def _model(manifest: Manifest, model: str) -> public.ModelQuality:
+    metrics = manifest.metrics[model]
+    intervals = {} if manifest.quality is None else manifest.quality.ndcg_at_10
+    low, high = intervals.get(model, (None, None))
     return public.ModelQuality(
         model=model,
         ndcg_at_10=metrics["ndcg_at_10"],

@@ -4,15 +4,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from gateway.bundle_report import BundleReport
 from serving.bundle.catalogue import CatalogueContent, read_movies
 from serving.bundle.factors import SeenMovies, read_ratings, read_seen_movies
+from serving.bundle.holder import BundleHolder
 from serving.bundle.lists import ListsContent
+from serving.bundle.manifest import Manifest
 from serving.bundle.store import BundleError, BundleStore
 from serving.bundle.titles import TitleIndex
 from serving.errors import NotFoundError, Reason
@@ -81,7 +82,7 @@ class Catalogue:
     titles: TitleIndex
     seen: SeenMovies | None
     """None where users are split over shards: the candidate service tells of each what they have seen."""
-    report: BundleReport
+    manifest: Manifest
     ratings: Ratings | None = None
     """Stars and times as well, 12 bytes a rating more; none where nobody may ask for them."""
 
@@ -136,7 +137,7 @@ class Catalogue:
             lists=ListsContent.read(folder),
             titles=TitleIndex.read(folder, content.popularity_order),
             seen=seen,
-            report=BundleReport.of(folder.manifest),
+            manifest=folder.manifest,
             ratings=ratings,
         )
         catalogue.work_out()
@@ -252,32 +253,8 @@ class Catalogue:
         return ScoredMovies(rows, jaccard[rows], self.bundle_id)
 
 
-class Catalogues(Protocol):
-    """The catalogues that are held now: of the current bundle, and of the one before."""
-
-    def get(self) -> Catalogue:
-        """The current one; take it once per request, as the next call may give a newer one.
-
-        Raises:
-            UnavailableError: no bundle is loaded.
-        """
-        ...
-
-    def held(self) -> Sequence[Catalogue]:
-        """All, the current one first.
-
-        Raises:
-            UnavailableError: no bundle is loaded.
-        """
-        ...
-
-    def find(self, bundle_id: str) -> Catalogue | None:
-        """That of a bundle; None if it is not held."""
-        ...
-
-    def current_since(self) -> float:
-        """When the current one began to answer; Unix seconds, 0 while none is loaded."""
-        ...
+Catalogues: TypeAlias = BundleHolder[Catalogue]
+"""The catalogues that are held now: of the current bundle, and of the one before."""
 
 
 def catalogue_with(catalogues: Catalogues, movie_id: int) -> Catalogue:

@@ -20,7 +20,6 @@ import numpy as np
 from grpc import aio
 from typing_extensions import override
 
-from gateway.bundle_report import BundleReport
 from gateway.lists.catalogue import Catalogue, Catalogues
 from gateway.lists.list_builder import ListAnswer
 from gateway.lists.recent_lists import RecentLists
@@ -34,7 +33,7 @@ from gateway.stages.monitor import StageMonitor, StageStatus
 from serving.bundle.catalogue import CatalogueContent
 from serving.bundle.factors import SeenMovies
 from serving.bundle.lists import ListsContent
-from serving.bundle.manifest import QualityRecord
+from serving.bundle.manifest import Manifest, QualityRecord
 from serving.bundle.titles import TitleIndex, index_titles
 from serving.errors import Reason, UnavailableError
 from serving.explanations import Contribution
@@ -60,9 +59,9 @@ GENRES = (
     ("Drama", "Horror"),
     ("Comedy",),
 )
-REPORT = BundleReport(
+MANIFEST = Manifest.model_construct(
     dataset_tag="small-1",
-    protocol="user",
+    recipe={"protocol": "user"},
     metrics={
         "popularity": {"ndcg_at_10": 0.125, "recall_at_10": 0.25, "coverage_at_10": 0.5},
         "two_stage": {"ndcg_at_10": 0.25, "recall_at_10": 0.5, "coverage_at_10": 0.75},
@@ -128,7 +127,7 @@ def catalogue(
         ),
         titles=TitleIndex(index_titles(content.titles, years, order), order),
         seen=SeenMovies(ratings.users, ratings.indptr, ratings.movie_rows),
-        report=REPORT,
+        manifest=MANIFEST,
         ratings=ratings,
     )
 

@@ -73,7 +73,7 @@ async def test_a_catalogue_reads_what_was_published(store: BundleStore) -> None:
     assert held.ratings is not None
     assert small.ratings is not None
     assert held.ratings.times.tolist() == small.ratings.times.tolist()
-    assert held.report.dataset_tag == store.manifest(bundle_id).dataset_tag
+    assert held.manifest.dataset_tag == store.manifest(bundle_id).dataset_tag
 
 
 def test_a_catalogue_without_ratings_still_knows_who_has_seen_what(store: BundleStore) -> None:
