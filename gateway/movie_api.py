@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from gateway.fallback import Outcome
-from gateway.lists.bundles import require_bundles
 from gateway.lists.catalogue import Catalogue, Catalogues, catalogue_with
-from gateway.lists.genres import require_genres
 from gateway.lists.list_builder import ListAnswer, StageOutcome
+from gateway.lists.named import require_bundles, require_genres
 from gateway.lists.personal_pipeline import PersonalPipeline
 from gateway.lists.popular import popular_list
 from gateway.lists.recent_lists import ModelMix, RecentLists
@@ -184,13 +183,17 @@ class MovieApi:
         self._report(Method.SIMILAR, answer, StageName.SIMILARITY)
         return answer
 
-    def require_why(self) -> None:
-        """Checks that `why` is answered here.
+    def require_why(self) -> WhyAnswers:
+        """What answers `why`.
 
         Raises:
             UnsupportedError: it is turned off.
         """
-        self._why_answers()
+        if self._why is None:
+            raise UnsupportedError(
+                f"{Method.WHY} is turned off here.", reason=Reason.METHOD_DISABLED, method=Method.WHY
+            )
+        return self._why
 
     async def why(self, request: WhyRequest, client_seconds: float | None) -> WhyAnswer:
         """Why a movie is in, or not in, the list that `personal` gives.
@@ -199,7 +202,7 @@ class MovieApi:
             UnsupportedError: it is turned off.
             NotFoundError: the movie is not in the catalogue.
         """
-        answers = self._why_answers()
+        answers = self.require_why()
         deadline = self._begin(client_seconds)
         require_genres(self._catalogues, {"": request.movie_filter})
         why = await answers.answer(request, deadline)
@@ -268,13 +271,6 @@ class MovieApi:
             return (await self._candidates.ask(query, seconds=seconds)).seen_movie_ids, None
         except StageError as error:
             return NO_IDS, error.failure
-
-    def _why_answers(self) -> WhyAnswers:
-        if self._why is None:
-            raise UnsupportedError(
-                f"{Method.WHY} is turned off here.", reason=Reason.METHOD_DISABLED, method=Method.WHY
-            )
-        return self._why
 
     def _begin(self, client_seconds: float | None, longest: float | None = None) -> Deadline:
         longest = self._budgets.request if longest is None else longest

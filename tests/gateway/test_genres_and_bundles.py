@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.lists.bundles import require_bundles
-from gateway.lists.genres import require_genres
+from gateway.lists.named import require_bundles, require_genres
 from gateway.requests import PersonalRequest, PopularRequest, SearchRequest, SimilarRequest, WhyRequest
 from serving.errors import InvalidArgumentError, UnavailableError
 from serving.filters import UNRESTRICTED, MovieFilter

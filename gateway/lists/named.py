@@ -1,4 +1,4 @@
-"""Filters against the catalogue: a genre that it lacks is a mistake, and not a list without movies."""
+"""What requests name: a genre or a bundle that is not held is a mistake, and no reason for another list."""
 
 from collections.abc import Mapping
 
@@ -33,6 +33,29 @@ def require_genres(catalogues: Catalogues, filters: Mapping[str, MovieFilter]) -
         for field, names in (("genres", movie_filter.genres), ("exclude_genres", movie_filter.exclude_genres))
         for place, name in enumerate(names)
         if name.casefold() not in known
+    ]
+    if violations:
+        raise InvalidArgumentError(violations)
+
+
+def require_bundles(catalogues: Catalogues, bundle_ids: Mapping[str, str]) -> None:
+    """Checks that the bundles which requests name are held.
+
+    Args:
+        catalogues: those that are held.
+        bundle_ids: by what stands before `bundle_id` in the request; empty ones name none.
+
+    Raises:
+        InvalidArgumentError: some are not; all are named.
+        UnavailableError: no bundle is loaded.
+    """
+    if not any(bundle_ids.values()):
+        return
+    held = [catalogue.bundle_id for catalogue in catalogues.held()]
+    violations = [
+        FieldViolation(f"{path}bundle_id", f"must be empty, or a bundle that is served: {', '.join(held)}")
+        for path, bundle_id in bundle_ids.items()
+        if bundle_id and bundle_id not in held
     ]
     if violations:
         raise InvalidArgumentError(violations)
