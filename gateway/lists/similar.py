@@ -58,28 +58,17 @@ class SimilarLists:
             NotFoundError: the movie is not in the catalogue.
             UnavailableError: no bundle is loaded; or the index failed and the request denies fallbacks.
         """
-        known_by = catalogue_with(self._catalogues, request.movie_id)
-        known_by.row(request.movie_id)  # or there is no such movie
+        catalogue = catalogue_with(self._catalogues, request.movie_id)
+        row = catalogue.row(request.movie_id)  # or there is no such movie
+        answer: SimilarMovies | None = None
+        failure: StageFailure | None = None
         try:
             answer, catalogue = await self._find(request, deadline, seen_elsewhere)
+            row = catalogue.row(request.movie_id)
         except StageError as error:
-            builder, sources = self._begin(request, known_by, seen_elsewhere)
-            return _finish(request, builder, sources, Outcome.INDEX_FAILED, failure=error.failure)
-        builder, sources = self._begin(request, catalogue, seen_elsewhere)
-        neighbours = self._neighbours(answer, catalogue)
-        if answer.method is SimilarityMethod.ALS_COSINE:
-            sources[Model.ALS_COSINE] = lambda: neighbours
-            return _finish(request, builder, sources, Outcome.NEIGHBOURS)
-        if builder.admitted(neighbours.movie_rows).size >= builder.missing:
-            # A shorter list by genres is not the start of ours: the index breaks ties in its own way.
-            sources[Model.GENRE_JACCARD] = lambda: neighbours
-        return _finish(request, builder, sources, Outcome.COLD_MOVIE)
-
-    def _begin(
-        self, request: SimilarRequest, catalogue: Catalogue, seen_elsewhere: Ids
-    ) -> tuple[ListBuilder, Sources]:
-        """An empty list of a catalogue, and what it gives by itself."""
-        row = catalogue.row(request.movie_id)
+            failure = error.failure
+        stages = StageOutcome(_outcome(answer), request.fallback_policy, bool(request.movie_filter), failure)
+        stages.refuse_if_denied()
         blocked = catalogue.blocked(
             request.movie_filter,
             seen_by_user_id=request.exclude_seen_by_user_id,
@@ -87,7 +76,20 @@ class SimilarLists:
         )
         blocked[row] = True
         builder = ListBuilder(catalogue, blocked, request.limit)
-        return builder, {Model.GENRE_JACCARD: lambda: catalogue.alike_by_genre(row, blocked, builder.missing)}
+        sources: Sources = {
+            Model.GENRE_JACCARD: lambda: catalogue.alike_by_genre(row, blocked, builder.missing)
+        }
+        if answer is not None:
+            neighbours = self._neighbours(answer, catalogue)
+            if answer.method is SimilarityMethod.ALS_COSINE:
+                sources[Model.ALS_COSINE] = lambda: neighbours
+            elif builder.admitted(neighbours.movie_rows).size >= builder.missing:
+                # A shorter list by genres is not the start of ours: the index breaks ties in its own way.
+                sources[Model.GENRE_JACCARD] = lambda: neighbours
+        has_genres = bool(catalogue.movies.genres_of(row))
+        return assemble(
+            builder, stages, sources, when_empty=Model.GENRE_JACCARD if has_genres else Model.NOT_AVAILABLE
+        )
 
     async def _find(
         self, request: SimilarRequest, deadline: Deadline, seen_elsewhere: Ids
@@ -130,18 +132,7 @@ class SimilarLists:
         return ScoredMovies(rows, answer.scores, answer.bundle_id)
 
 
-def _finish(
-    request: SimilarRequest,
-    builder: ListBuilder,
-    sources: Sources,
-    outcome: Outcome,
-    *,
-    failure: StageFailure | None = None,
-) -> ListAnswer:
-    stages = StageOutcome(outcome, request.fallback_policy, bool(request.movie_filter), failure)
-    stages.refuse_if_denied()
-    row = builder.catalogue.row(request.movie_id)
-    has_genres = bool(builder.catalogue.movies.genres_of(row))
-    return assemble(
-        builder, stages, sources, when_empty=Model.GENRE_JACCARD if has_genres else Model.NOT_AVAILABLE
-    )
+def _outcome(answer: SimilarMovies | None) -> Outcome:
+    if answer is None:
+        return Outcome.INDEX_FAILED
+    return Outcome.NEIGHBOURS if answer.method is SimilarityMethod.ALS_COSINE else Outcome.COLD_MOVIE
