@@ -18,7 +18,7 @@ from serving.bundle.sources import read_sources
 from serving.bundle.store import BundleStore
 from serving.filters import left_out
 from serving.fold_in import MAX_RATINGS, AlsParameters, FoldIn
-from serving.ids import NO_IDS, Ids, Rows
+from serving.ids import NO_IDS, NO_ROWS, Ids, Rows
 from serving.movies import Movies
 from serving.ratings import EMPTY_HISTORY, History, Ratings
 from serving.retrieval import SMALL_SHARE, RowsByNorm, finite_factors, retrieve, retrieve_by_norm
@@ -34,7 +34,7 @@ from serving.stages.candidate import (
 )
 
 _FOLDER: Final = "candidate"
-_NO_SCORES: Final = np.empty(0, np.float32)
+_NOTHING: Final = FusedCandidates(NO_ROWS, np.empty(0, np.float32), np.empty(0, np.float32))
 
 
 @dataclass(frozen=True)
@@ -178,30 +178,18 @@ class Retriever:
         self, query: CandidateQuery, user: _User | None, found: FusedCandidates | None
     ) -> CandidateList:
         """The answer to a query, out of what was found: none where nothing was looked for."""
-        seen = self._seen(query.user_id) if query.return_seen else NO_IDS
-        if user is None:
-            return CandidateList(NO_IDS, _NO_SCORES, UserVector.NONE, self.bundle_id, seen_movie_ids=seen)
-        probes = tuple(self._probes(query, user))
-        if found is None:
-            return CandidateList(
-                NO_IDS,
-                _NO_SCORES,
-                user.origin,
-                self.bundle_id,
-                probes=probes,
-                short_history=True,
-                seen_movie_ids=seen,
-            )
+        shown = _NOTHING if found is None else found
         return CandidateList(
-            movie_ids=self._movies.ids.ids[found.movie_rows],
-            scores=found.scores,
-            user_vector=user.origin,
+            movie_ids=self._movies.ids.ids[shown.movie_rows],
+            scores=shown.scores,
+            user_vector=UserVector.NONE if user is None else user.origin,
             bundle_id=self.bundle_id,
-            because_of=self._because_of(query, user, found.movie_rows),
-            probes=probes,
-            fused_scores=found.fused_scores,
-            source_ranks=found.source_ranks,
-            seen_movie_ids=seen,
+            because_of=NO_LIKES if user is None else self._because_of(query, user, shown.movie_rows),
+            probes=() if user is None else tuple(self._probes(query, user)),
+            fused_scores=shown.fused_scores,
+            source_ranks=shown.source_ranks,
+            short_history=user is not None and found is None,
+            seen_movie_ids=self._seen(query.user_id) if query.return_seen else NO_IDS,
         )
 
     def ratings_to_solve(self, user_id: int, new_ratings: int, because_of: int) -> int:
@@ -230,17 +218,14 @@ class Retriever:
         trained = self._ratings.of(row) if row >= 0 else EMPTY_HISTORY
         new = query.history.history(self._movies.ids)
         history = trained.joined_by(new)
+        vector: npt.NDArray[np.float32] | None = None
         if len(new) > 0:
-            origin, vector = UserVector.FOLDED_IN, self._folded_in(history)
-        else:
-            origin, vector = UserVector.TRAINED, self._user_factors[row] if row >= 0 else None
-        if vector is None or not vector.any():
+            vector = self._fold_in.user_vector(history)
+        elif row >= 0:
+            vector = self._user_factors[row]
+        if vector is None or not vector.any() or not np.isfinite(vector).all():
             return None
-        return _User(origin, vector, history)
-
-    def _folded_in(self, history: History) -> npt.NDArray[np.float32] | None:
-        vector = self._fold_in.user_vector(history)
-        return vector if vector is not None and np.isfinite(vector).all() else None
+        return _User(UserVector.FOLDED_IN if len(new) > 0 else UserVector.TRAINED, vector, history)
 
     def _blocked(self, query: CandidateQuery, user: _User) -> npt.NDArray[np.bool_]:
         """Shape (n_movies,), fresh: cold, not matching, excluded, seen."""
@@ -251,7 +236,7 @@ class Retriever:
         return blocked
 
     def _because_of(self, query: CandidateQuery, user: _User, candidates: Rows) -> LikedMovies:
-        if query.because_of == 0:
+        if query.because_of == 0 or not candidates.size:
             return NO_LIKES
         reasons = reasons_for(candidates, user.history, self._fold_in, query.because_of)
         movie_ids = np.where(reasons.movie_rows >= 0, self._movies.ids.ids[reasons.movie_rows], 0)
