@@ -16,7 +16,7 @@ from serving.bundle.store import BundleStore
 from serving.errors import FieldViolation, InvalidArgumentError
 from serving.explanations import Explanation
 from serving.features.group import FeatureQuery, ProbeContext
-from serving.ids import NO_IDS, IdMap, Ids, Rows
+from serving.ids import IdMap, Ids, Rows
 from serving.ratings import EMPTY_HISTORY, History, Ratings
 from serving.retrieval import best_first
 from serving.shards import UserShard
@@ -186,17 +186,16 @@ class Ranker:
         start = 0
         for query, history in zip(queries, histories, strict=True):
             rows = self._ids.rows(query.movie_ids)
-            known = rows >= 0
-            all_known = bool(known.all())
+            is_known = rows >= 0
+            known = slice(None) if is_known.all() else is_known  # views, as a rule
+            movie_rows = rows[known]
             part = _Part(
                 history=history,
-                rows=slice(start, start + int(np.count_nonzero(known))),
-                movie_rows=rows if all_known else rows[known],
-                retrieval_scores=query.retrieval_scores if all_known else query.retrieval_scores[known],
-                source_ranks=query.source_ranks
-                if all_known
-                else {source: ranks[known] for source, ranks in query.source_ranks.items()},
-                unknown_movie_ids=NO_IDS if all_known else query.movie_ids[~known],
+                rows=slice(start, start + movie_rows.size),
+                movie_rows=movie_rows,
+                retrieval_scores=query.retrieval_scores[known],
+                source_ranks={source: ranks[known] for source, ranks in query.source_ranks.items()},
+                unknown_movie_ids=query.movie_ids[~is_known],
                 probes=tuple(
                     probe
                     for probe in query.probes
