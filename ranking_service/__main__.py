@@ -34,7 +34,7 @@ def main() -> None:
             load=tried_first(Ranker.load),  # CatBoost's reader does not stand damaged files
             service=SERVICE,
             register=lambda bundles, metrics, server: add_RankingServiceServicer_to_server(
-                RankingServicer(bundles, RankingMetrics.create(metrics.registry)), server
+                RankingServicer(bundles, RankingMetrics(metrics.registry)), server
             ),
             call_costs=lambda _: CALL_COSTS,
             keep_previous=True,

@@ -147,7 +147,7 @@ async def running_cluster(store: BundleStore) -> AsyncIterator[Cluster]:
         catalogues = holders.open("gateway", Catalogue.load, keep_previous=True)
         registry = holders.metrics["gateway"].registry
         metrics = GatewayMetrics.create(registry)
-        ranking_metrics = RankingMetrics.create(holders.metrics["ranking"].registry)
+        ranking_metrics = RankingMetrics(holders.metrics["ranking"].registry)
         candidates = await start(
             "candidate",
             retrievers,

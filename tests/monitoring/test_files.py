@@ -45,7 +45,7 @@ def shown() -> set[str]:
     server = ServerMetrics.create("gateway")
     GatewayMetrics.create(server.registry)
     registries = [server.registry, CollectorRegistry()]
-    RankingMetrics.create(registries[1])
+    RankingMetrics(registries[1])
     ProcessCollector(registry=registries[1])
     endings = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
     return {

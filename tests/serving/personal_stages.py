@@ -33,7 +33,7 @@ def ranking_stage(root: Path, ranker: Ranker | None) -> Running:
     """As `stage` does it."""
 
     def register(holder: BundleHolder[Ranker], server: aio.Server, metrics: ServerMetrics) -> None:
-        servicer = RankingServicer(holder, RankingMetrics.create(metrics.registry))
+        servicer = RankingServicer(holder, RankingMetrics(metrics.registry))
         add_RankingServiceServicer_to_server(servicer, server)
 
     return stage(root, ranker, register, ranking.SERVICE.full_name)
