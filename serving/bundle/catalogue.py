@@ -16,6 +16,7 @@ from serving.movies import Movies
 MOVIES_FILE: Final = "movies.npz"
 _CATALOGUE_FILE: Final = "catalogue.json"
 POPULARITY_FILE: Final = "popularity.npz"
+_ARRAYS: Final = ("tmdb_ids", "rating_counts", "rating_means", "popularity")
 
 
 def write_movies(folder: Path, movies: Movies) -> None:
@@ -65,20 +66,13 @@ class CatalogueContent:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"titles": self.titles}, ensure_ascii=False)
         (folder / _CATALOGUE_FILE).write_text(text, encoding="utf-8")
-        write_arrays(
-            folder / POPULARITY_FILE,
-            tmdb_ids=self.tmdb_ids,
-            rating_counts=self.rating_counts,
-            rating_means=self.rating_means,
-            popularity=self.popularity,
-        )
+        write_arrays(folder / POPULARITY_FILE, **{name: getattr(self, name) for name in _ARRAYS})
 
     @classmethod
     def read(cls, folder: BundleFolder) -> "CatalogueContent":
         """Reads what `write` wrote."""
         titles = json.loads(folder.read(_CATALOGUE_FILE))["titles"]
-        names = ("tmdb_ids", "rating_counts", "rating_means", "popularity")
-        return cls(titles=tuple(titles), **folder.arrays(POPULARITY_FILE, *names))
+        return cls(titles=tuple(titles), **folder.arrays(POPULARITY_FILE, *_ARRAYS))
 
 
 def read_popularity(folder: BundleFolder) -> npt.NDArray[np.float64]:

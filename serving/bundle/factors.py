@@ -17,6 +17,7 @@ from serving.ratings import Ratings
 
 RATINGS: Final = "ratings"
 """What the names of the files with ratings begin with: one per shard of the users."""
+_ARRAYS: Final = ("indptr", "movie_rows", "values", "times")
 ITEM_FACTORS_FILE: Final = "item_factors.npz"
 _USER_FACTORS: Final = "user_factors"
 _ALS_FILE: Final = "als.json"
@@ -32,22 +33,15 @@ def write_ratings(folder: Path, ratings: Ratings, shards: Sequence[Rows] = ()) -
     """
     for name, rows in _pieces(RATINGS, shards):
         own = ratings if rows is None else ratings.of_users(rows)
-        write_arrays(
-            folder / name,
-            user_ids=own.users.ids,
-            indptr=own.indptr,
-            movie_rows=own.movie_rows,
-            values=own.values,
-            times=own.times,
-        )
+        arrays = {array: getattr(own, array) for array in _ARRAYS}
+        write_arrays(folder / name, user_ids=own.users.ids, **arrays)
 
 
 def read_ratings(folder: BundleFolder) -> Ratings:
     """Reads what `write_ratings` wrote: of the users of the folder's shard, or of all."""
-    names = ("indptr", "movie_rows", "values", "times")
-    pieces = [folder.arrays(name, "user_ids", *names) for name in folder.user_pieces(RATINGS)]
+    pieces = [folder.arrays(name, "user_ids", *_ARRAYS) for name in folder.user_pieces(RATINGS)]
     return Ratings.joined(
-        [Ratings(IdMap(one["user_ids"]), **{name: one[name] for name in names}) for one in pieces]
+        [Ratings(IdMap(one["user_ids"]), **{name: one[name] for name in _ARRAYS}) for one in pieces]
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ from catboost import CatBoost, CatBoostError
 
 from serving.bundle.catalogue import read_movies
 from serving.bundle.factors import read_item_factors
+from serving.bundle.manifest import FeatureRecord
 from serving.bundle.store import BundleError, BundleFolder, write_arrays
 from serving.explanations import Contribution, Explanation
 from serving.features.group import CatalogueArrays, FeatureGroup
@@ -92,25 +93,13 @@ class RankerContent:
         metadata["model_guid"] = "movierec"
         metadata["train_finish_time"] = "1970-01-01T00:00:00Z"
         self.model.save_model(str(folder / _MODEL_FILE))
-        record = {
-            "groups": names_of_groups(self.tables.kinds),
-            "names": self.tables.names,
-            "dtype": "float32",
-            "hash": self.tables.hash,
-        }
-        (folder / _FEATURES_FILE).write_text(json.dumps(record, indent=1), encoding="utf-8")
-        for group in self.tables.groups:
+        tables = self.tables
+        record = FeatureRecord(groups=names_of_groups(tables.kinds), names=tables.names, hash=tables.hash)
+        (folder / _FEATURES_FILE).write_text(record.model_dump_json(indent=1), encoding="utf-8")
+        for group in tables.groups:
             if group.arrays:
                 write_arrays(folder / group_file(type(group)), **group.arrays)
-        leaves = self.leaf_tables
-        write_arrays(
-            folder / _LEAF_TABLES_FILE,
-            split_features=leaves.split_features,
-            split_borders=leaves.split_borders,
-            leaf_features=leaves.leaf_features,
-            leaf_contributions=leaves.leaf_contributions,
-            base_value=np.array(leaves.base_value),
-        )
+        write_arrays(folder / _LEAF_TABLES_FILE, **vars(self.leaf_tables))
 
     @classmethod
     def read(cls, folder: BundleFolder) -> "RankerContent":
@@ -138,16 +127,7 @@ class RankerContent:
             raise BundleError(f"bundle {folder.manifest.bundle_id}: {_MODEL_FILE}: {error}") from error
         catalogue = CatalogueArrays(movies, unit_factors(read_item_factors(folder)))
         tables = FeatureTables(catalogue, tuple(_read_group(folder, kind, catalogue) for kind in kinds))
-        leaves = dict(
-            folder.arrays(
-                _LEAF_TABLES_FILE,
-                "split_features",
-                "split_borders",
-                "leaf_features",
-                "leaf_contributions",
-                "base_value",
-            )
-        )
+        leaves = dict(folder.arrays(_LEAF_TABLES_FILE, *(field.name for field in fields(LeafTables))))
         base_value = float(leaves.pop("base_value"))
         return cls(model, tables, LeafTables(**leaves, base_value=base_value))
 

@@ -109,34 +109,33 @@ class BundleFolder:
         Raises:
             BundleError: the file is missing, a link, or of another size or hash than the manifest says.
         """
-        path = self._path(file_name)
-        with _open_without_links(self._bundle, path) as file:
-            self._expect_size(path, file)
-            data = file.read(self.manifest.files[path].size)
-        self._expect_hash(path, hashlib.sha256(data).hexdigest())
+        with self._opened(file_name) as (file, record):
+            data = file.read(record.size)
+            self._require_published(file_name, hashlib.sha256(data).hexdigest() == record.sha256)
         return data
 
     def verify(self, file_name: str) -> None:
         """Checks a file as `read` does, in pieces: a copy needs no memory for all of it."""
-        path = self._path(file_name)
-        with _open_without_links(self._bundle, path) as file:
-            self._expect_size(path, file)
-            self._expect_hash(path, hashlib.file_digest(file, "sha256").hexdigest())
+        with self._opened(file_name) as (file, record):
+            digest = hashlib.file_digest(file, "sha256")
+            self._require_published(file_name, digest.hexdigest() == record.sha256)
 
-    def _path(self, file_name: str) -> str:
+    @contextmanager
+    def _opened(self, file_name: str) -> Iterator[tuple[io.BufferedReader, FileRecord]]:
+        """A file of the right size, before a byte is read: a larger one would take the server's memory."""
         path = f"{self.name}/{file_name}"
-        if path not in self.manifest.files:
+        record = self.manifest.files.get(path)
+        if record is None:
             raise BundleError(f"bundle {self.manifest.bundle_id} has no {path}")
-        return path
+        with _open_without_links(self._bundle, path) as file:
+            self._require_published(file_name, os.fstat(file.fileno()).st_size == record.size)
+            yield file, record
 
-    def _expect_size(self, path: str, file: io.BufferedReader) -> None:
-        """Before a byte is read: what is much larger would take the server's memory."""
-        if os.fstat(file.fileno()).st_size != self.manifest.files[path].size:
-            raise BundleError(f"bundle {self.manifest.bundle_id}: {path} is not what was published")
-
-    def _expect_hash(self, path: str, sha256: str) -> None:
-        if sha256 != self.manifest.files[path].sha256:
-            raise BundleError(f"bundle {self.manifest.bundle_id}: {path} is not what was published")
+    def _require_published(self, file_name: str, is_published: bool) -> None:  # noqa: FBT001
+        if not is_published:
+            raise BundleError(
+                f"bundle {self.manifest.bundle_id}: {self.name}/{file_name} is not what was published"
+            )
 
     def arrays(self, file_name: str, *names: str) -> Mapping[str, npt.NDArray[Any]]:
         """The named arrays of a verified .npz file, read-only: no request can alter what others read."""
