@@ -7,16 +7,15 @@ certificate must name localhost as well.
 
 import argparse
 import sys
-from typing import Final
+from typing import Any, Final
 
 import grpc
-from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic_settings import SettingsConfigDict
 
 from serving.rpc.tls import probe_credentials
 from serving.settings import ServerSettings, StartError, load_settings
 
-_METHOD: Final = "/grpc.health.v1.Health/Check"
 _EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # where to ask, not to listen
 _OPTIONS: Final = (("grpc.enable_http_proxy", 0), ("grpc.ssl_target_name_override", "localhost"))
 
@@ -44,13 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _problem(settings: ServerSettings, timeout: float) -> str | None:
     with _channel(settings) as channel:
-        check = channel.unary_unary(  # as the generated stub, whose type hints know no methods
-            _METHOD,
-            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-            response_deserializer=health_pb2.HealthCheckResponse.FromString,
-        )
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # whose type hints know no methods
         try:
-            answer: health_pb2.HealthCheckResponse = check(health_pb2.HealthCheckRequest(), timeout=timeout)
+            answer: health_pb2.HealthCheckResponse = stub.Check(
+                health_pb2.HealthCheckRequest(), timeout=timeout
+            )
         except grpc.RpcError as error:
             return f"no answer on port {settings.port}: {error.code().name}"
     if answer.status == health_pb2.HealthCheckResponse.SERVING:
