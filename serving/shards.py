@@ -57,18 +57,14 @@ class UserShard:
             FailedPreconditionError: one does not.
         """
         for user_id in user_ids:
-            if user_id and not self.holds(user_id):
-                asked = UserShard(shard_of(user_id, self.count), self.count)
+            if user_id and (index := shard_of(user_id, self.count)) != self.index:
+                asked = UserShard(index, self.count)
                 raise FailedPreconditionError(
                     f"A user of the call belongs to shard {asked}, and this server serves shard {self}.",
                     reason=Reason.WRONG_USER_SHARD,
                     requested=str(asked),
                     held=str(self),
                 )
-
-    def holds(self, user_id: int) -> bool:
-        """Whether a user belongs to it."""
-        return shard_of(user_id, self.count) == self.index
 
 
 def shard_of(user_id: int, count: int) -> int:
