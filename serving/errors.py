@@ -55,8 +55,8 @@ class InvalidArgumentError(ServiceError):
     """The request breaks rules; asking again gives the same answer. Names every broken rule, up to 30."""
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
-        rules = "; ".join(f"{v.field}: {v.description}" for v in violations[:MAX_VIOLATIONS])
-        super().__init__(f"Invalid request: {rules}", reason=Reason.INVALID_REQUEST)
+        named = (": ".join(filter(None, (v.field, v.description))) for v in violations[:MAX_VIOLATIONS])
+        super().__init__(f"Invalid request: {'; '.join(named)}", reason=Reason.INVALID_REQUEST)
         self.violations = tuple(violations)
 
 

@@ -89,6 +89,7 @@ async def test_undecodable_request_is_the_clients_fault(server: ServerUnderTest)
     error = await failure(call(b"\xff\xff\xff", timeout=5))
     assert error.code() is StatusCode.INVALID_ARGUMENT
     assert reason_of(error) == "INVALID_REQUEST"
+    assert error.details() == "Invalid request: the request must be a message of the API"
     assert detail_of(error, error_details_pb2.BadRequest).field_violations
 
 
