@@ -13,9 +13,7 @@ from candidate_service.retrieval import Retriever
 from candidate_service.servicer import CandidateServicer, call_costs
 from candidate_service.settings import CandidateSettings
 from movierec.candidate.v1.candidate_service_pb2_grpc import add_CandidateServiceServicer_to_server
-from serving.logs import configure_logs
 from serving.rpc.bundle_server import serve_bundle
-from serving.rpc.server import run
 from serving.settings import load_settings
 from serving.stages.candidate import SERVICE
 
@@ -23,22 +21,19 @@ from serving.stages.candidate import SERVICE
 def main() -> None:
     """Reads the settings and serves."""
     settings = load_settings(CandidateSettings)
-    configure_logs("candidate", settings.log_level)
-    run(
-        serve_bundle(
-            "candidate",
-            settings,
-            user_shard=settings.user_shard,
-            load=Retriever.load,
-            service=SERVICE,
-            register=lambda bundles, _, server: add_CandidateServiceServicer_to_server(
-                CandidateServicer(bundles), server
-            ),
-            call_costs=call_costs,
-            keep_previous=settings.keep_previous,
-            settle_seconds=settings.settle_delay_seconds,
-            settle_at_start=settings.settle_at_start,
-        )
+    serve_bundle(
+        "candidate",
+        settings,
+        user_shard=settings.user_shard,
+        load=Retriever.load,
+        service=SERVICE,
+        register=lambda bundles, _, server: add_CandidateServiceServicer_to_server(
+            CandidateServicer(bundles), server
+        ),
+        call_costs=call_costs,
+        keep_previous=settings.keep_previous,
+        settle_seconds=settings.settle_delay_seconds,
+        settle_at_start=settings.settle_at_start,
     )
 
 

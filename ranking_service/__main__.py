@@ -15,9 +15,7 @@ from ranking_service.ranking import Ranker
 from ranking_service.servicer import CALL_COSTS, RankingServicer
 from ranking_service.settings import RankingSettings
 from serving.bundle.trial import tried_first
-from serving.logs import configure_logs
 from serving.rpc.bundle_server import serve_bundle
-from serving.rpc.server import run
 from serving.settings import load_settings
 from serving.stages.ranking import SERVICE
 
@@ -25,20 +23,17 @@ from serving.stages.ranking import SERVICE
 def main() -> None:
     """Reads the settings and serves."""
     settings = load_settings(RankingSettings)
-    configure_logs("ranking", settings.log_level)
-    run(
-        serve_bundle(
-            "ranking",
-            settings,
-            user_shard=settings.user_shard,
-            load=tried_first(Ranker.load),  # CatBoost's reader does not stand damaged files
-            service=SERVICE,
-            register=lambda bundles, metrics, server: add_RankingServiceServicer_to_server(
-                RankingServicer(bundles, RankingMetrics(metrics.registry)), server
-            ),
-            call_costs=lambda _: CALL_COSTS,
-            keep_previous=True,
-        )
+    serve_bundle(
+        "ranking",
+        settings,
+        user_shard=settings.user_shard,
+        load=tried_first(Ranker.load),  # CatBoost's reader does not stand damaged files
+        service=SERVICE,
+        register=lambda bundles, metrics, server: add_RankingServiceServicer_to_server(
+            RankingServicer(bundles, RankingMetrics(metrics.registry)), server
+        ),
+        call_costs=lambda _: CALL_COSTS,
+        keep_previous=True,
     )
 
 

@@ -10,9 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from movierec.similarity.v1.similarity_service_pb2_grpc import add_SimilarityServiceServicer_to_server
-from serving.logs import configure_logs
 from serving.rpc.bundle_server import serve_bundle
-from serving.rpc.server import run
 from serving.settings import load_settings
 from serving.stages.similarity import SERVICE
 from similarity_service.neighbours import SimilarityIndex
@@ -23,19 +21,16 @@ from similarity_service.settings import SimilaritySettings
 def main() -> None:
     """Reads the settings and serves."""
     settings = load_settings(SimilaritySettings)
-    configure_logs("similarity", settings.log_level)
-    run(
-        serve_bundle(
-            "similarity",
-            settings,
-            load=SimilarityIndex.load,
-            service=SERVICE,
-            register=lambda bundles, _, server: add_SimilarityServiceServicer_to_server(
-                SimilarityServicer(bundles), server
-            ),
-            settle_seconds=settings.settle_delay_seconds,
-            settle_at_start=settings.settle_at_start,
-        )
+    serve_bundle(
+        "similarity",
+        settings,
+        load=SimilarityIndex.load,
+        service=SERVICE,
+        register=lambda bundles, _, server: add_SimilarityServiceServicer_to_server(
+            SimilarityServicer(bundles), server
+        ),
+        settle_seconds=settings.settle_delay_seconds,
+        settle_at_start=settings.settle_at_start,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc import aio
@@ -11,8 +11,9 @@ from serving.bundle.holder import BundleHolder
 from serving.bundle.signature import KeyFileError, TrustedKeys
 from serving.bundle.store import BundleStore
 from serving.limiter import CallCost
+from serving.logs import configure_logs
 from serving.rpc.metrics import ServerMetrics, exposed
-from serving.rpc.server import EVERY_CALL_ALIKE, running, serve_until_stopped
+from serving.rpc.server import EVERY_CALL_ALIKE, run, running, serve_until_stopped
 from serving.rpc.tracing_setup import traced
 from serving.settings import ServerSettings, StartError
 from serving.shards import UserShard
@@ -34,7 +35,7 @@ def open_store(settings: ServerSettings, user_shard: UserShard | None = None) ->
     return BundleStore(settings.bundle_root, trusted=trusted, user_shard=user_shard)
 
 
-async def serve_bundle(
+def serve_bundle(
     name: str,
     settings: ServerSettings,
     *,
@@ -46,11 +47,11 @@ async def serve_bundle(
     keep_previous: bool = False,
     settle_seconds: float = 0.0,
     settle_at_start: bool = False,
-) -> None:
-    """Serves from the bundle that the pointer names, until a signal asks to stop.
+) -> NoReturn:
+    """Serves from the bundle that the pointer names, until a signal asks to stop: the process ends here.
 
     Args:
-        name: of this process, in metrics and traces.
+        name: of this process, in logs, metrics and traces.
         settings: how it runs.
         load: reads and checks a bundle.
         service: what it serves.
@@ -60,33 +61,35 @@ async def serve_bundle(
         keep_previous: whether to answer from the bundle before as well.
         settle_seconds: how long after a bundle was published it becomes current here.
         settle_at_start: whether that holds for the first bundle as well.
-
-    Raises:
-        StartError: the settings do not let it start.
     """
-    metrics = ServerMetrics.create(name)
-    bundles = BundleHolder(
-        open_store(settings, user_shard),
-        load,
-        load_counter=metrics.bundle_loads,
-        info=metrics.bundle_info,
-        poll_seconds=settings.bundle_poll_seconds,
-        keep_previous=keep_previous,
-        settle_seconds=settle_seconds,
-        settle_at_start=settle_at_start,
-    )
-    with exposed(metrics, settings), traced(name) as tracing:
-        async with bundles.loading():
-            await serve_until_stopped(
-                lambda at_once: running(
-                    settings,
-                    register=partial(register, bundles, metrics),
-                    service_names=[service.full_name],
-                    metrics=metrics,
-                    ready=bundles.loaded,
-                    alive=bundles.is_alive,
-                    call_costs=call_costs(bundles),
-                    tracing=tracing,
-                    stop_at_once=at_once,
+
+    async def serve() -> None:
+        metrics = ServerMetrics.create(name)
+        bundles = BundleHolder(
+            open_store(settings, user_shard),
+            load,
+            load_counter=metrics.bundle_loads,
+            info=metrics.bundle_info,
+            poll_seconds=settings.bundle_poll_seconds,
+            keep_previous=keep_previous,
+            settle_seconds=settle_seconds,
+            settle_at_start=settle_at_start,
+        )
+        with exposed(metrics, settings), traced(name) as tracing:
+            async with bundles.loading():
+                await serve_until_stopped(
+                    lambda at_once: running(
+                        settings,
+                        register=partial(register, bundles, metrics),
+                        service_names=[service.full_name],
+                        metrics=metrics,
+                        ready=bundles.loaded,
+                        alive=bundles.is_alive,
+                        call_costs=call_costs(bundles),
+                        tracing=tracing,
+                        stop_at_once=at_once,
+                    )
                 )
-            )
+
+    configure_logs(name, settings.log_level)
+    run(serve())
