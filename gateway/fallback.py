@@ -75,6 +75,8 @@ class Rung:
     fills: tuple[Model, ...]
     """What a short list is filled from, in order."""
     denial: Denial
+    reason: FallbackReason | None = None
+    """Why it begins below the model asked for, where the user or the movie is the reason, and no fault."""
 
 
 LADDER: Final[Mapping[Outcome, Rung]] = MappingProxyType(
@@ -82,22 +84,17 @@ LADDER: Final[Mapping[Outcome, Rung]] = MappingProxyType(
         Outcome.RANKED: Rung(Model.TWO_STAGE, (Model.ALS_ONLY, Model.POPULARITY_FALLBACK), Denial.SHORT_LIST),
         Outcome.RANKING_FAILED: Rung(Model.ALS_ONLY, (Model.POPULARITY_FALLBACK,), Denial.UNAVAILABLE),
         Outcome.NOTHING_TO_RANK: Rung(Model.TWO_STAGE, (Model.POPULARITY_FALLBACK,), Denial.SHORT_LIST),
-        Outcome.UNKNOWN_USER: Rung(Model.POPULARITY_FALLBACK, (), Denial.NOT_FOUND),
+        Outcome.UNKNOWN_USER: Rung(
+            Model.POPULARITY_FALLBACK, (), Denial.NOT_FOUND, FallbackReason.UNKNOWN_USER
+        ),
         # Popularity is what the bundle chose for such a user: nothing to deny.
-        Outcome.SHORT_HISTORY: Rung(Model.POPULARITY_FALLBACK, (), Denial.SHORT_LIST),
+        Outcome.SHORT_HISTORY: Rung(
+            Model.POPULARITY_FALLBACK, (), Denial.SHORT_LIST, FallbackReason.SHORT_HISTORY
+        ),
         Outcome.CANDIDATES_FAILED: Rung(Model.POPULARITY_FALLBACK, (), Denial.UNAVAILABLE),
         Outcome.NEIGHBOURS: Rung(Model.ALS_COSINE, (Model.GENRE_JACCARD,), Denial.SHORT_LIST),
-        Outcome.COLD_MOVIE: Rung(Model.GENRE_JACCARD, (), Denial.SHORT_LIST),
+        Outcome.COLD_MOVIE: Rung(Model.GENRE_JACCARD, (), Denial.SHORT_LIST, FallbackReason.COLD_MOVIE),
         Outcome.INDEX_FAILED: Rung(Model.GENRE_JACCARD, (), Denial.UNAVAILABLE),
-    }
-)
-
-_EXPECTED: Final[Mapping[Outcome, FallbackReason]] = MappingProxyType(
-    {
-        Outcome.NOTHING_TO_RANK: FallbackReason.NO_CANDIDATES,
-        Outcome.UNKNOWN_USER: FallbackReason.UNKNOWN_USER,
-        Outcome.SHORT_HISTORY: FallbackReason.SHORT_HISTORY,
-        Outcome.COLD_MOVIE: FallbackReason.COLD_MOVIE,
     }
 )
 
@@ -120,6 +117,4 @@ def fallback_reason(
         return fault
     if short and filtered:
         return FallbackReason.FILTERED_OUT
-    if outcome in _EXPECTED:
-        return _EXPECTED[outcome]
-    return FallbackReason.NO_CANDIDATES if short else None
+    return LADDER[outcome].reason or (FallbackReason.NO_CANDIDATES if short else None)

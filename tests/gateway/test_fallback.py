@@ -12,11 +12,11 @@ def test_the_ladder() -> None:
         Outcome.RANKED: Rung(Model.TWO_STAGE, (als, popular), Denial.SHORT_LIST),
         Outcome.RANKING_FAILED: Rung(als, (popular,), Denial.UNAVAILABLE),
         Outcome.NOTHING_TO_RANK: Rung(Model.TWO_STAGE, (popular,), Denial.SHORT_LIST),
-        Outcome.UNKNOWN_USER: Rung(popular, (), Denial.NOT_FOUND),
-        Outcome.SHORT_HISTORY: Rung(popular, (), Denial.SHORT_LIST),
+        Outcome.UNKNOWN_USER: Rung(popular, (), Denial.NOT_FOUND, FallbackReason.UNKNOWN_USER),
+        Outcome.SHORT_HISTORY: Rung(popular, (), Denial.SHORT_LIST, FallbackReason.SHORT_HISTORY),
         Outcome.CANDIDATES_FAILED: Rung(popular, (), Denial.UNAVAILABLE),
         Outcome.NEIGHBOURS: Rung(Model.ALS_COSINE, (genres,), Denial.SHORT_LIST),
-        Outcome.COLD_MOVIE: Rung(genres, (), Denial.SHORT_LIST),
+        Outcome.COLD_MOVIE: Rung(genres, (), Denial.SHORT_LIST, FallbackReason.COLD_MOVIE),
         Outcome.INDEX_FAILED: Rung(genres, (), Denial.UNAVAILABLE),
     }
     assert set(LADDER) == set(Outcome)
