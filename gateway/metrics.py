@@ -59,6 +59,7 @@ class GatewayMetrics:
     def create(cls, registry: CollectorRegistry) -> "GatewayMetrics":
         """Metrics at zero, every series of them: to Prometheus, one that begins with 1 has not grown."""
         counter = partial(Counter, namespace=PREFIX, registry=registry)
+        gauge = partial(Gauge, namespace=PREFIX, registry=registry)
         histogram = partial(Histogram, namespace=PREFIX, registry=registry)
         metrics = cls(
             stage_seconds=histogram(
@@ -70,13 +71,7 @@ class GatewayMetrics:
             stage_batch_size=histogram(
                 "stage_batch_size", "Queries in a stage call.", ("stage",), buckets=_BATCH_SIZES
             ),
-            breaker_open=Gauge(
-                "breaker_open",
-                "Whether a stage is left alone.",
-                ("service",),
-                namespace=PREFIX,
-                registry=registry,
-            ),
+            breaker_open=gauge("breaker_open", "Whether a stage is left alone.", ("service",)),
             answers=counter("answers", "Lists answered.", ("method", "model")),
             degraded=counter("degraded", "Lists weakened by a fault.", ("method",)),
             fallbacks=counter("fallbacks", "Lists that are not what was asked for.", ("service", "reason")),

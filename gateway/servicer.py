@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from grpc import aio
 from typing_extensions import override
@@ -27,6 +27,7 @@ from movierec.gateway.v1.movie_service_pb2_grpc import MovieServiceServicer
 from serving.limiter import CallCost, Priority, users_with_reasons
 from serving.limits import LIMITS
 
+Context: TypeAlias = aio.ServicerContext[Any, Any]
 _MAX_REQUESTS: Final = int(LIMITS["requests"].high)
 SERVICE_NAME: Final = public.DESCRIPTOR.services_by_name["MovieService"].full_name
 
@@ -69,66 +70,58 @@ class MovieServicer(MovieServiceServicer):
 
     @override
     async def ListPopularMovies(
-        self, request: public.ListPopularMoviesRequest, context: aio.ServicerContext[Any, Any]
+        self, request: public.ListPopularMoviesRequest, context: Context
     ) -> public.ListPopularMoviesResponse:
         answer = await self._api.popular(decode_popular(request), context.time_remaining())
         return self._encode.popular(answer)
 
     @override
     async def ListPersonalMovies(
-        self, request: public.ListPersonalMoviesRequest, context: aio.ServicerContext[Any, Any]
+        self, request: public.ListPersonalMoviesRequest, context: Context
     ) -> public.ListPersonalMoviesResponse:
         answer = await self._api.personal(decode_personal(request), context.time_remaining())
         return self._encode.personal(answer)
 
     @override
     async def ListSimilarMovies(
-        self, request: public.ListSimilarMoviesRequest, context: aio.ServicerContext[Any, Any]
+        self, request: public.ListSimilarMoviesRequest, context: Context
     ) -> public.ListSimilarMoviesResponse:
         answer = await self._api.similar(decode_similar(request), context.time_remaining())
         return self._encode.similar(answer)
 
     @override
-    async def WhyMovie(
-        self, request: public.WhyMovieRequest, context: aio.ServicerContext[Any, Any]
-    ) -> public.WhyMovieResponse:
+    async def WhyMovie(self, request: public.WhyMovieRequest, context: Context) -> public.WhyMovieResponse:
         self._api.require_why()  # first: what is turned off here has no rules
         return self._encode.why(await self._api.why(decode_why(request), context.time_remaining()))
 
     @override
-    async def GetMovie(
-        self, request: public.GetMovieRequest, context: aio.ServicerContext[Any, Any]
-    ) -> public.GetMovieResponse:
+    async def GetMovie(self, request: public.GetMovieRequest, context: Context) -> public.GetMovieResponse:
         return self._encode.movie(await self._api.movie(decode_movie(request), context.time_remaining()))
 
     @override
     async def SearchMovies(
-        self, request: public.SearchMoviesRequest, context: aio.ServicerContext[Any, Any]
+        self, request: public.SearchMoviesRequest, context: Context
     ) -> public.SearchMoviesResponse:
         return self._encode.search(await self._api.search(decode_search(request), context.time_remaining()))
 
     @override
     async def ListTasteMovies(
-        self, request: public.ListTasteMoviesRequest, context: aio.ServicerContext[Any, Any]
+        self, request: public.ListTasteMoviesRequest, context: Context
     ) -> public.ListTasteMoviesResponse:
         return self._encode.taste(await self._api.taste(decode_taste(request), context.time_remaining()))
 
     @override
-    async def GetUser(
-        self, request: public.GetUserRequest, context: aio.ServicerContext[Any, Any]
-    ) -> public.GetUserResponse:
+    async def GetUser(self, request: public.GetUserRequest, context: Context) -> public.GetUserResponse:
         self._api.require_user()  # first, as in WhyMovie
         return self._encode.user(await self._api.user(decode_user(request), context.time_remaining()))
 
     @override
-    async def GetStatus(
-        self, request: public.GetStatusRequest, context: aio.ServicerContext[Any, Any]
-    ) -> public.GetStatusResponse:
+    async def GetStatus(self, request: public.GetStatusRequest, context: Context) -> public.GetStatusResponse:
         return encode_status(await self._api.status(context.time_remaining()))
 
     @override
     async def BatchListPersonalMovies(
-        self, request: public.BatchListPersonalMoviesRequest, context: aio.ServicerContext[Any, Any]
+        self, request: public.BatchListPersonalMoviesRequest, context: Context
     ) -> public.BatchListPersonalMoviesResponse:
         answers = await self._api.personal_batch(decode_batch(request), context.time_remaining())
         return public.BatchListPersonalMoviesResponse(responses=map(self._encode.personal, answers))

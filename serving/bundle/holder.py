@@ -26,13 +26,6 @@ STUCK_SECONDS: Final = 900.0
 _logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
-class LoadResult(StrEnum):
-    """How trying to load a bundle ended; values of the metric label `result`."""
-
-    LOADED = "loaded"
-    FAILED = "failed"
-
-
 class Role(StrEnum):
     """What a bundle is held for; values of the metric label `role`."""
 
@@ -92,9 +85,7 @@ class BundleHolder(Generic[Model]):
     ) -> None:
         self._store = store
         self._load = load
-        self._load_counter = load_counter
-        for result in LoadResult:  # counted from zero on
-            load_counter.labels(result)
+        self._n_loaded, self._n_failed = map(load_counter.labels, ("loaded", "failed"))  # from zero on
         self._info = info
         self._poll_seconds = poll_seconds
         self._places = 2 if keep_previous else 1
@@ -270,7 +261,7 @@ class BundleHolder(Generic[Model]):
         try:
             model = self._load(self._store, bundle_id)
         except Exception as error:  # a damaged file may raise anything; all are logged
-            self._load_counter.labels(LoadResult.FAILED).inc()
+            self._n_failed.inc()
             before = self._refusals.get(bundle_id)
             if before is None or before.text != str(error):
                 known = isinstance(error, BundleError)  # names bundle and file; all else needs its trace
@@ -283,7 +274,7 @@ class BundleHolder(Generic[Model]):
             # Not the error itself: its trace holds on to what was already read.
             self._refusals[bundle_id] = _Refusal(files, str(error), self._clock() + _RETRY_SECONDS)
             return {}
-        self._load_counter.labels(LoadResult.LOADED).inc()
+        self._n_loaded.inc()
         self._refusals.pop(bundle_id, None)
         return {bundle_id: model}
 

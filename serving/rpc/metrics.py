@@ -99,7 +99,9 @@ def exposed(metrics: ServerMetrics, settings: ServerSettings) -> Iterator[int]:
         StartError: the port is taken or the address is not one of this machine.
     """
     try:
-        listening = _listening(settings.host, settings.metrics_port)
+        found = socket.getaddrinfo(settings.host, settings.metrics_port, type=socket.SOCK_STREAM)
+        family, _, _, _, address = found[0]
+        listening = socket.create_server(address[:2], family=family)
     except OSError as error:
         raise StartError(
             f"{settings.variable('metrics_port')}: cannot listen on {settings.host}:{settings.metrics_port}: "
@@ -120,7 +122,12 @@ def exposed(metrics: ServerMetrics, settings: ServerSettings) -> Iterator[int]:
         ident=None,
     )
     stopped = threading.Event()
-    thread = threading.Thread(target=_loop, args=(connections, stopped), name="metrics", daemon=True)
+
+    def serve() -> None:
+        while not stopped.is_set():  # waitress's own loop has no end that another thread may ask for
+            wasyncore.loop(timeout=1, map=connections, count=1)
+
+    thread = threading.Thread(target=serve, name="metrics", daemon=True)
     thread.start()
     try:
         yield listening.getsockname()[1]
@@ -131,14 +138,3 @@ def exposed(metrics: ServerMetrics, settings: ServerSettings) -> Iterator[int]:
         thread.join()
         server.task_dispatcher.shutdown()
         wasyncore.close_all(connections)
-
-
-def _loop(connections: dict[int, Any], stopped: threading.Event) -> None:
-    """Waitress's own loop has no end that another thread may ask for."""
-    while not stopped.is_set():
-        wasyncore.loop(timeout=1, map=connections, count=1)
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    return socket.create_server(address[:2], family=family)
