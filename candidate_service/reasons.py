@@ -1,6 +1,5 @@
 """Which of a user's likes speak most for a candidate (Hu, Koren and Volinsky 2008, section 5)."""
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -14,17 +13,9 @@ from serving.ratings import LIKED, History
 _MAX_LIKES: Final = 1_000
 
 
-@dataclass(frozen=True)
-class Reasons:
-    """The strongest reasons for each candidate, strongest first. Shapes (n_candidates, n_reasons)."""
-
-    movie_rows: Rows
-    """Liked movies; -1 where fewer speak for the candidate."""
-    weights: npt.NDArray[np.float32]
-    """What each adds to the candidate's score, positive; 0 where there is none."""
-
-
-def reasons_for(movie_rows: Rows, history: History, fold_in: FoldIn, n_reasons: int) -> Reasons:
+def reasons_for(
+    movie_rows: Rows, history: History, fold_in: FoldIn, n_reasons: int
+) -> tuple[Rows, npt.NDArray[np.float32]]:
     """The likes that add most to the scores of candidates.
 
     Args:
@@ -32,6 +23,10 @@ def reasons_for(movie_rows: Rows, history: History, fold_in: FoldIn, n_reasons: 
         history: all that is known of the user; the newest 1000 likes are looked at.
         fold_in: what the user's vector comes from, or would.
         n_reasons: how many to name for each candidate.
+
+    Returns:
+        Shapes (n_candidates, n_reasons), strongest first: liked movies, -1 where fewer speak for a candidate;
+        and what each adds to its score, positive, 0 where there is none.
     """
     history = history.newest(MAX_RATINGS)  # no other has a part in the vector
     likes = np.flatnonzero(history.values >= LIKED)[-_MAX_LIKES:]
@@ -46,4 +41,4 @@ def reasons_for(movie_rows: Rows, history: History, fold_in: FoldIn, n_reasons: 
         terms[candidates, best] = -np.inf
     speaks = (weights > 0) & np.isfinite(weights)
     liked = history.movie_rows[likes[strongest]] if likes.size else strongest
-    return Reasons(np.where(speaks, liked, -1).astype(np.int32), np.where(speaks, weights, np.float32(0)))
+    return np.where(speaks, liked, -1).astype(np.int32), np.where(speaks, weights, np.float32(0))

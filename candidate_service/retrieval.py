@@ -18,9 +18,9 @@ from serving.bundle.sources import read_sources
 from serving.bundle.store import BundleStore
 from serving.filters import left_out
 from serving.fold_in import MAX_RATINGS, AlsParameters, FoldIn
-from serving.ids import NO_IDS, NO_ROWS, Ids, Rows
+from serving.ids import NO_ROWS, Rows
 from serving.movies import Movies
-from serving.ratings import EMPTY_HISTORY, History, Ratings
+from serving.ratings import History, Ratings
 from serving.retrieval import SMALL_SHARE, RowsByNorm, finite_factors, retrieve, retrieve_by_norm
 from serving.shards import UserShard
 from serving.sources import CandidateSources, FusedCandidates
@@ -179,6 +179,7 @@ class Retriever:
     ) -> CandidateList:
         """The answer to a query, out of what was found: none where nothing was looked for."""
         shown = _NOTHING if found is None else found
+        seen = self._ratings.known_of(query.user_id).movie_rows if query.return_seen else NO_ROWS
         return CandidateList(
             movie_ids=self._movies.ids.ids[shown.movie_rows],
             scores=shown.scores,
@@ -189,7 +190,7 @@ class Retriever:
             fused_scores=shown.fused_scores,
             source_ranks=shown.source_ranks,
             short_history=user is not None and found is None,
-            seen_movie_ids=self._seen(query.user_id) if query.return_seen else NO_IDS,
+            seen_movie_ids=self._movies.ids.ids[seen],
         )
 
     def ratings_to_solve(self, user_id: int, new_ratings: int, because_of: int) -> int:
@@ -201,13 +202,7 @@ class Retriever:
         systems = bool(new_ratings) + bool(because_of)
         if not systems:
             return 0
-        row = self._ratings.users.row(user_id)
-        trained = 0 if row < 0 else len(self._ratings.of(row))
-        return systems * min(trained + new_ratings, MAX_RATINGS)
-
-    def _seen(self, user_id: int) -> Ids:
-        row = self._ratings.users.row(user_id)
-        return self._movies.ids.ids[self._ratings.of(row).movie_rows] if row >= 0 else NO_IDS
+        return systems * min(len(self._ratings.known_of(user_id)) + new_ratings, MAX_RATINGS)
 
     def _depth(self, query: CandidateQuery) -> int:
         """Movies that each source offers: what a shorter list begins with does not depend on its length."""
@@ -215,9 +210,8 @@ class Retriever:
 
     def _user(self, query: CandidateQuery) -> _User | None:
         row = self._ratings.users.row(query.user_id)
-        trained = self._ratings.of(row) if row >= 0 else EMPTY_HISTORY
         new = query.history.history(self._movies.ids)
-        history = trained.joined_by(new)
+        history = self._ratings.known_of(query.user_id).joined_by(new)
         vector: npt.NDArray[np.float32] | None = None
         if len(new) > 0:
             vector = self._fold_in.user_vector(history)
@@ -238,9 +232,8 @@ class Retriever:
     def _because_of(self, query: CandidateQuery, user: _User, candidates: Rows) -> LikedMovies:
         if query.because_of == 0 or not candidates.size:
             return NO_LIKES
-        reasons = reasons_for(candidates, user.history, self._fold_in, query.because_of)
-        movie_ids = np.where(reasons.movie_rows >= 0, self._movies.ids.ids[reasons.movie_rows], 0)
-        return LikedMovies(movie_ids, reasons.weights)
+        rows, weights = reasons_for(candidates, user.history, self._fold_in, query.because_of)
+        return LikedMovies(np.where(rows >= 0, self._movies.ids.ids[rows], 0), weights)
 
     def _probes(self, query: CandidateQuery, user: _User) -> Iterator[CandidateProbe]:
         if not query.probe_movie_ids:

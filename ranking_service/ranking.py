@@ -17,7 +17,7 @@ from serving.errors import FieldViolation, InvalidArgumentError
 from serving.explanations import Explanation
 from serving.features.group import FeatureQuery, ProbeContext
 from serving.ids import IdMap, Ids, Rows
-from serving.ratings import EMPTY_HISTORY, History, Ratings
+from serving.ratings import History, Ratings
 from serving.retrieval import best_first
 from serving.shards import UserShard
 from serving.sources import Source, SourceRanks
@@ -169,9 +169,7 @@ class Ranker:
         histories = []
         violations = []
         for place, query in enumerate(queries):
-            row = self._ratings.users.row(query.user_id)
-            trained = self._ratings.of(row) if row >= 0 else EMPTY_HISTORY
-            history = trained.joined_by(query.history.history(self._ids))
+            history = self._ratings.known_of(query.user_id).joined_by(query.history.history(self._ids))
             if len(history) == 0:  # a ranker answers on missing features too, but the order means nothing
                 violations.append(
                     FieldViolation(f"queries[{place}].user_id", "must have ratings, or bring a known history")

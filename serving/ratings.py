@@ -95,6 +95,11 @@ class Ratings:
         one = slice(self.indptr[user_row], self.indptr[user_row + 1])
         return History(self.movie_rows[one], self.values[one], self.times[one])
 
+    def known_of(self, user_id: int) -> History:
+        """Ratings of one user by id; none of an unknown one."""
+        row = self.users.row(user_id)
+        return self.of(row) if row >= 0 else EMPTY_HISTORY
+
     @cached_property
     def is_timed(self) -> bool:
         """Whether the times are known: where none is, all are 0, and a user's ratings have no order."""

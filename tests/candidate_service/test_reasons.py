@@ -34,26 +34,26 @@ def test_the_likes_that_add_most_come_first() -> None:
     rated = history({0: 5, 1: 1, 2: 4, 4: 5})
     fold_in = FoldIn(ITEM_FACTORS, PARAMETERS)
     terms = fold_in.score_terms(rated, np.arange(4), ALL)
-    found = reasons_for(ALL, rated, fold_in, 3)
+    rows, weights = reasons_for(ALL, rated, fold_in, 3)
     for place in ALL.tolist():
         likes = {row: terms[place, n] for n, row in enumerate([0, 1, 2, 4]) if rated.values[n] >= LIKED}
         expected = sorted((row for row in likes if likes[row] > 0), key=lambda row: -likes[row])
-        assert [row for row in found.movie_rows[place].tolist() if row >= 0] == expected
-        weights = [weight for weight in found.weights[place].tolist() if weight > 0]
-        np.testing.assert_allclose(weights, [likes[row] for row in expected], rtol=1e-5)
+        assert [row for row in rows[place].tolist() if row >= 0] == expected
+        added = [weight for weight in weights[place].tolist() if weight > 0]
+        np.testing.assert_allclose(added, [likes[row] for row in expected], rtol=1e-5)
 
 
 def test_fewer_likes_than_asked_for_leave_gaps() -> None:
-    found = reasons_for(ALL[:2], history({0: 5, 1: 1}), FoldIn(ITEM_FACTORS, PARAMETERS), 3)
-    assert found.movie_rows.tolist() == [[0, -1, -1]] * 2  # 1 is no like
-    assert (found.weights[:, 0] > 0).all()
-    assert found.weights[:, 1:].tolist() == [[0, 0]] * 2
+    rows, weights = reasons_for(ALL[:2], history({0: 5, 1: 1}), FoldIn(ITEM_FACTORS, PARAMETERS), 3)
+    assert rows.tolist() == [[0, -1, -1]] * 2  # 1 is no like
+    assert (weights[:, 0] > 0).all()
+    assert weights[:, 1:].tolist() == [[0, 0]] * 2
 
 
 def test_what_speaks_against_a_candidate_is_no_reason() -> None:
     factors = np.array([[1, 0], [-1, 0.5]], dtype=np.float32)
-    found = reasons_for(np.array([1], np.int32), history({0: 5}), FoldIn(factors, PARAMETERS), 1)
-    assert (found.movie_rows.tolist(), found.weights.tolist()) == ([[-1]], [[0.0]])
+    rows, weights = reasons_for(np.array([1], np.int32), history({0: 5}), FoldIn(factors, PARAMETERS), 1)
+    assert (rows.tolist(), weights.tolist()) == ([[-1]], [[0.0]])
 
 
 @pytest.mark.row(19)
@@ -61,8 +61,8 @@ def test_only_the_newest_of_very_many_likes_are_looked_at() -> None:
     factors = np.ones((1200, 2), dtype=np.float32)
     factors[:200] *= 5  # the oldest would speak most
     everything = history(dict.fromkeys(range(1200), 5.0))
-    found = reasons_for(np.array([0], np.int32), everything, FoldIn(factors, PARAMETERS), 3)
-    assert found.movie_rows.min() >= 200
+    rows, _ = reasons_for(np.array([0], np.int32), everything, FoldIn(factors, PARAMETERS), 3)
+    assert rows.min() >= 200
 
 
 def test_reasons_of_the_retriever_are_asked_for() -> None:
