@@ -90,18 +90,13 @@ class SimilarityIndex:
         kept = np.flatnonzero((stored >= 0) & ~blocked[stored])[:limit]
         rows, scores = stored[kept], stored_scores[kept]
         if rows.size < limit and (stored >= 0).all():  # a row with room left over holds all there are
-            similarities = self._similarities(row, method)
             if method is SimilarityMethod.ALS_COSINE:
+                similarities = self._unit_factors @ self._unit_factors[row]
+                np.clip(similarities, -1, 1, out=similarities)  # rounding can lead out of the range
                 blocked |= self._cold
             else:
+                similarities = genre_jaccard(self._movies, row)
                 blocked |= similarities <= 0
             rows = nearest(similarities, blocked, limit)
             scores = similarities[rows]
         return SimilarMovies(self._movies.ids.ids[rows], scores, method, self.bundle_id)
-
-    def _similarities(self, row: int, method: SimilarityMethod) -> npt.NDArray[np.float32]:
-        """Shape (n_movies,): to every movie."""
-        if method is SimilarityMethod.GENRE_JACCARD:
-            return genre_jaccard(self._movies, row)
-        cosines: npt.NDArray[np.float32] = self._unit_factors @ self._unit_factors[row]
-        return np.clip(cosines, -1, 1, out=cosines)  # rounding can lead out of the range

@@ -25,12 +25,10 @@ def popular_list(catalogue: Catalogue, request: PopularRequest, seen_elsewhere: 
         seen_by_user_id=request.exclude_seen_by_user_id,
         exclude_movie_ids=seen_elsewhere,
     )
-    if request.order is PopularOrder.TRENDING:
-        page = catalogue.most_trending(blocked, request.limit, offset=request.offset)
-        model = Model.TRENDING
-    else:
-        page = catalogue.most_popular(blocked, request.limit, offset=request.offset)
-        model = Model.POPULARITY_FALLBACK
+    is_trending = request.order is PopularOrder.TRENDING
+    first = catalogue.most_trending if is_trending else catalogue.most_popular
+    page = first(blocked, request.limit, offset=request.offset)
+    model = Model.TRENDING if is_trending else Model.POPULARITY_FALLBACK
     return ListAnswer(
         items=tuple(map(Item, page.movie_rows.tolist(), page.scores.tolist(), repeat(model))),
         catalogue=catalogue,

@@ -60,14 +60,17 @@ class SimilarLists:
         """
         catalogue = catalogue_with(self._catalogues, request.movie_id)
         row = catalogue.row(request.movie_id)  # or there is no such movie
+        outcome = Outcome.INDEX_FAILED
         answer: SimilarMovies | None = None
         failure: StageFailure | None = None
         try:
             answer, catalogue = await self._find(request, deadline, seen_elsewhere)
             row = catalogue.row(request.movie_id)
+            is_cold = answer.method is SimilarityMethod.GENRE_JACCARD
+            outcome = Outcome.COLD_MOVIE if is_cold else Outcome.NEIGHBOURS
         except StageError as error:
             failure = error.failure
-        stages = StageOutcome(_outcome(answer), request.fallback_policy, bool(request.movie_filter), failure)
+        stages = StageOutcome(outcome, request.fallback_policy, bool(request.movie_filter), failure)
         stages.refuse_if_denied()
         blocked = catalogue.blocked(
             request.movie_filter,
@@ -80,8 +83,10 @@ class SimilarLists:
             Model.GENRE_JACCARD: lambda: catalogue.alike_by_genre(row, blocked, builder.missing)
         }
         if answer is not None:
-            neighbours = self._neighbours(answer, catalogue)
-            if answer.method is SimilarityMethod.ALS_COSINE:
+            rows = catalogue.movies.ids.rows(answer.movie_ids)
+            self._metrics.unknown_items.inc(int(np.count_nonzero(rows < 0)))
+            neighbours = ScoredMovies(rows, answer.scores, answer.bundle_id)
+            if outcome is Outcome.NEIGHBOURS:
                 sources[Model.ALS_COSINE] = lambda: neighbours
             elif builder.admitted(neighbours.movie_rows).size >= builder.missing:
                 # A shorter list by genres is not the start of ours: the index breaks ties in its own way.
@@ -123,16 +128,3 @@ class SimilarLists:
         if catalogue.bundle_id in {one.bundle_id for one in held}:
             return answer, catalogue
         return await self._find(request, deadline, seen_elsewhere)  # it came while the index answered
-
-    def _neighbours(self, answer: SimilarMovies, catalogue: Catalogue) -> ScoredMovies:
-        """The answer in the catalogue's rows; what it does not know is counted."""
-        rows = catalogue.movies.ids.rows(answer.movie_ids)
-        if n_unknown := int(np.count_nonzero(rows < 0)):
-            self._metrics.unknown_items.inc(n_unknown)
-        return ScoredMovies(rows, answer.scores, answer.bundle_id)
-
-
-def _outcome(answer: SimilarMovies | None) -> Outcome:
-    if answer is None:
-        return Outcome.INDEX_FAILED
-    return Outcome.NEIGHBOURS if answer.method is SimilarityMethod.ALS_COSINE else Outcome.COLD_MOVIE
