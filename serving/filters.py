@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.ids import Ids
-from serving.movies import UNKNOWN_YEAR, Movies
+from serving.movies import UNKNOWN_YEAR, Movies, genre_bits
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class MovieFilter:
         """Shape (n_movies,): whether each movie of the catalogue matches."""
         mask = np.ones(len(movies.ids), dtype=np.bool_)
         if self.genres:
-            mask &= (movies.genre_bits & movies.bits_of(self.genres)) != 0
+            mask &= (movies.genre_bits & genre_bits(self.genres, movies.genres)) != 0
         if self.exclude_genres:
-            mask &= (movies.genre_bits & movies.bits_of(self.exclude_genres)) == 0
+            mask &= (movies.genre_bits & genre_bits(self.exclude_genres, movies.genres)) == 0
         if self.min_year is not None or self.max_year is not None:
             mask &= movies.years != UNKNOWN_YEAR
         if self.min_year is not None:

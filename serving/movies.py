@@ -73,10 +73,6 @@ class Movies:
         shifts = np.arange(len(self.genres), dtype=np.uint64)
         return (self.genre_bits[:, None] >> shifts & np.uint64(1)).astype(np.float32)
 
-    def bits_of(self, names: Sequence[str]) -> np.uint64:
-        """Bits of the named genres, compared without case; names that the catalogue lacks have none."""
-        return genre_bits(names, self.genres)
-
     @cached_property
     def used_genres(self) -> tuple[str, ...]:
         """Genres that at least one movie has, `NO_GENRE` included where one has none."""
