@@ -24,7 +24,7 @@ _MAX_EXCEPTION_CHARACTERS: Final = 10_000
 
 def configure_logs(
     service: str,
-    level: LogLevel = LogLevel.INFO,
+    level: LogLevel = "info",
     stream: TextIO | None = None,
     *,
     render: structlog.typing.Processor | None = None,

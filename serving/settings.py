@@ -1,9 +1,8 @@
 """How a server runs: one frozen model per process, read from the environment and checked once."""
 
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -15,6 +14,9 @@ Port: TypeAlias = Annotated[int, Field(ge=0, le=65_535)]
 
 Seconds: TypeAlias = Annotated[float, Field(ge=0, le=3_600, allow_inf_nan=False)]
 """A span of time."""
+
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+"""The least important events to log."""
 
 MaxInflight: TypeAlias = Annotated[int, Field(ge=1, le=10_000)]
 """Users at work at once."""
@@ -28,15 +30,6 @@ ShardSetting: TypeAlias = Annotated[
 
 class StartError(Exception):
     """The process cannot start with these settings. The message names the setting to change."""
-
-
-class LogLevel(StrEnum):
-    """The least important events to log."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
 
 
 class ServerSettings(BaseSettings):
@@ -66,7 +59,7 @@ class ServerSettings(BaseSettings):
     """Its private key in PEM, without a passphrase."""
     tls_client_ca_file: Path | None = None
     """Authorities in PEM; when set, clients must show a certificate of theirs."""
-    log_level: Annotated[LogLevel, BeforeValidator(str.lower)] = LogLevel.INFO
+    log_level: Annotated[LogLevel, BeforeValidator(str.lower)] = "info"
     """The least important events to log."""
     drain_delay_seconds: Seconds = 2.0
     """How long to answer on after a stop signal, health NOT_SERVING: until callers have noticed."""

@@ -9,7 +9,7 @@ from pydantic_settings import SettingsConfigDict
 from candidate_service.settings import CandidateSettings
 from gateway.settings import GatewaySettings
 from ranking_service.settings import RankingSettings
-from serving.settings import LogLevel, ServerSettings, load_settings
+from serving.settings import ServerSettings, load_settings
 from similarity_service.settings import SimilaritySettings
 
 PREFIX = "MOVIEREC_TEST_"
@@ -34,14 +34,14 @@ def _root(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_defaults_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings(ProcessSettings)
     assert (settings.bundle_root, settings.host) == (Path("/bundles"), "127.0.0.1")
-    assert (settings.reflection, settings.log_level) == (True, LogLevel.INFO)
+    assert (settings.reflection, settings.log_level) == (True, "info")
     with pytest.raises(ValidationError):
         settings.host = "elsewhere"
     environment = {"LOG_LEVEL": "WARNING", "REFLECTION": "false", "DRAIN_DELAY_SECONDS": "0.5", "HOST": ""}
     for name, value in environment.items():
         monkeypatch.setenv(f"{PREFIX}{name}", value)
     settings = load_settings(ProcessSettings)
-    assert (settings.log_level, settings.reflection) == (LogLevel.WARNING, False)
+    assert (settings.log_level, settings.reflection) == ("warning", False)
     assert (settings.drain_delay_seconds, settings.host) == (0.5, "127.0.0.1")  # empty is unset
 
 

@@ -14,9 +14,8 @@ from training.errors import TrainingError
 def open_console() -> Terminal:
     """The console of a command; only warnings are logged beside it, in sentences."""
     from serving.logs import configure_logs
-    from serving.settings import LogLevel
 
-    configure_logs("training", LogLevel.WARNING, render=_sentence)
+    configure_logs("training", "warning", render=_sentence)
     # Where there is no terminal to ask: wide enough for the table.
     return Terminal(width=None if sys.stdout.isatty() else 110)
 
