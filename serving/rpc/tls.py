@@ -111,20 +111,18 @@ class ServerFiles:
 
     def read_if_changed(self) -> grpc.ServerCertificateConfiguration | None:
         """None: they are as before, or cannot be used."""
+        configuration, problem = None, ""
         with self._lock:
-            if self._current_stamps() == self._stamps:
-                self._problem = ""
-                return None
             try:
-                configuration = self.read()
+                if self._current_stamps() != self._stamps:
+                    configuration = self.read()
+                    _logger.info("certificates reloaded", file=str(self.identity.certificate.path))
             except StartError as error:
-                if str(error) != self._problem:
-                    _logger.warning("certificates not reloaded", problem=str(error))
-                self._problem = str(error)
-                return None
-            self._problem = ""
-            _logger.info("certificates reloaded", file=str(self.identity.certificate.path))
-            return configuration
+                problem = str(error)
+                if problem != self._problem:
+                    _logger.warning("certificates not reloaded", problem=problem)
+            self._problem = problem
+        return configuration
 
     def _current_stamps(self) -> _Stamps:
         files = [self.identity.certificate, self.identity.key, *([self.client_ca] if self.client_ca else [])]
