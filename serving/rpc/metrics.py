@@ -101,7 +101,9 @@ def exposed(metrics: ServerMetrics, settings: ServerSettings) -> Iterator[int]:
     try:
         found = socket.getaddrinfo(settings.host, settings.metrics_port, type=socket.SOCK_STREAM)
         family, _, _, _, address = found[0]
-        listening = socket.create_server(address[:2], family=family)
+        # As gRPC, which listens on :: by IPv4 as well.
+        dual = address[0] == "::" and socket.has_dualstack_ipv6()
+        listening = socket.create_server(address[:2], family=family, dualstack_ipv6=dual)
     except OSError as error:
         raise StartError(
             f"{settings.variable('metrics_port')}: cannot listen on {settings.host}:{settings.metrics_port}: "

@@ -28,6 +28,14 @@ def test_metrics_are_served_while_the_block_runs() -> None:
     socket.create_server(("127.0.0.1", port)).close()
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6")
+def test_all_addresses_are_those_of_calls() -> None:
+    """gRPC takes calls on :: by IPv4 as well, and scrapes were refused there."""
+    with exposed(ServerMetrics.create("test"), settings(host="::")) as port:
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, port), timeout=5).close()
+
+
 def test_the_end_of_an_answer_writes_to_no_closed_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread that answers pulls the trigger too, and may do so once the loop has seen our pull."""
     pull = trigger.pull_trigger
