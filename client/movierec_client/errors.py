@@ -54,11 +54,11 @@ class MovieError(Exception):
     def of(cls, error: grpc.RpcError) -> "MovieError":
         """Read the error of a call."""
         call = cast("grpc.Call", error)  # both kinds of client raise what answers a call's questions
+        own = status_pb2.Status(message=call.details() or "")
         try:
-            status = rpc_status.from_call(call)
+            return cls(call.code(), rpc_status.from_call(call) or own)
         except (DecodeError, ValueError):  # a proxy may send anything, and the call's own status still counts
-            status = None
-        return cls(call.code(), status or status_pb2.Status(message=call.details() or ""))
+            return cls(call.code(), own)
 
 
 def _reason(info: error_details_pb2.ErrorInfo) -> "ErrorReason.ValueType":

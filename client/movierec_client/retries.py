@@ -52,7 +52,7 @@ class Attempts:
             self._policy.first_pause_seconds * 2 ** (self._failed - 1), self._policy.longest_pause_seconds
         )
         # At random, so that clients that failed together do not come back together.
-        pause = (error.retry_delay or 0.0) + random.uniform(0, longest)  # noqa: S311  # no secret
+        pause = max(error.retry_delay or 0.0, 0.0) + random.uniform(0, longest)  # noqa: S311  # no secret
         if pause >= self.remaining_seconds:
             raise error
         return pause

@@ -74,15 +74,14 @@ def internal_status(request_id: str) -> status_pb2.Status:
 
 def error_info(error: aio.AioRpcError) -> error_details_pb2.ErrorInfo | None:
     """The `ErrorInfo` of a failed call; None when the peer, or whoever answered for it, sent none."""
+    info = error_details_pb2.ErrorInfo()
     try:
         # The library types calls that block; an AioRpcError answers the same questions.
         status = rpc_status.from_call(cast("grpc.Call", error))
-    except (DecodeError, ValueError):  # an invalid status from a peer is no reason to fail in another way
-        return None
-    info = error_details_pb2.ErrorInfo()
-    for detail in status.details if status is not None else ():
-        if detail.Unpack(info):
+        if status is not None and any(detail.Unpack(info) for detail in status.details):
             return info
+    except (DecodeError, ValueError):  # an invalid status from a peer is no reason to fail in another way
+        pass
     return None
 
 

@@ -20,7 +20,7 @@ from movierec_client.retries import Attempts
 from serving.errors import InvalidArgumentError, OverloadedError, Reason, ServiceError
 from tests.client.scripted_api import Kind, ScriptedApi, scripted_api
 from tests.gateway.scripted_stage import Behaviour, failing_with, saying
-from tests.serving.test_status import FAILURES
+from tests.serving.test_status import FAILURES, unreadable
 
 SECONDS = 60.0  # ample: no test is decided by it
 METHODS = list(pb.DESCRIPTOR.services_by_name["MovieService"].methods)
@@ -119,9 +119,10 @@ async def test_errors_that_are_not_the_gateways(api: ScriptedApi, kind: Kind) ->
     api.script = [
         failing_with(StatusCode.UNIMPLEMENTED),
         _with_details(b"\xff"),
+        _with_details(unreadable(StatusCode.INTERNAL, "x")),
         _with_reason("NEW", "movierec"),
     ]
-    for _ in range(2):
+    for _ in range(3):
         caught = await failure(api, kind)
         assert caught.reason == ErrorReason.ERROR_REASON_UNSPECIFIED
         assert (caught.metadata, caught.violations, caught.retry_delay) == ({}, (), None)
@@ -196,6 +197,14 @@ async def test_the_deadline_holds_for_all_attempts(api: ScriptedApi, kind: Kind)
     assert len(api.calls) == 2
     assert api.time_remaining is not None
     assert api.time_remaining <= 0.35
+
+
+async def test_a_pause_of_less_than_nothing_is_none(api: ScriptedApi, kind: Kind) -> None:
+    """The sync client raised ValueError, of `sleep`."""
+    status = status_pb2.Status(code=StatusCode.UNAVAILABLE.value[0])
+    status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=-3)))
+    api.script = [_failing(status), ANSWER]
+    await api.ask(kind, "get_movie", REQUEST, timeout_seconds=SECONDS)
 
 
 def error(retry_delay: float | None = None) -> MovieError:

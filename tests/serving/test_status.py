@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode, aio
@@ -110,6 +111,12 @@ def test_many_violations_fit_into_headers() -> None:
     assert len(status.SerializeToString()) * 4 / 3 + len(status.message) < 7_000
 
 
+def unreadable(code: StatusCode, message: str) -> bytes:
+    """A status that can be read, with a detail that cannot."""
+    info = any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff")
+    return status_pb2.Status(code=code.value[0], message=message, details=[info]).SerializeToString()
+
+
 def failed_call(*trailing: tuple[str, Any], code: StatusCode = StatusCode.NOT_FOUND) -> aio.AioRpcError:
     return aio.AioRpcError(code, aio.Metadata(), aio.Metadata(*trailing), "m", None)
 
@@ -120,6 +127,7 @@ def failed_call(*trailing: tuple[str, Any], code: StatusCode = StatusCode.NOT_FO
         (),
         (("grpc-status-details-bin", b"\xff\xff rubbish"),),
         (("grpc-status-details-bin", b""),),  # says code 0
+        (("grpc-status-details-bin", unreadable(StatusCode.NOT_FOUND, "m")),),
         (("grpc-status-details-bin", status_pb2.Status(code=5, message="m").SerializeToString()),),
     ],
 )
