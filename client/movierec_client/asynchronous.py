@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 from google.protobuf.message import Message
+from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from movierec.gateway.v1 import movie_service_pb2 as pb
@@ -143,7 +144,7 @@ class AsyncMovieClient:
             answer = await self._health.Check(request, timeout=HEALTH_CHECK_SECONDS, metadata=self._metadata)
         except grpc.RpcError:
             return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        return answer is not None and answer.status == health_pb2.HealthCheckResponse.SERVING
 
     async def wait_until_ready(self, timeout_seconds: float = READY_SECONDS) -> None:
         """Return once the API serves.
@@ -158,14 +159,23 @@ class AsyncMovieClient:
             await asyncio.sleep(HEALTH_PAUSE_SECONDS)
 
     async def _call(
-        self, method: Callable[..., Awaitable[_Answer]], request: Message, timeout_seconds: float | None
+        self,
+        method: Callable[..., Awaitable[_Answer | None]],
+        request: Message,
+        timeout_seconds: float | None,
     ) -> _Answer:
         attempts = Attempts(
             self._retry, self._timeout_seconds if timeout_seconds is None else timeout_seconds
         )
         while True:
             try:
-                return await method(request, timeout=attempts.remaining_seconds, metadata=self._metadata)
+                answer = await method(request, timeout=attempts.remaining_seconds, metadata=self._metadata)
             except grpc.RpcError as error:
                 pause = attempts.pause_after(MovieError.of(error))
+            else:
+                # Whatever its stubs say: grpc.aio gives None for bytes that do not decode.
+                if answer is None:
+                    status = status_pb2.Status(message="Exception deserializing response!")  # as without aio
+                    raise MovieError(grpc.StatusCode.INTERNAL, status)
+                return answer
             await asyncio.sleep(pause)

@@ -133,6 +133,16 @@ async def test_errors_that_are_not_the_gateways(api: ScriptedApi, kind: Kind) ->
     assert (await failure(api, kind)).reason == ErrorReason.ERROR_REASON_UNSPECIFIED
 
 
+async def test_an_answer_that_is_no_message(api: ScriptedApi, kind: Kind) -> None:
+    """Of bytes that do not decode, the asynchronous half made None."""
+    api.script = [saying(b"\xff")]
+    caught = await failure(api, kind)
+    assert (caught.code, str(caught)) == (
+        StatusCode.INTERNAL,
+        "INTERNAL: Exception deserializing response!",
+    )
+
+
 def _with_details(details: bytes) -> Behaviour:
     async def behave(context: aio.ServicerContext[Any, Any]) -> bytes:
         await context.abort(StatusCode.INTERNAL, "x", (("grpc-status-details-bin", details),))
@@ -237,9 +247,9 @@ def test_no_pause_leads_beyond_the_deadline() -> None:
 
 
 async def test_waiting_for_a_server(api: ScriptedApi, kind: Kind) -> None:
-    api.script = [UNAVAILABLE, NOT_SERVING, SERVING]
+    api.script = [UNAVAILABLE, saying(b"\xff"), NOT_SERVING, SERVING]
     await api.ask(kind, "wait_until_ready", timeout_seconds=SECONDS)
-    assert [path for path, _ in api.calls] == ["/grpc.health.v1.Health/Check"] * 3
+    assert [path for path, _ in api.calls] == ["/grpc.health.v1.Health/Check"] * 4
     asked = health_pb2.HealthCheckRequest.FromString(api.calls[0][1])
     assert asked.service == METHODS[0].containing_service.full_name
 
