@@ -41,8 +41,9 @@ class _PemFile:
     def read_certificates(self) -> bytes:
         """Raises StartError when the certificates cannot be read."""
         content = self.read()
+        text = content.decode("ascii", errors="backslashreplace")  # a comment may be in any script
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii"))
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
         except (ssl.SSLError, ValueError) as error:
             raise StartError(f"{self.variable}: {self.path} holds no certificates in PEM") from error
         return content

@@ -80,6 +80,15 @@ async def test_clients_check_the_server(tmp_path: Path) -> None:
             assert await ask(under_test.port, credentials) == code, server.folder.name
 
 
+async def test_a_comment_beside_a_certificate_may_be_in_any_script(tmp_path: Path) -> None:
+    """OpenSSL and gRPC pass over it; the file was said to hold no certificates."""
+    server = OURS.issue(tmp_path, HOST)
+    for path in (server.authority, server.server_settings()["tls_certificate_file"]):
+        path.write_bytes("# Főtanúsítvány\n".encode() + path.read_bytes())
+    async with running_server(**server.server_settings(mutual=False)) as under_test:
+        assert await ask(under_test.port, gateway_credentials(stage_ca_file=server.authority)) == OK
+
+
 @pytest.mark.row(54)
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
 async def test_nothing_older_than_tls_1_2(tmp_path: Path) -> None:
