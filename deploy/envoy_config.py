@@ -4,8 +4,10 @@
 """
 
 import json
+import math
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -42,6 +44,7 @@ _PAGE_POLICY: Final = (
 
 Address: TypeAlias = tuple[str, int]
 """Host and port."""
+_MAX_PORT: Final = 65_535
 
 
 @dataclass(frozen=True)
@@ -274,11 +277,26 @@ def _address(address: Address) -> str:
     return f"{{address: {json.dumps(host)}, port_value: {port}}}"
 
 
-def _host_and_port(parser: ArgumentParser, text: str) -> Address:
+def _host_and_port(text: str) -> Address:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal():
-        parser.error("--collector must be HOST:PORT")
-    return host, int(port)
+    if not host or not port.isdecimal() or int(port) > _MAX_PORT:
+        raise ArgumentTypeError("must be HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _number(kind: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:
+    """Numbers that Envoy takes: it would refuse to start with others."""
+
+    def number(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise ArgumentTypeError(f"must be {low} to {high}")
+        return value
+
+    return number
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -288,10 +306,21 @@ def main(arguments: list[str] | None = None) -> None:
         "place", nargs="?", choices=PLACES, help="what to print; none: write the committed files"
     )
     parser.add_argument(
-        "--user-shards", type=int, default=1, metavar="N", help="shards of the users; not in the demo"
+        "--user-shards",
+        type=_number(int, 1, MAX_USER_SHARDS),
+        default=1,
+        metavar="N",
+        help="shards of the users; not in the demo",
     )
-    parser.add_argument("--requests-per-second", type=int, default=Options.requests_per_second, metavar="N")
-    parser.add_argument("--heap-bytes", type=int, default=Options.heap_bytes, metavar="N")
+    parser.add_argument(
+        "--requests-per-second",
+        type=_number(int, 1, 2**32 - 1),
+        default=Options.requests_per_second,
+        metavar="N",
+    )
+    parser.add_argument(
+        "--heap-bytes", type=_number(int, 1, 2**63 - 1), default=Options.heap_bytes, metavar="N"
+    )
     parser.add_argument(
         "--cors-origin", action="append", default=[], metavar="ORIGIN", help="may be repeated"
     )
@@ -303,9 +332,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--edge-tls", action="store_true", help="clients speak TLS")
     parser.add_argument("--mesh-tls", action="store_true", help="gateway and stages speak mutual TLS")
     parser.add_argument(
-        "--collector", metavar="HOST:PORT", help="receives the edge's traces by OTLP over gRPC"
+        "--collector",
+        type=_host_and_port,
+        metavar="HOST:PORT",
+        help="receives the edge's traces by OTLP over gRPC",
     )
-    parser.add_argument("--traced-percent", type=float, default=Options.traced_percent, metavar="P")
+    parser.add_argument(
+        "--traced-percent", type=_number(float, 0, 100), default=Options.traced_percent, metavar="P"
+    )
     chosen = parser.parse_args(arguments)
     jwt = (chosen.jwks, chosen.jwt_issuer, chosen.jwt_audience)
     if any(jwt) and not all(jwt):
@@ -317,11 +351,9 @@ def main(arguments: list[str] | None = None) -> None:
         jwt=Jwt(*jwt) if all(jwt) else None,
         edge_tls=chosen.edge_tls,
         mesh_tls=chosen.mesh_tls,
-        collector=None if chosen.collector is None else _host_and_port(parser, chosen.collector),
+        collector=chosen.collector,
         traced_percent=chosen.traced_percent,
     )
-    if not 1 <= chosen.user_shards <= MAX_USER_SHARDS:
-        parser.error(f"--user-shards must be from 1 to {MAX_USER_SHARDS}")
     if chosen.place is not None:
         place = PLACES[chosen.place]
         if chosen.user_shards > 1:

@@ -180,13 +180,24 @@ def test_printed_for_operators(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert capsys.readouterr().out == envoy_config.render(COMPOSE, EVERY_OPTION)
 
 
+def test_a_collector_may_be_an_address_of_ipv6(capsys: pytest.CaptureFixture[str]) -> None:
+    """Envoy took the brackets for a part of a name, and no trace arrived."""
+    main(["demo", "--collector", "[::1]:4317"])
+    assert '{address: "::1", port_value: 4317}' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["demo", "--jwks", "/keys.json"], "need each other"),
         (["--edge-tls"], "options need a place"),
         (["demo", "--collector", "4317"], "must be HOST:PORT"),
+        (["demo", "--collector", "collector:65536"], "must be HOST:PORT"),
         (["demo", "--user-shards", "2"], "the demo has no shards"),
+        (["compose", "--user-shards", "101"], "--user-shards: must be 1 to 100"),
+        (["demo", "--requests-per-second", "0"], "--requests-per-second: must be 1 to"),
+        (["demo", "--heap-bytes", "many"], "--heap-bytes: must be 1 to"),
+        (["demo", "--traced-percent", "nan"], "--traced-percent: must be 0 to 100"),
     ],
 )
 def test_options_that_do_not_fit(
