@@ -238,6 +238,12 @@ def test_pauses_grow_and_are_random() -> None:
     assert 1.5 <= Attempts(policy, SECONDS).pause_after(error(1.5)) <= 2.5
 
 
+def test_pauses_of_very_many_attempts_are_numbers() -> None:
+    """The 1025th raised OverflowError: 2 ** 1024 is no float."""
+    attempts = Attempts(RetryPolicy(max_attempts=2_000), SECONDS)
+    assert max(attempts.pause_after(error()) for _ in range(1_999)) <= RetryPolicy.longest_pause_seconds
+
+
 def test_no_pause_leads_beyond_the_deadline() -> None:
     with pytest.raises(MovieError):
         Attempts(RetryPolicy(), 1.4).pause_after(error(1.5))
