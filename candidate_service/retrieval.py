@@ -18,7 +18,7 @@ from serving.bundle.sources import read_sources
 from serving.bundle.store import BundleStore
 from serving.filters import left_out
 from serving.fold_in import MAX_RATINGS, AlsParameters, FoldIn
-from serving.ids import NO_ROWS, Rows
+from serving.ids import NO_IDS, NO_ROWS, Rows
 from serving.movies import Movies
 from serving.ratings import History, Ratings
 from serving.retrieval import SMALL_SHARE, RowsByNorm, finite_factors, retrieve, retrieve_by_norm
@@ -179,7 +179,6 @@ class Retriever:
     ) -> CandidateList:
         """The answer to a query, out of what was found: none where nothing was looked for."""
         shown = _NOTHING if found is None else found
-        seen = self._ratings.known_of(query.user_id).movie_rows if query.return_seen else NO_ROWS
         return CandidateList(
             movie_ids=self._movies.ids.ids[shown.movie_rows],
             scores=shown.scores,
@@ -190,7 +189,9 @@ class Retriever:
             fused_scores=shown.fused_scores,
             source_ranks=shown.source_ranks,
             short_history=user is not None and found is None,
-            seen_movie_ids=self._movies.ids.ids[seen],
+            seen_movie_ids=self._movies.ids.ids[self._ratings.known_of(query.user_id).movie_rows]
+            if query.return_seen
+            else NO_IDS,
         )
 
     def ratings_to_solve(self, user_id: int, new_ratings: int, because_of: int) -> int:
@@ -214,10 +215,11 @@ class Retriever:
         history = self._ratings.known_of(query.user_id).joined_by(new)
         vector: npt.NDArray[np.float32] | None = None
         if len(new) > 0:
-            vector = self._fold_in.user_vector(history)
+            folded = self._fold_in.user_vector(history)
+            vector = folded if folded is not None and np.isfinite(folded).all() else None
         elif row >= 0:
             vector = self._user_factors[row]
-        if vector is None or not vector.any() or not np.isfinite(vector).all():
+        if vector is None or not vector.any():
             return None
         return _User(UserVector.FOLDED_IN if len(new) > 0 else UserVector.TRAINED, vector, history)
 

@@ -84,7 +84,8 @@ class SimilarLists:
         }
         if answer is not None:
             rows = catalogue.movies.ids.rows(answer.movie_ids)
-            self._metrics.unknown_items.inc(int(np.count_nonzero(rows < 0)))
+            if n_unknown := int(np.count_nonzero(rows < 0)):
+                self._metrics.unknown_items.inc(n_unknown)
             neighbours = ScoredMovies(rows, answer.scores, answer.bundle_id)
             if outcome is Outcome.NEIGHBOURS:
                 sources[Model.ALS_COSINE] = lambda: neighbours
