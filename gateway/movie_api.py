@@ -176,9 +176,9 @@ class MovieApi:
         deadline = self._begin(client_seconds)
         require_genres(self._catalogues, {"": request.movie_filter})
         seen, failure = await self._seen_elsewhere(request.exclude_seen_by_user_id, deadline)
-        StageOutcome(
-            Outcome.CANDIDATES_FAILED, request.fallback_policy, filtered=False, failure=failure
-        ).refuse_if_denied()
+        if failure is not None:
+            outcome = Outcome.CANDIDATES_FAILED
+            StageOutcome(outcome, request.fallback_policy, filtered=False, failure=failure).refuse_if_denied()
         answer = _weakened(await self._similar_lists.answer(request, deadline, seen), failure)
         self._report(Method.SIMILAR, answer, StageName.SIMILARITY)
         return answer

@@ -436,7 +436,7 @@ class ListSimilarMoviesRequest(_message.Message):
     exclude_seen_by_user_id: _builtins.int
     """As in ListPopularMoviesRequest."""
     fallback_policy: Global___FallbackPolicy.ValueType
-    """What to do when the similarity index cannot answer."""
+    """What to do when the similarity index cannot answer, or nobody can say what the user has seen."""
     @_builtins.property
     def filter(self) -> Global___MovieFilter:
         """Leaves out movies that do not match."""
