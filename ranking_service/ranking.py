@@ -49,11 +49,6 @@ class _Part:
     probes: tuple[RankingProbe, ...]
     """Known probes that are not in the list; their rows of the matrix follow those of the list."""
 
-    @property
-    def probe_rows(self) -> slice:
-        """Rows of the probes."""
-        return slice(self.rows.stop, self.rows.stop + len(self.probes))
-
     def feature_queries(self, ids: IdMap) -> Iterator[FeatureQuery]:
         """What the rows of the matrix are computed for."""
         yield FeatureQuery(
@@ -201,7 +196,7 @@ class Ranker:
                 ),
             )
             parts.append(part)
-            start = part.probe_rows.stop
+            start = part.rows.stop + len(part.probes)
         return parts
 
     def _list(

@@ -30,7 +30,7 @@ def test_metrics_are_served_while_the_block_runs() -> None:
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6")
 def test_all_addresses_are_those_of_calls() -> None:
-    """gRPC takes calls on :: by IPv4 as well, and scrapes were refused there."""
+    """Calls on :: are taken by IPv4 as well, and scrapes were refused there."""
     with exposed(ServerMetrics.create("test"), settings(host="::")) as port:
         for host in ("127.0.0.1", "::1"):
             socket.create_connection((host, port), timeout=5).close()
