@@ -1,5 +1,6 @@
 """What a server counts, and the HTTP endpoint that Prometheus reads it from."""
 
+import errno
 import socket
 import threading
 from collections.abc import Collection, Iterable, Iterator
@@ -104,11 +105,15 @@ def exposed(metrics: ServerMetrics, settings: ServerSettings) -> Iterator[int]:
         # As gRPC, which listens on :: by IPv4 as well.
         dual = address[0] == "::" and socket.has_dualstack_ipv6()
         listening = socket.create_server(address[:2], family=family, dualstack_ipv6=dual)
-    except OSError as error:
-        raise StartError(
-            f"{settings.variable('metrics_port')}: cannot listen on {settings.host}:{settings.metrics_port}: "
-            f"{error.strerror}"
-        ) from error
+    except (OSError, UnicodeError) as error:
+        of_host = (
+            isinstance(error, socket.gaierror | UnicodeError)  # no name, or none that is known
+            or error.errno == errno.EADDRNOTAVAIL
+        )
+        variable = settings.variable("host" if of_host else "metrics_port")
+        reason = error if isinstance(error, UnicodeError) else error.strerror
+        where = f"{settings.host}:{settings.metrics_port}"
+        raise StartError(f"{variable}: cannot listen on {where}: {reason}") from error
     connections: dict[int, Any] = {}
     # One thread answers, and none waits for a slow client: what is not whole yet is read beside it.
     server = waitress.create_server(

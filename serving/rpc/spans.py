@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from typing_extensions import override
 
 from serving.rpc.tracing import SHARED_WITH, Tracing
+from serving.settings import StartError
 
 FLUSH_SECONDS: Final = 2.0
 """How long a process that ends waits for its last spans to be sent."""
@@ -39,9 +40,16 @@ def exported(service: str) -> Iterator[Tracing]:
 
     Args:
         service: name of this process; OTEL_SERVICE_NAME wins over it.
+
+    Raises:
+        StartError: a variable of the library's own holds what it cannot read.
     """
+    try:
+        exporter = OTLPSpanExporter()
+    except Exception as error:  # of kinds of its own
+        raise StartError(f"OTEL_EXPORTER_OTLP_…: {error}") from error
     provider = TracerProvider(resource=resource(service), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     server: Any = aio_server_interceptor  # both are untyped
     client: Any = aio_client_interceptors
     try:

@@ -1,5 +1,6 @@
 """The Prometheus endpoint."""
 
+import re
 import socket
 import threading
 import time
@@ -87,6 +88,16 @@ def test_taken_port_names_the_setting() -> None:
             exposed(ServerMetrics.create("test"), settings(metrics_port=port)),
         ):
             pass
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "127..0.1"])
+def test_an_address_of_no_machine_of_ours_names_its_setting(host: str) -> None:
+    """The port was named, of which any would have been refused; what is no name was a traceback."""
+    with (
+        pytest.raises(StartError, match=f"^HOST: cannot listen on {re.escape(host)}:0: "),
+        exposed(ServerMetrics.create("test"), settings(host=host)),
+    ):
+        pass
 
 
 def test_two_servers_of_one_process_do_not_share_counts() -> None:

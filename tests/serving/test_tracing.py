@@ -191,6 +191,16 @@ def test_another_protocol_is_refused(traces: Collector, monkeypatch: pytest.Monk
         pass
 
 
+@pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_COMPRESSION"])
+def test_what_the_library_cannot_read_is_one_line(
+    traces: Collector, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """It was a traceback, and exit status 1."""
+    monkeypatch.setenv(variable, "soon")
+    with pytest.raises(StartError, match=r"^OTEL_EXPORTER_OTLP_.*soon"), traced("test"):
+        pass
+
+
 def test_a_name_from_the_environment_wins(traces: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=lab")
