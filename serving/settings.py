@@ -96,4 +96,5 @@ def load_settings(settings_class: type[SettingsOfProcess]) -> SettingsOfProcess:
 
 
 def _rule(kind: str, message: str) -> str:
+    message = message.removeprefix("Value error, ")  # of pydantic, before what a validator of ours says
     return "is required" if kind == "missing" else f"{message[:1].lower()}{message[1:]}"

@@ -13,7 +13,7 @@ def _root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 NO_TIME = "input should be greater than 0"
 NO_NUMBER = "input should be a valid number, unable to parse string as a number"
-NO_REST = "value error, should be less than request_seconds and batch_seconds"
+NO_REST = "should be less than request_seconds and batch_seconds"
 
 
 @pytest.mark.parametrize(
