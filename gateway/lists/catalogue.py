@@ -201,9 +201,7 @@ class Catalogue:
 
     def seen_movie_ids(self, user_id: int) -> Ids:
         """The movies that a user has rated; none for an unknown user, or where nobody is known here."""
-        if self.seen is None:
-            return NO_IDS
-        return self.movies.ids.ids[self.seen.of(user_id)]
+        return NO_IDS if self.seen is None else self.movies.ids.ids[self.seen.of(user_id)]
 
     @cached_property
     def _trending_order(self) -> Rows:

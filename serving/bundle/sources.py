@@ -57,11 +57,9 @@ def read_sources(
     record = SourcesRecord.read(folder)
     used = record.weights.used
     try:
-        transitions = (
-            LinkTable(**folder.arrays(TRANSITIONS_FILE, "indptr", "movie_rows", "weights"))
-            if Source.TRANSITIONS in used
-            else None
-        )
+        transitions = None
+        if Source.TRANSITIONS in used:
+            transitions = LinkTable(**folder.arrays(TRANSITIONS_FILE, "indptr", "movie_rows", "weights"))
         popularity = read_popularity(folder) if Source.POPULARITY in used else np.empty(0)
         return record, CandidateSources(item_factors, record.weights, transitions, popularity)
     except (KeyError, TypeError, ValueError) as error:

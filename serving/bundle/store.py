@@ -21,10 +21,10 @@ import stat
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, Self, TypeAlias
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
@@ -92,10 +92,9 @@ class BundleFolder:
     @property
     def golden(self) -> Golden | ShardRecord:
         """What must come out again: of a user whom the process holds."""
-        shards = self.manifest.shards
-        return (
-            self.manifest.golden if self.user_shard is None or not shards else shards[self.user_shard.index]
-        )
+        if self.user_shard is None or not self.manifest.shards:
+            return self.manifest.golden
+        return self.manifest.shards[self.user_shard.index]
 
     def user_pieces(self, name: str) -> list[str]:
         """The names of the files that an array of users, as `ratings`, is read from: ascending by shard."""
@@ -435,8 +434,7 @@ def file_records(staging: Path) -> dict[str, FileRecord]:
         for path in sorted((staging / folder).iterdir()):
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            record = FileRecord(size=path.stat().st_size, sha256=digest)
-            records[path.relative_to(staging).as_posix()] = record
+            records[f"{folder}/{path.name}"] = FileRecord(size=path.stat().st_size, sha256=digest)
     return records
 
 
@@ -444,6 +442,27 @@ def write_arrays(path: Path, **arrays: npt.NDArray[Any]) -> None:
     """Writes an .npz file whose bytes depend on the arrays alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, allow_pickle=False, **arrays)
+
+
+@dataclass(frozen=True)
+class ArraysFile:
+    """An .npz file whose arrays are the fields."""
+
+    FILE: ClassVar[str]
+    """Its name."""
+
+    def write(self, folder: Path) -> None:
+        """Writes the file."""
+        write_arrays(folder / self.FILE, **vars(self))
+
+    @classmethod
+    def read(cls, folder: BundleFolder) -> Self:
+        """Reads what `write` wrote.
+
+        Raises:
+            BundleError: it is missing or damaged.
+        """
+        return cls(**folder.arrays(cls.FILE, *(field.name for field in fields(cls))))
 
 
 def _array(data: bytes, member: ZipInfo) -> npt.NDArray[Any]:
