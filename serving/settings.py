@@ -21,7 +21,6 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 MaxInflight: TypeAlias = Annotated[int, Field(ge=1, le=10_000)]
 """Users at work at once."""
 
-
 ShardSetting: TypeAlias = Annotated[
     UserShard | None, NoDecode, BeforeValidator(lambda text: UserShard.of_text(text) if text else None)
 ]

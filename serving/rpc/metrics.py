@@ -106,13 +106,9 @@ def exposed(metrics: ServerMetrics, settings: ServerSettings) -> Iterator[int]:
         dual = address[0] == "::" and socket.has_dualstack_ipv6()
         listening = socket.create_server(address[:2], family=family, dualstack_ipv6=dual)
     except (OSError, UnicodeError) as error:
-        of_host = (
-            isinstance(error, socket.gaierror | UnicodeError)  # no name, or none that is known
-            or error.errno == errno.EADDRNOTAVAIL
-        )
-        variable = settings.variable("host" if of_host else "metrics_port")
-        reason = error if isinstance(error, UnicodeError) else error.strerror
-        where = f"{settings.host}:{settings.metrics_port}"
+        of_port = isinstance(error, OSError) and error.errno in {errno.EADDRINUSE, errno.EACCES}
+        variable = settings.variable("metrics_port" if of_port else "host")
+        where, reason = f"{settings.host}:{settings.metrics_port}", getattr(error, "strerror", error)
         raise StartError(f"{variable}: cannot listen on {where}: {reason}") from error
     connections: dict[int, Any] = {}
     # One thread answers, and none waits for a slow client: what is not whole yet is read beside it.

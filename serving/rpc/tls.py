@@ -126,8 +126,8 @@ class ServerFiles:
         return configuration
 
     def _current_stamps(self) -> _Stamps:
-        files = [self.identity.certificate, self.identity.key, *([self.client_ca] if self.client_ca else [])]
-        return tuple(_stamp(file.path) for file in files)
+        files = (self.identity.certificate, self.identity.key, self.client_ca)
+        return tuple(_stamp(file.path) for file in files if file is not None)
 
 
 def server_credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
