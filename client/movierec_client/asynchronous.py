@@ -139,9 +139,14 @@ class AsyncMovieClient:
 
     async def is_ready(self) -> bool:
         """Whether the API serves."""
+        return await self._serves(HEALTH_CHECK_SECONDS)
+
+    async def _serves(self, seconds: float) -> bool:
         request = health_pb2.HealthCheckRequest(service=SERVICE)
         try:
-            answer = await self._health.Check(request, timeout=HEALTH_CHECK_SECONDS, metadata=self._metadata)
+            answer = await self._health.Check(
+                request, timeout=min(seconds, HEALTH_CHECK_SECONDS), metadata=self._metadata
+            )
         except grpc.RpcError:
             return False
         return answer is not None and answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -153,7 +158,7 @@ class AsyncMovieClient:
             TimeoutError: it did not in that time.
         """
         end = time.monotonic() + timeout_seconds
-        while not await self.is_ready():
+        while not await self._serves(end - time.monotonic()):
             if time.monotonic() + HEALTH_PAUSE_SECONDS > end:
                 raise TimeoutError(f"The API does not serve after {timeout_seconds} s.")
             await asyncio.sleep(HEALTH_PAUSE_SECONDS)

@@ -138,9 +138,14 @@ class MovieClient:
 
     def is_ready(self) -> bool:
         """Whether the API serves."""
+        return self._serves(HEALTH_CHECK_SECONDS)
+
+    def _serves(self, seconds: float) -> bool:
         request = health_pb2.HealthCheckRequest(service=SERVICE)
         try:
-            answer = self._health.Check(request, timeout=HEALTH_CHECK_SECONDS, metadata=self._metadata)
+            answer = self._health.Check(
+                request, timeout=min(seconds, HEALTH_CHECK_SECONDS), metadata=self._metadata
+            )
         except grpc.RpcError:
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
@@ -152,7 +157,7 @@ class MovieClient:
             TimeoutError: it did not in that time.
         """
         end = time.monotonic() + timeout_seconds
-        while not self.is_ready():
+        while not self._serves(end - time.monotonic()):
             if time.monotonic() + HEALTH_PAUSE_SECONDS > end:
                 raise TimeoutError(f"The API does not serve after {timeout_seconds} s.")
             time.sleep(HEALTH_PAUSE_SECONDS)

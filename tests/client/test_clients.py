@@ -264,3 +264,5 @@ async def test_waiting_in_vain(api: ScriptedApi, kind: Kind) -> None:
     api.script = [NOT_SERVING]
     with pytest.raises(TimeoutError, match=r"does not serve after 0\.3 s"):
         await api.ask(kind, "wait_until_ready", timeout_seconds=0.3)
+    assert api.time_remaining is not None
+    assert api.time_remaining < 0.5  # of a server that hangs, no check takes longer than the whole may
