@@ -213,7 +213,7 @@ async def test_a_pause_of_less_than_nothing_is_none(api: ScriptedApi, kind: Kind
     """The sync client raised ValueError, of `sleep`."""
     status = status_pb2.Status(code=StatusCode.UNAVAILABLE.value[0])
     status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=-3)))
-    api.script = [_failing(status), ANSWER]
+    api.script = [failing_with(status), ANSWER]
     await api.ask(kind, "get_movie", REQUEST, timeout_seconds=SECONDS)
 
 

@@ -26,7 +26,6 @@ from tests.gateway.small_world import (
     candidates,
     catalogue,
     failing,
-    neighbours,
 )
 from tests.serving.stage_under_test import failure, info_of, violations_of
 

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from training.cli.terminal import Terminal, printable
-from training.errors import TrainingError
+from training.errors import TrainingError, root_cause
 
 
 def open_console() -> Terminal:
@@ -51,8 +51,6 @@ def _words_for(error: Exception) -> str | None:
         return _with_notes(error)
     from catboost import CatBoostError
     from mlflow.exceptions import MlflowException
-
-    from training.release.registry import root_cause
 
     if isinstance(error, MlflowException):
         return f"the registry does not answer: {root_cause(error)}"

@@ -13,6 +13,7 @@ import typer
 
 from training.cli.console import failing_clearly, open_console
 from training.cli.options import ROOT, BundleRoot, TrackingUri
+from training.errors import root_cause
 from training.lock import alone, moving_pointer
 
 app = typer.Typer()
@@ -114,7 +115,6 @@ def rollback(*, bundle_root: BundleRoot = ROOT, tracking_uri: TrackingUri = None
         Registry,
         RegistryError,
         limited_requests,
-        root_cause,
     )
 
     open_console()

@@ -13,6 +13,7 @@ from training.data.movielens.dialect import MOVIELENS, Dialect
 from training.data.movielens.layouts import CHOSEN_BY, layout_of, layouts_in
 from training.data.movielens.problems import DataError
 from training.data.object_store import address_of, copy_data_set
+from training.errors import root_cause
 
 DATA_ROOT: Final = Path("data")
 """Where data sets are looked for and kept, below the current directory."""
@@ -64,7 +65,7 @@ def _located(chosen: Path | str | None, root: Path, download: Download) -> Datas
     try:
         fetch(download, folder)
     except (ConnectionError, Timeout, ChunkedEncodingError) as error:
-        _logger.warning("download failed", url=download.url, error=_root_cause(error))
+        _logger.warning("download failed", url=download.url, error=root_cause(error))
         reason = "timed out" if isinstance(error, Timeout) else "could not be reached"
         return _sample(root / SAMPLE_NAME, f"{download.url} {reason}")
     except RequestException as error:
@@ -72,13 +73,6 @@ def _located(chosen: Path | str | None, root: Path, download: Download) -> Datas
     return DatasetFolder(
         download.name, folder, f"{download.name}, downloaded from {download.url} to {folder}."
     )
-
-
-def _root_cause(error: BaseException) -> str:
-    """What the network itself said: what wraps it repeats the address three times."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return str(error) or type(error).__name__
 
 
 def _chosen(folder: Path) -> DatasetFolder:

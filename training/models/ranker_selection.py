@@ -50,8 +50,8 @@ class RankerChoice:
     loss: Loss
     iterations: int
     validation_ndcg: Mapping[Loss, float]
-    """nDCG@10 of each loss with the trees chosen for it, of users with a liked movie among their candidates; empty where there
-    were too few of them to choose by, or the choice was given."""
+    """nDCG@10 of each loss with the trees chosen for it, of users with a liked movie among their candidates;
+    empty where there were too few of them to choose by, or the choice was given."""
     curves: tuple[LearningCurve, ...] = ()
     """What was chosen from; empty where `validation_ndcg` is."""
 
@@ -148,7 +148,11 @@ def is_worth(gains: npt.NDArray[np.float64]) -> bool:
 
 
 def _highest_as_good(ndcg: npt.NDArray[np.float64]) -> int:
-    """The last step that the best one does not lead by more than a standard error; shape (n_lists, n_steps)."""
+    """The last step that the best one does not lead by more than a standard error.
+
+    Args:
+        ndcg: shape (n_lists, n_steps).
+    """
     best = ndcg[:, ndcg.mean(axis=0).argmax()]
     return max(step for step, one in enumerate(ndcg.T) if not is_worth(best - one))
 

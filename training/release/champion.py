@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from serving.bundle.manifest import MANIFEST_NAME
 from serving.bundle.signature import MAX_SIGNATURE_BYTES, SIGNATURE_NAME
 from serving.bundle.store import MAX_MANIFEST_BYTES, BundleError, BundleStore
+from training.errors import root_cause
 from training.release.registry import (
     BUNDLE_ARTIFACT,
     BUNDLE_TAG,
@@ -20,7 +21,6 @@ from training.release.registry import (
     Registry,
     RegistryError,
     promoted_at,
-    root_cause,
 )
 from training.release.roll_out import roll_out
 

@@ -5,7 +5,6 @@ Needs no more than mlflow-skinny: `training.sync` runs beside servers, without t
 
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 
 from serving.bundle import SETTLE_SECONDS
-from training.errors import TrainingError
+from training.errors import TrainingError, root_cause
 from training.release.local_store import StoreError, local_store, make_ready, sqlite_file
 
 MODEL: Final = "movierec"
@@ -42,7 +41,6 @@ BUNDLE_ARTIFACT: Final = "bundle"
 """Folder of a run's artefacts that holds the bundle."""
 
 _Found = TypeVar("_Found")
-_CREDENTIALS: Final = re.compile(r"://[^\s/]*@")
 
 _logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
@@ -99,15 +97,6 @@ def limited_requests(*, seconds: int) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def root_cause(error: BaseException) -> str:
-    """What began it, in short, without the names and passwords of URIs that libraries quote."""
-    while (
-        cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    ) is not None:
-        error = cause
-    return _CREDENTIALS.sub("://", (str(error).splitlines() or [type(error).__name__])[0])
 
 
 class Registry:

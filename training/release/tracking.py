@@ -16,7 +16,7 @@ import structlog
 from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag, ViewType
 from mlflow.tracking import MlflowClient
 
-from training.errors import TrainingError
+from training.errors import TrainingError, root_cause
 from training.release.local_store import StoreError, artifact_location, local_store, make_ready, sqlite_file
 from training.release.registry import (
     BUNDLE_ARTIFACT,
@@ -26,7 +26,6 @@ from training.release.registry import (
     all_pages,
     limited_requests,
     published_at,
-    root_cause,
 )
 from training.release.run_record import RunRecord, Unrecorded, keep, kept_keys, read_kept, remove_kept
 

@@ -25,6 +25,7 @@ from tests.training.release.candidate import holder_of, promote_candidate
 from training import sync
 from training.cli import release
 from training.cli.train import app
+from training.errors import root_cause
 from training.release.champion import bring_down
 from training.release.local_store import local_store
 from training.release.registry import (
@@ -37,7 +38,6 @@ from training.release.registry import (
     PUBLISHED_TAG,
     Registry,
     RegistryError,
-    root_cause,
 )
 from training.release.run_record import RunRecord
 from training.release.tracking import track
