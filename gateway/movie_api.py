@@ -8,7 +8,6 @@ from functools import cache
 from gateway.fallback import Outcome
 from gateway.lists.catalogue import Catalogue, Catalogues, catalogue_with
 from gateway.lists.list_builder import ListAnswer, StageOutcome
-from gateway.lists.named import require_bundles, require_genres
 from gateway.lists.personal_pipeline import PersonalPipeline
 from gateway.lists.popular import popular_list
 from gateway.lists.recent_lists import ModelMix, RecentLists
@@ -28,6 +27,7 @@ from gateway.requests import (
 )
 from gateway.stages.deadlines import Budgets, Deadline
 from gateway.stages.monitor import StageMonitor, StageStatus
+from gateway.validation import require_bundles, require_genres
 from serving.errors import Reason, UnsupportedError
 from serving.ids import NO_IDS, Ids
 from serving.stages.candidate import CandidateList, CandidateQuery
