@@ -145,6 +145,8 @@ install: .venv/installed ## make .venv with every pinned package
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' \
 	  || { echo 'movierec needs Python 3.11 to 3.14; name one: make PYTHON=python3.11 ...' >&2; exit 2; }
+	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null \
+	  || { echo 'movierec needs libgomp.so.1, which comes with GCC; on Debian: apt-get install libgomp1' >&2; exit 2; }
 	@echo 'Setting up .venv (about 2.5 GB once the pinned packages are unpacked) ...'
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
