@@ -6,7 +6,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from gateway.fallback import Outcome
-from gateway.lists.catalogue import Catalogue, Catalogues, catalogue_with
+from gateway.lists.catalogue import (
+    Catalogue,
+    Catalogues,
+    catalogue_with,
+    require_bundles,
+    require_genres,
+)
 from gateway.lists.list_builder import ListAnswer, StageOutcome
 from gateway.lists.personal_pipeline import PersonalPipeline
 from gateway.lists.popular import popular_list
@@ -27,7 +33,6 @@ from gateway.requests import (
 )
 from gateway.stages.deadlines import Budgets, Deadline
 from gateway.stages.monitor import StageMonitor, StageStatus
-from gateway.validation import require_bundles, require_genres
 from serving.errors import Reason, UnsupportedError
 from serving.ids import NO_IDS, Ids
 from serving.stages.candidate import CandidateList, CandidateQuery
@@ -172,9 +177,11 @@ class MovieApi:
 
         Raises:
             NotFoundError: the movie is not in the catalogue.
+            UnavailableError: a stage failed and the request denies fallbacks.
         """
         deadline = self._begin(client_seconds)
         require_genres(self._catalogues, {"": request.movie_filter})
+        catalogue_with(self._catalogues, request.movie_id).row(request.movie_id)  # or there is no such movie
         seen, failure = await self._seen_elsewhere(request.exclude_seen_by_user_id, deadline)
         if failure is not None:
             outcome = Outcome.CANDIDATES_FAILED

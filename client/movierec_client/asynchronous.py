@@ -178,7 +178,7 @@ class AsyncMovieClient:
             except grpc.RpcError as error:
                 pause = attempts.pause_after(MovieError.of(error))
             else:
-                # Whatever its stubs say: grpc.aio gives None for bytes that do not decode.
+                # Against its own types, grpc.aio gives None for bytes that do not decode.
                 if answer is None:
                     status = status_pb2.Status(message="Exception deserializing response!")  # as without aio
                     raise MovieError(grpc.StatusCode.INTERNAL, status)

@@ -48,7 +48,8 @@ class Attempts:
         self._failed += 1
         if not _may_pass(error) or self._failed >= self._policy.max_attempts:
             raise error
-        doubled = self._policy.first_pause_seconds * 2.0 ** min(self._failed - 1, 100)  # else no float, once
+        # After a thousand failures the doubled pause would be more than a float can hold.
+        doubled = self._policy.first_pause_seconds * 2.0 ** min(self._failed - 1, 100)
         longest = min(doubled, self._policy.longest_pause_seconds)
         # At random, so that clients that failed together do not come back together.
         pause = max(error.retry_delay or 0.0, 0.0) + random.uniform(0, longest)  # noqa: S311  # no secret

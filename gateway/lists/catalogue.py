@@ -1,7 +1,7 @@
 """What the gateway holds in memory of one bundle: enough for a list when no other service answers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple, TypeAlias
@@ -16,7 +16,7 @@ from serving.bundle.lists import ListsContent
 from serving.bundle.manifest import Manifest
 from serving.bundle.store import BundleError, BundleStore
 from serving.bundle.titles import TitleIndex
-from serving.errors import NotFoundError, Reason
+from serving.errors import FieldViolation, InvalidArgumentError, NotFoundError, Reason
 from serving.explanations import Explanation
 from serving.filters import MovieFilter, left_out
 from serving.ids import NO_IDS, NO_ROWS, Ids, Rows
@@ -263,3 +263,58 @@ def catalogue_with(catalogues: Catalogues, movie_id: int) -> Catalogue:
     """
     held = catalogues.held()
     return next((one for one in held if one.movies.ids.row(movie_id) >= 0), held[0])
+
+
+def require_genres(catalogues: Catalogues, filters: Mapping[str, MovieFilter]) -> None:
+    """Checks that the catalogue has the genres that filters name: another one is a mistake.
+
+    A list may come from any bundle that is held: what one of them has is let through.
+
+    Args:
+        catalogues: those that are held.
+        filters: by what stands before `filter` in the request, as `requests[1].`.
+
+    Raises:
+        InvalidArgumentError: it lacks some; all are named.
+        UnavailableError: no bundle is loaded.
+    """
+    if not any(one.genres or one.exclude_genres for one in filters.values()):
+        return
+    genres = {name: None for held in catalogues.held() for name in held.movies.used_genres}
+    known = {name.casefold() for name in genres}
+    all_genres = ", ".join(genres)
+    violations = [
+        FieldViolation(
+            f"{path}filter.{field}[{place}]",
+            f"must be a genre of the catalogue, which has no {name!r}; it has {all_genres}",
+        )
+        for path, movie_filter in filters.items()
+        for field, names in (("genres", movie_filter.genres), ("exclude_genres", movie_filter.exclude_genres))
+        for place, name in enumerate(names)
+        if name.casefold() not in known
+    ]
+    if violations:
+        raise InvalidArgumentError(violations)
+
+
+def require_bundles(catalogues: Catalogues, bundle_ids: Mapping[str, str]) -> None:
+    """Checks that the bundles which requests name are held.
+
+    Args:
+        catalogues: those that are held.
+        bundle_ids: by what stands before `bundle_id` in the request; empty ones name none.
+
+    Raises:
+        InvalidArgumentError: some are not; all are named.
+        UnavailableError: no bundle is loaded.
+    """
+    if not any(bundle_ids.values()):
+        return
+    held = [catalogue.bundle_id for catalogue in catalogues.held()]
+    violations = [
+        FieldViolation(f"{path}bundle_id", f"must be empty, or a bundle that is served: {', '.join(held)}")
+        for path, bundle_id in bundle_ids.items()
+        if bundle_id and bundle_id not in held
+    ]
+    if violations:
+        raise InvalidArgumentError(violations)

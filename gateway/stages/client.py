@@ -128,7 +128,7 @@ class StageClient(Generic[Query, Answer]):
         request_id = current_request_id()
         metadata = ((REQUEST_ID_HEADER, request_id), *self.metadata) if request_id else self.metadata
         response = await self._call(self.codec.encode_request(queries), timeout=seconds, metadata=metadata)
-        # Whatever its stubs say: grpc gives None for bytes that do not decode.
+        # Against its own types, grpc gives None for bytes that do not decode.
         require(response is not None, "a message of the API")
         answers = self.codec.decode_response(response, queries)
         self.bundle_id = response.bundle_id

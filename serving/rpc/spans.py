@@ -45,11 +45,11 @@ def exported(service: str) -> Iterator[Tracing]:
         StartError: a variable of the library's own holds what it cannot read.
     """
     try:
-        exporter = OTLPSpanExporter()
+        provider = TracerProvider(resource=resource(service), shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     except Exception as error:  # of kinds of its own
-        raise StartError(f"OTEL_EXPORTER_OTLP_…: {error}") from error
-    provider = TracerProvider(resource=resource(service), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
+        given = sorted(name for name in os.environ if name.startswith("OTEL_"))  # few errors say which
+        raise StartError(f"{', '.join(given)}: {error}") from error
     server: Any = aio_server_interceptor  # both are untyped
     client: Any = aio_client_interceptors
     try:

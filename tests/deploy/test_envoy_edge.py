@@ -15,6 +15,7 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 
 from benchmarks.ports import free_port
 from deploy.envoy_config import Options
@@ -652,3 +653,14 @@ async def ask_health(channel: grpc.aio.Channel) -> int:
     )
     answer: health_pb2.HealthCheckResponse = await check(health_pb2.HealthCheckRequest(service=SERVICE))
     return answer.status
+
+
+async def test_reflection(edge: Edge, channel: grpc.aio.Channel) -> None:
+    ask = channel.stream_stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    answers = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+    names = [s.name async for answer in answers for s in answer.list_services_response.service]
+    assert SERVICE in names

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.lists.catalogue import require_bundles, require_genres
 from gateway.requests import PersonalRequest, PopularRequest, SearchRequest, SimilarRequest, WhyRequest
-from gateway.validation import require_bundles, require_genres
 from serving.errors import InvalidArgumentError, UnavailableError
 from serving.filters import UNRESTRICTED, MovieFilter
 from serving.movies import NO_GENRE, Movies

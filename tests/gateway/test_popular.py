@@ -62,6 +62,8 @@ async def test_who_denies_fallbacks_gets_no_list_that_may_have_seen_movies() -> 
     request = SimilarRequest(movie_id=1, exclude_seen_by_user_id=100, fallback_policy=FallbackPolicy.DENY)
     with pytest.raises(UnavailableError, match="candidate"):
         await world.api.similar(request, None)
+    with pytest.raises(NotFoundError):  # whoever is away
+        await world.api.similar(replace(request, movie_id=999), None)
 
 
 async def test_a_movie_that_only_the_bundle_before_has() -> None:

@@ -106,10 +106,10 @@ def train_popularity(
 
     with _single(options) as job:
         ratings, table = job.prepared.clean.ratings, job.prepared.table
-        weights = {"min_ratings": min_ratings, "rating_weight": rating_weight, "count_weight": count_weight}
+        weights = {"rating_weight": rating_weight, "count_weight": count_weight}
 
         def fit(past: Ratings) -> PopularityRecommender:
-            return PopularityRecommender.fit(past, table, **weights)
+            return PopularityRecommender.fit(past, table, min_ratings=min_ratings, **weights)
 
         metrics = job.measure(fit, chosen_protocol(ratings, protocol))
         statistics = MovieStatistics.of(ratings, len(table.movies.ids))
@@ -122,7 +122,8 @@ def train_popularity(
             }
         )
         frame.to_parquet(job.folder / "popularity.parquet", index=False)
-        job.track("popularity_baseline", "popularity", {"seed": options.seed, **weights}, metrics)
+        parameters = {"seed": options.seed, "min_ratings": min_ratings, **weights}
+        job.track("popularity_baseline", "popularity", parameters, metrics)
 
 
 @app.command()

@@ -188,9 +188,7 @@ def _run(
             load_if_exists=True,
         )
     except DBAPIError as error:
-        raise StudiesError(
-            f"{bounds.storage} cannot be used: {error.orig}; without the file the search begins anew"
-        ) from error
+        raise StudiesError(f"the studies in {bounds.storage} cannot be used: {error.orig}") from error
 
     def complete() -> list[optuna.trial.FrozenTrial]:
         return study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])

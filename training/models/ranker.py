@@ -114,11 +114,11 @@ def fit_ranker(
         }
     )
     if held_out is None or parameters.early_stopping_rounds is None:
-        model.fit(_pool(groups, names))
+        model.fit(_pool(groups, names, weights=groups.weights))
     else:
         model.set_params(eval_metric="NDCG:top=10;type=Base")
         model.fit(
-            _pool(groups, names),
+            _pool(groups, names, weights=groups.weights),
             eval_set=_pool(held_out, names),
             early_stopping_rounds=parameters.early_stopping_rounds,
             use_best_model=False,  # the trees are chosen by the mean over three neighbouring numbers
@@ -126,13 +126,13 @@ def fit_ranker(
     return model
 
 
-def _pool(groups: Groups, names: tuple[str, ...]) -> Pool:
+def _pool(groups: Groups, names: tuple[str, ...], *, weights: npt.NDArray[np.float64] | None = None) -> Pool:
     # The pool locks the array it is given: our groups are used again.
     return Pool(
         groups.features.copy(order="F"),
         label=groups.labels,
         group_id=groups.group_ids,
-        group_weight=groups.weights,
+        group_weight=weights,
         feature_names=list(names),
     )
 

@@ -59,9 +59,9 @@ class RankerChoice:
 def choose_ranker(groups: Groups, validation: Groups, job: JobContext) -> RankerChoice:
     """Chooses loss and number of trees by how well rankers order the lists of a validation part.
 
-    Numbers of trees are judged by the mean over three neighbouring ones: single ones are noise. Of those with
-    which no standard error lies between the best and theirs the highest is taken, as what is served learns
-    from more than what is judged. There are 300 to choose from, and twice as many as long as the second half
+    Numbers of trees are judged by the mean over three neighbouring ones: single ones are noise. The highest
+    is taken that the best one does not lead by more than a standard error, as what is served learns from more
+    than what is judged. There are 300 to choose from, and twice as many as long as the second half
     of them is worth more than a standard error. With few groups one ranker says little, and it is the sum of
     several that is judged.
 
@@ -123,8 +123,9 @@ def _by_trees(groups: Groups, validation: Groups, loss: Loss, job: JobContext) -
     while True:
         grid = range(_TREES_STEP, trees + 1, _TREES_STEP) or range(trees, trees + 1)
         judged = partial(_judged, groups, validation, loss, grid, job)
-        quality = NdcgByTrees(grid, job.checkpoints.step(f"trees-{loss}-{trees}", judged)["ndcg"])
-        if trees == most or not _still_rises(quality.ndcg):
+        ndcg = job.checkpoints.step(f"trees-{loss}-{trees}", judged)["ndcg"]
+        quality = NdcgByTrees(grid[: ndcg.shape[1]], ndcg)
+        if trees == most or len(quality.trees) < len(grid) or not _still_rises(ndcg):
             return quality
         trees = min(2 * trees, most)
 
@@ -134,7 +135,9 @@ def _judged(groups: Groups, validation: Groups, loss: Loss, grid: Sequence[int],
         fit_ranker(groups, loss, grid[-1], job, seed=seed, held_out=validation)
         for seed in _seeds(groups, job)
     ]
-    return {"ndcg": ndcg_by_trees(rankers, validation, grid)}
+    n_trees = max(ranker.tree_count_ for ranker in rankers)  # fewer where the fits stopped early
+    n_steps = 1 + sum(trees < n_trees for trees in grid[:-1])
+    return {"ndcg": ndcg_by_trees(rankers, validation, grid[:n_steps])}
 
 
 def _still_rises(ndcg: npt.NDArray[np.float64]) -> bool:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -210,9 +210,22 @@ class PopularityRecommender(Recommender):
     name = POPULARITY
 
     @classmethod
-    def fit(cls, ratings: Ratings, table: MovieTable, **weights: Any) -> Self:
-        """Counts ratings; `weights` are those of `training.data.popularity`."""
-        scores = popularity(MovieStatistics.of(ratings, len(table.movies.ids)), **weights)
+    def fit(
+        cls,
+        ratings: Ratings,
+        table: MovieTable,
+        *,
+        rating_weight: float = 1.0,
+        count_weight: float = 1.0,
+        min_ratings: int = 1,
+    ) -> Self:
+        """Counts ratings: see `training.data.popularity`."""
+        scores = popularity(
+            MovieStatistics.of(ratings, len(table.movies.ids)),
+            rating_weight=rating_weight,
+            count_weight=count_weight,
+            min_ratings=min_ratings,
+        )
         return cls(CatalogueContext(table.movies, table.titles, ratings, scores))
 
     @classmethod

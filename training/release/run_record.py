@@ -110,7 +110,9 @@ def read_kept(root: Path, key: str) -> Unrecorded:
     folder = root / _FOLDER / key
     try:
         kept = _KEPT.validate_json((folder / _RECORD).read_bytes())
-    except (OSError, ValidationError):
+    except OSError as error:
+        raise KeptRecordError(f"the record of a run in {folder} cannot be read: {error.strerror}") from error
+    except ValidationError:
         raise KeptRecordError(
             f"the record of a run in {folder} cannot be read: another version wrote it, or it is damaged. "
             "Move the folder away, and the run is forgotten"

@@ -1,6 +1,7 @@
 """The ranker's training: nothing of the future but labels, and the same choice every time."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -243,7 +244,9 @@ def test_a_fit_stops_early_where_the_validation_part_gains_nothing(loss: Loss) -
     early, late = (
         chosen(iterations=300, depth=2, only_loss=loss, early_stopping_rounds=rounds) for rounds in (1, None)
     )
-    assert late.curves[0].ndcg != early.curves[0].ndcg  # a fit that ended early has no later trees to add
+    assert late.curves[0].trees[-1] == 300
+    assert early.curves[0].trees == (50,)  # no later trees to judge, and none to take
+    assert early.iterations == 50
 
 
 def test_below_the_step_of_the_grid_all_trees_are_used() -> None:
@@ -262,7 +265,8 @@ def test_there_are_more_seconds_for_choosing_where_there_are_more_ratings(
 def planted_qualities(monkeypatch: pytest.MonkeyPatch, *qualities: list[list[float]]) -> None:
     """Lets fits reach these on the validation part in turn, each shape (n_lists, n_numbers_of_trees)."""
     left = iter(np.array(quality) for quality in qualities)
-    monkeypatch.setattr(ranker_selection, "fit_ranker", lambda *_, **__: None)
+    fit = SimpleNamespace(tree_count_=RankerParameters().iterations)
+    monkeypatch.setattr(ranker_selection, "fit_ranker", lambda *_, **__: fit)
     monkeypatch.setattr(ranker_selection, "ndcg_by_trees", lambda *_: next(left))
 
 

@@ -454,3 +454,21 @@ def test_what_becomes_the_candidate_during_the_wait_is_not_promoted(
     assert result.exit_code == 0, result.output
     assert len(waits) == 1
     assert holder_of(CHAMPION, registry).tags[BUNDLE_TAG] == checked
+
+
+def test_a_third_bundle_waits_for_the_second_to_settle(root: Path, tmp_path: Path, trained: Trained) -> None:
+    store = with_bundle(tmp_path / "serving", trained)
+    store.point_to(trained.bundle_id, published_at=0)
+    second, third = (publish(store, text) for text in ("second", "third"))
+    store.point_to(second, published_at=time.time())
+    registry = register(root, store.path(third))
+    promote_candidate(registry)
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        store.roll_back(published_at=0)  # as if the time had passed
+
+    assert bring_down(registry, store, settle_seconds=60, wait=wait) == third
+    assert len(waits) == 1
+    assert 0 < waits[0] <= 60
