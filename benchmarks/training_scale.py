@@ -247,6 +247,7 @@ def _stages(steps: Sequence[Mapping[str, Any]], *, seconds: float, cpu_seconds: 
 
 
 def _write(out: Path, runs: Sequence[Run]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
     page = out / f"{_NAME}.md"
     above = page.read_text(encoding="utf-8").partition(MARKER)[0] if page.is_file() else ""
     page.write_text(f"{above}{MARKER}\n\n{_table(runs)}", encoding="utf-8")
