@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from threading import Lock
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Self, TypeAlias
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
@@ -52,6 +53,7 @@ _POINTER: Final = "current"
 _STAGING_PREFIX: Final = ".staging-"
 _KEPT: Final = 3
 _MAX_POINTER_BYTES: Final = 4096
+_HEADER_LOCK: Final = Lock()
 MAX_MANIFEST_BYTES: Final = 1024 * 1024
 """A manifest of 1,000 candidates has a tenth of that."""
 
@@ -476,7 +478,10 @@ def _array(data: bytes, member: ZipInfo) -> npt.NDArray[Any]:
     file.seek(member.header_offset + 30 + name_bytes + extra_bytes)
     if np.lib.format.read_magic(file) != (1, 0) or member.compress_type != ZIP_STORED:
         raise ValueError(f"{member.filename} was not written by `write_arrays`")
-    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    # numpy parses a header with `ast`, and Python 3.11 counts the depth of all threads in one place: two that
+    # parse at once can end in a SystemError.
+    with _HEADER_LOCK:
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
     array = np.frombuffer(data, dtype, math.prod(shape), file.tell())
     return array.reshape(shape, order="F" if is_fortran else "C").copy(order="K")
 

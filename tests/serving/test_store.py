@@ -1,11 +1,14 @@
 """Publishing and reading bundles: all of one or nothing, and nothing but what was published."""
 
 import errno
+import gc
 import json
 import os
 import shutil
+import time
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +106,28 @@ def test_arrays_that_are_read_cannot_be_altered(trained: Trained) -> None:
     factors = read_item_factors(BundleStore(trained.root).folder(trained.bundle_id, "candidate"))
     with pytest.raises(ValueError, match="read-only"):
         factors[0, 0] = 1
+
+
+def test_many_threads_read_arrays(trained: Trained) -> None:
+    """Python 3.11 fails where two parse a header at once, which a collection in between makes likely."""
+    folder = BundleStore(trained.root).folder(trained.bundle_id, "candidate")
+    expected = read_item_factors(folder)
+
+    def read_often(_: int) -> bool:
+        return all(np.array_equal(read_item_factors(folder), expected) for _ in range(100))
+
+    def yield_to_others(*_: object) -> None:
+        time.sleep(0)
+
+    thresholds = gc.get_threshold()
+    gc.set_threshold(5)
+    gc.callbacks.append(yield_to_others)
+    try:
+        with ThreadPoolExecutor(4) as readers:
+            assert all(readers.map(read_often, range(4)))
+    finally:
+        gc.callbacks.remove(yield_to_others)
+        gc.set_threshold(*thresholds)
 
 
 @pytest.mark.row(50)
