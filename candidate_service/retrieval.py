@@ -135,7 +135,7 @@ class Retriever:
         check_scores(self.bundle_id, answer.scores, golden.scores)
 
     def retrieve(self, queries: Sequence[CandidateQuery]) -> list[CandidateList]:
-        """Candidates of each user, in order; the same whatever travels along.
+        """Candidates of each user, in order; the same whatever else is in the call.
 
         Raises:
             FailedPreconditionError: a user belongs to another shard.

@@ -1,4 +1,7 @@
-"""Public messages to and from the words of the domain. What is decoded has been checked."""
+"""Public messages to and from the words of the domain.
+
+What is decoded is checked first: `decode_...` raises InvalidArgumentError, which names every broken rule.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -26,11 +29,10 @@ from gateway.requests import (
 from gateway.validation import check_batch, page_size
 from movierec.gateway.v1 import movie_service_pb2 as public
 from serving.checks import PUBLIC
-from serving.filters import UNRESTRICTED, MovieFilter
 from serving.ids import NO_IDS
 from serving.limits import DEFAULT_COMPARISONS, MAX_LIMIT
 from serving.sources import Source
-from serving.stages.messages import FilteredMessage, decode_filter, decode_history, encode_explanation
+from serving.stages.messages import decode_filter, decode_history, encode_explanation
 from serving.stages.stage import FallbackReason
 
 _ListResponse: TypeAlias = (
@@ -51,11 +53,7 @@ _VERDICTS: Final[Mapping[Verdict, "public.Verdict.ValueType"]] = MappingProxyTyp
 
 
 def decode_popular(message: public.ListPopularMoviesRequest) -> PopularRequest:
-    """What the message asks for.
-
-    Raises:
-        InvalidArgumentError: it breaks rules.
-    """
+    """What the message asks for."""
     PUBLIC.require(message)
     return PopularRequest(
         order=(
@@ -63,17 +61,13 @@ def decode_popular(message: public.ListPopularMoviesRequest) -> PopularRequest:
         ),
         limit=page_size(message.limit),
         offset=message.offset,
-        movie_filter=_filter(message),
+        movie_filter=decode_filter(message.filter),
         exclude_seen_by_user_id=_seen_by(message),
     )
 
 
 def decode_personal(message: public.ListPersonalMoviesRequest) -> PersonalRequest:
-    """What the message asks for.
-
-    Raises:
-        InvalidArgumentError: it breaks rules.
-    """
+    """What the message asks for."""
     PUBLIC.require(message)
     return _personal(message)
 
@@ -89,17 +83,13 @@ def decode_batch(message: public.BatchListPersonalMoviesRequest) -> list[Persona
 
 
 def decode_why(message: public.WhyMovieRequest) -> WhyRequest:
-    """What the message asks for.
-
-    Raises:
-        InvalidArgumentError: it breaks rules.
-    """
+    """What the message asks for."""
     PUBLIC.require(message)
     return WhyRequest(
         movie_id=message.movie_id,
         user_id=message.user_id,
         limit=page_size(message.limit),
-        movie_filter=_filter(message),
+        movie_filter=decode_filter(message.filter),
         exclude_movie_ids=np.array(message.exclude_movie_ids, np.int64),
         include_seen=message.include_seen,
         explain_features=message.explain_features or DEFAULT_COMPARISONS,
@@ -107,57 +97,39 @@ def decode_why(message: public.WhyMovieRequest) -> WhyRequest:
 
 
 def decode_similar(message: public.ListSimilarMoviesRequest) -> SimilarRequest:
-    """What the message asks for.
-
-    Raises:
-        InvalidArgumentError: it breaks rules.
-    """
+    """What the message asks for."""
     PUBLIC.require(message)
     return SimilarRequest(
         movie_id=message.movie_id,
         limit=page_size(message.limit),
-        movie_filter=_filter(message),
+        movie_filter=decode_filter(message.filter),
         exclude_seen_by_user_id=_seen_by(message),
         fallback_policy=_policy(message.fallback_policy),
     )
 
 
 def decode_movie(message: public.GetMovieRequest) -> int:
-    """The movie_id that the message asks for.
-
-    Raises:
-        InvalidArgumentError: it is none.
-    """
+    """The movie_id that the message asks for."""
     PUBLIC.require(message)
     return message.movie_id
 
 
 def decode_search(message: public.SearchMoviesRequest) -> SearchRequest:
-    """What the message asks for.
-
-    Raises:
-        InvalidArgumentError: it breaks rules.
-    """
+    """What the message asks for."""
     PUBLIC.require(message)
-    return SearchRequest(query=message.query, limit=page_size(message.limit), movie_filter=_filter(message))
+    return SearchRequest(
+        query=message.query, limit=page_size(message.limit), movie_filter=decode_filter(message.filter)
+    )
 
 
 def decode_taste(message: public.ListTasteMoviesRequest) -> TasteRequest:
-    """What the message asks for.
-
-    Raises:
-        InvalidArgumentError: it breaks rules.
-    """
+    """What the message asks for."""
     PUBLIC.require(message)
     return TasteRequest(limit=page_size(message.limit or MAX_LIMIT))
 
 
 def decode_user(message: public.GetUserRequest) -> UserRequest:
-    """What the message asks for.
-
-    Raises:
-        InvalidArgumentError: it breaks rules.
-    """
+    """What the message asks for."""
     PUBLIC.require(message)
     return UserRequest(user_id=message.user_id, limit=page_size(message.limit))
 
@@ -167,7 +139,7 @@ def _personal(message: public.ListPersonalMoviesRequest) -> PersonalRequest:
     return PersonalRequest(
         user_id=message.user_id,
         limit=page_size(message.limit),
-        movie_filter=_filter(message),
+        movie_filter=decode_filter(message.filter),
         exclude_movie_ids=np.array(excluded, np.int64) if excluded else NO_IDS,
         include_seen=message.include_seen,
         history=decode_history(message.history),
@@ -177,10 +149,6 @@ def _personal(message: public.ListPersonalMoviesRequest) -> PersonalRequest:
         because_of=message.because_of,
         bundle_id=message.bundle_id,
     )
-
-
-def _filter(message: FilteredMessage) -> MovieFilter:
-    return decode_filter(message.filter) if message.HasField("filter") else UNRESTRICTED
 
 
 def _seen_by(message: public.ListPopularMoviesRequest | public.ListSimilarMoviesRequest) -> int | None:

@@ -61,7 +61,7 @@ class Denial(StrEnum):
     """What a client that denies fallbacks gets instead of a weaker model."""
 
     SHORT_LIST = auto()
-    """The movies of the model asked for, however few."""
+    """The movies of the rung's own model, however few."""
     NOT_FOUND = auto()
     UNAVAILABLE = auto()
 

@@ -43,7 +43,7 @@ class GatewayMetrics:
     stage_wait_seconds: Histogram
     """Time that a caller waits before its call leaves, by stage whose calls are shared."""
     stage_batch_size: Histogram
-    """Queries that travel as one call, by stage whose calls are shared."""
+    """Queries that share one call, by stage whose calls are shared."""
     breaker_open: Gauge
     """1 while calls to a stage are refused as it keeps failing, else 0, by service; shards add up."""
     answers: Counter

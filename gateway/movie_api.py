@@ -33,7 +33,7 @@ from gateway.requests import (
 )
 from gateway.stages.deadlines import Budgets, Deadline
 from gateway.stages.monitor import StageMonitor, StageStatus
-from serving.errors import Reason, UnsupportedError
+from serving.errors import UnsupportedError
 from serving.ids import NO_IDS, Ids
 from serving.stages.candidate import CandidateList, CandidateQuery
 from serving.stages.ranking import RankedList, RankingQuery
@@ -76,8 +76,8 @@ class MovieApi:
     """Everything that the public API can do.
 
     Every method takes a checked request, and the seconds that the client leaves, None when it did not say. It
-    raises DeadlineError, or UnavailableError when no bundle is loaded; one that takes a filter raises
-    InvalidArgumentError when the catalogue lacks a genre of it.
+    raises DeadlineError, or UnavailableError when no bundle is loaded; one that takes a filter or a bundle
+    raises InvalidArgumentError when no catalogue that is held has its genres, or is of that bundle.
 
     Args:
         catalogues: what lists are joined from; with ratings where it is to answer `user`.
@@ -137,7 +137,8 @@ class MovieApi:
         """Movies for one user.
 
         Raises:
-            NotFoundError: the user is unknown and the request denies fallbacks.
+            NotFoundError: nothing says what to recommend to the user, and the request denies fallbacks.
+            UnavailableError: a stage failed and the request denies fallbacks.
         """
         deadline = self._begin(client_seconds)
         require_bundles(self._catalogues, {"": request.bundle_id})
@@ -181,7 +182,7 @@ class MovieApi:
         """
         deadline = self._begin(client_seconds)
         require_genres(self._catalogues, {"": request.movie_filter})
-        catalogue_with(self._catalogues, request.movie_id).row(request.movie_id)  # or there is no such movie
+        catalogue_with(self._catalogues, request.movie_id).row(request.movie_id)  # raises NotFoundError first
         seen, failure = await self._seen_elsewhere(request.exclude_seen_by_user_id, deadline)
         if failure is not None:
             outcome = Outcome.CANDIDATES_FAILED
@@ -197,9 +198,7 @@ class MovieApi:
             UnsupportedError: it is turned off.
         """
         if self._why is None:
-            raise UnsupportedError(
-                f"{Method.WHY} is turned off here.", reason=Reason.METHOD_DISABLED, method=Method.WHY
-            )
+            raise UnsupportedError(Method.WHY)
         return self._why
 
     async def why(self, request: WhyRequest, client_seconds: float | None) -> WhyAnswer:

@@ -29,24 +29,22 @@ from serving.limits import LIMITS
 
 Context: TypeAlias = aio.ServicerContext[Any, Any]
 _MAX_REQUESTS: Final = int(LIMITS["requests"].high)
+_WITHOUT_RANKING: Final = (
+    *("GetMovie", "ListPopularMovies", "ListSimilarMovies", "SearchMovies", "ListTasteMovies"),
+    *("GetUser", "GetStatus"),
+)
 SERVICE_NAME: Final = public.DESCRIPTOR.services_by_name["MovieService"].full_name
 
 
 def call_costs(batch_concurrency: int) -> Mapping[str, CallCost]:
-    """What calls ask of the limiter, by method. What needs no stage goes first; nobody waits for a batch.
+    """What calls ask of the limiter, by method. What needs no ranking goes first; nobody waits for a batch.
 
     Args:
         batch_concurrency: users of one batch that are at work at once.
     """
     return MappingProxyType(
         {
-            "GetMovie": CallCost(priority=Priority.FIRST),
-            "ListPopularMovies": CallCost(priority=Priority.FIRST),
-            "ListSimilarMovies": CallCost(priority=Priority.FIRST),
-            "SearchMovies": CallCost(priority=Priority.FIRST),
-            "ListTasteMovies": CallCost(priority=Priority.FIRST),
-            "GetUser": CallCost(priority=Priority.FIRST),
-            "GetStatus": CallCost(priority=Priority.FIRST),
+            **dict.fromkeys(_WITHOUT_RANKING, CallCost(priority=Priority.FIRST)),
             "ListPersonalMovies": CallCost(
                 users=lambda request: users_with_reasons(1, contributions(request))
             ),

@@ -66,7 +66,7 @@ class GatewaySettings(ServerSettings):
     Above 1, no ratings are held here: what users have seen comes with their candidates, and GetUser is off.
     """
     call_max_queries: Annotated[int, Field(ge=1, le=100)] = 32
-    """Most queries that travel as one call."""
+    """Most queries that share one call."""
     call_hold_seconds: Seconds = 0.05
     """A call that takes longer keeps no other waiting."""
     why_movie: bool = True

@@ -5,7 +5,7 @@ from functools import cache, partial
 from prometheus_client import CollectorRegistry, Counter
 
 from ranking_service.ranking import Ranking
-from serving.features.sets import FeatureSet
+from serving.features.sets import ALL_GROUPS
 from serving.rpc.metrics import PREFIX
 
 
@@ -21,7 +21,7 @@ class RankingMetrics:
         missing_features = counter("missing_features", "Feature values that were missing.", ("feature",))
         self._missing = cache(missing_features.labels)  # looking a label up costs more than counting
         self._unknown_items = counter("unknown_items", "Candidates without features.")
-        for group in FeatureSet.EXTENDED.groups:  # holds those of the other sets too
+        for group in ALL_GROUPS:
             for feature in group.FEATURES:
                 self._missing(feature.name)
 

@@ -136,7 +136,7 @@ class Ranker:
         check_scores(self.bundle_id, scores, golden.scores)
 
     def rank(self, queries: Sequence[RankingQuery]) -> Ranking:
-        """Orders the candidates of each user; the same whatever travels along.
+        """Orders the candidates of each user; the same whatever else is in the call.
 
         Raises:
             InvalidArgumentError: nothing is known of a user, neither ratings nor history.

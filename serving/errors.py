@@ -29,7 +29,7 @@ class FieldViolation:
     field: str
     """Path of the field, as `filter.min_year` or `history[3].rating`."""
     description: str
-    """The rule, in words; never what the client sent, but for a genre's name: short, and printable."""
+    """The rule, in words, of up to 100 bytes; never what the client sent, but for a genre's name."""
 
 
 class ServiceError(Exception):
@@ -54,24 +54,20 @@ MAX_VIOLATIONS: Final = 30
 class InvalidArgumentError(ServiceError):
     """The request breaks rules; asking again gives the same answer. Names every broken rule, up to 30."""
 
-    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+    def __init__(self, violations: Sequence[FieldViolation], **metadata: str) -> None:
         named = (": ".join(filter(None, (v.field, v.description))) for v in violations[:MAX_VIOLATIONS])
-        super().__init__(f"Invalid request: {'; '.join(named)}", reason=Reason.INVALID_REQUEST)
+        super().__init__(f"Invalid request: {'; '.join(named)}", reason=Reason.INVALID_REQUEST, **metadata)
         self.violations = tuple(violations)
 
 
 class NotFoundError(ServiceError):
-    """The user or movie is not in the bundle; a newer bundle may know it."""
+    """The user or movie is not in the bundle; a newer bundle may know it.
 
-    def __init__(self, *, reason: Reason, resource_type: str, resource_id: int) -> None:
-        super().__init__(
-            f"{resource_type} {resource_id} is not in the catalogue or index."
-            if reason is Reason.UNKNOWN_MOVIE
-            # Without the id, which the details have: proxies write messages into logs and traces.
-            else f"This {resource_type} is not in the training data.",
-            reason=reason,
-            **{f"{resource_type}_id": str(resource_id)},
-        )
+    The message has no id of a user, which the details have: proxies write messages into logs and traces.
+    """
+
+    def __init__(self, message: str, *, reason: Reason, resource_type: str, resource_id: int) -> None:
+        super().__init__(message, reason=reason, **{f"{resource_type}_id": str(resource_id)})
         self.resource_type = resource_type
         self.resource_id = resource_id
 
@@ -90,6 +86,9 @@ class DeadlineError(ServiceError):
 
 class UnsupportedError(ServiceError):
     """The method is turned off here; asking again gives the same answer."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(f"{method} is turned off here.", reason=Reason.METHOD_DISABLED, method=method)
 
 
 class UnavailableError(ServiceError):

@@ -1,4 +1,4 @@
-"""Exact maximum inner product search: the movies with the highest ALS scores, whatever travels along.
+"""Exact maximum inner product search: the movies with the highest ALS scores, whatever else is in the call.
 
 A matrix product for one user and one for many differ in the last bits. So the product only chooses a few
 more movies than asked for; these are scored again one user at a time, and the answer does not depend on

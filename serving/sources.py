@@ -98,7 +98,7 @@ class SourceStanding:
     rank: int
     """Its ALS score's place, from 1, that it has or would have among all movies that may be returned."""
     source_ranks: Mapping[Source, int]
-    """Of the sources that offer it, or would if it might be returned; empty where ALS is the only source."""
+    """Of the sources that offer it, or would if it might be returned."""
     fused_score: float | None
     """None where ALS is the only source."""
 
@@ -172,7 +172,7 @@ class CandidateSources:
         """Where a movie stands, blocked or not; arguments as for `fuse`."""
         score, rank = score_and_rank(self.item_factors, user_vector, blocked, movie_row)
         if self.weights.used == (Source.ALS,):
-            return SourceStanding(score, rank, {}, None)
+            return SourceStanding(score, rank, {Source.ALS: rank} if rank <= depth else {}, None)
         all_ranks = {Source.ALS: rank, Source.POPULARITY: _rank(self.popularity, blocked, movie_row)}
         if self.transitions is not None:
             scores = _after(self.transitions, history)

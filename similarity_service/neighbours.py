@@ -81,7 +81,10 @@ class SimilarityIndex:
         row, limit = self._movies.ids.row(query.movie_id), query.limit
         if row < 0:
             raise NotFoundError(
-                reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=query.movie_id
+                f"movie {query.movie_id} is not in the index.",
+                reason=Reason.UNKNOWN_MOVIE,
+                resource_type="movie",
+                resource_id=query.movie_id,
             )
         blocked = left_out(self._movies, query.movie_filter, query.exclude_movie_ids)
         blocked[row] = True

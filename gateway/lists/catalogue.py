@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from textwrap import shorten
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -27,6 +28,8 @@ from serving.sources import Source
 
 FOLDER: Final = "gateway"
 """The gateway's part of a bundle."""
+_MAX_GENRES_CHARACTERS: Final = 500
+"""Of the list of genres in an error: 64 long names would not fit into a status."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,12 @@ class Catalogue:
         """
         row = self.movies.ids.row(movie_id)
         if row < 0:
-            raise NotFoundError(reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=movie_id)
+            raise NotFoundError(
+                f"movie {movie_id} is not in the catalogue.",
+                reason=Reason.UNKNOWN_MOVIE,
+                resource_type="movie",
+                resource_id=movie_id,
+            )
         return row
 
     def movie(self, row: int) -> Movie:
@@ -275,18 +283,16 @@ def require_genres(catalogues: Catalogues, filters: Mapping[str, MovieFilter]) -
         filters: by what stands before `filter` in the request, as `requests[1].`.
 
     Raises:
-        InvalidArgumentError: it lacks some; all are named.
+        InvalidArgumentError: it lacks some; all are named, and its metadata lists those that there are.
         UnavailableError: no bundle is loaded.
     """
     if not any(one.genres or one.exclude_genres for one in filters.values()):
         return
     genres = {name: None for held in catalogues.held() for name in held.movies.used_genres}
     known = {name.casefold() for name in genres}
-    all_genres = ", ".join(genres)
     violations = [
         FieldViolation(
-            f"{path}filter.{field}[{place}]",
-            f"must be a genre of the catalogue, which has no {name!r}; it has {all_genres}",
+            f"{path}filter.{field}[{place}]", f"must be a genre of the catalogue, which has no {name!r}"
         )
         for path, movie_filter in filters.items()
         for field, names in (("genres", movie_filter.genres), ("exclude_genres", movie_filter.exclude_genres))
@@ -294,7 +300,8 @@ def require_genres(catalogues: Catalogues, filters: Mapping[str, MovieFilter]) -
         if name.casefold() not in known
     ]
     if violations:
-        raise InvalidArgumentError(violations)
+        listed = shorten(", ".join(genres), _MAX_GENRES_CHARACTERS, placeholder=" ...")
+        raise InvalidArgumentError(violations, genres=listed)
 
 
 def require_bundles(catalogues: Catalogues, bundle_ids: Mapping[str, str]) -> None:

@@ -128,14 +128,19 @@ class StageOutcome:
         """Raises what a client that denies fallbacks gets, if this outcome calls for an error.
 
         Raises:
-            NotFoundError: the user is unknown.
+            NotFoundError: nothing that is known of the user says what to recommend.
             UnavailableError: a stage failed.
         """
         if self.policy is not FallbackPolicy.DENY:
             return
         denial = LADDER[self.outcome].denial
         if denial is Denial.NOT_FOUND:
-            raise NotFoundError(reason=Reason.UNKNOWN_USER, resource_type="user", resource_id=user_id)
+            raise NotFoundError(
+                "Nothing that is known of this user says what to recommend.",
+                reason=Reason.UNKNOWN_USER,
+                resource_type="user",
+                resource_id=user_id,
+            )
         if denial is Denial.UNAVAILABLE and self.failure is not None:
             raise UnavailableError(
                 f"The {self.failure.stage} service gave no usable answer: {self.failure.reason}.",

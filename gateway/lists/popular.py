@@ -1,4 +1,4 @@
-"""The most popular movies: from the gateway's memory alone."""
+"""The most popular movies, of the catalogue in memory."""
 
 import secrets
 from itertools import repeat
@@ -26,8 +26,8 @@ def popular_list(catalogue: Catalogue, request: PopularRequest, seen_elsewhere: 
         exclude_movie_ids=seen_elsewhere,
     )
     is_trending = request.order is PopularOrder.TRENDING
-    first = catalogue.most_trending if is_trending else catalogue.most_popular
-    page = first(blocked, request.limit, offset=request.offset)
+    in_order = catalogue.most_trending if is_trending else catalogue.most_popular
+    page = in_order(blocked, request.limit, offset=request.offset)
     model = Model.TRENDING if is_trending else Model.POPULARITY_FALLBACK
     return ListAnswer(
         items=tuple(map(Item, page.movie_rows.tolist(), page.scores.tolist(), repeat(model))),

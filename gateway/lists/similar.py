@@ -59,7 +59,7 @@ class SimilarLists:
             UnavailableError: no bundle is loaded; or the index failed and the request denies fallbacks.
         """
         catalogue = catalogue_with(self._catalogues, request.movie_id)
-        row = catalogue.row(request.movie_id)  # or there is no such movie
+        row = catalogue.row(request.movie_id)  # raises NotFoundError first
         outcome = Outcome.INDEX_FAILED
         answer: SimilarMovies | None = None
         failure: StageFailure | None = None

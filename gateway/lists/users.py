@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
@@ -11,9 +10,6 @@ from gateway.requests import UserRequest
 from serving.errors import NotFoundError, Reason, UnsupportedError
 from serving.ids import Rows
 from serving.ratings import LIKED, Ratings
-
-_METHOD: Final = "GetUser"
-"""As the error names it."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +46,7 @@ def ratings_of(catalogue: Catalogue) -> Ratings:
         UnsupportedError: the catalogue was loaded without them.
     """
     if catalogue.ratings is None:
-        raise UnsupportedError(
-            f"{_METHOD} is turned off here.", reason=Reason.METHOD_DISABLED, method=_METHOD
-        )
+        raise UnsupportedError("GetUser")
     return catalogue.ratings
 
 
@@ -66,7 +60,12 @@ def user_answer(catalogue: Catalogue, request: UserRequest) -> UserAnswer:
     ratings = ratings_of(catalogue)
     row = ratings.users.row(request.user_id)
     if row < 0:
-        raise NotFoundError(reason=Reason.UNKNOWN_USER, resource_type="user", resource_id=request.user_id)
+        raise NotFoundError(
+            "This user is not in the training data.",
+            reason=Reason.UNKNOWN_USER,
+            resource_type="user",
+            resource_id=request.user_id,
+        )
     history = ratings.of(row)
     liked = np.flatnonzero(history.values >= LIKED)
     latest = liked[::-1][: request.limit]

@@ -127,7 +127,7 @@ class WhyAnswers:
             UnavailableError: no bundle is loaded.
             NotFoundError: the movie is not in the catalogue that the list comes from.
         """
-        catalogue_with(self._catalogues, request.movie_id).row(request.movie_id)  # or no list need be made
+        catalogue_with(self._catalogues, request.movie_id).row(request.movie_id)  # raises NotFoundError first
         in_question = PersonalRequest(
             user_id=request.user_id,
             limit=request.limit,
@@ -199,10 +199,8 @@ def _retrieval(result: PersonalResult, probe: CandidateProbe | None) -> Retrieva
     if probe.fused_score is not None:
         of_als = result.candidates.source_ranks.get(Source.ALS)
         scores = scores[:0] if of_als is None else scores[of_als > 0]
-        ranks = probe.source_ranks
-    else:
-        ranks = {Source.ALS: probe.rank} if 0 < probe.rank <= scores.size else {}
-    return RetrievalStanding(probe.score, probe.rank, float(scores.min()) if scores.size else None, ranks)
+    cut_score = float(scores.min()) if scores.size else None
+    return RetrievalStanding(probe.score, probe.rank, cut_score, probe.source_ranks)
 
 
 def _ranking(result: PersonalResult, probe: RankedProbe | None, n_comparisons: int) -> RankingStanding | None:

@@ -140,7 +140,7 @@ class Breaker:
                 self._failure = failure
         elif ending is not _Ending.SILENT:
             self._count(failed=ending is _Ending.FAILED)
-            if failure is not None and self._has_enough():
+            if ending is _Ending.FAILED and failure is not None and self._has_enough():
                 self._open(failure)
 
     def _count(self, *, failed: bool) -> None:

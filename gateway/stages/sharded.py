@@ -46,7 +46,7 @@ class ShardedStage(Stage[UserQuery_contra, Answer_co]):
 
 
 class ShardsMonitor(StageMonitor):
-    """Tells the state of all shards as one: that of the first that is not well, else of the first.
+    """Tells the state of all shards as one: that of the first that fails, else of the first.
 
     Args:
         shards: one per shard, ascending.
@@ -57,6 +57,6 @@ class ShardsMonitor(StageMonitor):
 
     @override
     async def status(self) -> StageStatus:
-        all_of_them = await asyncio.gather(*(shard.status() for shard in self._shards))
-        unwell = (one for one in all_of_them if not one.serving or one.breaker_reason is not None)
-        return next(unwell, all_of_them[0])
+        statuses = await asyncio.gather(*(shard.status() for shard in self._shards))
+        failing = (one for one in statuses if not one.serving or one.breaker_reason is not None)
+        return next(failing, statuses[0])

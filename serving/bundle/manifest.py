@@ -140,6 +140,8 @@ class Manifest(_Record):
     """How sure the metrics are; none where they come without a report."""
     libraries: Mapping[str, str]
     """Versions of the libraries that trained it."""
+    rules: Annotated[int, Field(ge=1)] = 1
+    """How the recipe was followed, `training.models.recipe.RULES`: by others it may give another bundle."""
     golden: Golden
     """Checked by every server before it takes the bundle."""
     shards: Annotated[tuple[ShardRecord, ...], Field(max_length=MAX_USER_SHARDS)] = Field(

@@ -98,7 +98,7 @@ class SigningKey:
 
         try:
             key = load_pem_private_key(_content(path), password=None)
-        except (TypeError, ValueError) as error:  # a passphrase; no key
+        except (TypeError, ValueError) as error:  # it has a passphrase, or is no key
             raise KeyFileError(f"{path} holds no private key in PEM without a passphrase") from error
         if not isinstance(key, Ed25519PrivateKey):
             raise KeyFileError(f"{path} holds a key that is not Ed25519")

@@ -323,7 +323,7 @@ class BundleStore:
             if first != path:
                 path.unlink()
                 os.link(first, path)
-        self._move_in(staging, manifest)  # with the bytes that were signed
+        self._move_in(staging, manifest)  # the manifest stays as it was signed
         return manifest
 
     def point_to(self, bundle_id: str, *, published_at: float, previous: str | None = None) -> None:

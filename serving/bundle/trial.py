@@ -92,7 +92,7 @@ def try_loading(
 def main(root: str, bundle_id: str, keys: str, shard: str, *loaders: str) -> None:
     """Loads the bundle; what is wrong with it ends the process."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if _OOM_SCORE.exists():  # rather than the server that waits for it
+    if _OOM_SCORE.exists():  # the kernel ends this process before the server that waits for it
         _OOM_SCORE.write_text(_FIRST_TO_BE_KILLED, encoding="ascii")
     trusted = TrustedKeys.from_hex(keys) if keys else None
     user_shard = UserShard.of_text(shard) if shard else None

@@ -104,15 +104,16 @@ async def running(
     try:
         yield port
     finally:
-        liveness.cancel()
         was_ready = readiness.done() and not readiness.cancelled() and readiness.exception() is None
         readiness.cancel()
         try:
             with suppress(asyncio.CancelledError):
                 await readiness
         finally:
-            await health_servicer.enter_graceful_shutdown()
+            for name in names:
+                await health_servicer.set(name, _NOT_SERVING)
             await _drain(server, settings, was_ready=was_ready, at_once=stop_at_once or asyncio.Event())
+            liveness.cancel()
             _logger.info("stopped")
 
 
@@ -208,5 +209,5 @@ def _bind(server: aio.Server, settings: ServerSettings) -> int:
         if credentials is not None:
             return server.add_secure_port(address, credentials)
         return server.add_insecure_port(address)
-    except RuntimeError as error:  # taken since
+    except RuntimeError as error:  # another process has taken the port since it was tried
         raise StartError(f"{settings.variable('port')}: cannot listen on {address}") from error

@@ -47,7 +47,7 @@ def exported(service: str) -> Iterator[Tracing]:
     try:
         provider = TracerProvider(resource=resource(service), shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    except Exception as error:  # of kinds of its own
+    except Exception as error:  # the library raises exceptions of its own kinds
         given = sorted(name for name in os.environ if name.startswith("OTEL_"))  # few errors say which
         raise StartError(f"{', '.join(given)}: {error}") from error
     server: Any = aio_server_interceptor  # both are untyped

@@ -87,7 +87,7 @@ class CandidateProbe:
     fused_score: float | None = None
     """Finite; none as `score`, and where ALS is the only source."""
     source_ranks: Mapping[Source, int] = field(default_factory=dict)
-    """Of the sources that offer it, or would if it might be returned; empty where ALS is the only source."""
+    """Of the sources that offer it, or would if it might be returned."""
 
     @property
     def order_score(self) -> float | None:
@@ -170,7 +170,7 @@ def decode_request(request: pb.GenerateCandidatesRequest) -> list[CandidateQuery
         CandidateQuery(
             user_id=query.user_id,
             limit=query.limit,
-            movie_filter=decode_filter(query.filter) if query.HasField("filter") else UNRESTRICTED,
+            movie_filter=decode_filter(query.filter),
             exclude_movie_ids=np.asarray(query.exclude_movie_ids, dtype=np.int64),
             include_seen=query.include_seen,
             history=decode_history(query.history),

@@ -27,15 +27,6 @@ ContributionMessages: TypeAlias = (
 )
 """A list of contributions of any package."""
 
-FilteredMessage: TypeAlias = (
-    gateway.ListPersonalMoviesRequest
-    | gateway.ListPopularMoviesRequest
-    | gateway.ListSimilarMoviesRequest
-    | gateway.SearchMoviesRequest
-    | gateway.WhyMovieRequest
-)
-"""A request of clients that may have a filter."""
-
 RanksMessage: TypeAlias = candidate.CandidateList | ranking.RankingQuery
 """A list with the ranks that sources give its movies; not each has a field for all sources."""
 

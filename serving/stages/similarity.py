@@ -62,7 +62,7 @@ def decode_request(request: pb.FindSimilarMoviesRequest) -> SimilarQuery:
     return SimilarQuery(
         movie_id=request.movie_id,
         limit=request.limit,
-        movie_filter=decode_filter(request.filter) if request.HasField("filter") else UNRESTRICTED,
+        movie_filter=decode_filter(request.filter),
         exclude_movie_ids=np.asarray(request.exclude_movie_ids, dtype=np.int64),
     )
 

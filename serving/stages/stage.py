@@ -20,7 +20,7 @@ class FallbackReason(StrEnum):
     """Why a list is not what was asked for; values as in the public enum, without its prefix."""
 
     UNKNOWN_USER = "UNKNOWN_USER"
-    """Expected: not in the training data, and no usable history."""
+    """Expected: not in the training data, or liked nothing there, and no usable history."""
     SHORT_HISTORY = "SHORT_HISTORY"
     """Expected: rated so little that what is popular serves the user better."""
     COLD_MOVIE = "COLD_MOVIE"

@@ -9,6 +9,7 @@ from candidate_service.retrieval import Retriever
 from serving.bundle.store import BundleStore
 from serving.filters import MovieFilter
 from serving.ratings import NO_TIME, RatedMovies
+from serving.sources import Source
 from serving.stages.candidate import CandidateProbe, CandidateQuery
 from tests.candidate_service.small import retriever
 
@@ -20,22 +21,26 @@ def probe(movie_id: int, *, model: Retriever | None = None, **fields: object) ->
     return found
 
 
+def of_als(movie_id: int, *, score: float, rank: int, **left_out: bool) -> CandidateProbe:
+    """A movie that ALS, the only source, offers or would offer."""
+    return CandidateProbe(movie_id, score=score, rank=rank, source_ranks={Source.ALS: rank}, **left_out)
+
+
 @pytest.mark.parametrize("limit", [10, 1])
 def test_a_candidate_has_its_place_also_below_the_limit(limit: int) -> None:
     # User 1 has seen 20; the list is 10, 50, 30 with scores 1, 1, 0.
     for rank, (movie_id, score) in enumerate(((10, 1.0), (50, 1.0), (30, 0.0)), start=1):
-        assert probe(movie_id, limit=limit) == CandidateProbe(movie_id, score=score, rank=rank)
+        found = probe(movie_id, limit=limit)
+        assert (found.score, found.rank) == (score, rank)
 
 
 def test_what_is_left_out_has_the_rank_that_it_would_have() -> None:
-    assert probe(20) == CandidateProbe(20, seen=True, score=2.0, rank=1)
-    assert probe(30, exclude_movie_ids=np.array([30, 10])) == CandidateProbe(
-        30, excluded=True, score=0.0, rank=2
-    )
+    assert probe(20) == of_als(20, seen=True, score=2.0, rank=1)
+    assert probe(30, exclude_movie_ids=np.array([30, 10])) == of_als(30, excluded=True, score=0.0, rank=2)
     drama = MovieFilter(genres=("Drama",))
-    assert probe(30, movie_filter=drama) == CandidateProbe(30, filtered_out=True, score=0.0, rank=3)
-    assert probe(20, include_seen=True) == CandidateProbe(20, seen=True, score=2.0, rank=1)
-    everything = CandidateProbe(20, seen=True, excluded=True, filtered_out=True, score=2.0, rank=1)
+    assert probe(30, movie_filter=drama) == of_als(30, filtered_out=True, score=0.0, rank=3)
+    assert probe(20, include_seen=True) == of_als(20, seen=True, score=2.0, rank=1)
+    everything = of_als(20, seen=True, excluded=True, filtered_out=True, score=2.0, rank=1)
     assert (
         probe(20, exclude_movie_ids=np.array([20]), movie_filter=MovieFilter(genres=("War",))) == everything
     )

@@ -64,7 +64,7 @@ async def test_probes_and_reasons(stub: pb_grpc.CandidateServiceStub) -> None:
     response = await stub.GenerateCandidates(pb.GenerateCandidatesRequest(queries=[query]), timeout=5)
     (answer,) = response.lists
     seen, cold, unknown = answer.probes
-    assert seen == pb.CandidateProbe(movie_id=20, seen=True, score=2, rank=1)
+    assert seen == pb.CandidateProbe(movie_id=20, seen=True, score=2, rank=1, als_rank=1)
     assert cold == pb.CandidateProbe(movie_id=40)
     assert unknown == pb.CandidateProbe(movie_id=99, unknown=True)
     assert list(answer.because_of_movie_ids) == [20, 0]

@@ -41,6 +41,7 @@ from serving.ids import IdMap
 from serving.movies import Movies, genre_bits
 from serving.ratings import Ratings
 from serving.rpc.metrics import ServerMetrics
+from serving.sources import Source
 from serving.stages.candidate import CandidateList, CandidateProbe, CandidateQuery, UserVector
 from serving.stages.ranking import RankedList, RankedProbe, RankingQuery
 from serving.stages.similarity import SimilarityMethod, SimilarMovies, SimilarQuery
@@ -227,14 +228,14 @@ class StubCandidates(Stage[CandidateQuery, CandidateList]):
         """As in the list; a movie that is not in it follows with a score of 0.05."""
         if self.probe is not None:
             return self.probe
-        standing: tuple[float | None, int | None] = (0.05, listed.movie_ids.size + 1)
-        if movie_id in listed.movie_ids:
-            place = listed.movie_ids.tolist().index(movie_id)
-            standing = (float(listed.scores[place]), place + 1)
+        probe = CandidateProbe(movie_id, seen=movie_id in self.seen)
         if movie_id in self.cold:
-            standing = (None, None)
-        score, rank = standing
-        return CandidateProbe(movie_id, seen=movie_id in self.seen, score=score, rank=rank)
+            return probe
+        if movie_id not in listed.movie_ids:
+            return replace(probe, score=0.05, rank=listed.movie_ids.size + 1)
+        place = listed.movie_ids.tolist().index(movie_id)
+        ranks = {Source.ALS: place + 1}
+        return replace(probe, score=float(listed.scores[place]), rank=place + 1, source_ranks=ranks)
 
 
 @dataclass

@@ -319,7 +319,7 @@ class Model(RuleBasedStateMachine):
             assert isinstance(task.exception(), StageError)
 
     @precondition(lambda self: self.out)
-    @rule(data=st.data(), ending=st.sampled_from(["answer", "failure", "failure", "cancel"]))
+    @rule(data=st.data(), ending=st.sampled_from(["answer", "failure", "failure", "mismatch", "cancel"]))
     def a_call_ends(self, data: st.DataObject, ending: str) -> None:
         """A call that is out ends."""
         task, end, era, probe = self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
@@ -327,6 +327,8 @@ class Model(RuleBasedStateMachine):
             end.set_result(ANSWERS)
         elif ending == "failure":
             end.set_exception(UNAVAILABLE)
+        elif ending == "mismatch":
+            end.set_exception(MISMATCH)
         else:
             task.cancel()
         self.run(task)

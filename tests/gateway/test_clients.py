@@ -378,7 +378,9 @@ async def test_every_code(stages: Stages, code: StatusCode) -> None:
         (StageName.RANKING, FailedPreconditionError("x", reason=Reason.BUNDLE_MISMATCH), "BUNDLE_MISMATCH"),
         (
             StageName.SIMILARITY,
-            NotFoundError(reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=5),
+            NotFoundError(
+                "No such movie.", reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=5
+            ),
             "BUNDLE_MISMATCH",
         ),
         (StageName.CANDIDATE, OverloadedError("x", reason=Reason.OVERLOADED), "DEPENDENCY_OVERLOADED"),

@@ -41,7 +41,7 @@ async def test_success_is_counted(server: ServerUnderTest) -> None:
 
 async def test_service_error_leaves_by_the_table(server: ServerUnderTest) -> None:
     server.servicer.behave = raising(
-        NotFoundError(reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=7)
+        NotFoundError("No such movie.", reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=7)
     )
     error = await failure(server.stub.FindSimilarMovies(pb.FindSimilarMoviesRequest(), timeout=5))
     assert error.code() is StatusCode.NOT_FOUND

@@ -91,6 +91,7 @@ async def test_drain_delay_keeps_answering() -> None:
         closing = asyncio.create_task(context.__aexit__(None, None, None))
         await wait_for(outside, NOT_SERVING)
         assert await health_of(outside, "") == NOT_SERVING
+        assert await health_of(outside, LIVENESS) == SERVING  # it is at work: nobody needs to kill it
         hurry.set()
         await closing
         with pytest.raises(aio.AioRpcError) as caught:

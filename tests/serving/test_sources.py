@@ -133,8 +133,11 @@ def test_what_is_blocked_stands_where_it_would() -> None:
 
 def test_with_als_alone_a_movie_has_no_fused_score() -> None:
     sources = CandidateSources(ITEM_FACTORS)
-    standing = sources.standing(VECTOR, EMPTY_HISTORY, np.zeros(6, np.bool_), depth=6, movie_row=1)
-    assert (standing.score, standing.rank, standing.source_ranks, standing.fused_score) == (5, 1, {}, None)
+    nothing = np.zeros(6, np.bool_)
+    standing = sources.standing(VECTOR, EMPTY_HISTORY, nothing, depth=1, movie_row=1)
+    assert (standing.score, standing.rank, standing.fused_score) == (5, 1, None)
+    assert standing.source_ranks == {Source.ALS: 1}
+    assert sources.standing(VECTOR, EMPTY_HISTORY, nothing, depth=1, movie_row=3).source_ranks == {}
 
 
 @given(

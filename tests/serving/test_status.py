@@ -30,7 +30,7 @@ FAILURES = [
         error_details_pb2.BadRequest,
     ),
     (
-        NotFoundError(reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=7),
+        NotFoundError("No such movie.", reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=7),
         StatusCode.NOT_FOUND,
         {"movie_id": "7"},
         error_details_pb2.ResourceInfo,
@@ -62,7 +62,7 @@ FAILURES = [
         error_details_pb2.RetryInfo,
     ),
     (
-        UnsupportedError("Off.", reason=Reason.METHOD_DISABLED, method="WhyMovie"),
+        UnsupportedError("WhyMovie"),
         StatusCode.UNIMPLEMENTED,
         {"method": "WhyMovie"},
         None,

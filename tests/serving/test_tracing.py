@@ -87,7 +87,9 @@ async def test_a_caller_may_begin_the_trace(traces: Collector) -> None:
 
 async def test_refusals_show_their_code(traces: Collector) -> None:
     def refuse(_context: object) -> None:
-        raise NotFoundError(reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=5)
+        raise NotFoundError(
+            "No such movie.", reason=Reason.UNKNOWN_MOVIE, resource_type="movie", resource_id=5
+        )
 
     with traced("test") as tracing:
         async with running_server(tracing=tracing) as server:

@@ -1,6 +1,7 @@
 """Commands for data and for single models: each with an MLflow experiment of its own, none publishes."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -79,8 +80,7 @@ def extract_movies(*, data: DataOptions) -> None:
                 "tmdbId": pd.array(np.where(table.tmdb_ids > 0, table.tmdb_ids, np.nan), dtype="Int32"),
             }
         )
-        path = _exports(data.bundle_root) / "movies.parquet"
-        frame.to_parquet(path, index=False)
+        path = _export(data.bundle_root, "movies.parquet", lambda aside: frame.to_parquet(aside, index=False))
         console.print(f"{len(frame):,} movies of {dataset.name} in {path}")
 
 
@@ -227,23 +227,25 @@ def build_similarity(*, options: JobOptions, als: AlsOptions, threads: Threads =
         with job.progress.step("Similarity index", n_movies) as advance:
             neighbours = build_index(model.item_factors, table.movies, popular, advance, threads=threads)
         name = "similarity_index.parquet"
-        exports = _exports(options.output_root)
-        for folder in (job.folder, exports):
-            write_similarity_index(folder / name, neighbours, table.movies.ids)
+        write_similarity_index(job.folder / name, neighbours, table.movies.ids)
+        path = _export(options.output_root, name, lambda aside: shutil.copyfile(job.folder / name, aside))
         metrics = {
             "movies": float(n_movies),
             "movies_by_factors": float(np.count_nonzero(np.any(model.item_factors, axis=1))),
             "movies_without_neighbours": float(np.count_nonzero((neighbours.movie_rows < 0).all(axis=1))),
         }
         by_factors = f"{metrics['movies_by_factors']:,.0f} of them by ALS factors"
-        job.progress.console.print(f"{n_movies:,} movies, {by_factors}, in {exports / name}")
+        job.progress.console.print(f"{n_movies:,} movies, {by_factors}, in {path}")
         job.track("similarity_index", "similarity", asdict(parameters) | {"seed": options.seed}, metrics)
 
 
-def _exports(root: Path) -> Path:
-    folder = root / _EXPORTS
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _export(root: Path, name: str, write: Callable[[Path], object]) -> Path:
+    """Has a file of `exports/` written aside, so that readers see the whole of it, or the one before."""
+    path = root / _EXPORTS / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{name}")
+    write(aside)
+    return aside.replace(path)
 
 
 @contextmanager

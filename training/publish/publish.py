@@ -51,7 +51,7 @@ from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
 from training.data.trending import trending
 from training.errors import TrainingError
-from training.models.recipe import Recipe
+from training.models.recipe import RULES, Recipe
 from training.models.recipe_record import recipe_record
 from training.models.similarity import NEIGHBOURS, build_index
 from training.models.taste import taste_movies
@@ -148,6 +148,7 @@ def publish(
             metrics=build.metrics,
             quality=build.quality,
             libraries={name: version(name) for name in LIBRARIES},
+            rules=RULES,
             golden=_golden(build, ranker, neighbours),
             shards=_shard_records(build, ranker),
             scan_share=build.two_stage.stage.scan_share(),

@@ -16,7 +16,7 @@ from training.data.movielens.cleaning import ratings_digest
 from training.data.preparation import Prepared
 from training.engine.local import LocalEngine
 from training.features import movie
-from training.models.recipe import Recipe
+from training.models.recipe import RULES, Recipe
 from training.models.recipe_record import recipe_record
 
 
@@ -53,7 +53,8 @@ def _is_of(manifest: Manifest, prepared: Prepared, recipe: Recipe) -> bool:
         for name in ("sources_als", "sources_transitions", "sources_popularity", "least_history"):
             del asked[name]
     return (
-        manifest.dataset_tag == prepared.dataset_tag
+        manifest.rules == RULES
+        and manifest.dataset_tag == prepared.dataset_tag
         and manifest.features.hash == _feature_hash(manifest, prepared)
         and asked.items() <= manifest.recipe.items()
     )

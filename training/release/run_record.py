@@ -105,7 +105,7 @@ def read_kept(root: Path, key: str) -> Unrecorded:
     """A record that was kept.
 
     Raises:
-        KeptRecordError: another version wrote it, or it is damaged.
+        KeptRecordError: it cannot be read, another version wrote it, or it is damaged.
     """
     folder = root / _FOLDER / key
     try:

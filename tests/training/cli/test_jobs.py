@@ -1,5 +1,6 @@
 """The jobs on a tenth of the generated data set: what they write, and how they end when refused."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,21 @@ def test_the_catalogue_for_people(run: Any, root: Path) -> None:
     assert frame["tmdbId"].isna().all()
     assert frame["year"].isna().sum() == 8
     assert sum(len(genres) == 0 for genres in frame["genres"]) == 8
+
+
+def test_the_catalogue_stays_whole_where_a_second_one_fails(
+    run: Any, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_half_way(_frame: pd.DataFrame, path: Path, **_: Any) -> None:
+        path.write_bytes(b"PAR1")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run("extract-movies")
+    path = root / "exports" / "movies.parquet"
+    before = path.read_bytes()
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", fail_half_way)
+    run("extract-movies", status=1)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from training.data.movielens.cleaning import CleaningCounts, CleanRatings, ratin
 from training.data.movielens.movies import MovieTable
 from training.data.preparation import Prepared
 from training.models.job_context import JobContext
-from training.models.recipe import Recipe
+from training.models.recipe import RULES, Recipe
+from training.publish import reuse
 from training.publish.publish import publish
 from training.publish.reuse import reusable
 
@@ -59,6 +60,11 @@ def test_a_bundle_of_the_same_data_and_recipe_is_reused(root: Path) -> None:
 )
 def test_one_of_another_recipe_is_not(root: Path, recipe: Recipe) -> None:
     assert reusable(root, prepared(), recipe) is None
+
+
+def test_one_of_other_rules_is_not(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reuse, "RULES", RULES + 1)
+    assert reusable(root, prepared(), RECIPE) is None
 
 
 def test_a_chosen_regularization_is_no_other_recipe(root: Path, tmp_path: Path) -> None:

@@ -309,7 +309,7 @@ class CandidateProbe(_message.Message):
     score is the order.
     """
     als_rank: _builtins.int
-    """As CandidateList.als_ranks: what it has, or would have. 0 where ALS is the only source."""
+    """As CandidateList.als_ranks: what it has, or would have; also where ALS is the only source."""
     transitions_rank: _builtins.int
     """The same of what is rated soon after the last movies."""
     popularity_rank: _builtins.int

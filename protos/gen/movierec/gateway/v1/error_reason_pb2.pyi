@@ -42,8 +42,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "UNKNOWN_MOVIE", "domain": "movierec", "metadata": {"movie_id": "4711"}}
     """
     ERROR_REASON_UNKNOWN_USER: _ErrorReason.ValueType  # 3
-    """The user is not in the training data, and the request asks for just what is known of them, or sent no
-    usable history and denied a fallback. With NOT_FOUND, HTTP 404, and a google.rpc.ResourceInfo.
+    """The user is not in the training data, and the request asks for just what is known of them; or nothing that
+    is known of the user says what to recommend, and the request denies fallbacks. With NOT_FOUND, HTTP 404,
+    and a google.rpc.ResourceInfo.
 
     Example of an ErrorInfo:
 
@@ -145,8 +146,9 @@ Example of an ErrorInfo:
     {"reason": "UNKNOWN_MOVIE", "domain": "movierec", "metadata": {"movie_id": "4711"}}
 """
 ERROR_REASON_UNKNOWN_USER: ErrorReason.ValueType  # 3
-"""The user is not in the training data, and the request asks for just what is known of them, or sent no
-usable history and denied a fallback. With NOT_FOUND, HTTP 404, and a google.rpc.ResourceInfo.
+"""The user is not in the training data, and the request asks for just what is known of them; or nothing that
+is known of the user says what to recommend, and the request denies fallbacks. With NOT_FOUND, HTTP 404,
+and a google.rpc.ResourceInfo.
 
 Example of an ErrorInfo:
 

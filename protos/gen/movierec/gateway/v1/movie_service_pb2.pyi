@@ -39,7 +39,9 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     VERDICT_RETRIEVAL_FAILED: _Verdict.ValueType  # 5
     """Retrieval did not answer: the list is what is popular, and others are more so."""
     VERDICT_UNKNOWN_USER: _Verdict.ValueType  # 6
-    """Nothing is known of the user: the list is what is popular, and others are more so."""
+    """Nothing that is known of the user says what to recommend: the list is what is popular, and others are
+    more so.
+    """
     VERDICT_SHORT_HISTORY: _Verdict.ValueType  # 11
     """The user has rated so little that what is popular serves them better, and others are more popular."""
     VERDICT_COLD_MOVIE: _Verdict.ValueType  # 7
@@ -67,7 +69,9 @@ VERDICT_SEEN: Verdict.ValueType  # 4
 VERDICT_RETRIEVAL_FAILED: Verdict.ValueType  # 5
 """Retrieval did not answer: the list is what is popular, and others are more so."""
 VERDICT_UNKNOWN_USER: Verdict.ValueType  # 6
-"""Nothing is known of the user: the list is what is popular, and others are more so."""
+"""Nothing that is known of the user says what to recommend: the list is what is popular, and others are
+more so.
+"""
 VERDICT_SHORT_HISTORY: Verdict.ValueType  # 11
 """The user has rated so little that what is popular serves them better, and others are more popular."""
 VERDICT_COLD_MOVIE: Verdict.ValueType  # 7
@@ -120,7 +124,7 @@ class _FallbackPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fallba
     """Answer with a weaker model and say so."""
     FALLBACK_POLICY_DENY: _FallbackPolicy.ValueType  # 2
     """Answer UNAVAILABLE for a fault, NOT_FOUND for an unknown user, and fewer movies otherwise. What is popular
-    for a short history is no fallback, and is answered.
+    for a short history, and what has the genres of a movie without factors, is no fallback, and is answered.
     """
 
 class FallbackPolicy(_FallbackPolicy, metaclass=_FallbackPolicyEnumTypeWrapper):
@@ -132,7 +136,7 @@ FALLBACK_POLICY_ALLOW: FallbackPolicy.ValueType  # 1
 """Answer with a weaker model and say so."""
 FALLBACK_POLICY_DENY: FallbackPolicy.ValueType  # 2
 """Answer UNAVAILABLE for a fault, NOT_FOUND for an unknown user, and fewer movies otherwise. What is popular
-for a short history is no fallback, and is answered.
+for a short history, and what has the genres of a movie without factors, is no fallback, and is answered.
 """
 Global___FallbackPolicy: _TypeAlias = FallbackPolicy  # noqa: Y015
 
@@ -145,7 +149,7 @@ class _FallbackReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fallba
     FALLBACK_REASON_UNSPECIFIED: _FallbackReason.ValueType  # 0
     """It is what was asked for."""
     FALLBACK_REASON_UNKNOWN_USER: _FallbackReason.ValueType  # 1
-    """Expected: the user is not in the training data and sent no usable history."""
+    """Expected: the user is not in the training data, or liked nothing there, and sent no usable history."""
     FALLBACK_REASON_SHORT_HISTORY: _FallbackReason.ValueType  # 11
     """Expected: the user has rated so few movies that what is popular serves them better. How few is measured
     when a bundle is made; for most data, none are too few.
@@ -175,7 +179,7 @@ class FallbackReason(_FallbackReason, metaclass=_FallbackReasonEnumTypeWrapper):
 FALLBACK_REASON_UNSPECIFIED: FallbackReason.ValueType  # 0
 """It is what was asked for."""
 FALLBACK_REASON_UNKNOWN_USER: FallbackReason.ValueType  # 1
-"""Expected: the user is not in the training data and sent no usable history."""
+"""Expected: the user is not in the training data, or liked nothing there, and sent no usable history."""
 FALLBACK_REASON_SHORT_HISTORY: FallbackReason.ValueType  # 11
 """Expected: the user has rated so few movies that what is popular serves them better. How few is measured
 when a bundle is made; for most data, none are too few.
@@ -258,9 +262,9 @@ class ListPopularMoviesResponse(_message.Message):
     model: _builtins.str
     """"popularity_fallback", the list that personal requests step down to, or "trending"."""
     degraded: _builtins.bool
-    """Always false: this list needs no other service."""
+    """True only where users are split over shards, and nobody could say what the user has seen."""
     fallback_reason: Global___FallbackReason.ValueType
-    """Always unspecified."""
+    """Why it is degraded; else unspecified."""
     bundle_id: _builtins.str
     """Bundle the list came from. Pages belong together only when it is the same."""
     recommendation_id: _builtins.str
@@ -1662,8 +1666,8 @@ class MovieFilter(_message.Message):
     @_builtins.property
     def genres(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Keeps movies with at least one of these genres; at most 20, each 1 to 40 characters. Compared without
-        case. Which genres there are depends on the catalogue: a name that it lacks is refused, and the error
-        lists those that it has.
+        case. Which genres there are depends on the catalogue: a name that it lacks is refused, and `genres` in
+        the metadata of the error lists those that it has.
         """
 
     @_builtins.property
