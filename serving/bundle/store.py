@@ -274,8 +274,8 @@ class BundleStore:
     def publish(self, staging: Path, manifest: Manifest, key: SigningKey | None = None) -> None:
         """Makes a filled staging directory a bundle, but does not yet serve it: see `point_to`.
 
-        Publishing equal contents again leaves the bundle that is there, unless it was damaged, or nobody who
-        is trusted had signed it: then it is replaced.
+        Publishing equal contents again leaves the bundle that is there. It is replaced if it was damaged, if
+        nobody who is trusted had signed it, and if it tells of another data set, recipe or rules.
 
         Args:
             staging: the directory.
@@ -292,7 +292,7 @@ class BundleStore:
         for path in staging.rglob("*"):
             _sync(path)
         _sync(staging)
-        if self.is_whole(manifest.bundle_id):
+        if self.is_whole(manifest.bundle_id) and _same_origin(self.manifest(manifest.bundle_id), manifest):
             return
         final = self.path(manifest.bundle_id)
         damaged = staging.with_name(f"{staging.name}-damaged")
@@ -465,6 +465,11 @@ class ArraysFile:
             BundleError: it is missing or damaged.
         """
         return cls(**folder.arrays(cls.FILE, *(field.name for field in fields(cls))))
+
+
+def _same_origin(one: Manifest, other: Manifest) -> bool:
+    """Whether bundles of equal contents also tell of the same data set, recipe and rules."""
+    return (one.dataset_tag, one.recipe, one.rules) == (other.dataset_tag, other.recipe, other.rules)
 
 
 def _array(data: bytes, member: ZipInfo) -> npt.NDArray[Any]:

@@ -147,7 +147,8 @@ def train_cf(
             chosen_protocol(ratings, protocol),
         )
         model = Svd.fit(ratings, len(table.movies.ids), n_factors=factors, seed=options.seed)
-        np.savez(job.folder / "svd.npz", allow_pickle=False, **vars(model))
+        ids = {"user_ids": ratings.users.ids, "movie_ids": table.movies.ids.ids}
+        np.savez(job.folder / "svd.npz", allow_pickle=False, **ids, **vars(model))
         job.track("collaborative_filtering", "svd", {"factors": factors, "seed": options.seed}, metrics)
 
 

@@ -14,7 +14,8 @@ from training.data.movielens.layouts import CHOSEN_BY, layout_of
 from training.data.movielens.problems import DataError
 
 _CONNECT_SECONDS: Final = 5.0
-_READ_SECONDS: Final = 10.0  # without a byte
+_READ_SECONDS: Final = 10.0
+"""Longest pause between two bytes."""
 
 _logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 

@@ -62,7 +62,7 @@ def copy_data_set(address: str, root: Path) -> Path:
                 )
         except OSError as error:
             raise DataError(f"{_BUCKETS}://{path} cannot be copied to {folder}: {error}") from error
-        shutil.rmtree(folder, ignore_errors=True)  # as it was for the job before
+        shutil.rmtree(folder, ignore_errors=True)  # the copy of an earlier job
         whole.rename(folder)
     return folder
 

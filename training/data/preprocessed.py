@@ -113,7 +113,7 @@ def _write(folder: Path, table: MovieTable, clean: CleanRatings) -> None:
     for path in aside.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    shutil.rmtree(folder, ignore_errors=True)  # damaged, or we would have read it
+    shutil.rmtree(folder, ignore_errors=True)  # it is damaged: else it would have been read
     aside.rename(folder)
 
 

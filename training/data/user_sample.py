@@ -4,7 +4,6 @@ from typing import Final
 
 import numpy as np
 
-from serving.ids import IdMap
 from serving.ratings import Ratings
 
 SHARE: Final = 0.1
@@ -23,12 +22,4 @@ def active_and_idle(ratings: Ratings, share: float = SHARE) -> Ratings:
     by_activity = np.argsort(counts, kind="stable")
     strata = np.array_split(by_activity, max(1, round(share * counts.size)))
     rng = np.random.default_rng(_SEED)
-    chosen = np.sort([rng.choice(stratum) for stratum in strata])
-    kept = ratings.where(np.isin(ratings.user_rows(), chosen))
-    return Ratings(
-        users=IdMap(ratings.users.ids[chosen]),
-        indptr=np.concatenate([[0], np.cumsum(counts[chosen])]).astype(np.int64),
-        movie_rows=kept.movie_rows,
-        values=kept.values,
-        times=kept.times,
-    )
+    return ratings.of_users(np.sort([rng.choice(stratum) for stratum in strata]))

@@ -184,6 +184,9 @@ def _validated(
     """The validation part, and quality on it by model; none where what is before it is too little."""
     job.progress.enter("validation", "Measuring on the validation part: fitted on what was before it")
     before = judged_split(past, job.recipe.protocol)
+    if not before.users.size:
+        job.progress.console.print("  left out: nobody can be judged by it")
+        return None, {}
     try:
         earlier = fit_two_stage(before.train, job.part("validation"), choice, users=before.users)
     except TooFewUsersError as error:  # two cuts leave little of short histories

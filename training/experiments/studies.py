@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from pydantic import TypeAdapter
 
-from training.models.recipe import Recipe
+from training.models.recipe import RULES, Recipe
 
 Parameters: TypeAlias = Mapping[str, Any]
 """By name, as the fields of `AlsParameters` or `RankerParameters`."""
@@ -63,11 +63,11 @@ class Tuning:
 
 
 def study_name(inputs: str, digest: str, recipe: Recipe) -> str:
-    """Name of the studies of a recipe: trials of another recipe, or of other data, do not compare.
+    """Name of the studies of a recipe: trials of another recipe, of other rules or data, do not compare.
 
     The catalogue counts by `inputs`, and by `digest` which of its ratings are a sample.
     """
-    return hashlib.sha256("\0".join((inputs, digest, repr(recipe))).encode()).hexdigest()[:16]
+    return hashlib.sha256("\0".join((inputs, digest, repr(recipe), str(RULES))).encode()).hexdigest()[:16]
 
 
 _TUNING: TypeAdapter[Tuning] = TypeAdapter(Tuning)

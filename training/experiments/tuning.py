@@ -183,12 +183,13 @@ def _run(
         study = optuna.create_study(
             storage=f"sqlite:///{bounds.storage}",
             study_name=bounds.name,
-            sampler=optuna.samplers.TPESampler(seed=seed),
             direction="maximize",
             load_if_exists=True,
         )
     except DBAPIError as error:
         raise StudiesError(f"the studies in {bounds.storage} cannot be used: {error.orig}") from error
+    # With the seed alone, a run that goes on would try what the first one has tried.
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
 
     def complete() -> list[optuna.trial.FrozenTrial]:
         return study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])

@@ -121,7 +121,7 @@ def _by_trees(groups: Groups, validation: Groups, loss: Loss, job: JobContext) -
     most = job.recipe.ranker.iterations
     trees = min(_FIRST_TREES, most)
     while True:
-        grid = range(_TREES_STEP, trees + 1, _TREES_STEP) or range(trees, trees + 1)
+        grid = [*range(_TREES_STEP, trees, _TREES_STEP), trees]
         judged = partial(_judged, groups, validation, loss, grid, job)
         ndcg = job.checkpoints.step(f"trees-{loss}-{trees}", judged)["ndcg"]
         quality = NdcgByTrees(grid[: ndcg.shape[1]], ndcg)

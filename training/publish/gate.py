@@ -23,6 +23,7 @@ from serving.bundle.store import BundleError, BundleStore
 from serving.ids import IdMap, Ids
 from serving.ratings import Ratings
 from training.data.movielens.cleaning import ratings_digest
+from training.errors import TrainingError
 from training.evaluation.judging import Lift, Quality, lift_of
 from training.evaluation.splits import Split
 from training.experiments.experiment import Measurement, measure
@@ -204,7 +205,7 @@ def pass_gate(
 
 
 class _UntrainableError(Exception):
-    """The champion's recipe is of another version. The message says so."""
+    """The champion's recipe is of another version, or of other ratings. The message says so."""
 
 
 def _champion(
@@ -240,5 +241,10 @@ def _champion(
     part = job.part(f"champion-{manifest.bundle_id}")
     # What is served has the λ, the sources and the features that it has.
     theirs = replace(theirs, choose_regularization=False, choose_sources=False, choose_features=False)
-    again = measure(ratings, replace(part, recipe=theirs), choice=choice, validate=True)
+    try:
+        again = measure(ratings, replace(part, recipe=theirs), choice=choice, validate=True)
+    except TrainingError as error:
+        raise _UntrainableError(
+            f"the recipe of bundle {manifest.bundle_id} cannot be trained on these ratings: {error}"
+        ) from error
     return Evaluation.of(again, job.table.movies.ids), "its recipe was trained on the new split: "

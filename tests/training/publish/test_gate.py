@@ -18,6 +18,7 @@ from training.engine.local import LocalEngine
 from training.evaluation.splits import split
 from training.experiments.experiment import Measurement
 from training.models.job_context import JobContext
+from training.models.ranker_groups import TooFewUsersError
 from training.models.recipe import Recipe
 from training.models.recipe_record import recipe_of, recipe_record
 from training.publish import gate
@@ -214,6 +215,22 @@ def test_the_same_recipe_on_other_ratings_needs_no_second_training(
     longer = replace(case.recipe, ranker=replace(case.recipe.ranker, selection_seconds=299.0))
     verdict = case.verdict(case.measurement(longer, two_stage=0.3))
     assert verdict == gate.Verdict((), "the same recipe is served, trained on other ratings")
+
+
+def test_a_recipe_that_cannot_be_trained_on_these_ratings_refuses(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job does not fail: it may be told to publish all the same."""
+
+    def measure(*_: object, **_options: object) -> Measurement:
+        raise TooFewUsersError("only 0 lists")
+
+    monkeypatch.setattr(gate, "measure", measure)
+    verdict = case.verdict(case.measurement(replace(case.recipe, seed=1), two_stage=0.3))
+    bundle_id = case.manifest.bundle_id
+    assert verdict.refusals == (
+        f"the recipe of bundle {bundle_id} cannot be trained on these ratings: only 0 lists",
+    )
 
 
 def test_nothing_served_is_nothing_to_compare_with(case: Case, tmp_path: Path) -> None:

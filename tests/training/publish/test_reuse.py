@@ -67,6 +67,18 @@ def test_one_of_other_rules_is_not(root: Path, monkeypatch: pytest.MonkeyPatch) 
     assert reusable(root, prepared(), RECIPE) is None
 
 
+def test_one_of_equal_contents_is_that_of_the_latest_job(tmp_path: Path) -> None:
+    """The manifest is not part of what an id stands for: the older one would never be reused."""
+    data = prepared()
+    job = JobContext(data.table, RECIPE, PROGRESS, HERE)
+    ids = {
+        publish(tmp_path, build_of(data.clean.ratings, job, dataset_tag=tag), PROGRESS, settle_seconds=0)
+        for tag in ("theirs", "mine")
+    }
+    assert len(ids) == 1
+    assert reusable(tmp_path, data, RECIPE) is not None
+
+
 def test_a_chosen_regularization_is_no_other_recipe(root: Path, tmp_path: Path) -> None:
     """The option says that it is to be chosen, the bundle what was chosen; a given one must be the same."""
     open_recipe = replace(RECIPE, choose_regularization=True)

@@ -22,7 +22,7 @@ _CONTROL: Final = r"[\x00-\x08\x0e-\x1f\x7f-\x9f]"  # but for those that count a
 def failures_of(schema: DataFrameSchema, frame: pd.DataFrame) -> dict[str, list[int]]:
     """The rules that the frame breaks, and the lines (its index) that break them."""
     try:
-        schema.validate(frame, lazy=True, inplace=True)  # none coerces
+        schema.validate(frame, lazy=True, inplace=True)  # no check of ours converts a column
     except SchemaErrors as errors:
         groups = errors.failure_cases.groupby(["column", "check"], sort=False)["index"]
         return {f"{column} {rule}": sorted(map(int, lines)) for (column, rule), lines in groups}

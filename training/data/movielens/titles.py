@@ -24,7 +24,7 @@ _ARTICLE_LAST: Final = re.compile(
 def parse_title(raw: str) -> tuple[str, int]:
     """The title as shown, and the year: "Matrix, The (1999)" is "The Matrix" of 1999.
 
-    Other titles in parentheses stay, theirs articles put back as well. The year is 0 when there is none.
+    Other titles in parentheses stay, their articles put back as well. The year is 0 when there is none.
     """
     raw = " ".join(raw.split())  # first: searching runs of blanks would take the square of their length
     found = _YEAR.search(raw)
