@@ -12,13 +12,13 @@ def test_as_many_shards_as_the_fullest_needs(capsys: pytest.CaptureFixture[str])
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "1,000,000,000 ratings of 1,000,000 users by 1,000 movies, 10,000 lists a second:"
     assert told[1].startswith("2 shards; the fullest has 1.00")
-    # 10,000 lists take 10, 8 and 5 cores, of which 70 % are used: two halves of 8 / 0.7 are 2 x 6 replicas.
+    # 10,000 lists take 7, 6 and 7 cores, of which 70 % are used: two halves of 6 / 0.7 are 2 x 5 replicas.
     assert [line.split(" replicas")[0] for line in told[2:5]] == [
-        "gateway: 15",
-        "candidate: 8",
-        "ranking: 12",
+        "gateway: 10",
+        "candidate: 10",
+        "ranking: 10",
     ]
-    assert told[5].startswith("together: 32.9 cores")
+    assert told[5].startswith("together: 28.6 cores")
     assert told[6].startswith("training: driver 186.0 GB, each worker process 1.0 GB of factors")
 
 

@@ -17,11 +17,12 @@ class CandidateServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GenerateCandidates: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.GenerateCandidatesRequest, _candidate_service_pb2.GenerateCandidatesResponse]
-    """Retrieves candidates for 1 to 100 users at once: one matrix product serves them all, so that callers
+    """Retrieves candidates for 1 to 100 users at once: one call serves them all, so that callers
     send what they have waiting as one request. They are the movies with the highest ALS scores, merged with
     those of the other sources that the bundle uses: what is rated soon after the last 20 movies that the
     user rated, and what is popular. Each source offers as many movies as the list may have.
     An unknown user is an answer, not an error: see CandidateList.user_vector.
+    FAILED_PRECONDITION, reason WRONG_USER_SHARD: a user belongs to another shard.
     UNAVAILABLE, reason MODEL_UNAVAILABLE: no bundle is loaded.
     """
 
@@ -34,11 +35,12 @@ class CandidateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _candidate_service_pb2.GenerateCandidatesRequest,
         context: _aio.ServicerContext[_candidate_service_pb2.GenerateCandidatesRequest, _abc.Awaitable[_candidate_service_pb2.GenerateCandidatesResponse]],
     ) -> _abc.Awaitable[_candidate_service_pb2.GenerateCandidatesResponse]:
-        """Retrieves candidates for 1 to 100 users at once: one matrix product serves them all, so that callers
+        """Retrieves candidates for 1 to 100 users at once: one call serves them all, so that callers
         send what they have waiting as one request. They are the movies with the highest ALS scores, merged with
         those of the other sources that the bundle uses: what is rated soon after the last 20 movies that the
         user rated, and what is popular. Each source offers as many movies as the list may have.
         An unknown user is an answer, not an error: see CandidateList.user_vector.
+        FAILED_PRECONDITION, reason WRONG_USER_SHARD: a user belongs to another shard.
         UNAVAILABLE, reason MODEL_UNAVAILABLE: no bundle is loaded.
         """
 

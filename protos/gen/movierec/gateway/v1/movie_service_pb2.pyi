@@ -169,7 +169,7 @@ class _FallbackReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fallba
     FALLBACK_REASON_MODEL_UNAVAILABLE: _FallbackReason.ValueType  # 8
     """Fault: a service holds no usable model."""
     FALLBACK_REASON_BUNDLE_MISMATCH: _FallbackReason.ValueType  # 9
-    """Fault: ranking does not hold the bundle that the candidates came from."""
+    """Fault: a service does not hold the bundle of the rest of the answer, or the one that the request names."""
     FALLBACK_REASON_INVALID_RESPONSE: _FallbackReason.ValueType  # 10
     """Fault: a service answered something unusable, such as NaN or repeated ids."""
 
@@ -199,7 +199,7 @@ FALLBACK_REASON_DEPENDENCY_OVERLOADED: FallbackReason.ValueType  # 7
 FALLBACK_REASON_MODEL_UNAVAILABLE: FallbackReason.ValueType  # 8
 """Fault: a service holds no usable model."""
 FALLBACK_REASON_BUNDLE_MISMATCH: FallbackReason.ValueType  # 9
-"""Fault: ranking does not hold the bundle that the candidates came from."""
+"""Fault: a service does not hold the bundle of the rest of the answer, or the one that the request names."""
 FALLBACK_REASON_INVALID_RESPONSE: FallbackReason.ValueType  # 10
 """Fault: a service answered something unusable, such as NaN or repeated ids."""
 Global___FallbackReason: _TypeAlias = FallbackReason  # noqa: Y015

@@ -146,8 +146,8 @@ class MovieServiceServicer:
 
     def GetUser(self, request, context):
         """Returns what the bundle knows of a user: how much they have rated, what they liked last, and of which
-        genres. Reveals what a user has watched: what turns off WhyMovie turns this off as well, which answers
-        UNIMPLEMENTED, reason METHOD_DISABLED.
+        genres. Reveals what a user has watched. Off where WhyMovie is turned off, and where users are split over
+        shards: then UNIMPLEMENTED, reason METHOD_DISABLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

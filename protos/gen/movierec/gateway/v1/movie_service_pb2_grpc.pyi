@@ -39,8 +39,8 @@ class MovieServiceStub:
     """
     GetUser: _aio.UnaryUnaryMultiCallable[_movie_service_pb2.GetUserRequest, _movie_service_pb2.GetUserResponse]
     """Returns what the bundle knows of a user: how much they have rated, what they liked last, and of which
-    genres. Reveals what a user has watched: what turns off WhyMovie turns this off as well, which answers
-    UNIMPLEMENTED, reason METHOD_DISABLED.
+    genres. Reveals what a user has watched. Off where WhyMovie is turned off, and where users are split over
+    shards: then UNIMPLEMENTED, reason METHOD_DISABLED.
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_movie_service_pb2.GetStatusRequest, _movie_service_pb2.GetStatusResponse]
     """Says what serves and how well: the bundle and its measured quality, the stages, and the models of the
@@ -124,8 +124,8 @@ class MovieServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_movie_service_pb2.GetUserRequest, _abc.Awaitable[_movie_service_pb2.GetUserResponse]],
     ) -> _abc.Awaitable[_movie_service_pb2.GetUserResponse]:
         """Returns what the bundle knows of a user: how much they have rated, what they liked last, and of which
-        genres. Reveals what a user has watched: what turns off WhyMovie turns this off as well, which answers
-        UNIMPLEMENTED, reason METHOD_DISABLED.
+        genres. Reveals what a user has watched. Off where WhyMovie is turned off, and where users are split over
+        shards: then UNIMPLEMENTED, reason METHOD_DISABLED.
         """
 
     @_abc_1.abstractmethod

@@ -50,6 +50,7 @@ class RankingServiceServicer:
         """Orders the candidates of 1 to 100 users at once: one model call serves them all. Holds the
         current and the previous bundle and answers from the one that the request names.
         FAILED_PRECONDITION, reason BUNDLE_MISMATCH: that bundle is not held.
+        FAILED_PRECONDITION, reason WRONG_USER_SHARD: a user belongs to another shard.
         UNAVAILABLE, reason MODEL_UNAVAILABLE: no bundle is loaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -20,6 +20,7 @@ class RankingServiceStub:
     """Orders the candidates of 1 to 100 users at once: one model call serves them all. Holds the
     current and the previous bundle and answers from the one that the request names.
     FAILED_PRECONDITION, reason BUNDLE_MISMATCH: that bundle is not held.
+    FAILED_PRECONDITION, reason WRONG_USER_SHARD: a user belongs to another shard.
     UNAVAILABLE, reason MODEL_UNAVAILABLE: no bundle is loaded.
     """
 
@@ -35,6 +36,7 @@ class RankingServiceServicer(metaclass=_abc_1.ABCMeta):
         """Orders the candidates of 1 to 100 users at once: one model call serves them all. Holds the
         current and the previous bundle and answers from the one that the request names.
         FAILED_PRECONDITION, reason BUNDLE_MISMATCH: that bundle is not held.
+        FAILED_PRECONDITION, reason WRONG_USER_SHARD: a user belongs to another shard.
         UNAVAILABLE, reason MODEL_UNAVAILABLE: no bundle is loaded.
         """
 
