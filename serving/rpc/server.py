@@ -79,6 +79,7 @@ async def running(
     limiter = Limiter(settings.max_inflight)
     interceptor = CallInterceptor(metrics, limiter=limiter, call_costs=call_costs, tracing=tracing)
     server = aio.server(interceptors=[*tracing.server_interceptors, interceptor], options=_options(settings))
+    server.add_registered_method_handlers = _leave_generic  # type: ignore[method-assign]
     register(server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
@@ -164,6 +165,14 @@ async def _drain(
         await stop
     finally:
         at_once_requested.cancel()
+
+
+def _leave_generic(_service_name: str, _handlers: Mapping[str, Any]) -> None:
+    """Leaves the methods of a service to its generic handler, which generated code adds as well.
+
+    For registered handlers, grpc waits once per method between any two calls: with fifteen methods that takes a
+    tenth of what an empty call does.
+    """
 
 
 def _methods(service_name: str) -> list[str]:
