@@ -1,8 +1,7 @@
 """How many users a server works for at once, how many may wait, and who is next."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import Any, Final
@@ -88,29 +87,36 @@ class Limiter:
         """
         self._require_room(1, priority)
 
-    @asynccontextmanager
-    async def places(self, users: int, priority: Priority) -> AsyncIterator[None]:
-        """Holds a place per user while the block runs; waits for them before.
+    async def take(self, users: int, priority: Priority) -> int:
+        """Takes a place per user, which the caller gives back; waits for them before.
 
         Args:
             users: those whom the call is about. One with more of them than there are places takes all.
             priority: how urgent it is.
 
+        Returns:
+            The places taken.
+
         Raises:
             OverloadedError: there is no room among the waiting, or no longer.
         """
-        users = max(1, min(users, self._places))
-        if users > self._places - self._at_work or any(self._waiting.values()):
-            await self._turn(users, priority)
+        places = max(1, min(users, self._places))
+        if places > self._places - self._at_work or any(self._waiting.values()):
+            await self._turn(places, priority)
         else:
-            self._at_work += users
+            self._at_work += places
         try:
             # A handler may work without a pause: who arrived in this turn of the loop is counted first.
             await asyncio.sleep(0)
-            yield
-        finally:
-            self._at_work -= users
-            self._admit()
+        except BaseException:
+            self.give_back(places)
+            raise
+        return places
+
+    def give_back(self, places: int) -> None:
+        """Ends what `take` began."""
+        self._at_work -= places
+        self._admit()
 
     async def _turn(self, users: int, priority: Priority) -> None:
         """Returns once the call has its places."""

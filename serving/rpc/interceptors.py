@@ -122,10 +122,13 @@ class CallInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg, unused-i
         try:
             self._limiter.refuse_if_full(cost.priority)
             request = _decoded(handler, data)
-            async with self._limiter.places(cost.users(request), cost.priority):
+            places = await self._limiter.take(cost.users(request), cost.priority)
+            try:
                 _refuse_expired(context)
                 answer = await handler.unary_unary(request, context)
                 encoded = handler.response_serializer(answer)
+            finally:
+                self._limiter.give_back(places)
         except ServiceError as error:
             refusal = status_of(error)
             code = _CODE_NAMES[refusal.code]

@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import pytest
@@ -45,7 +46,7 @@ class Calls:
 
     async def _run(self, name: str, users: int, priority: Priority) -> None:
         try:
-            async with self.limiter.places(users, priority):
+            async with holding(self.limiter, users, priority):
                 self.at_work.append(name)
                 try:
                     await self._finish[name].wait()
@@ -53,6 +54,16 @@ class Calls:
                     self.at_work.remove(name)
         except OverloadedError:
             self.refused.append(name)
+
+
+@asynccontextmanager
+async def holding(limiter: Limiter, users: int = 1, priority: Priority = NORMAL) -> AsyncIterator[None]:
+    """Holds places while the block runs."""
+    places = await limiter.take(users, priority)
+    try:
+        yield
+    finally:
+        limiter.give_back(places)
 
 
 async def turns() -> None:
@@ -79,10 +90,10 @@ async def test_who_is_cancelled_as_its_turn_comes_holds_no_place() -> None:
     limiter = Limiter(1)
 
     async def work() -> None:
-        async with limiter.places(1, NORMAL):
+        async with holding(limiter):
             await asyncio.Event().wait()
 
-    async with limiter.places(1, NORMAL):
+    async with holding(limiter):
         waiting = asyncio.create_task(work())
         await turns()
     assert limiter.users_at_work == 1  # its turn has come, and it does not know yet
@@ -108,7 +119,7 @@ async def test_work_without_a_pause_is_limited_too() -> None:
     done = []
 
     async def call(number: int) -> None:
-        async with limiter.places(1, NORMAL):
+        async with holding(limiter):
             done.append(number)
 
     ends = await asyncio.gather(*map(call, range(10)), return_exceptions=True)
