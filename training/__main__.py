@@ -23,18 +23,23 @@ warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", F
 _TERMINATED: Final = 128 + signal.SIGTERM
 
 
-def _end_at_sigterm() -> None:
+def _end_at_sigterm(signals: int) -> None:
     """Ends this process at once, wherever it is: finished steps are kept, and nothing else is half done.
 
     Python's own handlers wait until CatBoost returns, which may take minutes; and without a handler the
-    first process of a container ignores the signal.
+    first process of a container ignores the signal. Python writes signals to the pipe in whatever thread they
+    come: to block them there and wait for them here fails, as `multiprocessing` unblocks them.
     """
-    signal.sigwait({signal.SIGTERM})
+    while os.read(signals, 1) != bytes([signal.SIGTERM]):
+        pass
     os._exit(_TERMINATED)
 
 
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_at_sigterm, daemon=True).start()
+    signals, written = os.pipe()
+    os.set_blocking(written, False)
+    signal.set_wakeup_fd(written)
+    signal.signal(signal.SIGTERM, lambda *_: None)  # only signals with a handler are written
+    threading.Thread(target=_end_at_sigterm, args=(signals,), daemon=True).start()
     accept_any_character()
     app(prog_name="python -m training")

@@ -1,7 +1,6 @@
 """Commands for what was trained: asking it, promoting it, going back, looking at its runs."""
 
 import os
-import signal
 import socket
 import sys
 import time
@@ -169,7 +168,6 @@ def mlflow_ui(
     _require_free(port)
     with failing_clearly():
         make_ready(local_store(bundle_root))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     arguments = ["--backend-store-uri", local_store(bundle_root), "--host", _LOOPBACK, "--port", str(port)]
     typer.echo(f"http://{_LOOPBACK}:{port} shows the runs in {bundle_root}; Ctrl-C stops")
     command = [sys.executable, "-m", "mlflow", "server", *arguments, "--workers", "1"]

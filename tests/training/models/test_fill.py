@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,3 +128,17 @@ def test_a_job_that_was_killed_goes_on_and_ends_with_the_same_bytes(
     assert hashlib.sha256(out.read_bytes()).digest() == hashlib.sha256(whole.read_bytes()).digest()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job.py", "lists.parquet", "whole"]
     assert parquet.read_table(out).equals(parquet.read_table(lists))
+
+
+def test_sigterm_ends_a_job_whose_work_is_in_other_processes(trained: Trained, tmp_path: Path) -> None:
+    """`multiprocessing` unblocks the signal in whatever thread starts the first of them."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    options = ["--bundle-root", str(trained.root), "--out", str(tmp_path / "lists.parquet"), "--workers", "1"]
+    command = (sys.executable, "-m", "training", "fill", *options)
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as job:
+        children = Path(f"/proc/{job.pid}/task/{job.pid}/children")
+        while job.poll() is None and len(children.read_text().split()) < 2:  # its tracker and a worker
+            time.sleep(0.02)
+        job.send_signal(signal.SIGTERM)
+        job.communicate(timeout=60)  # until no process holds its output any longer
+        assert job.returncode == 143
