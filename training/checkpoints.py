@@ -35,7 +35,10 @@ class Checkpoints:
 
     @classmethod
     def of(cls, root: Path, job: str, *parts: str) -> "Checkpoints":
-        """The steps of a job, named `job`, that `parts` describe, below a root of bundles."""
+        """The steps of a job, named `job`, that `parts` describe, below a root of bundles.
+
+        Of other keys of this name, whose jobs were refused or never ended, the last one's steps are kept.
+        """
         libraries = (f"{name} {version(name)}" for name in LIBRARIES)
         hasher = hashlib.sha256("\n".join([*parts, *libraries]).encode())
         for package in (serving, training):
@@ -45,6 +48,9 @@ class Checkpoints:
         folder.mkdir(parents=True, exist_ok=True)
         for torn in folder.glob(".*"):
             torn.unlink()
+        others = [other for other in folder.parent.iterdir() if other != folder]
+        for abandoned in sorted(others, key=lambda other: other.stat().st_mtime)[:-1]:
+            shutil.rmtree(abandoned, ignore_errors=True)
         return cls(folder)
 
     def part(self, name: str) -> "Checkpoints":

@@ -61,6 +61,19 @@ def test_half_written_steps_are_removed(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+def test_of_jobs_that_never_ended_well_the_last_one_is_kept(tmp_path: Path) -> None:
+    """Refused by the gate, or killed and then started with other options: those are keys of one name."""
+    job = tmp_path / "checkpoints" / "job"
+    made: list[Path] = []
+    for key in ("first", "second", "third"):
+        Checkpoints.of(tmp_path, "job", key)
+        made += [folder for folder in job.iterdir() if folder not in made]
+        os.utime(made[-1], (0, len(made)))
+    assert set(job.iterdir()) == set(made[1:])
+    Checkpoints.of(tmp_path, "job", "second")
+    assert set(job.iterdir()) == set(made[1:])
+
+
 def test_nothing_is_kept_once_forgotten(tmp_path: Path) -> None:
     job, other = Checkpoints.of(tmp_path, "job"), Checkpoints.of(tmp_path, "other")
     for checkpoints in (job, other):
