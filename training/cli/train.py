@@ -75,7 +75,7 @@ def train(
     from training.jobs.run_records import two_stage_record
     from training.jobs.train import train_and_publish
     from training.publish.reuse import reusable
-    from training.release.tracking import track
+    from training.release.tracking import record_and_send, track
     from training.report.tables import bundle_table
 
     root = job.output_root
@@ -87,6 +87,8 @@ def train(
         recipe = options.recipe(prepared.clean.ratings, protocol, seed=job.seed)
         current = reusable(root, prepared, recipe, signing_key, user_shards=user_shards) if reuse else None
         if current is not None:
+            with progress.step("Recording the runs of earlier jobs in MLflow"):
+                record_and_send(job.bundle_root, job.tracking_uri)
             console.print(bundle_table(current))
             console.print(f"Reusing bundle {current.bundle_id} in {root}")
             return

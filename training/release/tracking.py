@@ -56,12 +56,17 @@ class ServerError(TrainingError):
 
 
 def track(root: Path, record: RunRecord, tracking_uri: str | None) -> None:
-    """Writes a run into the local store and sends all that the server does not have yet, if there is one."""
+    """Writes a run into the local store, and to the server if there is one, with what was left before."""
     try:
         keep(root, record, unsent=tracking_uri is not None)
     except OSError as error:  # a full disk
         _logger.warning("run not tracked", experiment=record.experiment, error=str(error))
         return
+    record_and_send(root, tracking_uri)
+
+
+def record_and_send(root: Path, tracking_uri: str | None) -> None:
+    """Writes the records that are kept, and sends all that the server does not have yet, if there is one."""
     try:
         write_records(root)
     except RecordError as error:

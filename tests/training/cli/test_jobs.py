@@ -23,6 +23,7 @@ from training.experiments.tuning import Bounds
 from training.jobs import train
 from training.models.job_context import JobContext
 from training.publish.gate import Evaluation, Verdict, pass_gate
+from training.release import tracking
 from training.release.local_store import local_store
 from training.release.registry import CANDIDATE, Registry
 
@@ -196,6 +197,21 @@ def test_the_two_stage_run_and_its_bundle(run: Any, root: Path) -> None:
     assert f"Reusing bundle {bundle.name} in " in reused
     assert "Measuring" not in reused
     assert store.pointer() == pointer
+
+
+def test_what_a_killed_job_did_not_record_is_recorded_by_one_that_reuses_its_bundle(
+    run: Any, root: Path, few_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def be_killed(_root: Path) -> int:
+        raise ZeroDivisionError
+
+    options = ("train", "--force", *QUICK, "--reuse")
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "write_records", be_killed)
+        run(*options, data=few_data, status=1)
+    bundle_id = BundleStore(root).pointer().bundle_id
+    assert f"Reusing bundle {bundle_id}" in run(*options, data=few_data).output
+    assert holder_of(CANDIDATE, Registry(local_store(root))).tags["bundle_id"] == bundle_id
 
 
 def test_a_refusal_publishes_nothing_and_says_why(
