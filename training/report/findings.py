@@ -95,17 +95,19 @@ def warnings_of(runs: Sequence[Measurement]) -> list[str]:
         if one.low <= 0 <= one.high
     )
     found += _disagreements(means, runs)
-    short = runs[0].short_histories
-    if short is not None and short.least_history:
-        found.append(
-            f"What is popular serves users with fewer than {short.least_history} ratings better than "
-            "two-stage does, beyond chance: they get it."
-        )
+    of_seed = [f" of seed {run.recipe.seed}" if len(runs) > 1 else "" for run in runs]
+    found.extend(
+        f"What is popular serves users with fewer than {run.short_histories.least_history} ratings better "
+        f"than two-stage{seed} does, beyond chance: they get it."
+        for run, seed in zip(runs, of_seed, strict=True)
+        if run.short_histories is not None and run.short_histories.least_history
+    )
     if "ease" not in means:
         found.append(
             "More than 10,000 movies are rated: item-kNN and EASE, the strongest baselines, were skipped."
         )
-    for model, tried in (("ALS", runs[0].als_ndcg), ("EASE", runs[0].ease_ndcg)):
+    of_als = [(f"ALS{seed}", run.als_ndcg) for run, seed in zip(runs, of_seed, strict=True)]
+    for model, tried in (*of_als, ("EASE", runs[0].ease_ndcg)):  # no seed changes that of EASE
         if tried and (chosen := best_regularization(tried)) in {min(tried), max(tried)}:
             end = "smallest" if chosen == min(tried) else "largest"
             found.append(f"{model} took λ = {chosen:g}, the {end} tried: it may be better yet beyond that.")

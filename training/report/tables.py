@@ -1,6 +1,6 @@
 """What people read of a measurement on the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -61,7 +61,7 @@ def print_measurements(console: Console, runs: Sequence[Measurement], dataset_ta
     seeds = ", ".join(str(run.recipe.seed) for run in runs)
     caption = (
         f"{dataset_tag}, protocol '{first.recipe.protocol}', {_users(first)}, "
-        f"features {' '.join(names_of_groups(first.recipe.feature_groups))}, "
+        f"features {_features(runs)}, "
         f"{'mean of seeds' if len(runs) > 1 else 'seed'} {seeds}. Novelty in bits; ceiling: nDCG@10 if the "
         f"model's {first.recipe.n_candidates} were ordered perfectly"
     )
@@ -72,17 +72,11 @@ def print_measurements(console: Console, runs: Sequence[Measurement], dataset_ta
         console.print(_profile_table(qualities, runs))
         for one in lifts(qualities):
             console.print(f"two-stage over {MODELS[one.over].title}: nDCG@10 {one}")
-    for name, ndcg_by_regularization in (("ALS", first.als_ndcg), ("EASE", first.ease_ndcg)):
-        if ndcg_by_regularization:
-            tried = ", ".join(f"{value:g}: {ndcg:.4f}" for value, ndcg in ndcg_by_regularization.items())
-            console.print(f"{name}, nDCG@10 on the validation part by λ: {tried}")
-    if first.sources is not None:
-        console.print(sources_sentence(first.sources, first.recipe.n_candidates))
-    if first.short_histories is not None:
-        console.print(short_histories_sentence(first.short_histories))
+    if first.ease_ndcg:  # no seed changes it
+        console.print(_regularization_text("EASE", first.ease_ndcg))
     for run in runs:
-        if run.feature_selection is not None:
-            console.print(_selection_text(run.recipe.seed, run.feature_selection))
+        for choice in _choices(run):
+            console.print(f"seed {run.recipe.seed}: {choice}")
         reached = ", ".join(f"{loss} {value:.4f}" for loss, value in run.choice.validation_ndcg.items())
         console.print(
             f"seed {run.recipe.seed}: ranker {run.choice.loss}, {run.choice.iterations} trees, from "
@@ -94,16 +88,38 @@ def print_measurements(console: Console, runs: Sequence[Measurement], dataset_ta
         console.print(f"Warning: {warning}", style="yellow")
 
 
-def _selection_text(seed: int, selection: FeatureSelection) -> str:
+def _features(runs: Sequence[Measurement]) -> str:
+    first, *others = (names_of_groups(run.recipe.feature_groups) for run in runs)
+    return " ".join(first) if all(other == first for other in others) else "by seed"
+
+
+def _choices(run: Measurement) -> Iterator[str]:
+    """What was chosen on the validation part with one seed, and why."""
+    if run.als_ndcg:
+        yield _regularization_text("ALS", run.als_ndcg)
+    if run.sources is not None:
+        yield sources_sentence(run.sources, run.recipe.n_candidates)
+    if run.short_histories is not None:
+        yield short_histories_sentence(run.short_histories)
+    if run.feature_selection is not None:
+        yield _selection_text(run.feature_selection)
+
+
+def _regularization_text(model: str, ndcg: Mapping[float, float]) -> str:
+    tried = ", ".join(f"{value:g}: {reached:.4f}" for value, reached in ndcg.items())
+    return f"{model}, nDCG@10 on the validation part by λ: {tried}"
+
+
+def _selection_text(selection: FeatureSelection) -> str:
     names = {kept: [one for one in selection.gains if one.kept is kept] for kept in (True, False)}
     gains = {
         kept: ", ".join(f"{one.name} {one.gain:+.4f} ± {one.standard_error:.4f}" for one in of)
         for kept, of in names.items()
     }
     if not selection.gains:
-        return f"seed {seed}: features compact, as only {selection.users} users judge on the validation part"
+        return f"features compact, as only {selection.users} users judge on the validation part"
     return (
-        f"seed {seed}: groups of features kept, with what {selection.users} validation users lose "
+        f"groups of features kept, with what {selection.users} validation users lose "
         f"without (nDCG@10): {gains[True] or 'none'}; left out: {gains[False] or 'none'}"
     )
 

@@ -170,6 +170,34 @@ def test_seeds_with_other_sources_have_one_table(measured: tuple[Measurement, Tw
         assert "two-stage over ALS" in printed.getvalue()
 
 
+def test_what_each_seed_chose_is_said_of_that_seed(measured: tuple[Measurement, TwoStage]) -> None:
+    worse = Lift("two_stage", "popularity", mean=-0.2, low=-0.3, high=-0.1)
+    runs = [
+        replace(
+            measured[0],
+            recipe=replace(RECIPE, seed=seed, feature_groups=feature_set.groups),
+            als_ndcg={10.0: 0.1, 30.0: 0.1 + seed},
+            sources=SourceChoice({}, ALS_ALONE, low=0.0, high=0.0),
+            short_histories=ShortHistories(dict.fromkeys(range(1, seed + 1), worse)),
+        )
+        for seed, feature_set in enumerate((FeatureSet.REFERENCE, FeatureSet.EXTENDED))
+    ]
+    printed = io.StringIO()
+    print_measurements(Console(file=printed, width=10_000), runs, "sample")
+    for words in (
+        "features by seed, mean of seeds 0, 1.",
+        "seed 0: ALS, nDCG@10 on the validation part by λ: 10: 0.1000, 30: 0.1000",
+        "seed 1: ALS, nDCG@10 on the validation part by λ: 10: 0.1000, 30: 1.1000",
+        "seed 1: Sources of candidates: als 1.",
+        "seed 0: New users: nobody gets only what is popular.",
+        "seed 1: New users: below 2 ratings, users get what is popular.",
+        "Warning: ALS of seed 1 took λ = 30, the largest tried",
+        "Warning: What is popular serves users with fewer than 2 ratings better than two-stage of seed 1",
+    ):
+        assert words in printed.getvalue()
+    assert printed.getvalue().count("EASE, nDCG@10 on the validation part by λ") == 1
+
+
 def test_what_stage_one_leaves_is_said_of_what_it_hands_over(
     page: str, prepared: Prepared, measured: tuple[Measurement, TwoStage]
 ) -> None:
