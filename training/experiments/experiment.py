@@ -221,10 +221,18 @@ def _lists(
         rankings = list(two_stage.rankings(judged.users, advance))
     if job.recipe.sources != ALS_ALONE:
         lists["candidates"] = else_popular([merged for merged, _ in rankings], popular)
-    is_short = judged.train.counts()[judged.users] < job.recipe.least_history
-    served = [own[:0] if short else own for (_, own), short in zip(rankings, is_short, strict=True)]
-    lists["two_stage"] = else_popular(served, popular)
+    lists["two_stage"] = _served([own for _, own in rankings], judged, job, popular)
     return lists
+
+
+def _served(
+    rankings: Sequence[Rows], judged: Split, job: JobContext, popular: Sequence[Rows]
+) -> Sequence[Rows]:
+    """What users get of a ranker: those with too short a history get what is popular."""
+    is_short = judged.train.counts()[judged.users] < job.recipe.least_history
+    return else_popular(
+        [own[:0] if short else own for own, short in zip(rankings, is_short, strict=True)], popular
+    )
 
 
 def _variant_lists(
@@ -248,5 +256,5 @@ def _variant_lists(
     ]
     return {
         "als_reference": else_popular(found, popular),
-        "two_stage_reference": else_popular(plain.recommend(judged.users), popular),
+        "two_stage_reference": _served(plain.recommend(judged.users), judged, job, popular),
     }

@@ -92,3 +92,13 @@ def test_the_regularization_of_ease_is_looked_for_once(
     assert second.ease_ndcg == first.ease_ndcg
     monkeypatch.setattr("training.experiments.experiment.choose_ease_regularization", None)
     assert measure(tastes(), job.part("gate")).ease_ndcg == first.ease_ndcg
+
+
+def test_users_with_short_histories_get_what_is_popular_from_either_ranker() -> None:
+    """Else a lift of one over the other would tell of who gets what is popular."""
+    ratings = tastes()
+    longest = int(ratings.counts().max())
+    lists = measure(ratings, JOB.with_recipe(least_history=longest + 1), variants=True).lists
+    for model in ("two_stage", "two_stage_reference"):
+        for ours, popular in zip(lists[model], lists["popularity"], strict=True):
+            assert ours.tolist() == popular.tolist()
