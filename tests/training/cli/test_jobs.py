@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import Run
@@ -122,6 +123,19 @@ def test_single_models_have_experiments_of_their_own(
             for k in (5, 10, 20)
         }
         assert expected <= set(found.data.metrics)
+
+
+def test_the_factors_of_svd_come_with_the_ids_of_their_rows(run: Any, root: Path, few_data: Path) -> None:
+    run("train-cf", "--factors", "2", data=few_data)
+    (found,) = runs(root, "collaborative_filtering")
+    client = MlflowClient(tracking_uri=local_store(root))
+    ratings = pd.read_csv(few_data / "ratings.csv")
+    movies = pd.read_csv(few_data / "movies.csv")
+    with np.load(client.download_artifacts(found.info.run_id, "svd.npz"), allow_pickle=False) as svd:
+        assert svd["user_ids"].tolist() == sorted(set(ratings["userId"]))
+        assert svd["movie_ids"].tolist() == sorted(movies["movieId"])
+        assert svd["user_factors"].shape == (svd["user_ids"].size, 2)
+        assert svd["item_factors"].shape == (svd["movie_ids"].size, 2)
 
 
 def test_the_command_line_of_the_reference_runs(run: Any, root: Path, few_data: Path) -> None:

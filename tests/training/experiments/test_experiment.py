@@ -38,6 +38,16 @@ def test_histories_too_short_for_a_validation_part_are_measured_without() -> Non
     assert set(measure(short_histories(5), JOB, validate=True).validation) == set(measurement.qualities)
 
 
+def test_a_validation_part_that_judges_nobody_is_left_out() -> None:
+    """Of 25 ratings the last five are the test part, and of the others the last four: nobody likes those."""
+    ratings = tastes()
+    values = ratings.values.reshape(-1, 25).copy()  # not a frame
+    values[:, 16:20] = 1.0
+    measurement = measure(replace(ratings, values=values.ravel()), JOB, validate=True)
+    assert measurement.judged_users
+    assert (measurement.validated, measurement.validation) == (None, {})
+
+
 @pytest.mark.parametrize(
     ("n_ratings", "words"),
     [(2, "nobody can be judged on the validation part"), (3, "only 0 lists of candidates give the ranker")],
@@ -66,6 +76,17 @@ def test_a_search_tries_the_ranker_that_training_takes(
         assert all("iterations" not in trial.parameters for trial in found["ranker"].trials)
     trees = RECIPE.ranker.iterations
     assert fitted == [(loss, trees) for loss in (Loss.LOGLOSS, Loss.YETI_RANK) for _ in range(2)]
+
+
+def test_a_search_that_goes_on_tries_what_was_not_tried_before(tmp_path: Path) -> None:
+    bounds = Bounds(storage=tmp_path / "tuning.db", name="mine", trials=2, seconds=60.0)
+    first = tune(tastes(), JOB, bounds)["als"].trials
+    trials = tune(tastes(), JOB, replace(bounds, trials=3))["als"].trials
+    assert trials[:2] == first
+    tried = [trial.parameters for trial in trials]
+    assert all(tried.count(parameters) == 1 for parameters in tried)
+    other = tune(tastes(), JOB, replace(bounds, name="other", trials=1))["als"].trials
+    assert [trial.number for trial in other] == [0]
 
 
 def test_an_open_regularization_is_chosen_before_anything_is_fitted() -> None:

@@ -253,6 +253,11 @@ def test_below_the_step_of_the_grid_all_trees_are_used() -> None:
     assert chosen().iterations == RECIPE.ranker.iterations
 
 
+def test_the_most_trees_are_tried_though_they_are_no_multiple_of_the_step() -> None:
+    (curve,) = chosen(iterations=120, depth=1, only_loss=Loss.LOGLOSS).curves
+    assert curve.trees == (50, 100, 120)
+
+
 @pytest.mark.parametrize(
     ("n_ratings", "seconds"), [(100, 30), (300_000, 30), (1_000_000, 100), (20_000_000, 300)]
 )
