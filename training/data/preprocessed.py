@@ -29,6 +29,7 @@ _RATINGS: Final = "ratings.parquet"
 _MOVIES: Final = "movies.parquet"
 _SUMMARY: Final = "summary.json"
 _KEY_DIGITS: Final = 16
+_ANY_KEY: Final = "[0-9a-f]" * _KEY_DIGITS
 
 _logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
@@ -55,6 +56,8 @@ def preprocess(dataset: DatasetFolder, root: Path) -> Preprocessed:
         DataError: the data set cannot be used.
     """
     folder = root / _FOLDER / f"{dataset.name}-{_key(dataset)}"
+    for torn in folder.parent.glob(f".*-{_ANY_KEY}"):  # of a job that was killed
+        shutil.rmtree(torn)
     try:
         table, clean = _read(folder)
     except FileNotFoundError:
@@ -65,7 +68,7 @@ def preprocess(dataset: DatasetFolder, root: Path) -> Preprocessed:
         return Preprocessed(table, clean, folder, reused=True)
     table, clean = read_data_set(dataset.folder, dataset.dialect)
     _write(folder, table, clean)
-    for older in folder.parent.glob(f"{glob.escape(dataset.name)}-{'[0-9a-f]' * _KEY_DIGITS}"):
+    for older in folder.parent.glob(f"{glob.escape(dataset.name)}-{_ANY_KEY}"):
         if older != folder:
             shutil.rmtree(older)
     return Preprocessed(table, clean, folder, reused=False)
@@ -90,7 +93,6 @@ def _key(dataset: DatasetFolder) -> str:
 def _write(folder: Path, table: MovieTable, clean: CleanRatings) -> None:
     """Writes aside, and renames when all is whole."""
     aside = folder.with_name(f".{folder.name}")
-    shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     ratings_frame(clean.ratings, table.movies.ids).to_parquet(aside / _RATINGS, index=False)
     movies = pd.DataFrame(

@@ -87,6 +87,23 @@ def test_what_is_damaged_is_written_again(dataset: DatasetFolder, tmp_path: Path
     assert preprocess(dataset, tmp_path).reused
 
 
+def test_what_a_killed_one_left_is_removed(
+    dataset: DatasetFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the next one has nothing to write, as the data are as they were."""
+    first = preprocess(dataset, tmp_path)
+    with (dataset.folder / "ratings.csv").open("a") as file:
+        file.write("8,20,4.0,100\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(preprocessed, "ratings_frame", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            preprocess(dataset, tmp_path)
+    assert len(list(first.folder.parent.iterdir())) == 2
+    (dataset.folder / "ratings.csv").write_text(RATINGS)
+    assert preprocess(dataset, tmp_path).reused
+    assert list(first.folder.parent.iterdir()) == [first.folder]
+
+
 @pytest.mark.parametrize("name", ["cleaning", "rules", "titles", "genres"])
 def test_another_version_of_what_cleans_reads_anew(
     dataset: DatasetFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
