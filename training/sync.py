@@ -26,7 +26,7 @@ from serving.bundle.store import BundleError, BundleStore
 from serving.logs import configure_logs
 from serving.shards import UserShard
 from training.lock import BusyError, alone
-from training.release.champion import bring_down
+from training.release.champion import pull_champion
 from training.release.registry import Registry, RegistryError, limited_requests, require_tracking_uri
 
 _ANSWER_SECONDS: Final = 30
@@ -128,12 +128,12 @@ def _sync(
     try:
         with alone(store.root):
             registry = Registry.open(store.root, tracking_uri)
-            bundle_id = bring_down(registry, store, settle_seconds=settle_seconds, wait=wait)
+            bundle_id = pull_champion(registry, store, settle_seconds=settle_seconds, wait=wait)
     except (BundleError, BusyError, OSError, RegistryError) as error:
         _logger.error("not synced", error=str(error))  # noqa: TRY400  # the message says all there is
         return False
     if bundle_id is not None:
-        _logger.info("champion brought down", bundle_id=bundle_id)
+        _logger.info("champion pulled", bundle_id=bundle_id)
     return True
 
 

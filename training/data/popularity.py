@@ -1,4 +1,4 @@
-"""What the ratings say of each movie, and how popular it is of all time: the last rung of the ladder."""
+"""What the ratings say of each movie, and how popular it is of all time: the last fallback."""
 
 from dataclasses import dataclass
 

@@ -41,7 +41,7 @@ _USERS_PER_CALL: Final = 64
 """Users whose candidates are retrieved and ranked together: more are not faster, and take more memory."""
 
 POPULARITY: Final = "popularity_fallback"
-"""Name of the last rung, as the API has it."""
+"""Name of the last fallback, as the API has it."""
 
 
 @dataclass(frozen=True)

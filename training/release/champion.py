@@ -27,7 +27,7 @@ from training.release.roll_out import roll_out
 _logger: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
-def bring_down(
+def pull_champion(
     registry: Registry, store: BundleStore, *, settle_seconds: float, wait: Callable[[float], None]
 ) -> str | None:
     """Downloads the champion's bundle unless it is there and whole, checks every byte, and moves the pointer.
@@ -54,7 +54,7 @@ def bring_down(
             return None
         if not is_whole:
             _download(registry, version, store)
-        previous = _bring_down_previous(registry, version, store)
+        previous = _pull_previous(registry, version, store)
     except MlflowException as error:
         raise RegistryError(f"the registry does not answer: {root_cause(error)}") from error
     roll_out(
@@ -68,7 +68,7 @@ def bring_down(
     return bundle_id
 
 
-def _bring_down_previous(registry: Registry, version: ModelVersion, store: BundleStore) -> str | None:
+def _pull_previous(registry: Registry, version: ModelVersion, store: BundleStore) -> str | None:
     """The bundle that was the champion before; None if there is none to be had, which stops nobody."""
     previous = version.tags.get(PREVIOUS_TAG)
     if previous is None:
@@ -77,7 +77,7 @@ def _bring_down_previous(registry: Registry, version: ModelVersion, store: Bundl
         if not store.is_whole(previous):
             _download(registry, registry.version_of(previous), store)
     except (BundleError, MlflowException, OSError, RegistryError) as error:
-        _logger.warning("previous bundle not brought down", bundle_id=previous, error=root_cause(error))
+        _logger.warning("previous bundle not pulled", bundle_id=previous, error=root_cause(error))
         return None
     return str(previous)
 

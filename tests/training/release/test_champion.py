@@ -26,7 +26,7 @@ from training import sync
 from training.cli import release
 from training.cli.train import app
 from training.errors import root_cause
-from training.release.champion import bring_down
+from training.release.champion import pull_champion
 from training.release.local_store import local_store
 from training.release.registry import (
     BUNDLE_TAG,
@@ -67,7 +67,7 @@ def brought_down(
     def wait(seconds: float) -> None:
         pytest.fail(f"waits for {seconds} s")
 
-    return bring_down(
+    return pull_champion(
         registry, BundleStore(root, trusted=trusted, user_shard=user_shard), settle_seconds=60, wait=wait
     )
 
@@ -469,6 +469,6 @@ def test_a_third_bundle_waits_for_the_second_to_settle(root: Path, tmp_path: Pat
         waits.append(seconds)
         store.roll_back(published_at=0)  # as if the time had passed
 
-    assert bring_down(registry, store, settle_seconds=60, wait=wait) == third
+    assert pull_champion(registry, store, settle_seconds=60, wait=wait) == third
     assert len(waits) == 1
     assert 0 < waits[0] <= 60
