@@ -69,18 +69,22 @@ class UserShard:
 
 def shard_of(user_id: int, count: int) -> int:
     """The shard of one user, 0 to count - 1."""
-    return int(_hashed(user_id) % count)
+    return int(hashed(user_id) % count)
 
 
 def rows_by_shard(user_ids: Ids, count: int) -> list[Rows]:
     """The places of each shard's users in `user_ids`, ascending."""
-    shards = _hashed(user_ids.astype(np.uint64)) % np.uint64(count)
+    shards = hashed(user_ids.astype(np.uint64)) % np.uint64(count)
     return [np.flatnonzero(shards == index).astype(np.int32) for index in range(count)]
 
 
-def _hashed(value: Any) -> Any:
+def hashed(value: Any) -> Any:
     """Of an int, or of an array of uint64, whose arithmetic drops by itself what the masks do."""
-    value = (value + 0x9E3779B97F4A7C15) & _64_BITS
+    return mixed((value + 0x9E3779B97F4A7C15) & _64_BITS)
+
+
+def mixed(value: Any) -> Any:
+    """The finalizer alone, one to one, of what `hashed` takes."""
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _64_BITS
     return value ^ (value >> 31)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from serving.ids import IdMap, Ids
 from serving.ratings import Ratings
+from serving.shards import hashed, mixed
 from training.data.movielens.ratings import RatingColumns
 
 _SECONDS_PER_DAY: Final = 86_400
@@ -104,15 +105,8 @@ def _last_of_repeated(pairs: npt.NDArray[np.int64], columns: RatingColumns) -> n
 
 def _hashes(user_ids: Ids, movie_ids: Ids) -> npt.NDArray[np.uint64]:
     """Never equal for two movies of one user. Not Python's hash, which differs from run to run."""
-    golden = np.uint64(0x9E3779B97F4A7C15)
-    return _mixed(_mixed(user_ids.astype(np.uint64) + golden) + movie_ids.astype(np.uint64))
-
-
-def _mixed(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): one to one, and each bit moves half of all."""
-    keys = (keys ^ keys >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    keys = (keys ^ keys >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return keys ^ keys >> np.uint64(31)
+    hashes: npt.NDArray[np.uint64] = mixed(hashed(user_ids.astype(np.uint64)) + movie_ids.astype(np.uint64))
+    return hashes
 
 
 def ratings_digest(ratings: Ratings, movie_ids: IdMap) -> str:
