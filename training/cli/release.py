@@ -76,7 +76,7 @@ def promote(
     bundle_root: BundleRoot = ROOT,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Make a registered bundle the champion, which `training.sync` brings down to servers."""
+    """Make a registered bundle the champion, which `training.sync` pulls."""
     from training.release.promotion import published_last, served
     from training.release.registry import Registry, limited_requests
 

@@ -1,4 +1,4 @@
-"""From a published bundle to a folder that servers read: registered, promoted, brought down, rolled back."""
+"""From a published bundle to a folder that servers read: registered, promoted, pulled, rolled back."""
 
 import json
 import shutil
