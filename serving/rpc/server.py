@@ -108,14 +108,14 @@ async def running(
         was_ready = readiness.done() and not readiness.cancelled() and readiness.exception() is None
         readiness.cancel()
         try:
-            with suppress(asyncio.CancelledError):
-                await readiness
-        finally:
             for name in names:
                 await health_servicer.set(name, _NOT_SERVING)
             await _drain(server, settings, was_ready=was_ready, at_once=stop_at_once or asyncio.Event())
+        finally:
             liveness.cancel()
-            _logger.info("stopped")
+        _logger.info("stopped")
+        with suppress(asyncio.CancelledError):
+            await readiness  # raises what it failed with
 
 
 async def serve_until_stopped(server: Callable[[asyncio.Event], AbstractAsyncContextManager[int]]) -> None:

@@ -115,6 +115,21 @@ async def test_second_signal_ends_the_drain() -> None:
         await call
 
 
+async def test_a_drain_that_is_cancelled_leaves_no_task() -> None:
+    context = running_server(drain_delay_seconds=60)
+    server = await context.__aenter__()
+    await wait_for(server.channel, SERVING)
+    closing = asyncio.create_task(context.__aexit__(None, None, None))
+    async with open_channel(f"127.0.0.1:{server.port}") as outside:
+        await wait_for(outside, NOT_SERVING)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await asyncio.sleep(0)  # until what is cancelled has ended
+    left = [repr(task.get_coro()) for task in asyncio.all_tasks()]  # some of gRPC's are still among them
+    assert not any("running.<locals>" in coroutine for coroutine in left)
+
+
 async def test_unready_server_stops_without_delay() -> None:
     loop = asyncio.get_running_loop()
     async with running_server(ready=asyncio.Event().wait, drain_delay_seconds=60):
