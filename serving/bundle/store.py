@@ -295,13 +295,15 @@ class BundleStore:
         if self.is_whole(manifest.bundle_id) and _same_origin(self.manifest(manifest.bundle_id), manifest):
             return
         final = self.path(manifest.bundle_id)
-        damaged = staging.with_name(f"{staging.name}-damaged")
+        replaced = staging.with_name(f"{staging.name}-replaced")
+        # A full folder cannot be renamed over another: for a moment there is no bundle, and who loads it just
+        # then looks again.
         with suppress(FileNotFoundError):
-            final.rename(damaged)
+            final.rename(replaced)
         staging.rename(final)
         _sync(final.parent)
-        if os.path.lexists(damaged):
-            _remove(damaged)
+        if os.path.lexists(replaced):
+            _remove(replaced)
 
     def adopt(self, staging: Path) -> Manifest:
         """Makes a bundle of a staging directory that was copied from elsewhere, manifest included.
