@@ -87,12 +87,14 @@ def decode_why(message: public.WhyMovieRequest) -> WhyRequest:
     PUBLIC.require(message)
     return WhyRequest(
         movie_id=message.movie_id,
-        user_id=message.user_id,
-        limit=page_size(message.limit),
-        movie_filter=decode_filter(message.filter),
-        exclude_movie_ids=np.array(message.exclude_movie_ids, np.int64),
-        include_seen=message.include_seen,
-        explain_features=message.explain_features or DEFAULT_COMPARISONS,
+        in_question=PersonalRequest(
+            user_id=message.user_id,
+            limit=page_size(message.limit),
+            movie_filter=decode_filter(message.filter),
+            exclude_movie_ids=np.array(message.exclude_movie_ids, np.int64),
+            include_seen=message.include_seen,
+        ),
+        n_comparisons=message.explain_features or DEFAULT_COMPARISONS,
     )
 
 

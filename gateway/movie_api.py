@@ -20,7 +20,7 @@ from gateway.lists.recent_lists import ModelMix, RecentLists
 from gateway.lists.similar import SimilarLists
 from gateway.lists.step_down_log import StepDownLog
 from gateway.lists.users import UserAnswer, ratings_of, user_answer
-from gateway.lists.why import WhyAnswer, WhyAnswers
+from gateway.lists.why import WhyAnswer, why_answer
 from gateway.metrics import GatewayMetrics, Method
 from gateway.requests import (
     PersonalRequest,
@@ -114,7 +114,7 @@ class MovieApi:
         self._similar_lists = SimilarLists(
             catalogues=catalogues, similarity=similarity, budgets=budgets, metrics=metrics
         )
-        self._why = WhyAnswers(catalogues, self._personal_pipeline) if why_movie else None
+        self._why_movie = why_movie
         self._budgets = budgets
         self._batch_concurrency = batch_concurrency
         self._answers = cache(metrics.answers.labels)  # looking labels up costs more than counting
@@ -191,15 +191,14 @@ class MovieApi:
         self._report(Method.SIMILAR, answer, StageName.SIMILARITY)
         return answer
 
-    def require_why(self) -> WhyAnswers:
-        """What answers `why`.
+    def require_why(self) -> None:
+        """Checks that `why` is answered here.
 
         Raises:
             UnsupportedError: it is turned off.
         """
-        if self._why is None:
+        if not self._why_movie:
             raise UnsupportedError(Method.WHY)
-        return self._why
 
     async def why(self, request: WhyRequest, client_seconds: float | None) -> WhyAnswer:
         """Why a movie is in, or not in, the list that `personal` gives.
@@ -208,10 +207,10 @@ class MovieApi:
             UnsupportedError: it is turned off.
             NotFoundError: the movie is not in the catalogue.
         """
-        answers = self.require_why()
+        self.require_why()
         deadline = self._begin(client_seconds)
-        require_genres(self._catalogues, {"": request.movie_filter})
-        why = await answers.answer(request, deadline)
+        require_genres(self._catalogues, {"": request.in_question.movie_filter})
+        why = await why_answer(self._catalogues, self._personal_pipeline, request, deadline)
         self._report(Method.WHY, why.answer, StageName.CANDIDATE)
         return why
 

@@ -53,15 +53,12 @@ class PersonalRequest:
 
 @dataclass(frozen=True, eq=False)
 class WhyRequest:
-    """Asks why a movie is in, or not in, the list of a `PersonalRequest` with the same fields."""
+    """Asks why a movie is in, or not in, a list."""
 
     movie_id: int
-    user_id: int
-    limit: int = DEFAULT_LIMIT
-    movie_filter: MovieFilter = UNRESTRICTED
-    exclude_movie_ids: Ids = field(default_factory=lambda: NO_IDS)
-    include_seen: bool = False
-    explain_features: int = DEFAULT_COMPARISONS
+    in_question: PersonalRequest
+    """Asks for the list."""
+    n_comparisons: int = DEFAULT_COMPARISONS
     """Contributions to compare."""
 
 

@@ -8,7 +8,7 @@ from gateway.fallback import Model
 from gateway.lists.catalogue import Catalogues, catalogue_with
 from gateway.lists.list_builder import Item, ListAnswer
 from gateway.lists.personal_pipeline import PersonalPipeline, PersonalResult
-from gateway.requests import PersonalRequest, WhyRequest
+from gateway.requests import WhyRequest
 from gateway.stages.deadlines import Deadline
 from serving.explanations import Contribution
 from serving.sources import Source
@@ -68,11 +68,6 @@ class Comparison:
     of_movie: Contribution
     of_last: Contribution
 
-    @property
-    def difference(self) -> float:
-        """How far they are apart."""
-        return abs(self.of_movie.contribution - self.of_last.contribution)
-
 
 @dataclass(frozen=True)
 class RankingStanding:
@@ -108,68 +103,58 @@ class WhyAnswer:
     """The list."""
 
 
-class WhyAnswers:
+async def why_answer(
+    catalogues: Catalogues, pipeline: PersonalPipeline, request: WhyRequest, deadline: Deadline
+) -> WhyAnswer:
     """Has the list made that is in question, and reads off where the movie went.
 
     Args:
         catalogues: those that lists are joined from.
         pipeline: what makes the list.
+        request: checked.
+        deadline: when the answer must be there.
+
+    Raises:
+        UnavailableError: no bundle is loaded.
+        NotFoundError: the movie is not in the catalogue that the list comes from.
     """
-
-    def __init__(self, catalogues: Catalogues, pipeline: PersonalPipeline) -> None:
-        self._catalogues = catalogues
-        self._pipeline = pipeline
-
-    async def answer(self, request: WhyRequest, deadline: Deadline) -> WhyAnswer:
-        """The answer to a checked request.
-
-        Raises:
-            UnavailableError: no bundle is loaded.
-            NotFoundError: the movie is not in the catalogue that the list comes from.
-        """
-        catalogue_with(self._catalogues, request.movie_id).row(request.movie_id)  # raises NotFoundError first
-        in_question = PersonalRequest(
-            user_id=request.user_id,
-            limit=request.limit,
-            movie_filter=request.movie_filter,
-            exclude_movie_ids=request.exclude_movie_ids,
-            include_seen=request.include_seen,
-        )
-        result = await self._pipeline.run(in_question, deadline, probe_id=request.movie_id)
-        catalogue = result.answer.catalogue
-        row = catalogue.row(request.movie_id)
-        # The gateway leaves movies out by the bundle that it joins from, retrieval by its own.
-        probe = result.candidates.probes[0] if result.candidates and result.candidates.probes else None
-        facts = Facts(
-            seen=request.movie_id in catalogue.seen_movie_ids(request.user_id)
-            or (probe is not None and probe.seen)
-            or (result.candidates is not None and request.movie_id in result.candidates.seen_movie_ids),
-            excluded=request.movie_id in request.exclude_movie_ids,
-            filtered_out=not request.movie_filter.matches(catalogue.movies)[row]
-            or (probe is not None and probe.filtered_out),
-        )
-        ranked = result.ranked.probes[0] if result.ranked and result.ranked.probes else None
-        model = result.answer.model
-        score_of = {
-            Model.TWO_STAGE: ranked.score if ranked else None,
-            Model.ALS_ONLY: probe.order_score if probe else None,
-            Model.POPULARITY_FALLBACK: float(catalogue.content.popularity[row]),
-        }
-        places = {item.movie_row: place for place, item in enumerate(result.answer.items, 1)}
-        last = next((item for item in reversed(result.answer.items) if item.source is model), None)
-        score = score_of[model]
-        return WhyAnswer(
-            movie_row=row,
-            verdict=_verdict(request, result, facts, probe, listed=row in places),
-            rank=places.get(row),
-            facts=facts,
-            retrieval=_retrieval(result, probe),
-            ranking=_ranking(result, ranked, request.explain_features),
-            last=last,
-            last_rank=places[last.movie_row] if last else 0,
-            score_gap=last.score - score if last and score is not None else None,
-            answer=result.answer,
-        )
+    catalogue_with(catalogues, request.movie_id).row(request.movie_id)  # raises NotFoundError first
+    in_question = request.in_question
+    result = await pipeline.run(in_question, deadline, probe_id=request.movie_id)
+    catalogue = result.answer.catalogue
+    row = catalogue.row(request.movie_id)
+    # The gateway leaves movies out by the bundle that it joins from, retrieval by its own.
+    probe = result.candidates.probes[0] if result.candidates and result.candidates.probes else None
+    facts = Facts(
+        seen=request.movie_id in catalogue.seen_movie_ids(in_question.user_id)
+        or (probe is not None and probe.seen)
+        or (result.candidates is not None and request.movie_id in result.candidates.seen_movie_ids),
+        excluded=request.movie_id in in_question.exclude_movie_ids,
+        filtered_out=not in_question.movie_filter.matches(catalogue.movies)[row]
+        or (probe is not None and probe.filtered_out),
+    )
+    ranked = result.ranked.probes[0] if result.ranked and result.ranked.probes else None
+    model = result.answer.model
+    score_of = {
+        Model.TWO_STAGE: ranked.score if ranked else None,
+        Model.ALS_ONLY: probe.order_score if probe else None,
+        Model.POPULARITY_FALLBACK: float(catalogue.content.popularity[row]),
+    }
+    places = {item.movie_row: place for place, item in enumerate(result.answer.items, 1)}
+    last = next((item for item in reversed(result.answer.items) if item.source is model), None)
+    score = score_of[model]
+    return WhyAnswer(
+        movie_row=row,
+        verdict=_verdict(request, result, facts, probe, listed=row in places),
+        rank=places.get(row),
+        facts=facts,
+        retrieval=_retrieval(result, probe),
+        ranking=_ranking(result, ranked, request.n_comparisons),
+        last=last,
+        last_rank=places[last.movie_row] if last else 0,
+        score_gap=last.score - score if last and score is not None else None,
+        answer=result.answer,
+    )
 
 
 def _verdict(
@@ -180,7 +165,7 @@ def _verdict(
         Verdict.LISTED: listed,
         Verdict.FILTERED_OUT: facts.filtered_out,
         Verdict.EXCLUDED: facts.excluded,
-        Verdict.SEEN: facts.seen and not request.include_seen,
+        Verdict.SEEN: facts.seen and not request.in_question.include_seen,
         Verdict.RETRIEVAL_FAILED: candidates is None,
         Verdict.UNKNOWN_USER: candidates is not None and candidates.user_vector is UserVector.NONE,
         Verdict.SHORT_HISTORY: candidates is not None and candidates.short_history,
@@ -208,7 +193,7 @@ def _ranking(result: PersonalResult, probe: RankedProbe | None, n_comparisons: i
         return None
     of_last = {c.feature: c for c in result.ranked.last_explanation}
     comparisons = [Comparison(c, of_last[c.feature]) for c in probe.explanation if c.feature in of_last]
-    comparisons.sort(key=lambda comparison: -comparison.difference)
+    comparisons.sort(key=lambda c: -abs(c.of_movie.contribution - c.of_last.contribution))
     return RankingStanding(
         probe.score, probe.rank, result.ranked.base_value, tuple(comparisons[:n_comparisons])
     )

@@ -9,7 +9,7 @@ from gateway.codec import AnswerEncoder
 from gateway.fallback import FallbackPolicy
 from gateway.lists.list_builder import ListAnswer
 from gateway.lists.why import RetrievalStanding, Verdict, WhyAnswer
-from gateway.requests import WhyRequest
+from gateway.requests import PersonalRequest, WhyRequest
 from movierec.gateway.v1 import movie_service_pb2 as public
 from serving.filters import MovieFilter
 from serving.sources import Source
@@ -34,7 +34,7 @@ SHORT = replace(candidates(), short_history=True)
 async def why(world: World, movie_id: int, found: CandidateList, probe: CandidateProbe) -> WhyAnswer:
     world.candidates.answer = found
     world.candidates.probe = probe
-    return await world.api.why(WhyRequest(movie_id=movie_id, user_id=300, limit=2), None)
+    return await world.api.why(WhyRequest(movie_id, PersonalRequest(user_id=300, limit=2)), None)
 
 
 def shown(answer: ListAnswer) -> list[tuple[str, ...]]:

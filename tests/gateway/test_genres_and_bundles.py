@@ -26,7 +26,7 @@ async def test_every_list_refuses_it(world: World) -> None:
         world.api.popular(PopularRequest(movie_filter=LACKING), None),
         world.api.personal(PersonalRequest(user_id=100, movie_filter=LACKING), None),
         world.api.similar(SimilarRequest(movie_id=1, movie_filter=LACKING), None),
-        world.api.why(WhyRequest(movie_id=1, user_id=100, movie_filter=LACKING), None),
+        world.api.why(WhyRequest(1, PersonalRequest(user_id=100, movie_filter=LACKING)), None),
         world.api.search(SearchRequest(query="movie", movie_filter=LACKING), None),
     ):
         with pytest.raises(InvalidArgumentError) as error:

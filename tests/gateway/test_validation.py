@@ -150,9 +150,9 @@ def test_repeated_exclusions_are_accepted() -> None:
 
 def test_the_defaults_of_why() -> None:
     request = decode_why(why(exclude_movie_ids=[7, 3, 7]))
-    assert (request.limit, request.explain_features) == (10, 10)
-    assert request.exclude_movie_ids.tolist() == [7, 3, 7]
-    assert decode_why(why(limit=101, explain_features=1)).limit == 100
+    assert (request.in_question.limit, request.n_comparisons) == (10, 10)
+    assert request.in_question.exclude_movie_ids.tolist() == [7, 3, 7]
+    assert decode_why(why(limit=101, explain_features=1)).in_question.limit == 100
 
 
 def test_the_policy_is_to_allow_unless_the_client_denies() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gateway.lists.why import Comparison, RetrievalStanding, Verdict, WhyAnswer
-from gateway.requests import WhyRequest
+from gateway.requests import PersonalRequest, WhyRequest
 from serving.errors import NotFoundError, Reason
 from serving.explanations import Contribution
 from serving.filters import MovieFilter
@@ -30,8 +30,11 @@ BEST, LAST = float(np.float32(0.9)), float(np.float32(0.1))
 WAR = MovieFilter(genres=("War",))  # movie 5 alone
 
 
-async def why(world: World, movie_id: int, user_id: int = 300, **fields: Any) -> WhyAnswer:
-    return await world.api.why(WhyRequest(movie_id=movie_id, user_id=user_id, **fields), None)
+async def why(
+    world: World, movie_id: int, user_id: int = 300, n_comparisons: int = 10, **fields: Any
+) -> WhyAnswer:
+    in_question = PersonalRequest(user_id=user_id, **fields)
+    return await world.api.why(WhyRequest(movie_id, in_question, n_comparisons), None)
 
 
 async def test_a_movie_of_the_list(world: World) -> None:
@@ -78,7 +81,7 @@ async def test_the_largest_difference_of_contributions_comes_first(world: World)
             Contribution("als_score", 0.5, 0.25, "often rated soon after {movie}", 1),
         ),
     )
-    one = await why(world, 3, limit=1, explain_features=1)
+    one = await why(world, 3, limit=1, n_comparisons=1)
     assert one.ranking is not None
     assert [c.of_movie.feature for c in one.ranking.comparisons] == ["year"]
 

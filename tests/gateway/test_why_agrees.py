@@ -92,21 +92,21 @@ def questions(models: Models, n_questions: int) -> Iterator[WhyRequest]:
         near_ids = near.movie_ids if place % 2 and near.movie_ids.size else movie_ids
         yield WhyRequest(
             movie_id=int(generator.choice(near_ids)),
-            user_id=user_id,
-            limit=LIMITS[place % len(LIMITS)],
-            movie_filter=FILTERS[int(generator.integers(len(FILTERS)))],
-            exclude_movie_ids=generator.choice(near_ids, 5),
-            include_seen=bool(generator.integers(2)),
-            explain_features=100,
+            in_question=PersonalRequest(
+                user_id=user_id,
+                limit=LIMITS[place % len(LIMITS)],
+                movie_filter=FILTERS[int(generator.integers(len(FILTERS)))],
+                exclude_movie_ids=generator.choice(near_ids, 5),
+                include_seen=bool(generator.integers(2)),
+            ),
+            n_comparisons=100,
         )
 
 
 def listing(question: WhyRequest) -> PersonalRequest:
     """The request for the list in question; explanations of a hundred movies would only take time."""
-    fields = {name: value for name, value in vars(question).items() if name != "movie_id"}
-    if question.limit == LIMITS[-1]:
-        fields["explain_features"] = 0
-    return PersonalRequest(**fields)
+    in_question = question.in_question
+    return replace(in_question, explain_features=0 if in_question.limit == LIMITS[-1] else 100)
 
 
 def shown(items: tuple[Item, ...]) -> list[tuple[int, float, Model]]:
@@ -149,12 +149,12 @@ async def test_the_answers_agree_with_the_lists(models: Models, gateway: MovieAp
             assert abs(why.ranking.base_value + add - score) < 1e-9
         if last.explanation:
             assert {c.of_last for c in why.ranking.comparisons} == set(last.explanation)
-        differences = [c.difference for c in why.ranking.comparisons]
+        differences = [abs(c.of_movie.contribution - c.of_last.contribution) for c in why.ranking.comparisons]
         assert differences == sorted(differences, reverse=True)
         assert why.score_gap == last.score - why.ranking.score
         if why.verdict is Verdict.RANKED_BELOW:
             assert why.score_gap >= 0
-            assert why.ranking.rank > question.limit
+            assert why.ranking.rank > question.in_question.limit
         if why.rank is not None and page.items[why.rank - 1].source is Model.TWO_STAGE:
             assert (why.ranking.rank, why.ranking.score) == (why.rank, page.items[why.rank - 1].score)
     assert set(verdicts) == HEALTHY, verdicts
