@@ -15,14 +15,13 @@ from gateway.lists.catalogue import Catalogue
 from gateway.lists.list_builder import Item, ListAnswer
 from gateway.lists.users import UserAnswer
 from gateway.lists.why import RankingStanding, RetrievalStanding, Verdict, WhyAnswer
-from gateway.movie_api import MovieAnswer, MoviesAnswer
+from gateway.movie_api import MoviesAnswer
 from gateway.requests import (
     PersonalRequest,
     PopularOrder,
     PopularRequest,
     SearchRequest,
     SimilarRequest,
-    TasteRequest,
     UserRequest,
     WhyRequest,
 )
@@ -124,10 +123,10 @@ def decode_search(message: public.SearchMoviesRequest) -> SearchRequest:
     )
 
 
-def decode_taste(message: public.ListTasteMoviesRequest) -> TasteRequest:
-    """What the message asks for."""
+def decode_taste(message: public.ListTasteMoviesRequest) -> int:
+    """How many movies the message asks for."""
     PUBLIC.require(message)
-    return TasteRequest(limit=page_size(message.limit or MAX_LIMIT))
+    return page_size(message.limit or MAX_LIMIT)
 
 
 def decode_user(message: public.GetUserRequest) -> UserRequest:
@@ -211,11 +210,10 @@ class AnswerEncoder:
             _fill_item(response.last_movie, why.last, why.last_rank, why.answer.catalogue, entries)
         return response
 
-    def movie(self, answer: MovieAnswer) -> public.GetMovieResponse:
-        """The entry as a message."""
-        catalogue = answer.catalogue
-        entry = _entry(catalogue, answer.movie_row, self._entries_of(catalogue))
-        return public.GetMovieResponse(movie=entry.movie, bundle_id=catalogue.bundle_id)
+    def movie(self, answer: MoviesAnswer) -> public.GetMovieResponse:
+        """The one entry as a message."""
+        (movie,) = self._movies(answer)
+        return public.GetMovieResponse(movie=movie, bundle_id=answer.catalogue.bundle_id)
 
     def search(self, answer: MoviesAnswer) -> public.SearchMoviesResponse:
         """The entries as a message."""

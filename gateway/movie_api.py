@@ -27,7 +27,6 @@ from gateway.requests import (
     PopularRequest,
     SearchRequest,
     SimilarRequest,
-    TasteRequest,
     UserRequest,
     WhyRequest,
 )
@@ -39,15 +38,6 @@ from serving.stages.candidate import CandidateList, CandidateQuery
 from serving.stages.ranking import RankedList, RankingQuery
 from serving.stages.similarity import SimilarMovies, SimilarQuery
 from serving.stages.stage import Stage, StageError, StageFailure, StageName
-
-
-@dataclass(frozen=True)
-class MovieAnswer:
-    """One catalogue entry."""
-
-    movie_row: int
-    catalogue: Catalogue
-    """Where it is looked up."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +204,7 @@ class MovieApi:
         self._report(Method.WHY, why.answer, StageName.CANDIDATE)
         return why
 
-    async def movie(self, movie_id: int, client_seconds: float | None) -> MovieAnswer:
+    async def movie(self, movie_id: int, client_seconds: float | None) -> MoviesAnswer:
         """One catalogue entry; lists may still come from the bundle before, and so may their movies.
 
         Raises:
@@ -222,7 +212,7 @@ class MovieApi:
         """
         self._begin(client_seconds)
         catalogue = catalogue_with(self._catalogues, movie_id)
-        return MovieAnswer(catalogue.row(movie_id), catalogue)
+        return MoviesAnswer([catalogue.row(movie_id)], catalogue)
 
     async def search(self, request: SearchRequest, client_seconds: float | None) -> MoviesAnswer:
         """Movies by their titles."""
@@ -233,11 +223,11 @@ class MovieApi:
         rows = await catalogue.titles.search(request.query, blocked, request.limit)
         return MoviesAnswer(rows.tolist(), catalogue)
 
-    async def taste(self, request: TasteRequest, client_seconds: float | None) -> MoviesAnswer:
-        """Movies that a newcomer can be asked about, the one to ask about first in front."""
+    async def taste(self, limit: int, client_seconds: float | None) -> MoviesAnswer:
+        """At most `limit` movies that a newcomer can be asked about, the one to ask about first in front."""
         self._begin(client_seconds)
         catalogue = self._catalogues.get()
-        return MoviesAnswer(catalogue.lists.taste_rows[: request.limit].tolist(), catalogue)
+        return MoviesAnswer(catalogue.lists.taste_rows[:limit].tolist(), catalogue)
 
     def require_user(self) -> None:
         """Checks that `user` is answered here.

@@ -72,13 +72,6 @@ class SearchRequest:
 
 
 @dataclass(frozen=True)
-class TasteRequest:
-    """Asks for movies that a newcomer can be asked about."""
-
-    limit: int
-
-
-@dataclass(frozen=True)
 class UserRequest:
     """Asks what is known of a user."""
 

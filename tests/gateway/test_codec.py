@@ -5,7 +5,7 @@ import pytest
 from gateway import codec
 from gateway.codec import AnswerEncoder
 from gateway.lists.catalogue import Catalogue, Movie
-from gateway.movie_api import MovieAnswer
+from gateway.movie_api import MoviesAnswer
 from tests.gateway.small_world import catalogue
 
 
@@ -27,7 +27,7 @@ def test_a_movie_is_encoded_once_per_bundle(encoded: list[int]) -> None:
     encoder = AnswerEncoder()
     for one in (catalogue(), catalogue("another")):
         for row in (0, 1, 0):
-            assert encoder.movie(MovieAnswer(row, one)).movie.movie_id == row + 1
+            assert encoder.movie(MoviesAnswer([row], one)).movie.movie_id == row + 1
     assert encoded == [0, 1, 0, 1]
 
 
@@ -35,5 +35,5 @@ def test_it_keeps_no_more_than_the_bound(monkeypatch: pytest.MonkeyPatch, encode
     monkeypatch.setattr(codec, "MAX_ENTRIES", 2)
     encoder, one = AnswerEncoder(), catalogue()
     for row in (0, 1, 2, 2, 0):
-        assert encoder.movie(MovieAnswer(row, one)).movie.movie_id == row + 1
+        assert encoder.movie(MoviesAnswer([row], one)).movie.movie_id == row + 1
     assert encoded == [0, 1, 2, 0]
