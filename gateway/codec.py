@@ -194,9 +194,6 @@ class AnswerEncoder:
         response = public.WhyMovieResponse(
             verdict=_VERDICTS[why.verdict],
             rank=why.rank,
-            seen=why.facts.seen,
-            excluded=why.facts.excluded,
-            filtered_out=why.facts.filtered_out,
             retrieval=_retrieval(why.retrieval) if why.retrieval else None,
             ranking=_ranking(why.ranking, why.answer.catalogue) if why.ranking else None,
             score_gap=why.score_gap,
@@ -204,6 +201,7 @@ class AnswerEncoder:
             degraded=why.answer.degraded,
             fallback_reason=REASONS[why.answer.reason],
             bundle_id=why.answer.bundle_id,
+            **vars(why.facts),
         )
         response.movie.CopyFrom(_entry(why.answer.catalogue, why.movie_row, entries).movie)
         if why.last is not None:
@@ -288,20 +286,12 @@ def _entry(
     """A movie without its place in a list; a source of "" when it is in none."""
     message = entries.get((row, source, candidate_sources))
     if message is None:
-        movie = catalogue.movie(row)
-        shown = public.Movie(
-            movie_id=movie.movie_id,
-            title=movie.title,
-            year=movie.year,
-            genres=movie.genres,
-            rating_count=movie.rating_count,
-            rating_mean=movie.rating_mean,
-            tmdb_id=movie.tmdb_id,
-        )
         if len(entries) >= MAX_ENTRIES:
             entries.clear()
         message = entries[row, source, candidate_sources] = public.RecommendedMovie(
-            movie=shown, source=source, candidate_sources=candidate_sources
+            movie=public.Movie(**vars(catalogue.movie(row))),
+            source=source,
+            candidate_sources=candidate_sources,
         )
     return message
 

@@ -10,7 +10,7 @@ from movierec.gateway.v1 import movie_service_pb2 as public
 from serving.bundle.manifest import Manifest
 
 _METRICS: Final = frozenset({"ndcg_at_10", "recall_at_10", "coverage_at_10"})
-"""Those that are shown."""
+"""Those that are shown; the public message has the same names."""
 
 
 def encode_status(status: StatusAnswer) -> public.GetStatusResponse:
@@ -56,14 +56,11 @@ def _bundle(catalogue: Catalogue) -> public.ServedBundle:
 
 
 def _model(manifest: Manifest, model: str) -> public.ModelQuality:
-    metrics = manifest.metrics[model]
     intervals = {} if manifest.quality is None else manifest.quality.ndcg_at_10
     low, high = intervals.get(model, (None, None))
     return public.ModelQuality(
         model=model,
-        ndcg_at_10=metrics["ndcg_at_10"],
         ndcg_at_10_low=low,
         ndcg_at_10_high=high,
-        recall_at_10=metrics["recall_at_10"],
-        coverage_at_10=metrics["coverage_at_10"],
+        **{name: manifest.metrics[model][name] for name in _METRICS},
     )

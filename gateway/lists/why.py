@@ -41,7 +41,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Facts:
-    """What speaks against showing a movie; all that apply."""
+    """What speaks against showing a movie; all that apply. The fields are those of the public message."""
 
     seen: bool
     excluded: bool
