@@ -59,17 +59,16 @@ class SimilarLists:
             UnavailableError: no bundle is loaded; or the index failed and the request denies fallbacks.
         """
         catalogue = catalogue_with(self._catalogues, request.movie_id)
-        row = catalogue.row(request.movie_id)  # raises NotFoundError first
         outcome = Outcome.INDEX_FAILED
         answer: SimilarMovies | None = None
         failure: StageFailure | None = None
         try:
             answer, catalogue = await self._find(request, deadline, seen_elsewhere)
-            row = catalogue.row(request.movie_id)
             is_cold = answer.method is SimilarityMethod.GENRE_JACCARD
             outcome = Outcome.COLD_MOVIE if is_cold else Outcome.NEIGHBOURS
         except StageError as error:
             failure = error.failure
+        row = catalogue.row(request.movie_id)
         stages = StageOutcome(outcome, request.fallback_policy, bool(request.movie_filter), failure)
         stages.refuse_if_denied()
         blocked = catalogue.blocked(
