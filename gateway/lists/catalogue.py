@@ -34,7 +34,7 @@ _MAX_GENRES_CHARACTERS: Final = 500
 
 @dataclass(frozen=True)
 class Movie:
-    """A catalogue entry, as a client sees it."""
+    """A catalogue entry, as a client sees it: the fields are those of the public message."""
 
     movie_id: int
     title: str
@@ -143,13 +143,10 @@ class Catalogue:
             manifest=folder.manifest,
             ratings=ratings,
         )
-        catalogue.work_out()
+        # Computed now, or the first request would compute it on the event loop.
+        _ = catalogue._trending_order, catalogue.movies.used_genres, catalogue.movies.names_by_bits
+        _ = ratings is not None and ratings.is_timed
         return catalogue
-
-    def work_out(self) -> None:
-        """Computes now what the first request would otherwise compute on the event loop."""
-        _ = self._trending_order, self.movies.used_genres, self.movies.names_by_bits
-        _ = self.ratings is not None and self.ratings.is_timed
 
     def row(self, movie_id: int) -> int:
         """The row of a movie.
@@ -217,28 +214,20 @@ class Catalogue:
         by_popularity = self.content.popularity_order
         return by_popularity[np.argsort(-self.lists.trending[by_popularity], kind="stable")]
 
-    def most_popular(self, blocked: npt.NDArray[np.bool_], limit: int, *, offset: int = 0) -> ScoredMovies:
+    def most_popular(
+        self, blocked: npt.NDArray[np.bool_], limit: int, *, offset: int = 0, trending: bool = False
+    ) -> ScoredMovies:
         """The most popular of what is not blocked; ties in ascending movie_id.
 
         Args:
             blocked: shape (n_movies,): what to leave out.
             limit: most movies to return.
             offset: movies to skip before.
+            trending: the most trending instead; ties as by popularity.
         """
-        return self._first(self.content.popularity_order, self.content.popularity, blocked, limit, offset)
-
-    def most_trending(self, blocked: npt.NDArray[np.bool_], limit: int, *, offset: int = 0) -> ScoredMovies:
-        """The same by what is trending; ties as by popularity."""
-        return self._first(self._trending_order, self.lists.trending, blocked, limit, offset)
-
-    def _first(
-        self,
-        order: Rows,
-        scores: npt.NDArray[np.float64],
-        blocked: npt.NDArray[np.bool_],
-        limit: int,
-        offset: int,
-    ) -> ScoredMovies:
+        order, scores = self.content.popularity_order, self.content.popularity
+        if trending:
+            order, scores = self._trending_order, self.lists.trending
         end = offset + limit
         rows = order[: end + np.count_nonzero(blocked)]  # at most these many are left out
         rows = rows[~blocked[rows]][offset:end]

@@ -26,8 +26,7 @@ def popular_list(catalogue: Catalogue, request: PopularRequest, seen_elsewhere: 
         exclude_movie_ids=seen_elsewhere,
     )
     is_trending = request.order is PopularOrder.TRENDING
-    in_order = catalogue.most_trending if is_trending else catalogue.most_popular
-    page = in_order(blocked, request.limit, offset=request.offset)
+    page = catalogue.most_popular(blocked, request.limit, offset=request.offset, trending=is_trending)
     model = Model.TRENDING if is_trending else Model.POPULARITY_FALLBACK
     return ListAnswer(
         items=tuple(map(Item, page.movie_rows.tolist(), page.scores.tolist(), repeat(model))),

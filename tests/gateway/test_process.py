@@ -89,7 +89,7 @@ def test_nothing_is_left_for_the_first_request_to_work_out(store: BundleStore) -
     loaded = [set(vars(part)) for part in parts]
     blocked = held.blocked(MovieFilter(genres=("drama",)))
     held.most_popular(blocked, 1)
-    held.most_trending(blocked, 1)
+    held.most_popular(blocked, 1, trending=True)
     held.alike_by_genre(0, blocked, 1)
     held.movie(0)
     assert held.movies.used_genres
