@@ -5,7 +5,7 @@ What is decoded is checked first: `decode_...` raises InvalidArgumentError, whic
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -34,8 +34,11 @@ from serving.sources import Source
 from serving.stages.messages import decode_filter, decode_history, encode_explanation
 from serving.stages.stage import FallbackReason
 
-_ListResponse: TypeAlias = (
-    public.ListPopularMoviesResponse | public.ListPersonalMoviesResponse | public.ListSimilarMoviesResponse
+_ListResponse = TypeVar(
+    "_ListResponse",
+    public.ListPopularMoviesResponse,
+    public.ListPersonalMoviesResponse,
+    public.ListSimilarMoviesResponse,
 )
 _Entries: TypeAlias = dict[tuple[int, str, tuple[Source, ...]], public.RecommendedMovie]
 """Movies that were shown, by row, source, and what offered them as candidates."""
@@ -172,21 +175,15 @@ class AnswerEncoder:
 
     def popular(self, answer: ListAnswer) -> public.ListPopularMoviesResponse:
         """The list as a message."""
-        response = public.ListPopularMoviesResponse(total_size=answer.total_size)
-        self._fill(response, answer)
-        return response
+        return self._filled(public.ListPopularMoviesResponse(total_size=answer.total_size), answer)
 
     def personal(self, answer: ListAnswer) -> public.ListPersonalMoviesResponse:
         """The list as a message."""
-        response = public.ListPersonalMoviesResponse(base_value=answer.base_value)
-        self._fill(response, answer)
-        return response
+        return self._filled(public.ListPersonalMoviesResponse(base_value=answer.base_value), answer)
 
     def similar(self, answer: ListAnswer) -> public.ListSimilarMoviesResponse:
         """The list as a message."""
-        response = public.ListSimilarMoviesResponse()
-        self._fill(response, answer)
-        return response
+        return self._filled(public.ListSimilarMoviesResponse(), answer)
 
     def why(self, why: WhyAnswer) -> public.WhyMovieResponse:
         """The answer as a message."""
@@ -246,7 +243,7 @@ class AnswerEncoder:
                 shown.rate_time.FromSeconds(like.rated_at)
         return response
 
-    def _fill(self, response: _ListResponse, answer: ListAnswer) -> None:
+    def _filled(self, response: _ListResponse, answer: ListAnswer) -> _ListResponse:
         response.model = answer.model
         response.degraded = answer.degraded
         response.fallback_reason = REASONS[answer.reason]
@@ -255,6 +252,7 @@ class AnswerEncoder:
         entries = self._entries_of(answer.catalogue)
         for rank, item in enumerate(answer.items, answer.first_rank):
             _fill_item(response.movies.add(), item, rank, answer.catalogue, entries)
+        return response
 
     def _entries_of(self, catalogue: Catalogue) -> _Entries:
         return self._entries.setdefault(catalogue, {})
