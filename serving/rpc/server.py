@@ -67,7 +67,8 @@ async def running(
         StartError: the port is taken, the address is not one of this machine, or TLS files are unusable.
         ValueError: `call_costs` names a method that no service has.
     """
-    methods = [method for name in service_names for method in _methods(name)]
+    find: Callable[[str], ServiceDescriptor] = descriptor_pool.Default().FindServiceByName
+    methods = [method.name for name in service_names for method in find(name).methods]
     if unknown := call_costs.keys() - set(methods):  # what was meant would count as one user
         raise ValueError(f"call_costs of methods that no service here has: {', '.join(sorted(unknown))}")
     metrics.expect(methods, ANSWER_CODES)
@@ -170,14 +171,9 @@ async def _drain(
 def _leave_generic(_service_name: str, _handlers: Mapping[str, Any]) -> None:
     """Leaves the methods of a service to its generic handler, which generated code adds as well.
 
-    For registered handlers, grpc waits once per method between any two calls: with fifteen methods that takes a
-    tenth of what an empty call does.
+    For registered handlers, grpc's server waits for a call of each method in a task of its own, and sets all of
+    them up again after each call: a look-up of similar movies took 7 % longer.
     """
-
-
-def _methods(service_name: str) -> list[str]:
-    service: ServiceDescriptor = descriptor_pool.Default().FindServiceByName(service_name)
-    return [method.name for method in service.methods]
 
 
 # Envoy passes on the URL of a REST call, and takes headers of up to 60 KiB. By default, calls with more
