@@ -94,7 +94,7 @@ def _work(
             columns = np.empty((len(group.features), len(features)), np.float32)
             timed(f"  {group.NAME}", lambda: group.compute(call, columns))  # noqa: B023
         timed("trees", lambda: content.predict(features))  # noqa: B023
-        for query, rows in zip(queries, call.slices, strict=True):
+        for query, rows in call.parts:
             shown = slice(rows.start, min(rows.start + _PAGE, rows.stop))
             timed(
                 "reasons for a page",

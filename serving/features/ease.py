@@ -41,7 +41,7 @@ class EaseSums(FeatureGroup):
     @override
     def compute(self, call: FeatureCall, out: Columns) -> None:
         likes = np.zeros(len(self.sources), np.int8)
-        for query, rows in zip(call.queries, call.slices, strict=True):
+        for query, rows in call.parts:
             counted = self._counted(query.history, query.movie_rows, likes)
             weights = self.weights.take(query.movie_rows, axis=0)
             for column, of_feature in zip(out, counted, strict=True):

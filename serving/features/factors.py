@@ -35,7 +35,7 @@ class FactorFeatures(FeatureGroup):
         vectors = self.catalogue.item_unit_factors
         means = np.empty((vectors.shape[1], len(_LAST)), np.float32)
         # One product per user: the bits of a product depend on its size.
-        for query, rows in zip(call.queries, call.slices, strict=True):
+        for query, rows in call.parts:
             last = vectors.take(query.history.movie_rows[-_LAST[-1] :], axis=0)
             # A mean of cosines is one product with the mean of the unit vectors.
             for place, k in enumerate(_LAST):

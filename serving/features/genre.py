@@ -30,7 +30,7 @@ class GenreFeatures(FeatureGroup):
         genre_shares = self.catalogue.genre_shares
         (column,) = out
         # One product per user: the bits of a product depend on its size.
-        for query, rows in zip(call.queries, call.slices, strict=True):
+        for query, rows in call.parts:
             column[rows] = genre_shares.take(query.movie_rows, axis=0) @ self._taste(query.history)
 
     def _taste(self, history: History) -> npt.NDArray[np.float32]:

@@ -68,20 +68,16 @@ class FeatureCall:
     queries: Sequence[FeatureQuery]
 
     @cached_property
-    def slices(self) -> Sequence[slice]:
-        """The rows of each query."""
-        ends = list(accumulate((query.movie_rows.size for query in self.queries), initial=0))
-        return [slice(start, end) for start, end in pairwise(ends)]
+    def parts(self) -> Sequence[tuple[FeatureQuery, slice]]:
+        """Each query, and its rows."""
+        ends = accumulate((query.movie_rows.size for query in self.queries), initial=0)
+        rows = (slice(start, end) for start, end in pairwise(ends))
+        return list(zip(self.queries, rows, strict=True))
 
     @cached_property
     def movie_rows(self) -> Rows:
         """Shape (n_rows,)."""
         return np.concatenate([query.movie_rows for query in self.queries])
-
-    @cached_property
-    def retrieval_scores(self) -> npt.NDArray[np.floating]:
-        """Shape (n_rows,)."""
-        return np.concatenate([query.retrieval_scores for query in self.queries])
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class PaceFeatures(FeatureGroup):
 
     @override
     def compute(self, call: FeatureCall, out: Columns) -> None:
-        for query, rows in zip(call.queries, call.slices, strict=True):
+        for query, rows in call.parts:
             out[:, rows] = user_pace(query.history)[:, None]
 
 

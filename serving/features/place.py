@@ -28,7 +28,7 @@ class PlaceFeatures(FeatureGroup):
     @override
     def compute(self, call: FeatureCall, out: Columns) -> None:
         ranks, standardised = out
-        for query, rows in zip(call.queries, call.slices, strict=True):
+        for query, rows in call.parts:
             ranks[rows] = _ranks(query)
             standardised[rows] = _standardised(query)
 

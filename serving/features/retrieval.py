@@ -16,4 +16,5 @@ class RetrievalFeatures(FeatureGroup):
 
     @override
     def compute(self, call: FeatureCall, out: Columns) -> None:
-        out[:] = call.retrieval_scores
+        for query, rows in call.parts:
+            out[:, rows] = query.retrieval_scores

@@ -33,7 +33,7 @@ class SourceFeatures(FeatureGroup):
     @override
     def compute(self, call: FeatureCall, out: Columns) -> None:
         out[:] = 0
-        for query, rows in zip(call.queries, call.slices, strict=True):
+        for query, rows in call.parts:
             for column, source in zip(out, (Source.TRANSITIONS, Source.POPULARITY), strict=True):
                 ranks = query.source_ranks.get(source)
                 if ranks is not None:

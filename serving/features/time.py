@@ -59,7 +59,7 @@ class TimeFeatures(FeatureGroup):
         first_times = self.first_times.take(call.movie_rows)
         oldest, newest = self.span.tolist()
         last_bin = self.recent_ratings.shape[1] - 1
-        for query, rows in zip(call.queries, call.slices, strict=True):
+        for query, rows in call.parts:
             last = _last_time(query.history, otherwise=newest)
             age[rows] = 1970 + last / _SECONDS_PER_YEAR - years[rows]
             days[rows] = (last - first_times[rows]) / _SECONDS_PER_DAY

@@ -43,7 +43,7 @@ class TransitionFeatures(LinkTable, FeatureGroup):
     def compute(self, call: FeatureCall, out: Columns) -> None:
         places = self._no_places()
         # One product per user: the bits of a product depend on its size.
-        for query, rows in zip(call.queries, call.slices, strict=True):
+        for query, rows in call.parts:
             newest_first = _newest_first(query.history)
             out[:, rows] = (_SHARES @ self._weights(newest_first, query.movie_rows, places))[:, 1:]
 

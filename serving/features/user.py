@@ -28,7 +28,7 @@ class UserFeatures(FeatureGroup):
 
     @override
     def compute(self, call: FeatureCall, out: Columns) -> None:
-        for query, rows in zip(call.queries, call.slices, strict=True):
+        for query, rows in call.parts:
             out[:, rows] = user_statistics(query.history)[:, None]
 
 
