@@ -47,6 +47,11 @@ _CHECKS: Final = """
     INSERT INTO letters (letters) VALUES ('integrity-check');
 """
 _NUMBERS: Final = "SELECT count(*), count(DISTINCT place), min(place), max(place) FROM exact"
+_INSERTS: Final = (
+    "INSERT INTO exact VALUES (:title, :year, :place)",
+    "INSERT INTO words (rowid, title, year) VALUES (:place, :title, :year)",
+    "INSERT INTO letters (rowid, title) VALUES (:place, :letters)",
+)
 _INDEXES: Final = """
     CREATE INDEX exact_titles ON exact (title, place);
     INSERT INTO words (words) VALUES ('optimize');
@@ -79,24 +84,16 @@ def index_titles(titles: Sequence[str], years: npt.NDArray[np.integer], populari
         years: shape (n_movies,); 0 when unknown.
         popularity_order: shape (n_movies,): all rows, the most popular first.
     """
-    rows = [
-        (place, words_of(titles[row]), None if years[row] == UNKNOWN_YEAR else years.item(row))
-        for place, row in enumerate(popularity_order.tolist())
-    ]
+    rows = []
+    for place, row in enumerate(popularity_order.tolist()):
+        title = " ".join(words_of(titles[row]))
+        letters = title.replace(" ", "")
+        year = None if years[row] == UNKNOWN_YEAR else years.item(row)
+        rows.append({"place": place, "title": title, "letters": letters, "year": year})
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(_SCHEMA)
-        connection.executemany(
-            "INSERT INTO exact VALUES (?, ?, ?)",
-            ((" ".join(words), year, place) for place, words, year in rows),
-        )
-        connection.executemany(
-            "INSERT INTO words (rowid, title, year) VALUES (?, ?, ?)",
-            ((place, " ".join(words), year) for place, words, year in rows),
-        )
-        connection.executemany(
-            "INSERT INTO letters (rowid, title) VALUES (?, ?)",
-            ((place, "".join(words)) for place, words, _ in rows),
-        )
+        for insert in _INSERTS:
+            connection.executemany(insert, rows)
         connection.executescript(_INDEXES)
         return connection.serialize()
 
