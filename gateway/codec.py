@@ -18,7 +18,6 @@ from gateway.lists.why import RankingStanding, RetrievalStanding, Verdict, WhyAn
 from gateway.movie_api import MoviesAnswer
 from gateway.requests import (
     PersonalRequest,
-    PopularOrder,
     PopularRequest,
     SearchRequest,
     SimilarRequest,
@@ -58,13 +57,11 @@ def decode_popular(message: public.ListPopularMoviesRequest) -> PopularRequest:
     """What the message asks for."""
     PUBLIC.require(message)
     return PopularRequest(
-        order=(
-            PopularOrder.TRENDING if message.order == public.POPULAR_ORDER_TRENDING else PopularOrder.ALL_TIME
-        ),
         limit=page_size(message.limit),
         offset=message.offset,
         movie_filter=decode_filter(message.filter),
         exclude_seen_by_user_id=_seen_by(message),
+        trending=message.order == public.POPULAR_ORDER_TRENDING,
     )
 
 

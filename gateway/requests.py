@@ -1,21 +1,12 @@
 """What clients ask for, in domain types: checked, and with defaults filled in."""
 
 from dataclasses import dataclass, field
-from enum import StrEnum, auto
 
 from gateway.fallback import FallbackPolicy
 from serving.filters import UNRESTRICTED, MovieFilter
 from serving.ids import NO_IDS, Ids
 from serving.limits import DEFAULT_COMPARISONS, DEFAULT_LIMIT
 from serving.ratings import RatedMovies
-
-
-class PopularOrder(StrEnum):
-    """What counts as popular."""
-
-    ALL_TIME = auto()
-    TRENDING = auto()
-    """What was rated of late, and well."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +17,8 @@ class PopularRequest:
     offset: int = 0
     movie_filter: MovieFilter = UNRESTRICTED
     exclude_seen_by_user_id: int | None = None
-    order: PopularOrder = PopularOrder.ALL_TIME
+    trending: bool = False
+    """What was rated of late, and well; otherwise what is popular of all time."""
 
 
 @dataclass(frozen=True, eq=False)

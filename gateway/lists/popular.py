@@ -8,7 +8,7 @@ import numpy as np
 from gateway.fallback import Model
 from gateway.lists.catalogue import Catalogue
 from gateway.lists.list_builder import Item, ListAnswer
-from gateway.requests import PopularOrder, PopularRequest
+from gateway.requests import PopularRequest
 from serving.ids import Ids
 
 
@@ -25,9 +25,8 @@ def popular_list(catalogue: Catalogue, request: PopularRequest, seen_elsewhere: 
         seen_by_user_id=request.exclude_seen_by_user_id,
         exclude_movie_ids=seen_elsewhere,
     )
-    is_trending = request.order is PopularOrder.TRENDING
-    page = catalogue.most_popular(blocked, request.limit, offset=request.offset, trending=is_trending)
-    model = Model.TRENDING if is_trending else Model.POPULARITY_FALLBACK
+    page = catalogue.most_popular(blocked, request.limit, offset=request.offset, trending=request.trending)
+    model = Model.TRENDING if request.trending else Model.POPULARITY_FALLBACK
     return ListAnswer(
         items=tuple(map(Item, page.movie_rows.tolist(), page.scores.tolist(), repeat(model))),
         catalogue=catalogue,
