@@ -4,16 +4,20 @@ from collections.abc import Iterator
 from typing import Final
 
 from serving.features.group import Feature, FeatureGroup
-from serving.features.sets import ALL_GROUPS, FeatureSet
+from serving.features.sets import ALL_GROUPS, FeatureSet, names_of_groups
 from serving.movies import MOVIELENS_GENRES
 
 _HEAD: Final = """# Features
 
 <!-- Written by `make features` from serving/features; edit it there. -->
 
-What the ranker sees of a candidate. `--features reference` takes the groups {reference} alone, `extended`
-takes all features, `untimed` those that need neither times nor order: {untimed}. Without it `train` keeps
-those that pay ([ADR 0034](adr/0034-feature-groups-per-data-set.md)).
+What the ranker sees of a candidate movie. Features come in groups. `train` keeps the groups that pay on a
+validation part, or those of `compact` where fewer than 300 users can judge
+([ADR 0034](adr/0034-feature-groups-per-data-set.md)). `--features` names a set instead:
+
+{sets}
+
+`extended` has every feature: `ease` holds that of `ease_likes`. `untimed` needs neither times nor order.
 The flags of genres are those of the catalogue; below are MovieLens's. An explanation names a feature, its
 value, and what the value says; `{{movie}}` is the title of a movie that the user rated, whose id stands
 beside the phrase. How to add a group: [CONTRIBUTING](../CONTRIBUTING.md#adding-a-feature).
@@ -26,9 +30,7 @@ MEASURED: Final = "## What the groups are worth\n"
 
 def document(measured: str) -> str:
     """The page as Markdown; it ends with what was `measured`, from its heading on, if anything was."""
-    reference = ", ".join(group.NAME for group in FeatureSet.REFERENCE.groups)
-    untimed = ", ".join(group.NAME for group in FeatureSet.UNTIMED.groups)
-    parts = [_HEAD.format(reference=reference, untimed=untimed)]
+    parts = [_HEAD.format(sets="\n".join(_sets()))]
     parts += ["\n".join(_section(group)) for group in ALL_GROUPS]
     return "\n".join([*parts, measured] if measured else parts)
 
@@ -37,6 +39,13 @@ def measured_part(page: str) -> str:
     """What was measured, out of a page that `document` wrote; nothing where nothing was."""
     _, heading, rest = page.partition(MEASURED)
     return heading + rest
+
+
+def _sets() -> Iterator[str]:
+    yield "| Set | Groups |"
+    yield "|---|---|"
+    for features in FeatureSet:
+        yield f"| `{features}` | {', '.join(names_of_groups(features.groups))} |"
 
 
 def _section(group: type[FeatureGroup]) -> Iterator[str]:
