@@ -31,6 +31,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 LARGEST_INT64 = 2**63 - 1
 BODY_LIMIT = 65536
 CONNECTIONS = 1000
+HTTP2_DATA, HTTP2_HEADERS, HTTP2_SETTINGS = 0, 1, 4
+END_STREAM, END_HEADERS = 1, 4
 PERSONAL = "/api/movies/personal"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -465,6 +467,87 @@ async def test_the_gateways_errors_keep_their_details(
     assert body["details"][0]["domain"] == "movierec"
     assert body["details"][0]["metadata"] == {"movie_id": "7"}
     assert body["details"][1]["@type"].endswith("google.rpc.BadRequest")
+
+
+# Headers that gRPC reads
+
+
+@pytest.mark.parametrize(
+    ("header", "readable"),
+    [
+        ("content-type", "application/json"),
+        ("grpc-accept-encoding", "gzip"),
+        ("grpc-encoding", "identity"),
+        ("grpc-internal-encoding-request", "gzip"),
+        ("grpc-message", "a"),
+        ("grpc-previous-rpc-attempts", "1"),
+        ("grpc-retry-pushback-ms", "1"),
+        ("grpc-status", "0"),
+        ("grpc-tags-bin", "AAAA"),
+        ("grpc-timeout", "1S"),
+        ("grpc-trace-bin", "AAAA"),
+        ("of-their-own-bin", "AAAA"),
+        ("te", "trailers"),
+        ("traceparent", f"00-{1:032x}-{1:016x}-01"),
+        ("x-envoy-peer-metadata", "AAAA"),
+    ],
+)
+@pytest.mark.parametrize("unreadable", ["***", ""])
+async def test_what_grpc_cannot_read_fails_nobody_elses_request(
+    edge: Edge, client: httpx.AsyncClient, header: str, readable: str, unreadable: str
+) -> None:
+    edge.gateway.answer = pb.GetMovieResponse()
+    answer = await client.get("/api/movies/7", headers={header: unreadable})
+    if answer.status_code != 200:
+        assert error_of(answer) == (400, 3, "INVALID_REQUEST")
+        assert f"The header {header} must be " in answer.json()["message"]
+    others = [await client.get("/api/movies/7", headers={header: readable}) for _ in range(5)]
+    others += [await client.get("/api/movies/7") for _ in range(5)]
+    assert [other.status_code for other in others] == [200] * 10
+
+
+@pytest.mark.parametrize("header", ["grpc-timeout", "grpc-encoding", "of-their-own-bin"])
+async def test_trailers_of_a_request_do_not_reach_grpc(
+    edge: Edge, client: httpx.AsyncClient, header: str
+) -> None:
+    edge.gateway.answer = pb.GetMovieResponse()
+    headers = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": f"/{SERVICE}/GetMovie",
+        ":authority": "edge",
+        "content-type": "application/grpc",
+        "te": "trailers",
+    }
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    writer.write(
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        + _frame(HTTP2_SETTINGS, b"")
+        + _frame(HTTP2_HEADERS, _literals(headers), flags=END_HEADERS, stream=1)
+        + _frame(HTTP2_DATA, bytes(5), stream=1)
+        + _frame(HTTP2_HEADERS, _literals({header: "***"}), flags=END_HEADERS | END_STREAM, stream=1)
+    )
+    kind, flags = -1, 0
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (kind == HTTP2_HEADERS and flags & END_STREAM):  # the answer's trailers
+            start = await reader.readexactly(9)
+            kind, flags = start[3], start[4]
+            await reader.readexactly(int.from_bytes(start[:3], "big"))
+    writer.close()
+    assert edge.gateway.request == pb.GetMovieRequest()
+    others = [await client.get("/api/movies/7") for _ in range(10)]
+    assert [other.status_code for other in others] == [200] * 10
+
+
+def _frame(kind: int, payload: bytes, *, flags: int = 0, stream: int = 0) -> bytes:
+    """A frame of RFC 9113, 4.1."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def _literals(headers: dict[str, str]) -> bytes:
+    """Short headers in the form of RFC 7541, 6.2.2."""
+    fields = ((name.encode(), value.encode()) for name, value in headers.items())
+    return b"".join(bytes([0, len(name)]) + name + bytes([len(value)]) + value for name, value in fields)
 
 
 # Native gRPC

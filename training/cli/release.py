@@ -120,7 +120,7 @@ def rollback(*, bundle_root: BundleRoot = ROOT, tracking_uri: TrackingUri = None
     with failing_clearly(), limited_requests(seconds=_REGISTRY_SECONDS):
         with moving_pointer(bundle_root):
             pointer = BundleStore(bundle_root).roll_back(published_at=time.time())
-        typer.echo(f"Serving bundle {pointer.bundle_id}; the previous one is {pointer.previous}")
+        typer.echo(f"Back at {pointer.bundle_id}, from {pointer.previous}; servers follow within a minute")
         try:
             registry = Registry.open(bundle_root, tracking_uri)
             if registry.aliased(CHAMPION) is None:

@@ -118,7 +118,7 @@ def test_rolling_back_and_forth(tmp_path: Path) -> None:
     for current, previous in ((one, other), (other, one)):
         result = run("rollback", "--bundle-root", tmp_path)
         assert result.exit_code == 0
-        assert result.stdout == f"Serving bundle {current}; the previous one is {previous}\n"
+        assert result.stdout == f"Back at {current}, from {previous}; servers follow within a minute\n"
         assert BundleStore(tmp_path).pointer().bundle_id == current
 
 
