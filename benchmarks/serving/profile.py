@@ -2,6 +2,10 @@
 
 A flame graph of each of the product's servers, and of the numpy monolith, while lists are asked for. py-spy
 looks into running processes: some systems allow that to root alone (`kernel.yama.ptrace_scope`).
+
+py-spy samples by the clock: a thread that waits for a processor counts as one that runs. With fewer
+processors than busy threads, the function that sends a call, which wakes another server, looks several times
+as expensive as it is.
 """
 
 import subprocess
