@@ -80,7 +80,6 @@ async def running(
     limiter = Limiter(settings.max_inflight)
     interceptor = CallInterceptor(metrics, limiter=limiter, call_costs=call_costs, tracing=tracing)
     server = aio.server(interceptors=[*tracing.server_interceptors, interceptor], options=_options(settings))
-    server.add_registered_method_handlers = _leave_generic  # type: ignore[assignment,method-assign]
     register(server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:
@@ -166,14 +165,6 @@ async def _drain(
         await stop
     finally:
         at_once_requested.cancel()
-
-
-def _leave_generic(_service_name: str, _handlers: Mapping[str, Any]) -> None:
-    """Leaves the methods of a service to its generic handler, which generated code adds as well.
-
-    For registered handlers, grpc's server waits for a call of each method in a task of its own, and looks at
-    all of these tasks again after each call.
-    """
 
 
 # Envoy passes on the URL of a REST call, and takes headers of up to 60 KiB. By default, calls with more
