@@ -80,6 +80,8 @@ async def running(
     limiter = Limiter(settings.max_inflight)
     interceptor = CallInterceptor(metrics, limiter=limiter, call_costs=call_costs, tracing=tracing)
     server = aio.server(interceptors=[*tracing.server_interceptors, interceptor], options=_options(settings))
+    # Each method gets a handler of its own, and with it a queue in grpc's core: no look-up waits behind lists
+    # until the server accepts it.
     register(server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if settings.reflection:

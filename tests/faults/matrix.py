@@ -5,6 +5,7 @@ figures by `record_property`: `requests`, `failed`, `degraded`, `counter`, and o
 `make faults` runs all of them and writes the page.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -170,7 +171,7 @@ class _Matrix:
         yield "# Faults"
         yield ""
         yield f"What may break, what is promised then, and what came of it: written by `{self._command}`."
-        yield f"{passed} of {len(rows)} rows passed in this run."
+        yield f"{passed} of {len(rows)} rows passed in this run, on {time.strftime('%-d %B %Y')}."
         for title, table in ROWS.items():
             yield ""
             yield f"## {title}"
