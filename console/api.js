@@ -43,19 +43,32 @@ async function call(path, parameters = {}, body = null, signal = undefined) {
     options.headers["content-type"] = "application/json";
   }
   let response;
+  let answer;
   try {
     response = await fetch(url, options);
+    answer = object(await response.text());
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ApiError(0, "UNREACHABLE", "The edge does not answer.");
   }
-  const answer = await response.json().catch(() => ({}));
   if (!response.ok) {
-    const info = (answer.details ?? []).find((detail) => detail.reason && detail.domain);
-    throw new ApiError(response.status, info?.reason ?? "UNKNOWN", answer.message ?? `HTTP ${response.status}`);
+    const info = (answer?.details ?? []).find((detail) => detail.reason && detail.domain);
+    throw new ApiError(response.status, info?.reason ?? "UNKNOWN", answer?.message ?? `HTTP ${response.status}`);
   }
+  // Something between the page and the edge may answer in its place.
+  if (answer === null) throw new ApiError(0, "UNREACHABLE", "The edge does not answer.");
   asked.set(answer, written(url, options.body ?? null));
   return answer;
+}
+
+/** The object that a text of JSON holds; null if it holds none. */
+function object(text) {
+  try {
+    const value = JSON.parse(text);
+    return value instanceof Object ? value : null;
+  } catch {
+    return null;
+  }
 }
 
 function filterOf(filter) {

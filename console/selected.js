@@ -30,22 +30,30 @@ export function ofList(item, answer) {
 const more = (movie) => el("p", {}, el("a", { href: `#/movies/${movie.movie_id}` }, "Movies like this one"));
 
 /** Asks why a movie is not on the list of a user, and shows the answer in `place`. */
-export async function whyNot(place, { movie, user, filter, length, signal }) {
+export async function whyNot(place, question) {
   show(place, el("p.soft", {}, "Asking both stages …"));
   try {
-    const answer = await api.why(movie, user, filter, length, signal);
-    const compared = answer.ranking?.comparisons.length && answer.last_movie && answer.verdict !== "VERDICT_LISTED";
-    show(place, el("div.stack", {},
-      about(answer.movie),
-      el("p", {}, verdict(answer, length)),
-      way(answer, length),
-      compared ? el("details", {}, el("summary", {}, `Numbers, beside ${answer.last_movie.movie.title}`), comparisons(answer)) : null,
-      more(answer.movie),
-      copyCall(answer)));
+    show(place, await reasons(question));
   } catch (error) {
-    if (signal.aborted) return;
-    if (error.reason !== "METHOD_DISABLED") return show(place, el("p.message.warning", {}, error.message));
-    const { movie: only } = await api.movie(movie, signal);
-    show(place, el("div.stack", {}, about(only), el("p.soft", {}, "Why a movie is not on a list is not told here: it would reveal what people have watched."), more(only)));
+    if (!question.signal.aborted) show(place, el("p.message.warning", {}, error.message));
   }
+}
+
+async function reasons({ movie, user, filter, length, signal }) {
+  let answer;
+  try {
+    answer = await api.why(movie, user, filter, length, signal);
+  } catch (error) {
+    if (error.reason !== "METHOD_DISABLED") throw error;
+    const { movie: only } = await api.movie(movie, signal);
+    return el("div.stack", {}, about(only), el("p.soft", {}, "Why a movie is not on a list is not told here: it would reveal what people have watched."), more(only));
+  }
+  const compared = answer.ranking?.comparisons.length && answer.last_movie && answer.verdict !== "VERDICT_LISTED";
+  return el("div.stack", {},
+    about(answer.movie),
+    el("p", {}, verdict(answer, length)),
+    way(answer, length),
+    compared ? el("details", {}, el("summary", {}, `Numbers, beside ${answer.last_movie.movie.title}`), comparisons(answer)) : null,
+    more(answer.movie),
+    copyCall(answer));
 }

@@ -350,6 +350,50 @@ def test_an_edge_that_is_gone(desk: Visit, picture: str, user: int) -> None:
     desk.page.get_by_text("The edge does not answer.").wait_for(state="detached")
 
 
+SLOW_BODIES = """
+const taken = Response.prototype.text;
+const later = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+Response.prototype.text = async function () { await later(300); return taken.call(this); };
+Response.prototype.json = async function () { await later(300); return JSON.parse(await taken.call(this)); };
+"""
+"""Bodies that come after the headers: who gives a call up in between has an answer and no content of it."""
+
+
+def test_a_search_given_up_within_its_answer_is_no_answer(desk: Visit) -> None:
+    desk.page.add_init_script(SLOW_BODIES)
+    desk.go("")
+    desk.page.keyboard.press("/")
+    for letters in ("img", " ", "src"):
+        with desk.page.expect_response("**/api/movies:search*"):
+            desk.page.keyboard.type(letters)
+    desk.page.locator(".options li", has_text=HOSTILE[0]).wait_for()
+    assert desk.faults == []
+
+
+@pytest.mark.parametrize("body", ["", "<html>upstream</html>", "null", '{"movies": ['])
+def test_an_answer_that_is_no_json_is_no_answer(desk: Visit, body: str) -> None:
+    desk.page.route("**/api/**", lambda route: route.fulfill(status=200, body=body))
+    desk.go("")
+    desk.see("The edge does not answer.")
+    desk.page.locator(".live", has_text="no answer").wait_for()
+    desk.page.unroute("**/api/**")
+    desk.rows()
+    assert desk.faults == []
+
+
+def test_why_not_where_nothing_is_told(desk: Visit, user: int) -> None:
+    desk.expected = ("status of 403", "status of 503")
+    disabled = {"message": "off", "details": [{"reason": "METHOD_DISABLED", "domain": "movierec"}]}
+    desk.page.route("**/why?*", lambda route: route.fulfill(status=403, json=disabled))
+    desk.page.route("**/api/movies/1", lambda route: route.fulfill(status=503, json={"message": "Not now."}))
+    desk.go(f"#/people/{user}?movie=1")
+    desk.see("Not now.")
+    desk.page.unroute("**/api/movies/1")
+    desk.go(f"#/people/{user}?movie=1")
+    desk.see("Why a movie is not on a list is not told here")
+    assert [fault for fault in desk.faults if not any(part in fault for part in desk.expected)] == []
+
+
 MARKUP = "<img src=x onerror=alert(1)>\"'[/]\u202e"
 
 
