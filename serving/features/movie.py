@@ -18,7 +18,11 @@ _STATISTICS: Final = (
     Feature("movie_rating_std", "its ratings differ by {value:.1f} stars", unknown="rated by nobody"),
     Feature("movie_num_ratings", "rated {value:.0f} times", "never rated", one="rated once"),
     Feature("movie_num_users", "rated by {value:.0f} users", "rated by nobody", one="rated by 1 user"),
-    Feature("movie_popularity", "popularity of {value:.2f}", "rated by nobody"),
+    Feature(
+        "movie_popularity",
+        "its mean stars plus the logarithm of its ratings are {value:.2f}",
+        "rated by nobody",
+    ),
     Feature("year", "released in {value:.0f}", unknown="of an unknown year"),
     Feature(
         "movie_age",

@@ -12,7 +12,9 @@ class RetrievalFeatures(FeatureGroup):
 
     NAME: ClassVar = "retrieval"
     VERSION: ClassVar = 1
-    FEATURES: ClassVar = (Feature("als_score", "an ALS score of {value:.2f}"),)
+    FEATURES: ClassVar = (
+        Feature("als_score", "{value:.2f} by ALS, where 1 would be a sure like", "not to your taste, by ALS"),
+    )
 
     @override
     def compute(self, call: FeatureCall, out: Columns) -> None:

@@ -57,14 +57,15 @@ def test_all_contributions_of_the_probe_and_of_the_last_movie() -> None:
     assert probe.explanation[:3] == (
         Contribution("user_avg_rating", 5.0, 1.0, "you give 5.0 stars on average"),
         Contribution("year", None, -1.0, "of an unknown year"),
-        Contribution("als_score", 0.25, 0.5, "an ALS score of 0.25"),
+        Contribution("als_score", 0.25, 0.5, "0.25 by ALS, where 1 would be a sure like"),
     )
     place = {c.feature: c.phrase for c in probe.explanation}["als_rank"]
     assert place == "4th by ALS, behind the 3 candidates"
     assert answer.movie_ids.tolist() == [30, 10]
     by_feature = {c.feature: c for c in answer.last_explanation}
     assert by_feature["year"] == Contribution("year", 1990.0, -1.0, "released in 1990")
-    assert by_feature["als_score"] == Contribution("als_score", 2.0, -2.0, "an ALS score of 2.00")
+    phrase = "2.00 by ALS, where 1 would be a sure like"
+    assert by_feature["als_score"] == Contribution("als_score", 2.0, -2.0, phrase)
 
 
 def test_what_cannot_be_scored_is_left_out() -> None:

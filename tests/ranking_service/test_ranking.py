@@ -88,8 +88,9 @@ def test_explanations_strongest_first_ties_in_feature_order() -> None:
     # column than the year
     mean = Contribution("user_avg_rating", 5.0, 1.0, "you give 5.0 stars on average")
     unknown_year, known_year = answer.explanations
-    assert unknown_year == (Contribution("als_score", 1.0, -2.0, "an ALS score of 1.00"), mean)
-    assert known_year == (Contribution("als_score", 2.0, -2.0, "an ALS score of 2.00"), mean)
+    phrase = "{:.2f} by ALS, where 1 would be a sure like"
+    assert unknown_year == (Contribution("als_score", 1.0, -2.0, phrase.format(1)), mean)
+    assert known_year == (Contribution("als_score", 2.0, -2.0, phrase.format(2)), mean)
 
 
 def test_all_explanations_add_up_and_missing_values_are_none() -> None:
