@@ -107,8 +107,12 @@ def _recommended_cells(item: pb.RecommendedMovie | None) -> tuple[Text, Text, Te
         _genres(item.movie),
         Text(item.source, style="dim"),
     )
-    reasons = _lines(*map(_liked, item.because_of), *map(_reason, item.explanation))
-    return movie, Text(f"{item.score:.3f}"), reasons
+    raising = [one for one in item.explanation if one.contribution > 0]
+    lowering = [one for one in item.explanation if one.contribution < 0]
+    reasons = [*map(_liked, item.because_of), *map(_reason, raising)]
+    if lowering:
+        reasons += [Text("although", style="italic"), *map(_reason, lowering)]
+    return movie, Text(f"{item.score:.3f}"), _lines(*reasons)
 
 
 def _liked(movie: pb.LikedMovie) -> Text:
@@ -116,12 +120,12 @@ def _liked(movie: pb.LikedMovie) -> Text:
 
 
 def _reason(reason: pb.FeatureContribution) -> Text:
+    """The phrase says the value."""
     style = "green" if reason.contribution > 0 else "red"
-    value = f" = {reason.value:.3g}" if reason.HasField("value") else " unknown"
     return (
         Text(f"{reason.contribution:+.3f} ", style=style)
-        + Text(reason.feature + value)
-        + Text(f": {reason.phrase}", style="dim")
+        + Text(f"{reason.feature}: ")
+        + Text(reason.phrase, style="dim")
     )
 
 

@@ -125,6 +125,22 @@ def test_nothing_is_wrong() -> None:
     assert max(map(len, tables)) <= WIDTH
 
 
+def test_what_lowers_a_movie_is_no_reason_for_it() -> None:
+    def explain(answer: Message) -> None:
+        if isinstance(answer, pb.ListPersonalMoviesResponse) and answer.movies[0].explanation:
+            lowering, raising, _ = answer.movies[0].explanation
+            lowering.MergeFrom(pb.FeatureContribution(contribution=-0.5, phrase="too old"))
+            raising.MergeFrom(pb.FeatureContribution(contribution=0.25, value=1290, phrase="often rated"))
+
+    _, printed = go(Api(explain))
+    reasons = " ".join(line[65:].strip() for line in printed.splitlines())
+    raised, _, lowered = reasons.partition("although")
+    assert "+0.250 mean_rating_of_the_genre: often rated" in raised
+    assert "too old" not in raised
+    assert "-0.500 mean_rating_of_the_genre: too old" in lowered
+    assert "1.29e+03" not in printed
+
+
 def test_each_list_has_its_curl_line() -> None:
     api = Api()
     _, printed = go(api)
