@@ -168,7 +168,7 @@ end
 local value
 
 local function malformed(at)
-  refuse("The body must be JSON: it is not at byte " .. at .. ".")
+  refuse("the body must be JSON: it is not at byte " .. at)
 end
 
 local function after_space(text, at)
@@ -237,7 +237,7 @@ function value(text, at, places, message, path, depth)
   elseif first ~= "{" and first ~= "[" then
     return text:match("^[%w+.-]+()", at) or malformed(at) -- the transcoder knows which words and numbers there are
   elseif depth == MAX_DEPTH then
-    refuse("The body must not nest deeper than " .. MAX_DEPTH .. " levels.")
+    refuse("the body must not nest deeper than " .. MAX_DEPTH .. " levels")
   elseif first == "{" then
     return after_object(text, at, places, message, path, depth + 1)
   end
@@ -314,7 +314,7 @@ function envoy_on_request(handle)
     local metadata = handle:streamInfo():dynamicMetadata()
     metadata:set("movierec.violation", "field", problem.field)
     metadata:set("movierec.violation", "rule", problem.rule)
-    handle:respond({[":status"] = "400"}, problem.field .. " " .. problem.rule .. ".")
+    handle:respond({[":status"] = "400"}, problem.field .. ": " .. problem.rule)
   else
     handle:respond({[":status"] = "400"}, problem.rule)
   end

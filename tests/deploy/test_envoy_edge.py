@@ -46,6 +46,7 @@ def error_of(response: httpx.Response) -> tuple[int, int, str]:
     (detail,) = body["details"]
     assert detail["@type"] == "type.googleapis.com/google.rpc.ErrorInfo"
     assert detail["domain"] == "envoy"
+    assert "metadata" not in detail  # Envoy's own names of what happened are in its log
     assert isinstance(body["message"], str)
     assert body["message"]
     return response.status_code, body["code"], detail["reason"]
@@ -387,7 +388,7 @@ async def test_history_needs_a_body(
 ) -> None:
     response = await client.get(PERSONAL + query.format(parameter))
     assert response.status_code == 400
-    assert "history must stand in the JSON body of a POST" in response.json()["message"]
+    assert "Invalid request: history: must stand in the JSON body of a POST" in response.json()["message"]
     assert edge.gateway.request is None
 
 
@@ -415,6 +416,20 @@ async def test_unusable_headers(
     client: httpx.AsyncClient, headers: dict[str, str], error: tuple[int, int, str]
 ) -> None:
     assert error_of(await client.get("/api/movies/7", headers=headers)) == error
+
+
+@pytest.mark.parametrize(
+    ("url", "headers"),
+    [("/api/movies/%00", {}), ("/api/movies/7%2Fsimilar", {}), ("/api/movies/7", {"some_header": "1"})],
+)
+async def test_what_the_edge_cannot_read_is_told_in_words(
+    client: httpx.AsyncClient, url: str, headers: dict[str, str]
+) -> None:
+    """Envoy says nothing of these, or Bad Request; the reason was only in the metadata, by Envoy's name."""
+    response = await client.get(url, headers=headers)
+    assert error_of(response) == (400, 3, "INVALID_REQUEST")
+    message = response.json()["message"]
+    assert message == "Invalid request: the edge cannot read its method, path or headers"
 
 
 @pytest.mark.row(28)
@@ -500,7 +515,7 @@ async def test_what_grpc_cannot_read_fails_nobody_elses_request(
     answer = await client.get("/api/movies/7", headers={header: unreadable})
     if answer.status_code != 200:
         assert error_of(answer) == (400, 3, "INVALID_REQUEST")
-        assert f"The header {header} must be " in answer.json()["message"]
+        assert f"Invalid request: the header {header} must be " in answer.json()["message"]
     others = [await client.get("/api/movies/7", headers={header: readable}) for _ in range(5)]
     others += [await client.get("/api/movies/7") for _ in range(5)]
     assert [other.status_code for other in others] == [200] * 10

@@ -130,7 +130,7 @@ def violation_of(response: httpx.Response) -> dict[str, str]:
     assert (status["code"], info["reason"], info["domain"]) == (3, "INVALID_REQUEST", "envoy")
     assert bad_request["@type"] == "type.googleapis.com/google.rpc.BadRequest"
     (violation,) = bad_request["field_violations"]
-    assert status["message"] == f"Invalid request. {violation['field']} {violation['description']}."
+    assert status["message"] == f"Invalid request: {violation['field']}: {violation['description']}"
     return dict(violation)
 
 
@@ -238,14 +238,14 @@ async def test_what_is_given_once_passes(
 async def test_what_is_not_json(edge: Edge, client: httpx.AsyncClient, text: str) -> None:
     response = await client.post(PERSONAL, content=text)
     assert response.status_code == 400
-    assert "The body must be JSON: it is not at byte " in response.json()["message"]
+    assert "Invalid request: the body must be JSON: it is not at byte " in response.json()["message"]
     assert edge.gateway.request is None
 
 
 async def test_a_body_that_is_nested_deeply(edge: Edge, client: httpx.AsyncClient) -> None:
     for text in ('{"x": ' + "[" * 60_000, '{"x":' * 10_000):
         response = await client.post(PERSONAL, content=text)
-        assert response.json()["message"] == "Invalid request. The body must not nest deeper than 32 levels."
+        assert response.json()["message"] == "Invalid request: the body must not nest deeper than 32 levels"
     assert edge.gateway.request is None
 
 
