@@ -341,7 +341,6 @@ async def test_unknown_path(edge: Edge, client: httpx.AsyncClient, url: str) -> 
         "/api/movies/7/similar?limit=1",
         "/api/movies/7/why?user_id=1",
         "/api/movies:search?query=heat",
-        "/openapi.json",
     ],
 )
 async def test_other_methods(edge: Edge, client: httpx.AsyncClient, method: str, url: str) -> None:
@@ -353,7 +352,18 @@ async def test_other_methods(edge: Edge, client: httpx.AsyncClient, method: str,
     assert edge.gateway.request is None
 
 
-@pytest.mark.parametrize(("url", "allow"), [(PERSONAL, "GET, POST"), (f"{PERSONAL}:batch", "POST")])
+@pytest.mark.parametrize("url", ["/", "/console/app.js", "/openapi.json", "/healthz", "/readyz"])
+async def test_what_envoy_holds_is_there_for_head_too(client: httpx.AsyncClient, url: str) -> None:
+    """`/` said 404, and `/openapi.json` 405."""
+    head, get = [await client.request(method, url) for method in ("HEAD", "GET")]
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers.get("content-type") == get.headers.get("content-type")
+
+
+@pytest.mark.parametrize(
+    ("url", "allow"),
+    [(PERSONAL, "GET, POST"), (f"{PERSONAL}:batch", "POST"), ("/openapi.json", "GET, HEAD")],
+)
 async def test_other_methods_where_post_is_one(
     edge: Edge, client: httpx.AsyncClient, url: str, allow: str
 ) -> None:
