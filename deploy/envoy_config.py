@@ -107,6 +107,8 @@ class Place:
     """What that way leads to."""
     admin: Address | None = None
     """Where Envoy is told to drain; on no other address than loopback."""
+    metrics: Address | None = None
+    """Where Prometheus reads what the edge answered; needs admin."""
 
     @property
     def mesh_on_loopback(self) -> bool:
@@ -187,6 +189,7 @@ COMPOSE: Final = Place(
     mesh_host=_EVERYWHERE,
     stages=_STAGES,
     admin=_ADMIN,
+    metrics=(_EVERYWHERE, 9105),
 )
 """Containers that are edge and mesh for every replica of everything."""
 KUBERNETES: Final = replace(

@@ -108,8 +108,9 @@ def demo_place(*, port: int, gateway_port: int) -> envoy_config.Place:
 
 def image_place(*, port: int, gateways: Iterable[tuple[str, int]], **changes: Any) -> envoy_config.Place:
     """Compose's, for an Envoy that is started anywhere."""
-    here = {"edge": ("127.0.0.1", port), "admin": ("127.0.0.1", free_port()), "gateway": tuple(gateways)}
-    return replace(envoy_config.COMPOSE, **{**here, "files": FILES, "console": CONSOLE, **changes})
+    here: dict[str, Any] = {name: ("127.0.0.1", free_port()) for name in ("admin", "metrics")}
+    here |= {"edge": ("127.0.0.1", port), "gateway": tuple(gateways), "files": FILES, "console": CONSOLE}
+    return replace(envoy_config.COMPOSE, **{**here, **changes})
 
 
 @contextmanager

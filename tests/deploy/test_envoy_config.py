@@ -94,18 +94,18 @@ def test_the_demo_listens_on_this_machine_only_and_has_no_admin() -> None:
 
 def test_where_the_images_listen() -> None:
     ports = {"candidate": 50152, "ranking": 50153, "similarity": 50154}
-    edge = {"edge": ("0.0.0.0", 8080)}  # noqa: S104  of a container
+    edge = {"edge": ("0.0.0.0", 8080), "metrics": ("0.0.0.0", 9105)}  # noqa: S104  of a container
     assert addresses(parsed(COMPOSE)) == edge | {name: ("0.0.0.0", port) for name, port in ports.items()}  # noqa: S104
     assert addresses(parsed(KUBERNETES)) == edge | {name: ("127.0.0.1", port) for name, port in ports.items()}
 
 
 @pytest.mark.row(53)
 @pytest.mark.parametrize("place", [COMPOSE, KUBERNETES], ids=["compose", "kubernetes"])
-def test_admin_is_on_loopback_and_can_do_no_more_than_drain(place: Place) -> None:
+def test_admin_is_on_loopback_and_can_do_no_more_than_drain_and_count(place: Place) -> None:
     admin = parsed(place)["admin"]
     assert ipaddress.ip_address(admin["address"]["socket_address"]["address"]).is_loopback
     paths = {path for match in admin["allow_paths"] for path in match.values()}
-    assert paths == {"/ready", "/healthcheck/fail", "/drain_listeners"}
+    assert paths == {"/ready", "/healthcheck/fail", "/drain_listeners", "/stats/prometheus"}
 
 
 def test_the_mesh_is_the_same_in_both_images() -> None:

@@ -57,7 +57,8 @@ def start(directory: Path, place: Place) -> Container:
     """Run the image's entrypoint, with pauses that fit a test."""
     port, admin_port = free_port(), free_port()
     config = directory / f"{port}.yaml"
-    here = replace(place, edge=(HOST, port), admin=(HOST, admin_port), files=FILES, console=CONSOLE)
+    here = replace(place, edge=(HOST, port), admin=(HOST, admin_port), metrics=(HOST, free_port()))
+    here = replace(here, files=FILES, console=CONSOLE)
     config.write_text(envoy_config.render(here, root=ROOT))
     binary, *_ = envoy_process(config, {}).command
     environment = os.environ | {

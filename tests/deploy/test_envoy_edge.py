@@ -24,7 +24,17 @@ from movierec.candidate.v1 import candidate_service_pb2 as candidate_pb
 from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_pb_grpc
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1 import movie_service_pb2_grpc as pb_grpc
-from tests.deploy.edge import PATIENCE_SECONDS, ROOT, SERVICE, Edge, demo_place, running_edge, running_envoy
+from tests.deploy.edge import (
+    PATIENCE_SECONDS,
+    ROOT,
+    SERVICE,
+    Edge,
+    demo_place,
+    image_place,
+    running_edge,
+    running_envoy,
+    running_gateway,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -660,6 +670,28 @@ async def test_readiness_follows_the_gateways_health(
     async with asyncio.timeout(PATIENCE_SECONDS):  # readiness turns a moment before the workers know
         while (await client.get("/api/movies/7")).status_code != 200:
             pass
+
+
+async def test_metrics_count_what_the_edge_answered(tmp_path: Path) -> None:
+    """Those that no gateway sees too, and no health check; nothing else of admin is there."""
+    edge, metrics = Edge(free_port()), ("127.0.0.1", free_port())
+    with running_gateway(edge) as gateway:
+        place = image_place(port=edge.port, gateways=[gateway], metrics=metrics, mesh_host=None, stages=())
+        with running_envoy(tmp_path, place):
+            await edge.wait_for_readiness(200)
+            edge.health.set(SERVICE, NOT_SERVING)
+            await edge.wait_for_readiness(503)
+            async with edge.client() as client:
+                assert (await client.get("/nothing")).status_code == 404
+                assert (await client.get("/api/movies/7")).status_code >= 500
+            async with httpx.AsyncClient(base_url="http://{}:{}".format(*metrics)) as client:
+                shown = (await client.get("/metrics")).text
+                assert (await client.get("/stats")).status_code == 404
+    classes = 'envoy_response_code_class="{}",envoy_http_conn_manager_prefix="edge"'
+    counts = {"1": 0, "2": 0, "3": 0, "4": 1, "5": 1}
+    assert [line for line in shown.splitlines() if line and not line.startswith("#")] == [
+        f"envoy_http_downstream_rq_xx{{{classes.format(first)}}} {count}" for first, count in counts.items()
+    ]
 
 
 async def test_lists_are_refused_before_the_gateway_and_look_ups_go_on(tmp_path: Path) -> None:

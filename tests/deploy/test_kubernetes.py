@@ -58,6 +58,7 @@ OTHERS_VARIABLES = {
 
 TRACING_VARIABLES = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"}
 IMAGES = {*SERVERS, "envoy", "sync", "training"}
+EDGE_METRICS = 9105
 DNS_SECONDS = 30
 """How old an answer of a cluster's DNS may be: `ttl 30` and `cache 30` in the Corefile of kubeadm."""
 OLDEST, NEWEST = "1.30", kubernetes_validate.latest_version()
@@ -169,7 +170,7 @@ def test_servers_are_probed_where_they_listen(overlay: Manifests, server: str) -
 
 def test_the_edge_is_ready_when_its_gateway_is(overlay: Manifests) -> None:
     envoy = overlay.pod("Deployment/gateway").container("envoy")
-    assert _ports(envoy) == {"http": 8080}
+    assert _ports(envoy) == {"http": 8080, "edge-metrics": EDGE_METRICS}
     assert envoy["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
     for probe in ("livenessProbe", "startupProbe"):
         assert envoy[probe]["httpGet"] == {"path": "/healthz", "port": "http"}
@@ -494,12 +495,13 @@ def test_the_network_is_closed_but_for_what_is_needed(overlay: Manifests) -> Non
         for stage in STAGES
     }
     expected |= {("prometheus", server, metrics[server]) for server in SERVERS}
+    expected.add(("prometheus", "gateway", EDGE_METRICS))
     expected |= {(name, "mlflow", 5000) for name in (*SERVERS, "training")}
     if "download" in overlay.of("NetworkPolicy"):
         expected.add(("training", "internet", 443))
     if "tracing" in overlay.of("NetworkPolicy"):
         expected |= {(server, "collector", 4317) for server in SERVERS}
-    asked = {22, 53, 443, 4317, 5000, 8080, 9901, *ports.values(), *metrics.values()}
+    asked = {22, 53, 443, 4317, 5000, 8080, 9901, *ports.values(), *metrics.values(), EDGE_METRICS}
     found = {
         (source, target, port)
         for source in peers
@@ -512,6 +514,7 @@ def test_the_network_is_closed_but_for_what_is_needed(overlay: Manifests) -> Non
     found -= {(s, t, p) for s, t, p in found if t in STAGES and p in set(ports.values()) - {ports[t]}}
     # The same of metrics.
     found -= {(s, t, p) for s, t, p in found if t in SERVERS and p in set(metrics.values()) - {metrics[t]}}
+    found -= {(s, t, EDGE_METRICS) for s, t, _ in found if t in STAGES}
     assert found == expected
 
 

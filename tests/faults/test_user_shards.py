@@ -171,6 +171,7 @@ async def systems(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sys
         mesh_host=HOST,
         stages=tuple(map(placed, COMPOSE.stages)),
         admin=(HOST, free_port()),
+        metrics=(HOST, free_port()),
     )
     with ExitStack() as stack, chdir(ROOT):
         for one in everyone:

@@ -28,7 +28,14 @@ UNIT_TESTS = Path(__file__).with_name("alerts.test.yml")
 RUNBOOKS = ROOT / "docs/operations/runbooks.md"
 OBSERVABILITY = ROOT / "docs/operations/observability.md"
 SERVERS = ("candidate_service", "gateway", "ranking_service", "serving", "similarity_service")
-PROCESSES = {"gateway": 9101, "candidate": 9102, "ranking": 9103, "similarity": 9104}
+JOBS = {
+    "movierec-gateway": (["gateway"], 9101),
+    "movierec-candidate": (["candidate"], 9102),
+    "movierec-ranking": (["ranking"], 9103),
+    "movierec-similarity": (["similarity"], 9104),
+    "movierec-edge": (["envoy"], 9105),
+}
+"""What each job asks: names and port."""
 
 
 def promtool(*arguments: str | Path) -> None:
@@ -109,7 +116,7 @@ def test_prometheus_finds_every_process() -> None:
     found = {
         job["job_name"]: (job["dns_sd_configs"][0]["names"], job["dns_sd_configs"][0]["port"]) for job in jobs
     }
-    assert found == {f"movierec-{name}": ([name], port) for name, port in PROCESSES.items()}
+    assert found == JOBS
 
 
 def test_rules_look_back_over_four_scrapes() -> None:
