@@ -26,14 +26,14 @@ export function bundles(user) {
     if (asked === shown) return;
     shown = asked;
     pending?.abort();
-    pending = new AbortController();
+    const mine = (pending = new AbortController());
     if (!before) return show(body, alone(status, path));
     try {
-      const lists = await Promise.all([before, now].map((bundle) => api.personalFrom(bundle, user, LENGTH, pending.signal)));
+      const lists = await Promise.all([before, now].map((bundle) => api.personalFrom(bundle, user, LENGTH, mine.signal)));
       if (lists.some((answer) => answer.degraded)) shown = null; // a stage that has just started may still load it
       show(body, compared(lists, path));
     } catch (error) {
-      if (pending.signal.aborted) return undefined;
+      if (mine.signal.aborted) return undefined;
       shown = null;
       show(body, el("div.message.warning", { role: "alert" }, el("p", {}, error.message)));
     }

@@ -228,6 +228,28 @@ def test_without_a_previous_bundle(visit: Visit, picture: str, user: int) -> Non
     visit.rows()
 
 
+def test_a_comparison_that_is_given_up_is_no_failure(desk: Visit, user: int) -> None:
+    """Its end was taken for that of the one in its place, and said that something was aborted."""
+    asked = 0
+
+    def answer(route: Any) -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 2:
+            return  # another answer would hide what stands there
+        status = route.fetch().json()
+        if asked == 2:
+            del status["previous_bundle"]
+        route.fulfill(json=status)
+
+    desk.page.route("**/api/status", answer)
+    desk.page.route("**bundle_id=*", lambda _: None)
+    desk.go(f"#/people/{user}/bundles")
+    desk.see("There is no previous bundle")
+    desk.page.unroute_all()
+    assert desk.faults == []
+
+
 def test_the_call_of_a_list_can_be_copied(browser: Chromium, system: System, user: int) -> None:
     with browser.visit(system.plan.url) as desk:
         desk.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
