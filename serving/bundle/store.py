@@ -406,6 +406,10 @@ class BundleStore:
             manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
+            if first["loc"] == ("format_version",):
+                has, reads = f"{first['input']!r:.20}", first["ctx"]["expected"]
+                text = f"bundle {bundle.name}: its format_version is {has}, and this process reads {reads}"
+                raise BundleError(text) from error
             reason = ": ".join([*map(str, first["loc"]), first["msg"]])
             raise BundleError(f"bundle {bundle.name}: the manifest is unreadable: {reason}") from error
         if self.user_shard is not None and self.user_shard.count != manifest.user_shards:

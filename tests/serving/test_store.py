@@ -250,7 +250,7 @@ def test_a_manifest_whose_files_were_swapped_is_refused(store: BundleStore) -> N
 
 @pytest.mark.parametrize(
     "change",
-    [{"format_version": 2}, {"bundle_id": "../one"}, {"files": {}}, {"unheard": 1}, {"golden": None}],
+    [{"bundle_id": "../one"}, {"files": {}}, {"unheard": 1}, {"golden": None}],
     ids=str,
 )
 def test_a_manifest_of_another_form_is_refused(store: BundleStore, change: dict[str, object]) -> None:
@@ -258,6 +258,15 @@ def test_a_manifest_of_another_form_is_refused(store: BundleStore, change: dict[
     manifest = store.path(bundle_id) / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
     with pytest.raises(BundleError, match=f"bundle {bundle_id}: the manifest is"):
+        store.manifest(bundle_id)
+
+
+def test_a_bundle_of_another_format_is_refused_with_both_formats(store: BundleStore) -> None:
+    bundle_id = publish(store, "one")
+    manifest = store.path(bundle_id) / "manifest.json"
+    change = {"format_version": 4, "unheard": 1, "golden": None}
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | change))
+    with pytest.raises(BundleError, match=r"its format_version is 4, and this process reads 3$"):
         store.manifest(bundle_id)
 
 

@@ -243,7 +243,12 @@ def test_nothing_served_is_nothing_to_compare_with(case: Case, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("old", "new", "refusals", "cause"),
     [
-        ('"format_version": 3', '"format_version": 2', [], ": bundle {}: the manifest is unreadable: "),
+        (
+            '"format_version": 3',
+            '"format_version": 2',
+            [],
+            ": bundle {}: its format_version is 2, and this process reads 3",
+        ),
         ('"als_factors"', '"als_rank"', ["the recipe of bundle {} cannot be trained by this version"], ""),
     ],
     ids=["earlier layout", "recipe of another version"],
@@ -257,8 +262,7 @@ def test_what_is_served_and_cannot_be_read_is_named_and_its_recipe_refuses(
     bundle_id = case.manifest.bundle_id
     manifest = case.store.path(bundle_id) / MANIFEST_NAME
     manifest.write_text(manifest.read_text().replace(old, new))
-    more = "format_version: Input should be 3" if cause else ""
     assert case.verdict(case.measurement(case.recipe, two_stage=0.3)) == gate.Verdict(
         tuple(one.format(bundle_id) for one in refusals),
-        f"nothing to compare with{cause.format(bundle_id)}{more}",
+        f"nothing to compare with{cause.format(bundle_id)}",
     )
