@@ -127,7 +127,7 @@ envoy: .venv/installed ## regenerate Envoy's configuration for demo, compose and
 	python -m deploy.envoy_config
 
 features: .venv/installed ## regenerate docs/features.md
-	python -m serving.features docs/features.md
+	python -m training.features.documentation docs/features.md
 
 protos-check: protos openapi envoy ## fail if generated files differ from the commit
 	@test -z "$$(git status --porcelain -- protos/gen deploy/envoy deploy/kubernetes | tee /dev/stderr)"

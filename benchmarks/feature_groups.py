@@ -21,7 +21,6 @@ import numpy.typing as npt
 import typer
 from rich.console import Console
 
-from serving.features.documentation import MEASURED
 from serving.features.group import FeatureCall, FeatureGroup, FeatureQuery
 from serving.features.sets import FeatureSet
 from serving.ids import Rows
@@ -34,6 +33,7 @@ from training.evaluation.splits import Split, SplitProtocol, split
 from training.experiments.feature_selection import affordable, by_importance, tried
 from training.experiments.source_weights import choose_source_weights, recalls_by_user
 from training.experiments.validation_lists import ValidationLists
+from training.features.documentation import MEASURED
 from training.models.first_stage import FirstStage
 from training.models.job_context import JobContext
 from training.models.recipe import DEFAULT_PARAMETERS, RankerParameters, Recipe

@@ -23,11 +23,11 @@ from benchmarks import (
 )
 from benchmarks.replicas import SERVERS, Replica, envoy_between
 from benchmarks.servers import ServerError, serving
-from serving.features.documentation import MEASURED
 from serving.features.sets import FeatureSet
 from tests.deploy.edge import ROOT
 from tests.faults.cluster import train_bundles
 from training.data.generated import N_MOVIES, write_sample
+from training.features.documentation import MEASURED
 from training.models.recipe import RankerParameters
 
 SWAPS = int(os.environ.get("MOVIEREC_TEST_PROCESS_SWAPS", "3"))

@@ -61,7 +61,7 @@ from pathlib import Path
 
 from ranking_service.ranking import Ranker
 from serving.bundle.store import BundleStore
-from serving.features.documentation import document
+from training.features.documentation import document
 from serving.movies import MOVIELENS_GENRES
 from serving.stages.ranking import RankingQuery, decode_request, encode_response
 from tests.training.small import JOB, PROGRESS, RECIPE, table_of, tastes

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from serving.features.documentation import MEASURED, document, measured_part
 from serving.features.ease import EaseFeatures
 from serving.features.group import CatalogueArrays, FeatureQuery, ProbeContext
 from serving.features.movie import MovieFeatures
@@ -437,22 +435,6 @@ def test_a_phrase_speaks_of_a_movie_where_one_is_behind_the_value() -> None:
             said = group.phrase(feature, None if np.isnan(value) else value, 4)
             has_movie = feature.name in behind and behind[feature.name][place] is not None
             assert ("{movie}" in said) == has_movie, feature.name
-
-
-# The page
-
-
-def test_the_page_of_features_is_up_to_date() -> None:
-    """`make features` writes it."""
-    page = Path(__file__).parents[3] / "docs" / "features.md"
-    text = page.read_text(encoding="utf-8")
-    assert text == document(measured_part(text))
-
-
-def test_what_was_measured_stays_on_the_page() -> None:
-    measured = f"{MEASURED}\n| user | 1 |\n"
-    assert measured_part(document(measured)) == measured
-    assert measured_part(document("")) == ""
 
 
 def test_arrays_of_a_group_are_built_by_a_module_of_the_same_name() -> None:

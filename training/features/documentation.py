@@ -1,6 +1,11 @@
-"""The page that lists all features, with what they say."""
+"""Writes the page that lists all features, with what they say, but for what was measured.
 
+python -m training.features.documentation docs/features.md
+"""
+
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from serving.features.group import Feature, FeatureGroup
@@ -65,3 +70,8 @@ def _section(group: type[FeatureGroup]) -> Iterator[str]:
 def _row(feature: Feature) -> str:
     phrases = (feature.phrase, feature.one, feature.otherwise, feature.unknown)
     return f"| `{feature.name}` | {' | '.join(phrases)} |"
+
+
+if __name__ == "__main__":
+    page = Path(sys.argv[1])
+    page.write_text(document(measured_part(page.read_text(encoding="utf-8"))), encoding="utf-8")
