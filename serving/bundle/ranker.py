@@ -40,6 +40,12 @@ class RankerContent:
     leaf_tables: LeafTables
     """What explanations are added up from."""
 
+    @property
+    def record(self) -> FeatureRecord:
+        """What a bundle says of the features."""
+        kinds = names_of_groups(self.tables.kinds)
+        return FeatureRecord(groups=kinds, names=self.tables.names, hash=self.tables.hash)
+
     def predict(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Scores, shape (n_rows,); a Fortran-ordered fresh matrix is fastest (CatBoost locks it)."""
         scores: npt.NDArray[np.float64] = self.model.predict(
@@ -93,10 +99,8 @@ class RankerContent:
         metadata["model_guid"] = "movierec"
         metadata["train_finish_time"] = "1970-01-01T00:00:00Z"
         self.model.save_model(str(folder / _MODEL_FILE))
-        tables = self.tables
-        record = FeatureRecord(groups=names_of_groups(tables.kinds), names=tables.names, hash=tables.hash)
-        (folder / _FEATURES_FILE).write_text(record.model_dump_json(indent=1), encoding="utf-8")
-        for group in tables.groups:
+        (folder / _FEATURES_FILE).write_text(self.record.model_dump_json(indent=1), encoding="utf-8")
+        for group in self.tables.groups:
             if group.arrays:
                 write_arrays(folder / group_file(type(group)), **group.arrays)
         write_arrays(folder / _LEAF_TABLES_FILE, **vars(self.leaf_tables))

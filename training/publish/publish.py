@@ -25,7 +25,6 @@ from serving.bundle.factors import (
 )
 from serving.bundle.lists import ListsContent
 from serving.bundle.manifest import (
-    FeatureRecord,
     Golden,
     GoldenCandidates,
     GoldenRanking,
@@ -41,7 +40,6 @@ from serving.bundle.signature import SigningKey
 from serving.bundle.sources import TRANSITIONS_FILE, SourcesRecord, write_sources
 from serving.bundle.store import BundleStore, file_records
 from serving.bundle.titles import index_titles, write_titles
-from serving.features.sets import names_of_groups
 from serving.features.transitions import TransitionFeatures
 from serving.ids import Rows
 from serving.shards import rows_by_shard
@@ -135,14 +133,12 @@ def publish(
         _link_shared(staging, build)
         with progress.step("Tables for analysts"):
             _write_analysts_tables(staging / "exports", build, neighbours)
-        files, tables = file_records(staging), build.two_stage.stage.tables
+        files = file_records(staging)
         manifest = Manifest(
             bundle_id=bundle_id_of(files),
             files=files,
             dataset_tag=build.dataset_tag,
-            features=FeatureRecord(
-                groups=names_of_groups(tables.kinds), names=tables.names, hash=tables.hash
-            ),
+            features=ranker.record,
             n_candidates=build.recipe.n_candidates,
             recipe=recipe_record(build.recipe, build.two_stage.choice),
             metrics=build.metrics,
