@@ -81,7 +81,7 @@ def choose_ranker(groups: Groups, validation: Groups, job: JobContext) -> Ranker
             qualities[loss] = _by_trees(groups, validation, loss, job)
     smoothed = {loss: _smoothed(quality.ndcg) for loss, quality in qualities.items()}
     chosen = {loss: _highest_as_good(ndcg) for loss, ndcg in smoothed.items()}
-    loss = _better(qualities, chosen) if len(qualities) > 1 else next(iter(qualities))
+    loss = _better(smoothed, chosen) if len(smoothed) > 1 else next(iter(smoothed))
     return RankerChoice(
         loss=loss,
         iterations=qualities[loss].trees[chosen[loss]],
@@ -160,9 +160,9 @@ def _highest_as_good(ndcg: npt.NDArray[np.float64]) -> int:
     return max(step for step, one in enumerate(ndcg.T) if not is_worth(best - one))
 
 
-def _better(qualities: Mapping[Loss, NdcgByTrees], chosen: Mapping[Loss, int]) -> Loss:
+def _better(smoothed: Mapping[Loss, npt.NDArray[np.float64]], chosen: Mapping[Loss, int]) -> Loss:
     """YetiRank if its lead is more than a standard error, else Logloss."""
-    ours, other = (qualities[loss].ndcg[:, chosen[loss]] for loss in (Loss.LOGLOSS, Loss.YETI_RANK))
+    ours, other = (smoothed[loss][:, chosen[loss]] for loss in (Loss.LOGLOSS, Loss.YETI_RANK))
     return Loss.YETI_RANK if is_worth(other - ours) else Loss.LOGLOSS
 
 

@@ -11,8 +11,8 @@ from serving.ratings import LIKED
 from serving.sources import ALS_ALONE, SourceWeights
 from training.evaluation.splits import SplitProtocol
 
-RULES: Final = 2
-"""How a recipe is followed: counts up when the same data and recipe give another bundle. 2: ADR 0050."""
+RULES: Final = 3
+"""How a recipe is followed: counts up when the same data and recipe give another bundle."""
 
 REFERENCE_PARAMETERS: Final = AlsParameters(
     factors=128, iterations=20, regularization=0.01, alpha=15.0, confidence=Confidence.LINEAR

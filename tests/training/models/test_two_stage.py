@@ -283,6 +283,14 @@ def test_logloss_unless_yetirank_is_clearly_better(monkeypatch: pytest.MonkeyPat
         assert chosen().loss is expected
 
 
+def test_losses_are_compared_by_the_means_that_trees_are_chosen_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """YetiRank leads with 300 trees alone: the mean over that and its neighbours is .467, the others' .45."""
+    planted_qualities(monkeypatch, 4 * [6 * [0.5]], 4 * [[0.45, 0.45, 0.45, 0.45, 0.2, 0.6]])
+    choice = chosen(iterations=300, depth=1)
+    assert choice.validation_ndcg == pytest.approx({Loss.LOGLOSS: 0.5, Loss.YETI_RANK: 1.4 / 3})
+    assert choice.loss is Loss.LOGLOSS
+
+
 def test_yetirank_is_tried_where_there_are_seconds_for_it() -> None:
     """As many as are estimated, whatever a clock says: the choice is the same on any machine."""
     groups = planted()
