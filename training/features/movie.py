@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from serving.ratings import Ratings
 from training.data.movielens.movies import MovieTable
+from training.data.newest import newest_time
 from training.data.popularity import MovieStatistics, popularity
 from training.engine.engine import Engine
 
@@ -15,7 +16,7 @@ def build(ratings: Ratings, table: MovieTable, _engine: Engine) -> dict[str, npt
     """The values of `MovieFeatures`, in the order of its names; NaN where unknown."""
     statistics = MovieStatistics.of(ratings, len(table.movies.ids))
     years = table.movies.known_years.astype(np.float64)
-    newest = datetime.fromtimestamp(int(ratings.times.max()), UTC).year if ratings.is_timed else np.nan
+    newest = datetime.fromtimestamp(newest_time(ratings.times), UTC).year if ratings.is_timed else np.nan
     flags = table.movies.genre_flags()
     columns = [
         statistics.means,

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from serving.features.time import RECENT_SECONDS
 from serving.ratings import Ratings
 from training.data.movielens.movies import MovieTable
+from training.data.newest import newest_time
 from training.engine.engine import Engine
 
 
@@ -17,7 +18,7 @@ def build(ratings: Ratings, table: MovieTable, _engine: Engine) -> dict[str, npt
     return {
         "first_times": _first_times(ratings, n_movies),
         "recent_ratings": _recent_ratings(ratings, n_movies),
-        "span": np.array([ratings.times.min(), ratings.times.max()]),
+        "span": np.array([ratings.times.min(), newest_time(ratings.times)]),
     }
 
 

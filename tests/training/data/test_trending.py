@@ -15,5 +15,11 @@ def test_ratings_add_up_and_without_times_all_are_of_one_age() -> None:
     assert trending(ratings_of([(1, 5.0, 0), (1, 3.0, 0), (0, 4.0, 0)]), 2).tolist() == [1.5, 3.0]
 
 
+def test_a_few_wrong_clocks_do_not_make_all_others_old() -> None:
+    right = [[(1, 5.0, HALF_LIFE)], [(2, 4.0, 2 * HALF_LIFE)]]
+    rated = ratings_of(*right * 1_000, *[[(0, 5.0, 2**32 - 1)]] * 2)
+    assert trending(rated, 3).tolist() == [5.0, 1_250.0, 1_500.0]
+
+
 def test_without_ratings_nothing_is_trending() -> None:
     assert trending(ratings_of([]), 2).tolist() == [0.0, 0.0]

@@ -19,7 +19,7 @@ from tests.training.small import JOB, N_MOVIES, N_USERS, RECIPE, ratings_of, tab
 from training.data.movielens.movies import MovieTable
 from training.data.popularity import MovieStatistics, popularity
 from training.engine.local import LocalEngine
-from training.features import movie
+from training.features import movie, time
 from training.models.als import Als
 from training.models.first_stage import FirstStage
 from training.models.recipe import DEFAULT_PARAMETERS, REFERENCE_PARAMETERS
@@ -256,6 +256,15 @@ def test_times_and_recent_ratings_by_hand() -> None:
     np.testing.assert_array_equal(found.first_times, [start, start + bin_, NAN])
     assert found.recent_ratings.tolist() == [[2, 2, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0]]
     assert found.span.tolist() == [start, start + 3 * bin_]
+
+
+def test_one_wrong_clock_does_not_say_what_time_it_is() -> None:
+    """Movies are as old as they are then, and a request without times is as late."""
+    ratings = ratings_of(*[[(0, 5, 0), (1, 3, 1_000_000_000)]] * 1_000, [(1, 5, 2**32 - 1)])
+    assert time.build(ratings, table_of(2), LocalEngine(2))["span"].tolist() == [0, 1_000_000_000]
+    names = [feature.name for feature in MovieFeatures.features_for(MOVIELENS_GENRES)]
+    values = movie.build(ratings, table_of(2), LocalEngine(2))["values"]
+    assert values[1, names.index("movie_age")] == 2001 - 1951
 
 
 def test_served_are_those_with_a_taste_and_a_movie_left() -> None:
