@@ -248,6 +248,7 @@ def _variant_lists(
             engine=job.engine,
             progress=advance,
             users=judged.users,
+            checkpoints=job.checkpoints,
         )
     plain_job = job.with_recipe(feature_groups=FeatureSet.REFERENCE.groups)
     plain = fit_two_stage(judged.train, plain_job, choice, users=judged.users)

@@ -8,13 +8,13 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from serving.fold_in import FoldIn
-from serving.ids import Rows
+from serving.ids import NO_ROWS, Rows
 from serving.ratings import LIKED, History, Ratings
 from training.data.ease import Ease
 from training.data.popularity import MovieStatistics, popularity
 from training.evaluation.metrics import capped_recall, hits
 from training.experiments.regularization import best_regularization
-from training.models.als_shards import fit_item_factors
+from training.models.als import Als
 from training.models.job_context import JobContext
 from training.models.lists import best_unseen
 
@@ -53,9 +53,15 @@ def strong_generalisation(
         for part in parts:
             held_out = part_of == part
             trained = ratings.where(np.repeat(~held_out, ratings.counts()))
-            item_factors = fit_item_factors(
-                trained, n_movies, recipe.als, seed=recipe.seed, engine=job.engine
-            )
+            item_factors = Als.fit(
+                trained,
+                n_movies,
+                recipe.als,
+                seed=recipe.seed,
+                engine=job.engine,
+                users=NO_ROWS,
+                checkpoints=job.checkpoints,
+            ).item_factors
             fold_in = FoldIn(item_factors, recipe.als)
             cold = np.flatnonzero(~item_factors.any(axis=1)).astype(np.int32)
             popular = popularity(MovieStatistics.of(trained, n_movies))

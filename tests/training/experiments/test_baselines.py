@@ -1,5 +1,8 @@
 """EASE and item-kNN against dense recomputes; users held out whole."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from serving.ids import IdMap
 from serving.ratings import Ratings
 from tests.training.small import JOB, ratings_of
+from training.checkpoints import Checkpoints
 from training.data.ease import Ease, likes
 from training.evaluation.splits import SplitProtocol, split
 from training.experiments.baselines import baseline_lists, choose_ease_regularization, lists_by_scores
@@ -86,12 +90,20 @@ def test_baselines_are_skipped_beyond_their_limit(monkeypatch: pytest.MonkeyPatc
     assert set(baseline_lists(test, 12, {}, limit=300)) == {"popularity"}
 
 
-def test_held_out_users_are_served_from_their_history() -> None:
-    """Two tastes that share no movie: who folds a history in finds the rest of the taste."""
+def test_held_out_users_are_served_from_their_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two tastes that share no movie: who folds a history in finds the rest of the taste.
+
+    A job that was killed fits nothing again.
+    """
     rng = np.random.default_rng(0)
     movies = [rng.permutation(30)[:24] + 30 * (user % 2) for user in range(60)]
     ratings = ratings_of(*([(movie, 5.0, 0) for movie in liked] for liked in movies))
-    found = strong_generalisation(ratings, JOB.with_recipe(als=DEFAULT_PARAMETERS), {10.0: 1.0})
+    job = replace(JOB.with_recipe(als=DEFAULT_PARAMETERS), checkpoints=Checkpoints.of(tmp_path, "evaluate"))
+    found = strong_generalisation(ratings, job, {10.0: 1.0})
     assert found.users == 60
     assert found.recall["als"] == found.recall["ease"] == 1.0, "11 unseen movies of the taste, 20 places"
     assert found.recall["popularity"] < 0.9
+    monkeypatch.setattr("training.models.als_shards._HalfStep", None)
+    assert strong_generalisation(ratings, job, {10.0: 1.0}) == found

@@ -115,6 +115,15 @@ def test_the_regularization_of_ease_is_looked_for_once(
     assert measure(tastes(), job.part("gate")).ease_ndcg == first.ease_ndcg
 
 
+def test_a_killed_job_fits_als_for_no_model_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = replace(JOB, checkpoints=Checkpoints(tmp_path))
+    lists = measure(tastes(), job, variants=True).lists
+    monkeypatch.setattr("training.models.als_shards._HalfStep", None)
+    again = measure(tastes(), job, variants=True).lists
+    for model, found in lists.items():
+        assert [rows.tolist() for rows in again[model]] == [rows.tolist() for rows in found], model
+
+
 def test_users_with_short_histories_get_what_is_popular_from_either_ranker() -> None:
     """Else a lift of one over the other would tell of who gets what is popular."""
     ratings = tastes()
