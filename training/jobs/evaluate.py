@@ -56,5 +56,5 @@ def evaluate(
         first = first or runs[0]
     if first is not None:
         found = strong_generalisation(clean.ratings, replace(job, recipe=first.recipe), first.ease_ndcg)
-        print_held_out_users(console, found)
+        print_held_out_users(console, found, first.recipe)
     checkpoints.forget()

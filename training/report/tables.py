@@ -15,6 +15,7 @@ from training.evaluation.splits import Split
 from training.experiments.experiment import Measurement
 from training.experiments.feature_selection import FeatureSelection
 from training.experiments.held_out_users import CUTOFF, StrongGeneralisation
+from training.models.recipe import Recipe
 from training.models.recommenders import Recommendation
 from training.report.findings import (
     MODELS,
@@ -124,12 +125,13 @@ def _selection_text(selection: FeatureSelection) -> str:
     )
 
 
-def print_held_out_users(console: Console, strong: StrongGeneralisation) -> None:
-    """Quality for users whom training never saw."""
+def print_held_out_users(console: Console, strong: StrongGeneralisation, recipe: Recipe) -> None:
+    """Quality for users whom training never saw, with the recipe of one seed."""
     recalls = ", ".join(f"{MODELS[model].title} {value:.3f}" for model, value in strong.recall.items())
     console.print(
-        f"Strong generalisation, {strong.users} users held out whole, a random 80 % of their ratings sent "
-        f"as history: recall@{CUTOFF} over min({CUTOFF}, liked): {recalls}",
+        f"Strong generalisation with the recipe of seed {recipe.seed} under '{recipe.protocol}', "
+        f"{strong.users} users held out whole, a random 80 % of their ratings sent as history: "
+        f"recall@{CUTOFF} over min({CUTOFF}, liked): {recalls}",
     )
     if strong.recall and strong.recall["popularity"] > strong.recall["als"]:
         console.print(

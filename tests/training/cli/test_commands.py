@@ -273,6 +273,8 @@ def test_evaluating_leaves_out_a_protocol_that_the_data_are_too_few_for(
     assert both.exit_code == 0, both.output
     assert "left out: only 3 users" in both.stdout
     assert "protocol 'user'" in both.stdout
+    said = " ".join(both.stdout.split())
+    assert "Strong generalisation with the recipe of seed 0 under 'user'" in said
     assert_said_in_words(run("evaluate", *options, "--protocol", "time"), "only 3 users")
 
 
