@@ -308,8 +308,6 @@ class BundleStore:
     def adopt(self, staging: Path) -> Manifest:
         """Makes a bundle of a staging directory that was copied from elsewhere, manifest included.
 
-        Files with equal contents become hard links to one another again, as they were when published.
-
         Raises:
             BundleError: it is not a bundle, a file is not what the manifest says, or nobody who is trusted
                 signed it.
@@ -318,13 +316,6 @@ class BundleStore:
         if manifest.bundle_id != bundle_id_of(manifest.files):
             raise BundleError(f"bundle {manifest.bundle_id}: the manifest is that of another bundle")
         self._verify(manifest, staging)
-        first_of: dict[str, Path] = {}
-        for relative, record in manifest.files_for(self.user_shard).items():
-            path = staging / relative
-            first = first_of.setdefault(record.sha256, path)
-            if first != path:
-                path.unlink()
-                os.link(first, path)
         self._move_in(staging, manifest)  # the manifest stays as it was signed
         return manifest
 

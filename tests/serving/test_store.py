@@ -297,7 +297,7 @@ def test_a_manifest_holds_finite_numbers_only(store: BundleStore, value: float) 
     ],
 )
 def test_a_manifest_names_only_files_of_the_served_folders(store: BundleStore, path: str) -> None:
-    """`adopt` joins these names to a directory, and links one file in place of another."""
+    """`sync` joins these names to a directory, and links one file to another."""
     victim = store.root / "victim"
     with store.staging() as staging:
         manifest = fill(staging, "one")

@@ -1,5 +1,6 @@
 """Bringing the champion of the registry down into a folder that servers read."""
 
+import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ import structlog
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from serving.bundle.manifest import MANIFEST_NAME
+from serving.bundle.manifest import MANIFEST_NAME, FileRecord
 from serving.bundle.signature import MAX_SIGNATURE_BYTES, SIGNATURE_NAME
 from serving.bundle.store import MAX_MANIFEST_BYTES, BundleError, BundleStore
 from training.errors import root_cause
@@ -83,7 +84,10 @@ def _pull_previous(registry: Registry, version: ModelVersion, store: BundleStore
 
 
 def _download(registry: Registry, version: ModelVersion, store: BundleStore) -> None:
-    """The manifest, and what it lists: not what is for people, nor what somebody has laid beside it."""
+    """The manifest, and what it lists: not what is for people, nor what somebody has laid beside it.
+
+    Files with equal contents are one, and hard links, as they were when published.
+    """
     with store.staging() as staging:
 
         def download(path: str, size: int) -> None:
@@ -105,9 +109,16 @@ def _download(registry: Registry, version: ModelVersion, store: BundleStore) -> 
                 raise BundleError(f"version {version.version}: the bundle has no {SIGNATURE_NAME}")
             download(SIGNATURE_NAME, MAX_SIGNATURE_BYTES)
         files = store.read_manifest(staging).files_for(store.user_shard)
-        store.require_space(sum(record.size for record in files.values()))
+        first_of: dict[FileRecord, str] = {}
         for path, record in files.items():
-            download(path, record.size)
+            first_of.setdefault(record, path)
+        store.require_space(sum(record.size for record in first_of))
+        for path, record in files.items():
+            if first_of[record] == path:
+                download(path, record.size)
+            else:
+                (staging / path).parent.mkdir(exist_ok=True)
+                os.link(staging / first_of[record], staging / path)
         manifest = store.adopt(staging)
     if manifest.bundle_id != version.tags[BUNDLE_TAG]:
         raise BundleError(

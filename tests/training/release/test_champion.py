@@ -219,6 +219,24 @@ def test_only_what_the_manifest_lists_is_fetched(
     assert found == {"manifest.json", *BundleStore(tmp_path / "serving").manifest(trained.bundle_id).files}
 
 
+def test_what_several_processes_read_is_fetched_once(
+    registry: Registry, tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ratings, which are most of a large bundle, lie in three folders."""
+    promote_candidate(registry)
+    fetch, fetched = registry.client.download_artifacts, []
+
+    def noted(run_id: str, path: str, folder: str) -> str:
+        fetched.append(Path(path).name)
+        return fetch(run_id, path, folder)
+
+    monkeypatch.setattr(registry.client, "download_artifacts", noted)
+    brought_down(registry, tmp_path / "serving")
+    assert fetched.count("ratings.npz") == fetched.count("movies.npz") == 1
+    files = BundleStore(tmp_path / "serving").manifest(trained.bundle_id).files.values()
+    assert len(fetched) == 1 + len({record.sha256 for record in files})
+
+
 @pytest.mark.parametrize("name", ["ranking/ranker.cbm", "manifest.json"])
 def test_a_file_that_is_larger_than_it_should_be_is_not_fetched_whole(
     registry: Registry, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
