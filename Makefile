@@ -27,7 +27,7 @@ demo: .venv/installed ## train, serve and show recommendations; ONCE=1 ends afte
 # Containers. ENGINE, VERSION, BASE_IMAGE and ENVOY_IMAGE are passed on: docs/operations/containers.md.
 COMPOSE = $(if $(shell docker compose version 2>/dev/null),docker compose,docker-compose) --project-name movierec \
   --file deploy/compose.yaml $(if $(MOVIEREC_DATA_DIR),$(if $(findstring ://,$(MOVIEREC_DATA_DIR)),$(error \
-  MOVIEREC_DATA_DIR must be a folder here: containers have no volume for a copy)) --file deploy/compose.data.yaml) $(PROFILES:%=--profile %)
+  MOVIEREC_DATA_DIR must be a folder here: compose would mount an address, and passes no credentials)) --file deploy/compose.data.yaml) $(PROFILES:%=--profile %)
 
 images: ## an image per process, and build/sbom with what each holds; ENGINE=podman, VERSION=1.0
 	deploy/docker/build $(IMAGES)
