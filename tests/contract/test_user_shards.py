@@ -25,7 +25,7 @@ from tests.serving.personal_stages import candidate_stage, ranking_stage
 from tests.serving.stage_under_test import failure, reason_of
 from tests.training.publish.test_publish import build
 from tests.training.release.candidate import promote_candidate
-from tests.training.release.test_champion import brought_down, register
+from tests.training.release.test_champion import pulled, register
 from tests.training.small import N_USERS, PROGRESS
 from training.jobs.train import SERVER_LOADERS
 from training.publish.publish import Build, UserShardsError, publish
@@ -157,7 +157,7 @@ def test_sync_fetches_one_piece_alone(halves: BundleStore, tmp_path: Path) -> No
     registry = register(tmp_path / "registry", halves.path(current(halves)))
     promote_candidate(registry)
     root = tmp_path / "servers"
-    assert brought_down(registry, root, user_shard=SHARDS[1]) == current(halves)
+    assert pulled(registry, root, user_shard=SHARDS[1]) == current(halves)
     pieces = {path.name for path in root.rglob("*-of-2.npz")}
     assert pieces == {"ratings-1-of-2.npz", "user_factors-1-of-2.npz"}
     store = BundleStore(root, user_shard=SHARDS[1])

@@ -59,10 +59,10 @@ def registry(root: Path, trained: Trained) -> Registry:
     return register(root, trained.root / "bundles" / trained.bundle_id)
 
 
-def brought_down(
+def pulled(
     registry: Registry, root: Path, trusted: TrustedKeys | None = None, user_shard: UserShard | None = None
 ) -> str | None:
-    """What came; there is nothing to wait for."""
+    """The bundle_id that `pull_champion` returns, where there is nothing to wait for."""
 
     def wait(seconds: float) -> None:
         pytest.fail(f"waits for {seconds} s")
@@ -77,18 +77,18 @@ def test_the_champion_arrives_whole_and_is_served(
 ) -> None:
     serving = tmp_path / "serving"
     with pytest.raises(RegistryError, match="no version is the champion"):
-        brought_down(registry, serving)
+        pulled(registry, serving)
     promote_candidate(registry)
     with pytest.raises(RegistryError, match="no champion before"):
         registry.previous()
-    assert brought_down(registry, serving) == trained.bundle_id
+    assert pulled(registry, serving) == trained.bundle_id
     store = BundleStore(serving)
     assert store.pointer().bundle_id == trained.bundle_id
     Ranker.load(store, trained.bundle_id)
     bundle = store.path(trained.bundle_id)
     assert (bundle / "candidate/ratings.npz").samefile(bundle / "gateway/ratings.npz")
     assert not (bundle / "exports").exists()
-    assert brought_down(registry, serving) is None
+    assert pulled(registry, serving) is None
 
 
 @pytest.mark.row(59)
@@ -102,10 +102,10 @@ def test_only_a_champion_that_is_signed_is_brought_down_where_a_key_is_set(
         signed.publish(staging, source.manifest(trained.bundle_id), key)
     registry = register(root, signed.path(trained.bundle_id))
     promote_candidate(registry)
-    assert brought_down(registry, tmp_path / "served", key.public) == trained.bundle_id
+    assert pulled(registry, tmp_path / "served", key.public) == trained.bundle_id
     BundleStore(tmp_path / "served", trusted=key.public).verify(trained.bundle_id)
     with pytest.raises(BundleError, match="is not that of a key that is trusted"):
-        brought_down(registry, tmp_path / "others", SigningKey(bytes(31) + b"1").public)
+        pulled(registry, tmp_path / "others", SigningKey(bytes(31) + b"1").public)
     assert list((tmp_path / "others/bundles").iterdir()) == []
 
 
@@ -113,7 +113,7 @@ def test_only_a_champion_that_is_signed_is_brought_down_where_a_key_is_set(
 def test_an_unsigned_champion_is_refused_where_a_key_is_set(registry: Registry, tmp_path: Path) -> None:
     promote_candidate(registry)
     with pytest.raises(BundleError, match=f"^version 1: the bundle has no {SIGNATURE_NAME}$"):
-        brought_down(registry, tmp_path / "served", SigningKey(bytes(32)).public)
+        pulled(registry, tmp_path / "served", SigningKey(bytes(32)).public)
     assert list((tmp_path / "served/bundles").iterdir()) == []
 
 
@@ -126,13 +126,13 @@ def test_every_folder_gets_the_same_pointer(
     other = another_bundle(local, trained.bundle_id)
     promote_candidate(registry)
     there_before = BundleStore(tmp_path / "there before")
-    brought_down(registry, there_before.root)
+    pulled(registry, there_before.root)
     promote_candidate(register(root, local.path(other)))
     registry.promote(registry.version_of(other))  # again: nothing changes
     expected = {"bundle_id": other, "previous": trained.bundle_id, "published_at": 20}
     started_later = BundleStore(tmp_path / "started later")
     for store in (there_before, started_later):
-        assert brought_down(registry, store.root) == other
+        assert pulled(registry, store.root) == other
         assert store.pointer().model_dump() == expected
         for bundle_id in (other, trained.bundle_id):
             assert store.manifest(bundle_id) == local.manifest(bundle_id)
@@ -146,7 +146,7 @@ def test_every_folder_gets_the_same_pointer(
     way_back = ["promote", "--previous", "--bundle-root", str(root)]
     assert CliRunner().invoke(app, way_back).exit_code == 0
     assert CliRunner().invoke(app, [*way_back, "--bundle-id", other]).exit_code == 2
-    brought_down(registry, started_later.root)
+    pulled(registry, started_later.root)
     expected = {"bundle_id": trained.bundle_id, "previous": other, "published_at": 30}
     assert started_later.pointer().model_dump() == expected
 
@@ -156,7 +156,7 @@ def test_a_lost_previous_bundle_stops_nobody(
 ) -> None:
     version, _ = promote_candidate(registry)
     registry.client.set_model_version_tag(MODEL, version, PREVIOUS_TAG, "lost")
-    assert brought_down(registry, tmp_path / "serving") == trained.bundle_id
+    assert pulled(registry, tmp_path / "serving") == trained.bundle_id
     assert BundleStore(tmp_path / "serving").pointer().previous is None
 
 
@@ -170,7 +170,7 @@ def test_a_promotion_time_that_is_none_spoils_nothing(
     registry.client.set_model_version_tag(MODEL, version, PREVIOUS_TAG, "other")
     registry.client.set_model_version_tag(MODEL, version, PUBLISHED_TAG, promoted_at)
     before = time.time()
-    assert brought_down(registry, tmp_path / "serving") == trained.bundle_id
+    assert pulled(registry, tmp_path / "serving") == trained.bundle_id
     assert before <= BundleStore(tmp_path / "serving").pointer().published_at <= time.time()
     assert registry.seconds_to_settle(holder_of(CANDIDATE, registry), now=time.time()) == 0
     register(root, trained.root / "bundles" / trained.bundle_id)
@@ -194,11 +194,11 @@ def test_a_champion_that_was_made_by_hand_may_be_replaced(registry: Registry, tr
 def test_a_damaged_folder_heals(registry: Registry, tmp_path: Path, trained: Trained) -> None:
     promote_candidate(registry)
     store = BundleStore(tmp_path / "serving")
-    brought_down(registry, store.root)
+    pulled(registry, store.root)
     (store.path(trained.bundle_id) / "ranking" / "ranker.cbm").write_bytes(b"{")
-    assert brought_down(registry, store.root) == trained.bundle_id
+    assert pulled(registry, store.root) == trained.bundle_id
     store.verify(trained.bundle_id)
-    assert brought_down(registry, store.root) is None
+    assert pulled(registry, store.root) is None
 
 
 def artefacts(root: Path) -> Path:
@@ -213,7 +213,7 @@ def test_only_what_the_manifest_lists_is_fetched(
     """Whatever lies beside it would fill the volume of every pod."""
     promote_candidate(registry)
     (artefacts(root) / "ranking" / "surplus").write_bytes(bytes(10))
-    brought_down(registry, tmp_path / "serving")
+    pulled(registry, tmp_path / "serving")
     bundle = BundleStore(tmp_path / "serving").path(trained.bundle_id)
     found = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
     assert found == {"manifest.json", *BundleStore(tmp_path / "serving").manifest(trained.bundle_id).files}
@@ -231,7 +231,7 @@ def test_what_several_processes_read_is_fetched_once(
         return fetch(run_id, path, folder)
 
     monkeypatch.setattr(registry.client, "download_artifacts", noted)
-    brought_down(registry, tmp_path / "serving")
+    pulled(registry, tmp_path / "serving")
     assert fetched.count("ratings.npz") == fetched.count("movies.npz") == 1
     files = BundleStore(tmp_path / "serving").manifest(trained.bundle_id).files.values()
     assert len(fetched) == 1 + len({record.sha256 for record in files})
@@ -255,7 +255,7 @@ def test_a_file_that_is_larger_than_it_should_be_is_not_fetched_whole(
 
     monkeypatch.setattr(shutil, "rmtree", remove)
     with pytest.raises(BundleError, match=f"{name} has more than {allowed} bytes"):
-        brought_down(registry, tmp_path / "serving")
+        pulled(registry, tmp_path / "serving")
     assert max(written) <= allowed + 1
 
 
@@ -283,7 +283,7 @@ def test_a_tampered_champion_is_refused_and_the_old_one_stays(
     model.write_bytes(content)
     serving = tmp_path / "serving"
     with pytest.raises(BundleError, match=r"ranking/ranker.cbm is not what was published"):
-        brought_down(registry, serving)
+        pulled(registry, serving)
     assert [path.name for path in serving.iterdir()] == ["bundles"]
     assert not list((serving / "bundles").iterdir())
 
@@ -432,7 +432,7 @@ def test_a_bundle_that_does_not_fit_is_not_fetched(
     promote_candidate(registry)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=7))
     with pytest.raises(OSError, match=r"the bundle needs \d{6,} bytes, 7 are free"):
-        brought_down(registry, tmp_path / "serving")
+        pulled(registry, tmp_path / "serving")
     assert not list((tmp_path / "serving" / "bundles").iterdir())
 
 
