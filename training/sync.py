@@ -21,6 +21,7 @@ from typing import Final, TypeVar
 import structlog
 
 from serving.bundle import SETTLE_SECONDS
+from serving.bundle.manifest import SERVED_FOLDERS
 from serving.bundle.signature import KeyFileError, TrustedKeys
 from serving.bundle.store import BundleError, BundleStore
 from serving.logs import configure_logs
@@ -71,6 +72,13 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="K/N",
         help="whose users the server beside it serves; no other comes (default: MOVIEREC_USER_SHARD, or all)",
     )
+    parser.add_argument(
+        "--folder",
+        type=_if_set(_served_folder),
+        default=os.environ.get("MOVIEREC_BUNDLE_FOLDER"),
+        metavar="NAME",
+        help="what the server beside it reads; nothing else comes (default: MOVIEREC_BUNDLE_FOLDER, or all)",
+    )
     options = parser.parse_args(arguments)
     if options.until_synced and options.watch is None:
         parser.error("--until-synced needs --watch")
@@ -79,9 +87,12 @@ def main(arguments: list[str] | None = None) -> int:
     if not 0 <= options.settle_seconds <= threading.TIMEOUT_MAX:
         parser.error(f"--settle-seconds must be finite and not below 0, not {options.settle_seconds:g}")
     configure_logs("sync")
-    store = BundleStore(
-        options.bundle_root, trusted=options.bundle_key, user_shard=options.user_shard
-    )  # one for all rounds: it knows what it has verified
+    store = BundleStore(  # one for all rounds: it knows what it has verified
+        options.bundle_root,
+        trusted=options.bundle_key,
+        user_shard=options.user_shard,
+        folder=options.folder,
+    )
     stopped = threading.Event()
 
     def wait(seconds: float) -> None:
@@ -103,6 +114,12 @@ def main(arguments: list[str] | None = None) -> int:
                     return 0
                 stopped.wait(options.watch)
     return 1 if options.until_synced else 0
+
+
+def _served_folder(name: str) -> str:
+    if name not in SERVED_FOLDERS:
+        raise ValueError(f"must be one of {', '.join(SERVED_FOLDERS)}, not {name!r}")
+    return name
 
 
 def _if_set(read: Callable[[str], _Value]) -> Callable[[str], _Value | None]:

@@ -156,12 +156,15 @@ class Manifest(_Record):
         """How many pieces what is known of users is in."""
         return max(1, len(self.shards))
 
-    def files_for(self, shard: UserShard | None) -> Mapping[FilePath, FileRecord]:
-        """The files that a process with the users of one shard needs; None: with all users."""
-        if shard is None:
-            return self.files
-        others = {piece(index, shard.count) for index in range(shard.count) if index != shard.index}
-        return {path: record for path, record in self.files.items() if not path.endswith(tuple(others))}
+    def files_for(self, shard: UserShard | None, folder: str | None = None) -> Mapping[FilePath, FileRecord]:
+        """The files that a process with the users of one shard and with one folder needs; None: with all."""
+        count = 0 if shard is None else shard.count
+        others = tuple(piece(index, count) for index in range(count) if UserShard(index, count) != shard)
+        return {
+            path: record
+            for path, record in self.files.items()
+            if path.startswith(f"{folder}/" if folder else "") and not path.endswith(others)
+        }
 
 
 def piece(index: int, count: int) -> str:

@@ -155,14 +155,21 @@ class BundleStore:
         root: the directory.
         trusted: whose bundles are read; None: everybody's.
         user_shard: whose users are read, and need to be there; None: everybody.
+        folder: the one that needs to be there; None: all.
     """
 
     def __init__(
-        self, root: Path, *, trusted: TrustedKeys | None = None, user_shard: UserShard | None = None
+        self,
+        root: Path,
+        *,
+        trusted: TrustedKeys | None = None,
+        user_shard: UserShard | None = None,
+        folder: str | None = None,
     ) -> None:
         self.root = root
         self.trusted = trusted
         self.user_shard = user_shard
+        self.needed_folder = folder
         self._verified: dict[str, Fingerprint] = {}
 
     def pointer(self) -> Pointer:
@@ -411,7 +418,7 @@ class BundleStore:
         return manifest
 
     def _verify(self, manifest: Manifest, bundle: Path) -> None:
-        for path in manifest.files_for(self.user_shard):
+        for path in manifest.files_for(self.user_shard, self.needed_folder):
             folder, _, name = path.partition("/")
             BundleFolder(manifest, folder, bundle).verify(name)
 

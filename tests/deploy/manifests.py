@@ -103,12 +103,15 @@ class Manifests:
         ]
 
     def settings(self, container: Object) -> dict[str, str]:
-        """The container's variables."""
+        """The container's variables; of one that a field sets, the field's path."""
         found: dict[str, str] = {}
         maps = self.of("ConfigMap")
         for source in container.get("envFrom", []):
             found |= maps[source["configMapRef"]["name"]].get("data", {})
-        return found | {one["name"]: one["value"] for one in container.get("env", [])}
+        return found | {
+            one["name"]: one["value"] if "value" in one else one["valueFrom"]["fieldRef"]["fieldPath"]
+            for one in container.get("env", [])
+        }
 
     def _pods(self) -> Iterator[Pod]:
         for one in self.objects:

@@ -50,6 +50,7 @@ OTHERS_VARIABLES = {
     "MLFLOW_DISABLE_TELEMETRY",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
     "MLFLOW_TRACKING_URI",
+    "MOVIEREC_BUNDLE_FOLDER",
     "MOVIEREC_CONSOLE",
     "MOVIEREC_USER_SHARD",
     "MPLCONFIGDIR",
@@ -338,7 +339,10 @@ def test_bundles_come_from_the_registry(overlay: Manifests, server: str) -> None
         # All pods have the new bundle before the first of them answers from it.
         assert float(sync["args"][sync["args"].index("--watch") + 1]) <= SETTLE_SECONDS / 3
         shard = overlay.settings(pod.container("server")).get(SETTINGS[server].variable("user_shard"))
-        expected = {"MLFLOW_TRACKING_URI": _registry(overlay)}
+        expected = {
+            "MLFLOW_TRACKING_URI": _registry(overlay),
+            "MOVIEREC_BUNDLE_FOLDER": "metadata.labels['app.kubernetes.io/component']",
+        }
         if shard is not None:
             expected["MOVIEREC_USER_SHARD"] = shard
         assert overlay.settings(first) == overlay.settings(sync) == expected

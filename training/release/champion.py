@@ -108,7 +108,7 @@ def _download(registry: Registry, version: ModelVersion, store: BundleStore) -> 
             if f"{BUNDLE_ARTIFACT}/{SIGNATURE_NAME}" not in {one.path for one in there}:
                 raise BundleError(f"version {version.version}: the bundle has no {SIGNATURE_NAME}")
             download(SIGNATURE_NAME, MAX_SIGNATURE_BYTES)
-        files = store.read_manifest(staging).files_for(store.user_shard)
+        files = store.read_manifest(staging).files_for(store.user_shard, store.needed_folder)
         first_of: dict[FileRecord, str] = {}
         for path, record in files.items():
             first_of.setdefault(record, path)

@@ -18,6 +18,7 @@ from serving.bundle import SETTLE_SECONDS
 from serving.bundle.signature import SIGNATURE_NAME, SigningKey, TrustedKeys
 from serving.bundle.store import MAX_MANIFEST_BYTES, BundleError, BundleStore
 from serving.shards import UserShard
+from similarity_service.neighbours import SimilarityIndex
 from tests.conftest import Trained
 from tests.serving.republished import republished
 from tests.serving.test_store import publish
@@ -235,6 +236,27 @@ def test_what_several_processes_read_is_fetched_once(
     assert fetched.count("ratings.npz") == fetched.count("movies.npz") == 1
     files = BundleStore(tmp_path / "serving").manifest(trained.bundle_id).files.values()
     assert len(fetched) == 1 + len({record.sha256 for record in files})
+
+
+def test_beside_a_server_comes_what_it_reads(
+    registry: Registry, root: Path, tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod of the similarity service holds nothing of users."""
+    promote_candidate(registry)
+    monkeypatch.setenv("MOVIEREC_BUNDLE_FOLDER", "similarity")
+    for _ in range(2):  # the second finds that all that is needed is there
+        assert sync.main(["--bundle-root", str(tmp_path), "--tracking-uri", local_store(root)]) == 0
+    store = BundleStore(tmp_path)
+    assert store.pointer().bundle_id == trained.bundle_id
+    bundle = store.path(trained.bundle_id)
+    assert {path.name for path in bundle.iterdir()} == {"manifest.json", "similarity"}
+    SimilarityIndex.load(store, trained.bundle_id)
+    monkeypatch.setenv("MOVIEREC_BUNDLE_FOLDER", "similar")
+    with pytest.raises(SystemExit):
+        sync.main(["--bundle-root", str(tmp_path)])
+    monkeypatch.setenv("MOVIEREC_BUNDLE_FOLDER", "")
+    assert sync.main(["--bundle-root", str(tmp_path), "--tracking-uri", local_store(root)]) == 0
+    store.verify(trained.bundle_id)
 
 
 @pytest.mark.parametrize("name", ["ranking/ranker.cbm", "manifest.json"])
