@@ -39,12 +39,12 @@ export function suggest({ label, placeholder, choose, id = `suggest-${(made += 1
   const look = async () => {
     const query = input.value.trim();
     pending.abort();
-    pending = new AbortController();
+    const mine = (pending = new AbortController());
     if (!query) return close();
     try {
-      found = (await api.search(query.slice(0, 100), 8, pending.signal)).movies;
+      found = (await api.search(query.slice(0, 100), 8, mine.signal)).movies;
     } catch (error) {
-      if (error.name === "AbortError") return undefined;
+      if (mine.signal.aborted) return undefined;
       found = [];
       show(options, el("li.none", {}, error.message));
     }
