@@ -251,13 +251,15 @@ def _read_probe(message: pb.RankedProbe) -> RankedProbe:
 def _read_explanation(message: pb.Explanation, most: int | None = None) -> Explanation:
     require(most is None or len(message.contributions) <= most, "no more contributions than asked for")
     explanation = []
+    is_finite = True
     for c in message.contributions:
         value, contribution = c.value, c.contribution
-        require(math.isfinite(value) and math.isfinite(contribution), "finite contributions")
+        is_finite = is_finite and math.isfinite(value) and math.isfinite(contribution)
         known = (
             value if value or c.HasField("value") else None
         )  # to ask for presence takes as long as to read
         explanation.append(Contribution(c.feature, known, contribution, c.phrase, c.movie_id or None))
+    require(is_finite, "finite contributions")
     return tuple(explanation)
 
 
