@@ -404,7 +404,7 @@ class BundleStore:
             manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
-            if first["loc"] == ("format_version",):
+            if first["loc"] == ("format_version",) and first["type"] == "literal_error":
                 has, reads = f"{first['input']!r:.20}", first["ctx"]["expected"]
                 text = f"bundle {bundle.name}: its format_version is {has}, and this process reads {reads}"
                 raise BundleError(text) from error

@@ -20,7 +20,7 @@ _STATISTICS: Final = (
     Feature("movie_num_users", "rated by {value:.0f} users", "rated by nobody", one="rated by 1 user"),
     Feature(
         "movie_popularity",
-        "its mean stars plus the logarithm of its ratings are {value:.2f}",
+        "its mean stars plus the logarithm of how often it was rated are {value:.2f}",
         "rated by nobody",
     ),
     Feature("year", "released in {value:.0f}", unknown="of an unknown year"),

@@ -404,9 +404,9 @@ def test_an_answer_that_is_no_json_is_no_answer(desk: Visit, body: str) -> None:
 
 
 def test_why_not_where_nothing_is_told(desk: Visit, user: int) -> None:
-    desk.expected = ("status of 403", "status of 503")
+    desk.expected = ("status of 501", "status of 503")
     disabled = {"message": "off", "details": [{"reason": "METHOD_DISABLED", "domain": "movierec"}]}
-    desk.page.route("**/why?*", lambda route: route.fulfill(status=403, json=disabled))
+    desk.page.route("**/why?*", lambda route: route.fulfill(status=501, json=disabled))
     desk.page.route("**/api/movies/1", lambda route: route.fulfill(status=503, json={"message": "Not now."}))
     desk.go(f"#/people/{user}?movie=1")
     desk.see("Not now.")

@@ -25,6 +25,7 @@ from movierec.gateway.v1 import movie_service_pb2_grpc as pb_grpc
 
 SERVICE = "movierec.gateway.v1.MovieService"
 ROOT = Path(__file__).parents[2]
+EDGE_METRIC = "envoy_http_downstream_rq_xx"
 FILES = ROOT / envoy_config.CONFIG.parent
 CONSOLE = ROOT / envoy_config.CONSOLE
 PATIENCE_SECONDS = 60

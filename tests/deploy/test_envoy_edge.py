@@ -25,6 +25,7 @@ from movierec.candidate.v1 import candidate_service_pb2_grpc as candidate_pb_grp
 from movierec.gateway.v1 import movie_service_pb2 as pb
 from movierec.gateway.v1 import movie_service_pb2_grpc as pb_grpc
 from tests.deploy.edge import (
+    EDGE_METRIC,
     PATIENCE_SECONDS,
     ROOT,
     SERVICE,
@@ -442,11 +443,12 @@ async def test_unusable_headers(
     ("url", "headers"),
     [("/api/movies/%00", {}), ("/api/movies/7%2Fsimilar", {}), ("/api/movies/7", {"some_header": "1"})],
 )
+@pytest.mark.parametrize("own_id", [{}, {"x-request-id": "1"}])
 async def test_what_the_edge_cannot_read_is_told_in_words(
-    client: httpx.AsyncClient, url: str, headers: dict[str, str]
+    client: httpx.AsyncClient, url: str, headers: dict[str, str], own_id: dict[str, str]
 ) -> None:
     """Envoy says nothing of these, or Bad Request; the reason was only in the metadata, by Envoy's name."""
-    response = await client.get(url, headers=headers)
+    response = await client.get(url, headers=headers | own_id)
     assert error_of(response) == (400, 3, "INVALID_REQUEST")
     message = response.json()["message"]
     assert message == "Invalid request: the edge cannot read its method, path or headers"
@@ -686,11 +688,12 @@ async def test_metrics_count_what_the_edge_answered(tmp_path: Path) -> None:
                 assert (await client.get("/api/movies/7")).status_code >= 500
             async with httpx.AsyncClient(base_url="http://{}:{}".format(*metrics)) as client:
                 shown = (await client.get("/metrics")).text
-                assert (await client.get("/stats")).status_code == 404
+                for other in ("/stats", "/metrics?|.*", "/metrics?%7C.*", "/metrics?x=1", "/metrics/"):
+                    assert (await client.get(other)).status_code == 404
     classes = 'envoy_response_code_class="{}",envoy_http_conn_manager_prefix="edge"'
     counts = {"1": 0, "2": 0, "3": 0, "4": 1, "5": 1}
     assert [line for line in shown.splitlines() if line and not line.startswith("#")] == [
-        f"envoy_http_downstream_rq_xx{{{classes.format(first)}}} {count}" for first, count in counts.items()
+        f"{EDGE_METRIC}{{{classes.format(first)}}} {count}" for first, count in counts.items()
     ]
 
 

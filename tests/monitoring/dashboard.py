@@ -43,9 +43,9 @@ def dashboard_queries() -> list[str]:
 
 def metric_names(query: str) -> set[str]:
     """The metrics in a query."""
-    return set(re.findall(r"\b(?:movierec|process)_\w+", query))
+    return set(re.findall(r"\b(?:movierec|process|envoy_http)_\w+", query))
 
 
 def selectors(query: str) -> set[str]:
-    """The metrics in a query, with the labels that it asks for."""
+    """The metrics of our own processes in a query, with the labels that it asks for."""
     return set(re.findall(r"\b(?:movierec|process)_\w+(?:\{[^}]*\})?", query))

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from gateway.metrics import GatewayMetrics
 from ranking_service.metrics import RankingMetrics
 from serving.rpc.metrics import ServerMetrics
-from tests.deploy.edge import ROOT
+from tests.deploy.edge import EDGE_METRIC, ROOT
 from tests.monitoring.dashboard import (
     DASHBOARD,
     MONITORING,
@@ -55,7 +55,7 @@ def shown() -> set[str]:
     RankingMetrics(registries[1])
     ProcessCollector(registry=registries[1])
     endings = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
-    return {
+    return {EDGE_METRIC} | {
         f"{family.name}{ending}"
         for registry in registries
         for family in registry.collect()

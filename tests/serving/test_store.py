@@ -250,7 +250,7 @@ def test_a_manifest_whose_files_were_swapped_is_refused(store: BundleStore) -> N
 
 @pytest.mark.parametrize(
     "change",
-    [{"bundle_id": "../one"}, {"files": {}}, {"unheard": 1}, {"golden": None}],
+    [{"bundle_id": "../one"}, {"files": {}}, {"unheard": 1}, {"golden": None}, {"format_version": 2**63}],
     ids=str,
 )
 def test_a_manifest_of_another_form_is_refused(store: BundleStore, change: dict[str, object]) -> None:

@@ -12,7 +12,10 @@ from serving.sources import ALS_ALONE, SourceWeights
 from training.evaluation.splits import SplitProtocol
 
 RULES: Final = 3
-"""How a recipe is followed: counts up when the same data and recipe give another bundle."""
+"""How a recipe is followed: counts up when the same data and recipe give another bundle.
+
+2: ADR 0050. 3: losses are compared by smoothed means; a wrong clock does not say when ratings end.
+"""
 
 REFERENCE_PARAMETERS: Final = AlsParameters(
     factors=128, iterations=20, regularization=0.01, alpha=15.0, confidence=Confidence.LINEAR

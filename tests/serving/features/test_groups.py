@@ -378,7 +378,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         ("als_z", -0.84, "an ALS score 0.8 standard deviations below the candidates' mean"),
         ("als_score", 0.617, "0.62 by ALS, where 1 would be a sure like"),
         ("als_score", -0.25, "not to your taste, by ALS"),
-        ("movie_popularity", 9.387, "its mean stars plus the logarithm of its ratings are 9.39"),
+        ("movie_popularity", 9.387, "its mean stars plus the logarithm of how often it was rated are 9.39"),
         ("trans_last1", 0.5, "often rated soon after {movie}"),
         ("trans_last1", 0, "seldom rated soon after your last movie"),
         ("cos_last1", -0.5, "not liked by the same people as {movie}"),
