@@ -77,7 +77,8 @@ def main(arguments: list[str] | None = None) -> int:
         type=_if_set(_served_folder),
         default=os.environ.get("MOVIEREC_BUNDLE_FOLDER"),
         metavar="NAME",
-        help="what the server beside it reads; nothing else comes (default: MOVIEREC_BUNDLE_FOLDER, or all)",
+        help="what the server beside it reads, in a root of its own; nothing else comes "
+        "(default: MOVIEREC_BUNDLE_FOLDER, or all)",
     )
     options = parser.parse_args(arguments)
     if options.until_synced and options.watch is None:

@@ -26,17 +26,14 @@ class TransitionFeatures(LinkTable, FeatureGroup):
 
     NAME: ClassVar = "transitions"
     VERSION: ClassVar = 1
-    FEATURES: ClassVar = (
-        Feature("trans_last1", "often rated soon after {movie}", "seldom rated soon after your last movie"),
-        Feature(
-            "trans_last5", "often rated soon after {movie}", "seldom rated soon after your last 5 movies"
-        ),
-        Feature(
-            "trans_last10", "often rated soon after {movie}", "seldom rated soon after your last 10 movies"
-        ),
-        Feature(
-            "trans_decayed", "often rated soon after {movie}", "seldom rated soon after your last 30 movies"
-        ),
+    FEATURES: ClassVar = tuple(
+        Feature(name, f"often rated soon after {{movie}}, {one_of}", f"seldom rated soon after {all_of}")
+        for name, one_of, all_of in (
+            ("trans_last1", "your last movie", "your last movie"),
+            ("trans_last5", "one of your last 5 movies", "your last 5 movies"),
+            ("trans_last10", "one of your last 10 movies", "your last 10 movies"),
+            ("trans_decayed", "one of your last 30 movies", "your last 30 movies"),
+        )
     )
 
     @override

@@ -107,7 +107,8 @@ def test_explanations_name_the_movie_that_the_user_rated() -> None:
     assert answer.movie_ids.tolist() == [40, 30]
     of_40, of_30 = answer.explanations
     linked, unlinked = ({c.feature: c for c in of}["trans_last1"] for of in (of_30, of_40))
-    assert linked == Contribution("trans_last1", 0.5, 0.0, "often rated soon after {movie}", 20)
+    often = "often rated soon after {movie}, your last movie"
+    assert linked == Contribution("trans_last1", 0.5, 0.0, often, 20)
     assert unlinked == Contribution("trans_last1", 0.0, 0.0, "seldom rated soon after your last movie")
 
 

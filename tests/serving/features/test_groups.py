@@ -379,7 +379,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         ("als_score", 0.617, "0.62 by ALS, where 1 would be a sure like"),
         ("als_score", -0.25, "not to your taste, by ALS"),
         ("movie_popularity", 9.387, "its mean stars plus the logarithm of how often it was rated are 9.39"),
-        ("trans_last1", 0.5, "often rated soon after {movie}"),
+        ("trans_last1", 0.5, "often rated soon after {movie}, your last movie"),
         ("trans_last1", 0, "seldom rated soon after your last movie"),
         ("cos_last1", -0.5, "not liked by the same people as {movie}"),
         ("cos_last1", 0, "not liked by the same people as {movie}"),  # as of a movie that nobody rated
