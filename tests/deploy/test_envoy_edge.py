@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -674,27 +674,48 @@ async def test_readiness_follows_the_gateways_health(
             pass
 
 
-async def test_metrics_count_what_the_edge_answered(tmp_path: Path) -> None:
-    """Those that no gateway sees too, and no health check; nothing else of admin is there."""
+@asynccontextmanager
+async def running_edge_with_metrics(directory: Path) -> AsyncIterator[tuple[Edge, httpx.AsyncClient]]:
+    """Run an Envoy of the images before a gateway to steer, and a client of its metrics."""
     edge, metrics = Edge(free_port()), ("127.0.0.1", free_port())
     with running_gateway(edge) as gateway:
         place = image_place(port=edge.port, gateways=[gateway], metrics=metrics, mesh_host=None, stages=())
-        with running_envoy(tmp_path, place):
+        with running_envoy(directory, place):
             await edge.wait_for_readiness(200)
-            edge.health.set(SERVICE, NOT_SERVING)
-            await edge.wait_for_readiness(503)
-            async with edge.client() as client:
-                assert (await client.get("/nothing")).status_code == 404
-                assert (await client.get("/api/movies/7")).status_code >= 500
             async with httpx.AsyncClient(base_url="http://{}:{}".format(*metrics)) as client:
-                shown = (await client.get("/metrics")).text
-                for other in ("/stats", "/metrics?|.*", "/metrics?%7C.*", "/metrics?x=1", "/metrics/"):
-                    assert (await client.get(other)).status_code == 404
+                yield edge, client
+
+
+async def test_metrics_count_what_the_edge_answered(tmp_path: Path) -> None:
+    """Those that no gateway sees too, and not whether it is ready; nothing else of admin is there."""
+    async with running_edge_with_metrics(tmp_path) as (edge, metrics):
+        edge.health.set(SERVICE, NOT_SERVING)
+        await edge.wait_for_readiness(503)
+        async with edge.client() as client:
+            assert (await client.get("/nothing")).status_code == 404
+            assert (await client.get("/api/movies/7")).status_code >= 500
+        shown = (await metrics.get("/metrics")).text
+        for other in ("/stats", "/metrics?|.*", "/metrics?%7C.*", "/metrics?x=1", "/metrics/", "/readyz"):
+            assert (await metrics.get(other)).status_code == 404
     classes = 'envoy_response_code_class="{}",envoy_http_conn_manager_prefix="edge"'
     counts = {"1": 0, "2": 0, "3": 0, "4": 1, "5": 1}
     assert [line for line in shown.splitlines() if line and not line.startswith("#")] == [
         f"{EDGE_METRIC}{{{classes.format(first)}}} {count}" for first, count in counts.items()
     ]
+
+
+@pytest.mark.row(27)
+async def test_an_edge_that_is_full_is_still_seen_to_run(tmp_path: Path) -> None:
+    async with running_edge_with_metrics(tmp_path) as (edge, metrics), AsyncExitStack() as stack:
+        readers = []
+        for _ in range(CONNECTIONS + 1):
+            reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+            stack.callback(writer.close)
+            readers.append(reader)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await readers[-1].read() == b""  # it is closed: the edge is full
+        assert (await metrics.get("/healthz")).status_code == 200
+        assert (await metrics.get("/metrics")).status_code == 200
 
 
 async def test_lists_are_refused_before_the_gateway_and_look_ups_go_on(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_the_edge_is_ready_when_its_gateway_is(overlay: Manifests) -> None:
     assert _ports(envoy) == {"http": 8080, "edge-metrics": EDGE_METRICS}
     assert envoy["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
     for probe in ("livenessProbe", "startupProbe"):
-        assert envoy[probe]["httpGet"] == {"path": "/healthz", "port": "http"}
+        assert envoy[probe]["httpGet"] == {"path": "/healthz", "port": "edge-metrics"}
 
 
 def test_envoy_and_gateway_agree_on_the_way_to_the_stages(overlay: Manifests) -> None:
