@@ -712,8 +712,11 @@ async def test_an_edge_that_is_full_is_still_seen_to_run(tmp_path: Path) -> None
             reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
             stack.callback(writer.close)
             readers.append(reader)
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            assert await readers[-1].read() == b""  # it is closed: the edge is full
+        ends = [asyncio.create_task(reader.read()) for reader in readers]
+        full, rest = await asyncio.wait(ends, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        assert full  # any may be the one too many: workers take connections in an order of their own
+        for end in rest:
+            end.cancel()
         assert (await metrics.get("/healthz")).status_code == 200
         assert (await metrics.get("/metrics")).status_code == 200
 
