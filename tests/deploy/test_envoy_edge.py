@@ -259,16 +259,21 @@ async def drip(edge: Edge, begin: bytes) -> int:
     return int((await answer).split()[1])
 
 
+async def idle_connections(edge: Edge, stack: AsyncExitStack, count: int) -> list[asyncio.Task[bytes]]:
+    """Opens connections until the stack is closed; each task ends when the edge has closed its connection."""
+    readers = []
+    for _ in range(count):
+        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+        stack.callback(writer.close)
+        readers.append(reader)
+    return [asyncio.create_task(reader.read()) for reader in readers]
+
+
 @pytest.mark.row(27)
 async def test_so_many_connections_and_no_more(tmp_path: Path) -> None:
     """In an Envoy of its own: the tests of this module share one."""
     async with running_edge(tmp_path) as edge, AsyncExitStack() as stack:
-        readers = []
-        for _ in range(CONNECTIONS + 20):
-            reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
-            stack.callback(writer.close)
-            readers.append(reader)
-        ends = [asyncio.create_task(reader.read()) for reader in readers]
+        ends = await idle_connections(edge, stack, CONNECTIONS + 20)
         async with asyncio.timeout(PATIENCE_SECONDS):
             while sum(end.done() for end in ends) < 20:  # noqa: ASYNC110  # the kernel takes them all in first
                 await asyncio.sleep(0.05)
@@ -707,12 +712,7 @@ async def test_metrics_count_what_the_edge_answered(tmp_path: Path) -> None:
 @pytest.mark.row(27)
 async def test_an_edge_that_is_full_is_still_seen_to_run(tmp_path: Path) -> None:
     async with running_edge_with_metrics(tmp_path) as (edge, metrics), AsyncExitStack() as stack:
-        readers = []
-        for _ in range(CONNECTIONS + 1):
-            reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
-            stack.callback(writer.close)
-            readers.append(reader)
-        ends = [asyncio.create_task(reader.read()) for reader in readers]
+        ends = await idle_connections(edge, stack, CONNECTIONS + 1)
         full, rest = await asyncio.wait(ends, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         assert full  # any may be the one too many: workers take connections in an order of their own
         for end in rest:
